@@ -1,0 +1,288 @@
+"""What plugins hand in: light, frozen records that name things and say where the heavy code lives.
+
+A spec is cheap to make and to list. The class behind `factory` ("package.module:Class") is imported only when used,
+so a plugin module must not import torch (or anything slow) at its top level.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from bcd_bench.clips import Clip, Failed, Pair, Suite
+
+__all__ = [
+    "AssetSpec",
+    "Column",
+    "CommandSpec",
+    "ExecutorSpec",
+    "Extractor",
+    "ExtractorSpec",
+    "Method",
+    "MethodSpec",
+    "Metric",
+    "MetricSpec",
+    "ReportFormatSpec",
+    "ReportedRow",
+    "Scored",
+    "SuiteSpec",
+    "TrainRequest",
+    "TrainableSpec",
+    "Weights",
+    "load_factory",
+]
+
+
+def load_factory(factory: str) -> Any:
+    """Import "package.module:Name" and return the object. Raises ImportError or AttributeError as Python does."""
+    module, _, name = factory.partition(":")
+    if not module or not name:
+        raise ImportError(f"{factory!r} is not of the form 'package.module:Name'")
+    return getattr(importlib.import_module(module), name)
+
+
+@dataclass(frozen=True)
+class AssetSpec:
+    """A file users download or bring: never fetched at run time, always verified.
+
+    `filename` is looked for on the asset search path. With `directory=True` the asset is a folder and `files` maps
+    relative path -> sha256; otherwise `sha256` is that of the file. `size` in bytes. No `urls` means it has to be
+    added by hand, and `how_to` says how.
+    """
+
+    name: str
+    filename: str
+    sha256: str
+    size: int
+    licence: str
+    how_to: str
+    urls: tuple[str, ...] = ()
+    directory: bool = False
+    files: Mapping[str, str] = field(default_factory=dict)
+    restricted: str | None = None
+    """A restriction of the licence ("research use only") that is printed at fetch and under every table."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One named set of weights of a method. Shipped ones give `package` and `path` (a file in the wheel)."""
+
+    name: str
+    suites: tuple[str, ...] = ()
+    """Suites for which this is the default choice; ("*",) for all."""
+    package: str | None = None
+    path: str | None = None
+    asset: str | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """A method by name. `config` holds the defaults that `--config k=v` may change; they enter the run identity."""
+
+    name: str
+    version: str
+    summary: str
+    factory: str
+    licence: str = ""
+    paper: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    weights: tuple[Weights, ...] = ()
+    assets: tuple[str, ...] = ()
+    batch_size: int = 16
+    """Pairs per `transfer` call; fixed in the plan, since floating point may depend on it."""
+    reference: bool = False
+    """Anchors such as copy-content and oracle: shown in every table, never ranked."""
+
+
+@dataclass(frozen=True)
+class MetricSpec:
+    """A metric by name. `level`: "pair" gives one row per pair, "set" a mergeable state over all outputs."""
+
+    name: str
+    version: str
+    summary: str
+    factory: str
+    level: Literal["pair", "set"] = "pair"
+    suites: tuple[str, ...] = ("*",)
+    extractors: tuple[str, ...] = ()
+    assets: tuple[str, ...] = ()
+    needs_target: bool = False
+    licence: str = ""
+
+
+@dataclass(frozen=True)
+class SuiteSpec:
+    """A suite by name. `factory` is called with `data: Mapping[str, Path]` and returns a `Suite`.
+
+    `data` names the `--data NAME=PATH` entries it needs; `assets` the assets.
+    """
+
+    name: str
+    version: str
+    summary: str
+    factory: str
+    data: tuple[str, ...] = ()
+    assets: tuple[str, ...] = ()
+    licence: str = ""
+    reported: tuple[ReportedRow, ...] = ()
+
+
+@dataclass(frozen=True)
+class ReportedRow:
+    """Figures copied from a paper: shown as "reported", never ranked, never merged with measured rows."""
+
+    method: str
+    source: str
+    metrics: Mapping[str, float]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class ExtractorSpec:
+    """Clip -> arrays, computed once and cached by (clip hash, extractor, version, weights hash, preprocessing)."""
+
+    name: str
+    version: str
+    summary: str
+    factory: str
+    assets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TrainableSpec:
+    """Something `bcd-bench train NAME` trains. `factory` is called with a `TrainRequest` and does the work.
+
+    `presets` maps preset name -> one-line summary, `default_preset` is used when none is named.
+    """
+
+    name: str
+    version: str
+    summary: str
+    factory: str
+    presets: Mapping[str, str]
+    default_preset: str
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """What `bcd-bench train` was asked. `overrides` come from `--set k=v` (JSON-decoded where they parse)."""
+
+    preset: str
+    overrides: Mapping[str, Any]
+    out: Path
+    resume: bool
+    max_steps: int | None
+    max_minutes: float | None
+    device: str
+    data: Mapping[str, Path]
+    plan_only: bool
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class ReportFormatSpec:
+    """A report format: `factory` names a callable `(rows: list[ReportRow], *, suite: str | None) -> str`."""
+
+    name: str
+    summary: str
+    factory: str
+
+
+@dataclass(frozen=True)
+class ExecutorSpec:
+    """How batches are spread over processes or machines. `factory` names a callable, see `bcd_bench.generate`."""
+
+    name: str
+    summary: str
+    factory: str
+
+
+@dataclass(frozen=True)
+class CommandSpec:
+    """One more verb. `factory` names a plain function that typer turns into a command."""
+
+    name: str
+    summary: str
+    factory: str
+
+
+@dataclass(frozen=True)
+class Column:
+    """One number a metric yields.
+
+    kind: "mean" averages a per-pair number, "rate" a per-pair 0/1 in percent (Wilson interval beside the clustered
+    bootstrap), "derived" is computed over all rows by `Metric.derive` (entropies, IS), "set" by a set metric.
+    """
+
+    name: str
+    unit: str
+    higher_is_better: bool | None
+    definition: str
+    kind: Literal["mean", "rate", "derived", "set"] = "mean"
+    decimals: int = 2
+    headline: bool = True
+    """Shown in tables; others appear in JSON and CSV only."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One output to score, with everything a pair metric may look at. `features[extractor][role]` holds arrays."""
+
+    pair: Pair
+    output: Clip
+    features: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+class Method(Protocol):
+    """Turns pairs into output clips. Built as `Class(config)` with the resolved config mapping."""
+
+    def load(self, weights: Path | None, device: str) -> None:
+        """Load weights (a file or folder, or None for methods without) onto `device` ("cpu", "cuda", "cuda:1")."""
+
+    def transfer(self, pairs: Sequence[Pair], *, seed: int) -> Iterable[Clip | Failed]:
+        """One output per pair, in order, as long as the pair's motion clip and of the suite's size.
+
+        The randomness of a pair comes from `bcd_bench.identity.pair_seed(seed, pair.id)` alone, so that a result
+        depends neither on its batch mates nor on order. A pair that cannot be done is a `Failed`.
+        """
+
+
+class Metric(Protocol):
+    """Scores outputs. Built as `Class()`; `load(device)` once before use. `columns` documents every number."""
+
+    columns: Sequence[Column]
+
+    def load(self, device: str) -> None: ...
+
+    # level "pair" -------------------------------------------------------------------------------------------------
+    def score(self, items: Sequence[Scored]) -> Sequence[Mapping[str, Any] | Failed]:
+        """One JSON-safe row per item: a value for each "mean"/"rate" column, and whatever `derive` needs."""
+
+    def derive(self, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, float]:
+        """The "derived" columns over these rows. Called on resamples for the interval, so it must be cheap."""
+
+    # level "set" --------------------------------------------------------------------------------------------------
+    def update(self, state: Any, items: Sequence[Scored]) -> Any:
+        """Fold items into a mergeable, JSON- or NumPy-serialisable state (None at the start)."""
+
+    def merge(self, states: Sequence[Any]) -> Any: ...
+
+    def compute(self, state: Any) -> Mapping[str, Any]:
+        """Column -> value, or column -> (value, ci_low, ci_high)."""
+
+
+class Extractor(Protocol):
+    """Clip -> named arrays. `identity` (version, weights hash, preprocessing) keys the cache."""
+
+    identity: Mapping[str, Any]
+
+    def load(self, device: str) -> None: ...
+
+    def extract(self, clips: Sequence[Clip]) -> Sequence[Mapping[str, Any] | Failed]: ...
+
+
+SuiteFactory = Callable[..., Suite]
