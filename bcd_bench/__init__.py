@@ -1,27 +1,33 @@
 """bcd-bench: benchmark and evaluation harness for disentangled motion transfer in video.
 
 This package is the harness. Methods, metrics and suites are plugins (entry-point group `bcd_bench`); ours enter
-through the same door as anybody's.
+through the same door as anybody's. Names are imported on first use (PEP 562), so that the command line starts fast.
 """
 
-from bcd_bench.clips import Clip, ClipRef, Failed, Generated, Pair, Suite, VideoFile
-from bcd_bench.hookspecs import hookimpl
-from bcd_bench.specs import (
-    AssetSpec,
-    Column,
-    CommandSpec,
-    ExecutorSpec,
-    ExtractorSpec,
-    MethodSpec,
-    MetricSpec,
-    ReportedRow,
-    ReportFormatSpec,
-    Scored,
-    SuiteSpec,
-    TrainableSpec,
-    TrainRequest,
-    Weights,
-)
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bcd_bench.clips import Clip, ClipRef, Failed, Generated, Pair, Suite, VideoFile
+    from bcd_bench.hookspecs import hookimpl
+    from bcd_bench.specs import (
+        AssetSpec,
+        Column,
+        CommandSpec,
+        ExecutorSpec,
+        ExtractorSpec,
+        MethodSpec,
+        MetricSpec,
+        ReportedRow,
+        ReportFormatSpec,
+        Scored,
+        SuiteSpec,
+        TrainableSpec,
+        TrainRequest,
+        Weights,
+    )
 
 __version__ = "0.1.0"
 
@@ -50,3 +56,18 @@ __all__ = [
     "__version__",
     "hookimpl",
 ]
+
+_CLIPS = frozenset({"Clip", "ClipRef", "Failed", "Generated", "Pair", "Suite", "VideoFile"})
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    room = "clips" if name in _CLIPS else "hookspecs" if name == "hookimpl" else "specs"
+    value = getattr(importlib.import_module(f"{__name__}.{room}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from bcd_bench.errors import UsageError
+
+if TYPE_CHECKING:  # NumPy is imported where a clip is made, so that listing plugins stays fast
+    import numpy as np
+    import numpy.typing as npt
 
 __all__ = ["Clip", "ClipRef", "ClipSource", "Failed", "Generated", "Pair", "Suite", "VideoFile"]
 
@@ -32,11 +33,15 @@ class Clip:
     id: str = ""
 
     def __post_init__(self) -> None:
+        import numpy as np
+
         frames = self.frames
         if not isinstance(frames, np.ndarray) or frames.dtype != np.uint8:
-            raise ValueError(f"clip {self.id!r}: frames must be a uint8 array, not {getattr(frames, 'dtype', type(frames))}")
+            found = getattr(frames, "dtype", type(frames))
+            raise ValueError(f"clip {self.id!r}: frames must be a uint8 array, not {found}")
         if frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
-            raise ValueError(f"clip {self.id!r}: frames must be [T, H, W, 3] with no empty axis, not {list(frames.shape)}")
+            found = list(frames.shape)
+            raise ValueError(f"clip {self.id!r}: frames must be [T, H, W, 3] with no empty axis, not {found}")
 
     def __len__(self) -> int:
         return int(self.frames.shape[0])
@@ -44,6 +49,8 @@ class Clip:
     @cached_property
     def sha256(self) -> str:
         """Content hash over shape and pixels (the frame rate and the id do not enter)."""
+        import numpy as np
+
         digest = hashlib.sha256(json.dumps(list(self.frames.shape)).encode())
         digest.update(np.ascontiguousarray(self.frames).data)
         return digest.hexdigest()
@@ -130,7 +137,8 @@ class ClipRef:
         """Decode or draw the clip. Raises `UsageError` where its content is not what `sha256` promised."""
         clip = self.source.load()
         if self.sha256 is not None and clip.sha256 != self.sha256:
-            raise UsageError(f"clip {self.id}: its pixels have changed (sha256 {clip.sha256[:12]}, expected {self.sha256[:12]})")
+            found, expected = clip.sha256[:12], self.sha256[:12]
+            raise UsageError(f"clip {self.id}: its pixels have changed (sha256 {found}, expected {expected})")
         return Clip(clip.frames, clip.fps, self.id)
 
     def describe(self) -> dict[str, Any]:
@@ -139,7 +147,7 @@ class ClipRef:
 
 @dataclass(frozen=True)
 class Pair:
-    """One case: move the motion of `motion` onto the content of `content`; `target` is the exact answer, where known."""
+    """One case: put the motion of `motion` onto the content of `content`; `target` is the exact answer, if known."""
 
     id: str
     content: ClipRef
