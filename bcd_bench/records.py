@@ -1,0 +1,248 @@
+"""The record of a run: every value with its interval, and everything that produced it.
+
+Beside `record.json` lie `values.json` (the value of every pair, so that two runs can be compared from committed
+records alone) and `timing.json`. Wall times live only in the last one: two runs of the same command on one machine
+give identical `record.json` and `values.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bcd_bench.errors import UsageError
+
+__all__ = [
+    "MIN_COVERAGE",
+    "MethodInfo",
+    "MetricInfo",
+    "PairValues",
+    "Provenance",
+    "RunRecord",
+    "SuiteInfo",
+    "Value",
+    "find_records",
+    "load_record",
+    "load_records",
+]
+
+RECORD_NAME = "record.json"
+VALUES_NAME = "values.json"
+MIN_COVERAGE = 0.95
+"""Below this share of scored pairs a value carries a dagger and is not ranked."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Value(_Model):
+    """One column of one run. `value` is None where nothing could be scored; rates are in percent.
+
+    `n` pairs entered the value and `n_failed` did not (no output, a failed detection, a metric that raised): these
+    lower the coverage and are never averaged in. `ci_method` says how the 95 % interval was made: "clustered
+    bootstrap", "wilson" (a rate whose bootstrap is degenerate), "delete-group jackknife", "metric" (the metric's
+    own), or None without interval. `wilson` is given for every rate.
+    """
+
+    metric: str
+    value: float | None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    ci_method: str | None = None
+    wilson: tuple[float, float] | None = None
+    n: int
+    n_failed: int
+    unit: str = ""
+    higher_is_better: bool | None = None
+    kind: Literal["mean", "rate", "derived", "set"] = "mean"
+    definition: str = ""
+    decimals: int = 2
+    headline: bool = True
+
+    @property
+    def coverage(self) -> float:
+        total = self.n + self.n_failed
+        return self.n / total if total else 0.0
+
+    @property
+    def covered(self) -> bool:
+        """Whether enough pairs were scored for the value to be ranked."""
+        return self.value is not None and self.coverage >= MIN_COVERAGE
+
+
+class SuiteInfo(_Model):
+    """Which pairs: `n_pairs` is the size of the whole suite, whatever the run's limit."""
+
+    name: str
+    version: str
+    manifest_sha256: str
+    n_pairs: int
+
+
+class MethodInfo(_Model):
+    """Which method: its resolved configuration and the sha256 of every weight file by name."""
+
+    name: str
+    version: str
+    config: dict[str, Any] = Field(default_factory=dict)
+    weights: dict[str, str] = Field(default_factory=dict)
+    reference: bool = False
+
+
+class MetricInfo(_Model):
+    """Which metric scored; `failures` counts the reasons, `error` is set where the metric as a whole failed."""
+
+    version: str
+    identity: str
+    columns: list[str] = Field(default_factory=list)
+    failures: dict[str, int] = Field(default_factory=dict)
+    error: str | None = None
+
+
+class Provenance(_Model):
+    """What produced a record, beyond suite and method. `plugins` maps distribution -> {version, source_sha256}."""
+
+    bcd_bench: str
+    git: dict[str, Any] | None = None
+    plugins: dict[str, dict[str, str]] = Field(default_factory=dict)
+    environment: dict[str, Any] = Field(default_factory=dict)
+    restrictions: list[str] = Field(default_factory=list)
+    """Licences that restrict use, of every asset that took part; printed under every table."""
+
+
+class RunRecord(_Model):
+    """What a run came to. Identical between two runs of the same command on one machine."""
+
+    format: Literal[1] = 1
+    run_id: str
+    suite: SuiteInfo
+    method: MethodInfo
+    limit: int | None = None
+    seed: int
+    device: str
+    dtype: str
+    n_pairs: int
+    n_failed: int
+    failures: dict[str, int] = Field(default_factory=dict)
+    outputs_sha256: str
+    values: dict[str, Value] = Field(default_factory=dict)
+    metrics: dict[str, MetricInfo] = Field(default_factory=dict)
+    provenance: Provenance
+
+    @property
+    def partial(self) -> bool:
+        """A run over part of the suite never enters a ranking."""
+        return self.n_pairs < self.suite.n_pairs
+
+    def to_json(self) -> str:
+        return json.dumps(self.model_dump(mode="json"), indent=1, allow_nan=False) + "\n"
+
+
+class PairValues(_Model):
+    """The per-pair values of a run's "mean" and "rate" columns, in plan order; None where a pair was not scored."""
+
+    format: Literal[1] = 1
+    pairs: list[str]
+    clusters: list[str]
+    """Names of the content identities; `cluster_of` holds an index into it for every pair."""
+    cluster_of: list[int]
+    columns: dict[str, list[float | None]]
+
+    @staticmethod
+    def build(pairs: Sequence[tuple[str, str]], columns: Mapping[str, Sequence[float | None]]) -> PairValues:
+        """From (pair id, cluster) in plan order and the values of every column in the same order."""
+        names = sorted({cluster for _, cluster in pairs})
+        place = {name: index for index, name in enumerate(names)}
+        return PairValues(
+            pairs=[pair for pair, _ in pairs],
+            clusters=names,
+            cluster_of=[place[cluster] for _, cluster in pairs],
+            columns={name: [_compact(value) for value in values] for name, values in columns.items()},
+        )
+
+    def by_pair(self, column: str) -> dict[str, float]:
+        """Pair id -> value, for the pairs that have one; empty for an unknown column."""
+        values = self.columns.get(column, [])
+        return {pair: value for pair, value in zip(self.pairs, values, strict=False) if value is not None}
+
+    def cluster_by_pair(self) -> dict[str, str]:
+        return {pair: self.clusters[index] for pair, index in zip(self.pairs, self.cluster_of, strict=True)}
+
+    def to_json(self) -> str:
+        """One line for each field, so that the file stays small and a diff readable."""
+        body = self.model_dump(mode="json")
+        columns = body.pop("columns")
+        lines = [f"{json.dumps(key)}: {_dense(value)}" for key, value in body.items()]
+        inner = ",\n".join(f"  {json.dumps(name)}: {_dense(values)}" for name, values in columns.items())
+        return "{\n" + ",\n".join(lines) + ',\n"columns": {\n' + inner + "\n}\n}\n"
+
+    @staticmethod
+    def load(folder: Path) -> PairValues | None:
+        """The values beside a record, or None where the folder has none (a record that was copied alone)."""
+        path = folder / VALUES_NAME
+        if not path.is_file():
+            return None
+        try:
+            return PairValues.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise UsageError(f"{path}: not a values file of this version: {_first(error)}") from None
+
+
+def load_record(path: Path) -> RunRecord:
+    """Read one record file. Raises `UsageError` where it is missing, damaged, or of another version."""
+    try:
+        return RunRecord.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValidationError as error:
+        raise UsageError(
+            f"{path}: not a record of this version: {_first(error)}", hint=f"bcd-bench score {path.parent}"
+        ) from None
+
+
+def find_records(paths: Iterable[Path]) -> list[Path]:
+    """Record files under `paths` (files or folders of any depth), sorted, each once.
+
+    Raises `UsageError` for a path that does not exist.
+    """
+    found: dict[Path, None] = {}
+    for path in paths:
+        if path.is_dir():
+            found.update(dict.fromkeys(sorted(path.rglob(RECORD_NAME))))
+        elif path.is_file():
+            found[path] = None
+        else:
+            raise UsageError(f"{path}: no such run folder or record")
+    return list(found)
+
+
+def load_records(paths: Iterable[Path]) -> list[tuple[Path, RunRecord]]:
+    """Every record under `paths` with its file; the same run found twice counts once (the first)."""
+    records: dict[tuple[str, str, str], tuple[Path, RunRecord]] = {}
+    for path in find_records(paths):
+        record = load_record(path)
+        records.setdefault((record.suite.manifest_sha256, record.method.name, record.run_id), (path, record))
+    return list(records.values())
+
+
+def _compact(value: float | None) -> float | None:
+    """Whole numbers as ints and the rest to 9 digits: enough for any comparison, and a third of the size."""
+    if value is None or not math.isfinite(value):
+        return None
+    return int(value) if value == int(value) else float(f"{value:.9g}")
+
+
+def _dense(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+def _first(error: ValidationError) -> str:
+    detail = error.errors()[0]
+    where = ".".join(str(part) for part in detail["loc"]) or "file"
+    return f"{where}: {detail['msg']}"

@@ -1,0 +1,66 @@
+"""Rows as CSV in long form: one line for each run and metric, so that any tool can pivot it."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+
+from bcd_bench.report.rows import ReportRow
+
+__all__ = ["render"]
+
+_FIELDS = [
+    "suite",
+    "suite_version",
+    "manifest_sha256",
+    "method",
+    "run_id",
+    "partial",
+    "reported",
+    "reference",
+    "n_pairs",
+    "n_failed_outputs",
+    "metric",
+    "column",
+    "value",
+    "ci_low",
+    "ci_high",
+    "ci_method",
+    "n",
+    "n_failed",
+    "unit",
+    "higher_is_better",
+    "code_version",
+    "source",
+    "restrictions",
+]
+
+
+def render(rows: Sequence[ReportRow], *, suite: str | None = None) -> str:
+    """What produced each figure stands on its line, since a footer would break parsers. Empty cells are unknown."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, _FIELDS, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        if suite is not None and row.suite != suite:
+            continue
+        head = {
+            "suite": row.suite,
+            "suite_version": row.suite_version,
+            "manifest_sha256": row.manifest_sha256,
+            "method": row.method,
+            "run_id": row.run_id,
+            "partial": row.partial,
+            "reported": row.reported,
+            "reference": row.reference,
+            "n_pairs": row.n_pairs,
+            "n_failed_outputs": row.n_failed,
+            "code_version": row.provenance.get("bcd_bench"),
+            "source": row.provenance.get("source"),
+            "restrictions": "; ".join(row.provenance.get("restrictions", ())),
+        }
+        for name, value in row.metrics.items():
+            own = ("value", "ci_low", "ci_high", "ci_method", "n", "n_failed", "unit", "higher_is_better", "metric")
+            writer.writerow({**head, "column": name, **{key: getattr(value, key) for key in own}})
+    return out.getvalue()

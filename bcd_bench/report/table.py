@@ -1,0 +1,178 @@
+"""The tables behind the markdown, LaTeX and HTML formats: cells, marks and the footer, free of any markup."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bcd_bench.records import MIN_COVERAGE, Value
+from bcd_bench.report.ranking import Mark, marks
+from bcd_bench.report.rows import ReportRow
+
+__all__ = ["Cell", "Line", "Table", "build_tables"]
+
+DAGGER = "†"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """`text` is the value, `interval` the text of its interval ("" without one); both plain."""
+
+    text: str
+    interval: str = ""
+    mark: Mark | None = None
+    dagger: bool = False
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row: `label` names the method, `status` is why it is not ranked ("" if it is)."""
+
+    label: str
+    status: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """All rows over one manifest. Runs of different versions of a suite never share a table."""
+
+    title: str
+    headers: tuple[str, ...]
+    lines: tuple[Line, ...]
+    notes: tuple[str, ...]
+
+
+def build_tables(rows: Sequence[ReportRow], *, suite: str | None = None) -> list[Table]:
+    """One table for each suite, version and manifest; quoted rows stand in every table of their suite and version."""
+    rows = [row for row in rows if suite is None or row.suite == suite]
+    groups: dict[tuple[str, str, str | None], list[ReportRow]] = {}
+    for row in rows:
+        if not row.reported:
+            groups.setdefault((row.suite, row.suite_version, row.manifest_sha256), []).append(row)
+    for row in rows:
+        if row.reported and not any(key[:2] == (row.suite, row.suite_version) for key in groups):
+            groups[row.suite, row.suite_version, None] = []
+    tables = []
+    for (name, version, manifest), measured in sorted(groups.items(), key=lambda item: [str(part) for part in item[0]]):
+        quoted = [row for row in rows if row.reported and (row.suite, row.suite_version) == (name, version)]
+        tables.append(_table(f"{name}@{version}", manifest, _ordered(quoted, measured)))
+    return tables
+
+
+def format_number(value: Value, number: float) -> str:
+    """A number with the column's decimals, never "-0.00"."""
+    text = f"{number:.{value.decimals}f}"
+    return text.lstrip("-") if float(text) == 0 else text
+
+
+def _table(title: str, manifest: str | None, rows: Sequence[ReportRow]) -> Table:
+    columns: dict[str, Value] = {}
+    for row in sorted(rows, key=lambda row: row.reported):
+        for name, value in row.metrics.items():
+            if value.headline:
+                columns.setdefault(name, value)
+    placed = {name: marks(rows, name) for name in columns}
+    labels = _labels(rows)
+    lines = []
+    for index, row in enumerate(rows):
+        cells = tuple(_cell(row, row.metrics.get(name), placed[name].get(index)) for name in columns)
+        lines.append(Line(labels[index], _status(row), cells))
+    headers = tuple(_header(name, value) for name, value in columns.items())
+    return Table(title, headers, tuple(lines), tuple(_notes(title, manifest, rows, columns, lines)))
+
+
+def _ordered(quoted: Sequence[ReportRow], measured: Sequence[ReportRow]) -> list[ReportRow]:
+    """Quoted first, then ranked, then partial runs, then the anchors that bracket them."""
+    return [*quoted, *sorted(measured, key=lambda row: (row.reference, row.partial))]
+
+
+def _labels(rows: Sequence[ReportRow]) -> list[str]:
+    """Method names, with the start of the run id where a method has several rows."""
+    names = [(row.method, row.reported) for row in rows]
+    several = {name for name in names if names.count(name) > 1}
+    return [
+        f"{row.method} {row.run_id[:8]}" if (row.method, row.reported) in several and row.run_id else row.method
+        for row in rows
+    ]
+
+
+def _status(row: ReportRow) -> str:
+    if row.reported:
+        return "reported"
+    if row.partial:
+        total = row.record.suite.n_pairs if row.record else "?"
+        return f"{'anchor, ' if row.reference else ''}partial: {row.n_pairs} of {total} pairs"
+    return "anchor" if row.reference else ""
+
+
+def _cell(row: ReportRow, value: Value | None, mark: Mark | None) -> Cell:
+    if value is None:
+        return Cell("–")
+    if value.value is None:
+        return Cell("–", dagger=not row.reported)
+    interval = ""
+    if value.ci_low is not None and value.ci_high is not None:
+        interval = f"[{format_number(value, value.ci_low)}, {format_number(value, value.ci_high)}]"
+    return Cell(format_number(value, value.value), interval, mark, not row.reported and not value.covered)
+
+
+def _header(name: str, value: Value) -> str:
+    arrow = {True: " ↑", False: " ↓", None: ""}[value.higher_is_better]
+    return f"{name}{f' ({value.unit})' if value.unit else ''}{arrow}"
+
+
+def _notes(
+    title: str, manifest: str | None, rows: Sequence[ReportRow], columns: dict[str, Value], lines: Sequence[Line]
+) -> list[str]:
+    """The footer: what produced the table, in whole sentences."""
+    measured = [row for row in rows if not row.reported]
+    notes = []
+    if measured:
+        sizes = sorted({row.n_pairs for row in measured if row.n_pairs is not None})
+        count = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
+        code = ", ".join(sorted({str(row.provenance.get("bcd_bench")) for row in measured}))
+        notes.append(f"Suite {title}, manifest {(manifest or '')[:12]}, n = {count} pairs; bcd-bench {code}.")
+        notes.append(_interval_note(columns))
+        failed = [f"{row.method} {row.n_failed}" for row in measured if row.n_failed]
+        if failed:
+            notes.append(f"Failed pairs, left out of every value: {', '.join(failed)}.")
+    if any(cell.mark for line in lines for cell in line.cells):
+        notes.append(
+            "Best in bold, second underlined, among ranked rows, where the 95 % interval of the paired difference "
+            "to the next excludes 0."
+        )
+    if any(cell.dagger for line in lines for cell in line.cells):
+        notes.append(f"{DAGGER} fewer than {MIN_COVERAGE:.0%} of the pairs could be scored; not ranked.")
+    if any(row.reference for row in measured):
+        notes.append("Anchors bracket the scale and are not ranked.")
+    sources = dict.fromkeys(
+        f"{row.method}: {row.provenance['source']}{f' ({note})' if (note := row.provenance.get('note')) else ''}"
+        for row in rows
+        if row.reported
+    )
+    if sources:
+        notes.append(f"Reported figures are quoted, not measured here, and not ranked: {'; '.join(sources)}.")
+    broken = dict.fromkeys(
+        f"{name} on {row.method}: {info.error}"
+        for row in measured
+        if row.record
+        for name, info in row.record.metrics.items()
+        if info.error
+    )
+    if broken:
+        notes.append(f"Metrics that failed: {'; '.join(broken)}.")
+    restrictions = sorted({text for row in measured for text in row.provenance.get("restrictions", ())})
+    if restrictions:
+        notes.append(f"Restricted licences took part: {'; '.join(restrictions)}.")
+    return notes
+
+
+def _interval_note(columns: dict[str, Value]) -> str:
+    methods = sorted({value.ci_method for value in columns.values() if value.ci_method})
+    text = "Brackets: 95 % intervals over pairs, clustered by content identity"
+    if "wilson" in methods:
+        text += "; Wilson where every pair agrees (a rate of 0 or 100 %)"
+    if "delete-group jackknife" in methods:
+        text += "; delete-group jackknife for set metrics"
+    return text + "."
