@@ -132,6 +132,8 @@ class ClipRef:
     source: ClipSource
     labels: Mapping[str, str | int] = field(default_factory=dict)
     sha256: str | None = None
+    frames: int | None = None
+    """Length in frames, where the suite knows it: saves decoding the driver only to check an output's length."""
 
     def load(self) -> Clip:
         """Decode or draw the clip. Raises `UsageError` where its content is not what `sha256` promised."""

@@ -1,0 +1,90 @@
+"""Writes that are there whole or not at all: temporary name in the same folder, fsync, rename."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = [
+    "TEMPORARY_SUFFIX",
+    "append_jsonl",
+    "fsync_folder",
+    "read_jsonl",
+    "temporary_name",
+    "write_bytes_atomic",
+    "write_json_atomic",
+    "write_text_atomic",
+]
+
+TEMPORARY_SUFFIX = ".part"
+"""What unfinished files are called; anything with this suffix may be deleted while no process runs."""
+
+
+def temporary_name(path: Path) -> Path:
+    """The name under which `path` is written before it is renamed, one per process."""
+    return path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make renames and new names in `folder` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_bytes_atomic(path: Path, data: bytes) -> None:
+    """Write `data` to `path`, whole or not at all. Raises `OSError` and leaves the old file as it was."""
+    temporary = temporary_name(path)
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+        fsync_folder(path.parent)
+    except BaseException:
+        with contextlib.suppress(OSError):  # the first error is the one to report
+            temporary.unlink()
+        raise
+
+
+def write_text_atomic(path: Path, text: str) -> None:
+    """Write UTF-8 text to `path`, whole or not at all."""
+    write_bytes_atomic(path, text.encode())
+
+
+def write_json_atomic(path: Path, obj: Any) -> None:
+    """Write `obj` as indented JSON (key order kept, no NaN) to `path`, whole or not at all."""
+    write_text_atomic(path, json.dumps(obj, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def append_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Append one JSON line per record in a single write, then fsync. A torn line of a crash is ended first."""
+    text = "".join(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records)
+    with path.open("ab+") as stream:
+        if stream.tell() > 0:
+            stream.seek(-1, os.SEEK_END)
+            if stream.read(1) != b"\n":
+                text = "\n" + text
+        stream.write(text.encode())
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """The whole records of a JSON-lines file, in order; lines torn by a crash are left out, no file is no records."""
+    records = []
+    if path.exists():
+        with path.open("rb") as stream:
+            for line in stream:
+                with contextlib.suppress(ValueError):  # torn by a crash: its work is done again
+                    record = json.loads(line)
+                    if isinstance(record, dict):
+                        records.append(record)
+    return records

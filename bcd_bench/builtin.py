@@ -1,0 +1,55 @@
+"""The core's own specs; they enter through the same hooks as anybody's."""
+
+from __future__ import annotations
+
+from bcd_bench.hookspecs import hookimpl
+from bcd_bench.specs import ExecutorSpec, MethodSpec, ReportFormatSpec
+
+__all__ = ["bcd_bench_executors", "bcd_bench_methods", "bcd_bench_report_formats"]
+
+
+@hookimpl
+def bcd_bench_methods() -> list[MethodSpec]:
+    module, licence = "bcd_bench.reference_methods", "Apache-2.0"
+    return [
+        MethodSpec(
+            name="copy-content",
+            version="1",
+            summary="Anchor: the content clip itself, with its own motion; perfect content, no transfer.",
+            factory=f"{module}:CopyContent",
+            licence=licence,
+            reference=True,
+        ),
+        MethodSpec(
+            name="copy-motion",
+            version="1",
+            summary="Anchor: the motion clip itself; perfect motion, everything of the driver leaks.",
+            factory=f"{module}:CopyMotion",
+            licence=licence,
+            reference=True,
+        ),
+        MethodSpec(
+            name="oracle",
+            version="1",
+            summary="Anchor: the exact target where the suite has one; the ceiling of every metric.",
+            factory=f"{module}:Oracle",
+            licence=licence,
+            reference=True,
+        ),
+    ]
+
+
+@hookimpl
+def bcd_bench_executors() -> list[ExecutorSpec]:
+    return [ExecutorSpec("local", "One batch after the other in this process.", "bcd_bench.execution:run_local")]
+
+
+@hookimpl
+def bcd_bench_report_formats() -> list[ReportFormatSpec]:
+    return [
+        ReportFormatSpec("markdown", "A table to paste into a README.", "bcd_bench.report.markdown:render"),
+        ReportFormatSpec("latex", "A booktabs table, best bold and second underlined.", "bcd_bench.report.latex:render"),
+        ReportFormatSpec("csv", "One line per method and suite.", "bcd_bench.report.csv_:render"),
+        ReportFormatSpec("json", "Rows with intervals and provenance, for tools.", "bcd_bench.report.json_:render"),
+        ReportFormatSpec("html", "A page that stands alone.", "bcd_bench.report.html:render"),
+    ]

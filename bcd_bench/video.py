@@ -1,0 +1,163 @@
+"""Clips to files and back: lossless FFV1 in Matroska whose bytes depend only on the frames, and reading through PyAV."""
+
+from __future__ import annotations
+
+import io
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bcd_bench.atomic import write_bytes_atomic
+from bcd_bench.clips import Clip
+from bcd_bench.errors import UsageError
+
+if TYPE_CHECKING:
+    import av
+
+__all__ = ["encode_lossless", "read_video", "write_preview", "write_video_lossless"]
+
+PIXELS = "bgr0"
+"""FFV1's 8-bit RGB layout: blue, green, red and an unused byte. No colour conversion, so no loss."""
+
+
+def _rate(fps: float) -> Fraction:
+    """Frames per second as a fraction that a container can hold: 29.97 becomes 30000/1001."""
+    for denominator in (1, 1001):
+        rate = Fraction(round(fps * denominator), denominator)
+        if abs(float(rate) - fps) < 1e-6 * fps:
+            return rate
+    return Fraction(fps).limit_denominator(100_000)
+
+
+def _to_bgr0(rgb: npt.NDArray[np.uint8]) -> av.VideoFrame:
+    import av
+
+    height, width = rgb.shape[:2]
+    frame = av.VideoFrame(width, height, PIXELS)
+    plane = frame.planes[0]
+    rows = np.zeros((height, plane.line_size // 4, 4), np.uint8)
+    rows[:, :width, :3] = rgb[..., ::-1]
+    plane.update(rows)
+    return frame
+
+
+def encode_lossless(clip: Clip) -> bytes:
+    """The clip as the bytes of a Matroska file with one FFV1 stream.
+
+    The same frames and frame rate give the same bytes: single thread, bit-exact flags, no dates or random ids.
+    """
+    import av
+
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="matroska", options={"fflags": "+bitexact"}) as container:
+        stream: Any = container.add_stream("ffv1", rate=_rate(clip.fps))
+        stream.height, stream.width = clip.frames.shape[1:3]
+        stream.pix_fmt = PIXELS
+        codec = stream.codec_context
+        codec.flags |= int(av.codec.context.Flags.bitexact)
+        codec.thread_count = 1
+        codec.options = {"level": "3", "slicecrc": "1", "slices": "4"}
+        for index, rgb in enumerate(clip.frames):
+            frame = _to_bgr0(rgb)
+            frame.pts = index
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return buffer.getvalue()
+
+
+def write_video_lossless(path: Path, clip: Clip) -> None:
+    """Write `clip` to `path` (.mkv) losslessly and atomically. Raises `OSError` as writing does."""
+    write_bytes_atomic(path, encode_lossless(clip))
+
+
+def write_preview(path: Path, clip: Clip, *, scale: int = 1) -> None:
+    """Write an H.264 preview (.mp4) for people to look at: lossy, `scale` times larger by repeated pixels, atomic."""
+    import av
+
+    frames = clip.frames.repeat(scale, axis=1).repeat(scale, axis=2)
+    height, width = (side + side % 2 for side in frames.shape[1:3])
+    frames = np.pad(frames, ((0, 0), (0, height - frames.shape[1]), (0, width - frames.shape[2]), (0, 0)), mode="edge")
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        stream: Any = container.add_stream("libx264", rate=_rate(clip.fps))
+        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+        for rgb in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")))
+        container.mux(stream.encode(None))
+    write_bytes_atomic(path, buffer.getvalue())
+
+
+def _to_rgb(
+    frame: Any, crop: tuple[int, int, int, int] | None, size: tuple[int, int] | None, path: Path
+) -> npt.NDArray[np.uint8]:
+    if frame.format.name == PIXELS:
+        plane = frame.planes[0]
+        rows = np.frombuffer(plane, np.uint8).reshape(plane.height, -1, 4)
+        rgb = np.ascontiguousarray(rows[:, : plane.width, 2::-1])
+    else:
+        rgb = frame.to_ndarray(format="rgb24")
+    if crop is not None:
+        left, top, right, bottom = crop
+        height, width = rgb.shape[:2]
+        if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+            raise UsageError(f"{path.name}: crop {list(crop)} leaves the {width}x{height} frame")
+        rgb = rgb[top:bottom, left:right]
+    if size is not None and rgb.shape[:2] != tuple(size):
+        rgb = _resized(rgb, size)
+    return rgb
+
+
+def _resized(rgb: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """Area averaging where smaller, bicubic where larger; the same flags everywhere so that hashes agree."""
+    import av
+    from av.video.reformatter import Interpolation
+
+    height, width = size
+    smaller = height * width < rgb.shape[0] * rgb.shape[1]
+    kernel = Interpolation.AREA if smaller else Interpolation.BICUBIC
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
+    return frame.reformat(width=width, height=height, interpolation=kernel).to_ndarray(format="rgb24")
+
+
+def read_video(
+    path: Path | str,
+    *,
+    start: int = 0,
+    stop: int | None = None,
+    crop: tuple[int, int, int, int] | None = None,
+    size: tuple[int, int] | None = None,
+) -> Clip:
+    """Decode frames `start` (included) to `stop` (excluded, None for the end) of the first video stream.
+
+    `crop` is (left, top, right, bottom) in pixels of the file, `size` is (height, width) after the resize. The clip's
+    id is the file's stem. Raises `UsageError` where the file is missing, damaged, without video or too short.
+    """
+    import av
+
+    path = Path(path)
+    frames: list[npt.NDArray[np.uint8]] = []
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise UsageError(f"{path.name} has no video stream")
+            stream = container.streams.video[0]
+            if stream.codec_context.width * stream.codec_context.height <= 512 * 512:
+                stream.codec_context.thread_count = 1  # starting threads costs more than small frames do
+            else:
+                stream.thread_type = "AUTO"
+            fps = float(stream.average_rate or stream.guessed_rate or 0)
+            for index, frame in enumerate(container.decode(stream)):
+                if stop is not None and index >= stop:
+                    break
+                if index >= start:
+                    frames.append(_to_rgb(frame, crop, size, path))
+    except (av.error.FFmpegError, OSError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(f"cannot read video {path}: {reason}") from error
+    if not frames or (stop is not None and len(frames) < stop - start):
+        wanted = f"frames {start} to {'the end' if stop is None else stop}"
+        raise UsageError(f"{path.name} is too short: {wanted} wanted, {len(frames)} found")
+    return Clip(np.stack(frames), fps or 25.0, path.stem)
