@@ -1,0 +1,121 @@
+"""From per-pair rows to values with intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bcd_bench.records import Value
+from bcd_bench.specs import Column, Metric
+from bcd_bench.statistics import Interval, bootstrap_mean, bootstrap_statistics, rate_interval, wilson
+
+__all__ = ["aggregate_rows", "set_value", "usable"]
+
+
+def usable(column: Column, row: Mapping[str, Any]) -> float | None:
+    """A row's number in a "mean" or "rate" column; None where it is absent, not finite, or a rate outside [0, 1]."""
+    value = row.get(column.name)
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return None if column.kind == "rate" and not 0 <= value <= 1 else float(value)
+
+
+def aggregate_rows(
+    metric_name: str,
+    metric: Metric,
+    columns: Sequence[Column],
+    pairs: Sequence[tuple[str, str]],
+    rows: Mapping[str, Mapping[str, Any]],
+) -> tuple[dict[str, Value], dict[str, list[float | None]]]:
+    """Values and per-pair values of a pair metric.
+
+    `pairs` are (id, cluster) of everything planned, `rows` the scored ones by id; the rest count as failed. Rates
+    are averaged as fractions and given in percent. Per-pair values are raw (0/1 for rates), in the order of `pairs`.
+    """
+    values: dict[str, Value] = {}
+    per_pair: dict[str, list[float | None]] = {}
+    scored = [(rows[pair], cluster) for pair, cluster in pairs if pair in rows]
+    derived = _derive(metric, [row for row, _ in scored], [cluster for _, cluster in scored], columns)
+    for column in columns:
+        if column.kind == "derived":
+            value, interval, count = *derived.get(column.name, (None, None)), len(scored)
+            values[column.name] = _value(metric_name, column, value, interval, None, count, len(pairs) - count)
+            continue
+        numbers = [usable(column, rows[pair]) if pair in rows else None for pair, _ in pairs]
+        per_pair[column.name] = numbers
+        kept = [(number, pair[1]) for number, pair in zip(numbers, pairs, strict=True) if number is not None]
+        values[column.name] = _summary(metric_name, column, kept, len(pairs))
+    return values, per_pair
+
+
+def set_value(metric_name: str, column: Column, computed: Any, interval: Interval | None, n: int, total: int) -> Value:
+    """The value of a "set" column from `Metric.compute`: a number, or (number, ci_low, ci_high) of its own."""
+    if isinstance(computed, tuple | list):
+        number, low, high = (float(part) for part in computed)
+        interval = Interval(low, high, "metric") if math.isfinite(low) and math.isfinite(high) else None
+    else:
+        number = float(computed)
+    value = number if math.isfinite(number) else None
+    return _value(metric_name, column, value, interval if value is not None else None, None, n, total - n)
+
+
+def _summary(metric_name: str, column: Column, kept: Sequence[tuple[float, str]], total: int) -> Value:
+    numbers = np.array([number for number, _ in kept], dtype=np.float64)
+    clusters = [cluster for _, cluster in kept]
+    if not kept:
+        return _value(metric_name, column, None, None, None, 0, total)
+    if column.kind == "rate":
+        interval = rate_interval(numbers, clusters).scaled(100)
+        beside = wilson(float(numbers.sum()), len(numbers)).scaled(100)
+        value = 100 * float(numbers.mean())
+        return _value(metric_name, column, value, interval, beside, len(kept), total - len(kept))
+    interval_or_none = bootstrap_mean(numbers, clusters)
+    return _value(metric_name, column, float(numbers.mean()), interval_or_none, None, len(kept), total - len(kept))
+
+
+def _derive(
+    metric: Metric, rows: Sequence[Mapping[str, Any]], clusters: Sequence[str], columns: Sequence[Column]
+) -> dict[str, tuple[float | None, Interval | None]]:
+    names = [column.name for column in columns if column.kind == "derived"]
+    if not names or not rows:
+        return {}
+
+    def statistic(resample: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+        result = metric.derive(resample)
+        return {name: float(result[name]) for name in names}
+
+    estimate = statistic(rows)
+    intervals = bootstrap_statistics(rows, clusters, statistic)
+    return {
+        name: (value, intervals.get(name)) if math.isfinite(value) else (None, None) for name, value in estimate.items()
+    }
+
+
+def _value(
+    metric: str,
+    column: Column,
+    value: float | None,
+    interval: Interval | None,
+    beside: Interval | None,
+    n: int,
+    failed: int,
+) -> Value:
+    return Value(
+        metric=metric,
+        value=value,
+        ci_low=None if interval is None else interval.low,
+        ci_high=None if interval is None else interval.high,
+        ci_method=None if interval is None else interval.method,
+        wilson=None if beside is None else (beside.low, beside.high),
+        n=n,
+        n_failed=failed,
+        unit=column.unit,
+        higher_is_better=column.higher_is_better,
+        kind=column.kind,
+        definition=column.definition,
+        decimals=column.decimals,
+        headline=column.headline,
+    )

@@ -1,0 +1,160 @@
+"""Features of clips, computed once and kept: one landmark pass serves every metric that needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bcd_bench.arrays import load_tree, save_tree
+from bcd_bench.clips import Clip, Failed, Pair
+from bcd_bench.errors import BcdBenchError
+from bcd_bench.identity import hash_json
+from bcd_bench.specs import load_factory
+
+if TYPE_CHECKING:
+    from bcd_bench.plugins import Registry
+    from bcd_bench.specs import Extractor
+
+__all__ = ["BatchFeatures", "FeatureStore"]
+
+_FAILED = "__failed__"
+
+
+class FeatureStore:
+    """Clip -> named arrays of an extractor, cached under `root` as `.npz` files (no pickle).
+
+    The key is the clip's content hash, the extractor's name and its `identity` (version, weights hash,
+    preprocessing), so a changed extractor never meets old features. Models load at the first miss.
+    """
+
+    def __init__(self, registry: Registry, *, device: str, root: Path) -> None:
+        self._registry, self._device, self._root = registry, device, root
+        self._extractors: dict[str, Extractor] = {}
+        self._loaded: set[str] = set()
+
+    def identity(self, name: str) -> str:
+        """Hash of everything but the clip that decides the features of extractor `name`."""
+        spec = self._registry.get("extractors", name)
+        return hash_json({"name": name, "version": spec.version, "identity": dict(self._extractor(name).identity)})
+
+    def get(self, name: str, clips: Sequence[Clip]) -> list[Mapping[str, Any] | Failed]:
+        """Features of every clip, in order; equal clips are extracted once.
+
+        An extractor that raises on a batch is tried clip by clip, and a clip it still raises on is `Failed` (not
+        cached). Raises `BcdBenchError` for unknown extractors and missing assets.
+        """
+        identity = self.identity(name)
+        found: dict[str, Mapping[str, Any] | Failed] = {}
+        missing: dict[str, Clip] = {}
+        for clip in clips:
+            if clip.sha256 not in found and clip.sha256 not in missing:
+                cached = self._read(self._path(name, identity, clip.sha256))
+                if cached is None:
+                    missing[clip.sha256] = clip
+                else:
+                    found[clip.sha256] = cached
+        if missing:
+            for clip, (features, keep) in zip(missing.values(), self._extract(name, missing.values()), strict=True):
+                found[clip.sha256] = features
+                if keep:
+                    self._write(self._path(name, identity, clip.sha256), features)
+        return [found[clip.sha256] for clip in clips]
+
+    def _extractor(self, name: str) -> Extractor:
+        if name not in self._extractors:
+            self._extractors[name] = load_factory(self._registry.get("extractors", name).factory)()
+        return self._extractors[name]
+
+    def _extract(self, name: str, clips: Any) -> list[tuple[Mapping[str, Any] | Failed, bool]]:
+        clips = list(clips)
+        extractor = self._extractor(name)
+        if name not in self._loaded:
+            extractor.load(self._device)
+            self._loaded.add(name)
+        try:
+            features = list(extractor.extract(clips))
+            if len(features) != len(clips):
+                raise ValueError(f"returned {len(features)} results for {len(clips)} clips")
+        except BcdBenchError:
+            raise
+        except Exception as error:  # noqa: BLE001 - plugin code: one bad clip must cost itself alone
+            if len(clips) == 1:
+                return [(Failed(f"{name}: {type(error).__name__}: {error}"), False)]
+            return [result for clip in clips for result in self._extract(name, [clip])]
+        return [(item, True) for item in features]
+
+    def _path(self, name: str, identity: str, clip_sha256: str) -> Path:
+        key = hash_json([identity, clip_sha256])
+        return self._root / name / key[:2] / f"{key}.npz"
+
+    @staticmethod
+    def _read(path: Path) -> Mapping[str, Any] | Failed | None:
+        if not path.is_file():
+            return None
+        try:
+            tree = load_tree(path)
+        except (OSError, ValueError):
+            return None  # damaged: computed again and written over
+        return Failed(tree[_FAILED]) if _FAILED in tree else tree
+
+    @staticmethod
+    def _write(path: Path, features: Mapping[str, Any] | Failed) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_tree(path, {_FAILED: features.reason} if isinstance(features, Failed) else dict(features))
+
+
+class BatchFeatures:
+    """The features of one batch, extracted for the whole batch when a metric first looks at a (extractor, role).
+
+    Roles: "output", "content", "motion", "target".
+    """
+
+    def __init__(self, store: FeatureStore, pairs: Sequence[Pair], outputs: Sequence[Clip]) -> None:
+        self._store, self._pairs, self._outputs = store, pairs, outputs
+        self._clips: dict[str, list[Clip | Failed]] = {"output": list(outputs)}
+        self._features: dict[tuple[str, str], list[Mapping[str, Any] | Failed]] = {}
+
+    def of(self, index: int, extractors: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+        """What `Scored.features` holds for one item: extractor -> role -> arrays or `Failed`."""
+        return _Lazy(
+            extractors,
+            lambda extractor: _Lazy(
+                ("output", "content", "motion", "target"), lambda role: self._get(extractor, role)[index]
+            ),
+        )
+
+    def _get(self, extractor: str, role: str) -> list[Mapping[str, Any] | Failed]:
+        if (extractor, role) not in self._features:
+            if role not in self._clips:
+                self._clips[role] = [_load(getattr(pair, role), role) for pair in self._pairs]
+            clips = self._clips[role]
+            found = iter(self._store.get(extractor, [clip for clip in clips if isinstance(clip, Clip)]))
+            self._features[extractor, role] = [clip if isinstance(clip, Failed) else next(found) for clip in clips]
+        return self._features[extractor, role]
+
+
+class _Lazy(Mapping[str, Any]):
+    def __init__(self, keys: Sequence[str], get: Callable[[str], Any]) -> None:
+        self._keys, self._get = tuple(keys), get
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in self._keys:
+            raise KeyError(f"{key!r} was not asked for; there is {', '.join(self._keys) or 'nothing'}")
+        return self._get(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+
+def _load(reference: Any, role: str) -> Clip | Failed:
+    if reference is None:
+        return Failed(f"the pair has no {role} clip")
+    try:
+        clip: Clip = reference.load()
+    except Exception as error:  # noqa: BLE001 - a clip that cannot be read costs its pair alone
+        return Failed(f"{role} clip {reference.id}: {type(error).__name__}: {error}")
+    return clip
