@@ -1,0 +1,71 @@
+"""Where the clips of a Sprites suite come from: one interface for the LPC art and for our own characters."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from bcd_bench.clips import Clip
+from bcd_bench_sprites.factors import FPS, motion_name
+
+__all__ = ["ART_ASSET", "Characters", "SuiteName", "draw_clip", "open_characters"]
+
+SuiteName = Literal["sprites", "sprites-procedural"]
+ART_ASSET = "sprites-art"
+
+
+class Characters(Protocol):
+    """1,296 characters x 9 motions as clips, composited on demand."""
+
+    name: str
+
+    def clip(self, character: int, motion: int) -> npt.NDArray[np.uint8]:
+        """uint8[8, 64, 64, 3] RGB of one character (0..1295) doing one motion (0..8)."""
+
+    def clips(self, characters: npt.ArrayLike, motions: npt.ArrayLike) -> npt.NDArray[np.uint8]:
+        """uint8[B, 8, 64, 64, 3] RGB for B characters and B motions."""
+
+
+def open_characters(name: SuiteName, art: Path | None = None) -> Characters:
+    """The characters of a suite, opened once per process.
+
+    `art` is the folder of LPC pictures for "sprites"; without it the asset `sprites-art` is looked up and verified.
+    Raises `MissingAssetError` where the art is absent or altered, ValueError for another name.
+    """
+    if name == "sprites-procedural":
+        return _procedural()
+    if name == "sprites":
+        return _lpc(Path(art) if art is not None else _find_art())
+    raise ValueError(f"no characters {name!r}; there are 'sprites' and 'sprites-procedural'")
+
+
+def draw_clip(suite: SuiteName, character: int, motion: int) -> Clip:
+    """One clip by its factors: what the `Generated` sources of the suites call."""
+    frames = open_characters(suite).clip(character, motion)
+    return Clip(frames, FPS, f"{character:04d}-{motion_name(motion)}")
+
+
+@lru_cache(maxsize=1)
+def _find_art() -> Path:
+    from bcd_bench.assets import AssetStore
+    from bcd_bench.plugins import load_registry
+
+    return AssetStore(load_registry()).find(ART_ASSET)
+
+
+@lru_cache(maxsize=2)
+def _lpc(art: Path) -> Characters:
+    from bcd_bench_sprites.lpc import LpcCharacters
+
+    return LpcCharacters(art)
+
+
+@lru_cache(maxsize=1)
+def _procedural() -> Characters:
+    from bcd_bench_sprites.procedural import ProceduralCharacters
+
+    return ProceduralCharacters()

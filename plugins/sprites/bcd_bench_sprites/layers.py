@@ -1,0 +1,59 @@
+"""Characters as four attribute layers, composited on demand by the maximum of depth-tagged colours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from bcd_bench_sprites.factors import FRAMES, MOTIONS, SIZE, VALUES, attributes_of_all
+
+__all__ = ["LayeredCharacters", "tagged"]
+
+Layer = npt.NDArray[np.uint32]
+
+
+def tagged(rgb: npt.NDArray[np.uint8], mask: npt.NDArray[np.bool_], depth: int) -> Layer:
+    """Pack RGB pixels uint8[..., 3] into uint32 with `depth` (1..255, larger is nearer) above; 0 outside `mask`."""
+    red, green, blue = (rgb[..., channel].astype(np.uint32) for channel in range(3))
+    return np.where(mask, np.uint32(depth << 24) | blue << np.uint32(16) | green << np.uint32(8) | red, np.uint32(0))
+
+
+class LayeredCharacters:
+    """All 1,296 characters x 9 motions out of four attribute layers (and one all share).
+
+    Each layer is `uint32[6, 9, 8, 64, 64]` (`common`: without the leading 6): depth in the high byte, then blue,
+    green, red; 0 is transparent. The nearest opaque layer wins a pixel, and that is the plain maximum; black is left
+    where none is. Two merged tables (85 MB together) stand for the 1.1 GB of all clips.
+    """
+
+    def __init__(self, name: str, attribute_layers: Sequence[Layer], common: Layer) -> None:
+        skin, pants, top, hair = attribute_layers
+        shape = (VALUES * VALUES, MOTIONS, FRAMES, SIZE, SIZE)
+        self.name = name
+        self._lower = np.maximum(skin[:, None], pants[None]).reshape(shape)
+        self._upper = np.maximum(np.maximum(top, common)[:, None], hair[None]).reshape(shape)
+
+    def clip(self, character: int, motion: int) -> npt.NDArray[np.uint8]:
+        """uint8[8, 64, 64, 3] RGB of one character (0..1295) doing one motion (0..8)."""
+        return self.clips([character], [motion])[0]
+
+    def clips(self, characters: npt.ArrayLike, motions: npt.ArrayLike) -> npt.NDArray[np.uint8]:
+        """uint8[B, 8, 64, 64, 3] RGB for B characters and B motions. Raises IndexError where one does not exist."""
+        character = np.asarray(characters, dtype=np.int64)
+        motion = np.asarray(motions, dtype=np.int64)
+        if character.shape != motion.shape or character.ndim != 1:
+            raise ValueError(
+                f"characters and motions must be two lists of one length, not {character.shape}, {motion.shape}"
+            )
+        if character.size and (min(character.min(), motion.min()) < 0):
+            raise IndexError("characters and motions are counted from 0")
+        packed = np.empty((len(character), FRAMES, SIZE, SIZE), np.dtype("<u4"))
+        for row, (number, label) in enumerate(zip(character, motion, strict=True)):
+            np.maximum(self._lower[number // 36, label], self._upper[number % 36, label], out=packed[row])
+        self._finish(packed, attributes_of_all(character), motion)
+        return np.ascontiguousarray(packed.view(np.uint8).reshape(*packed.shape, 4)[..., :3])
+
+    def _finish(self, packed: Layer, attributes: npt.NDArray[np.int64], motions: npt.NDArray[np.int64]) -> None:
+        """For sources with translucent pixels: change `packed` in place before the depth is dropped."""
