@@ -1,0 +1,141 @@
+"""`main()`: finds the verb, imports that verb alone, and turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from bcd_bench import __version__
+from bcd_bench.errors import BcdBenchError, Interrupted
+
+if TYPE_CHECKING:
+    import typer
+
+__all__ = ["VERBS", "main"]
+
+VERBS = {
+    "list": "What is installed: methods, suites, metrics, plugins.",
+    "show": "One suite, method, metric or other thing in full.",
+    "doctor": "What works, what is missing, and the command that mends it.",
+    "assets": "Weights and data by name: list, fetch, add, verify.",
+    "train": "Train a method or a judge from a preset.",
+    "run": "Generate, score and record methods on a suite.",
+    "score": "Score finished runs again, without generating.",
+    "compare": "Compare two runs pair by pair.",
+    "report": "Tables and pages from run folders and records.",
+    "new-plugin": "Write a plugin that installs, runs and passes the conformance kit.",
+}
+"""Verb -> one-line help. The module of a verb is `bcd_bench.cli.<verb>`, with `list` and friends ending in `_`."""
+
+MODULES = {"list": "list_", "new-plugin": "new_plugin"}
+
+
+def _placeholder() -> None:
+    """Stands for a verb that was not asked for: its help line shows, its module is not imported."""
+
+
+def _chosen_verb(arguments: Sequence[str]) -> str | None:
+    return next((word for word in arguments if not word.startswith("-")), None)
+
+
+def _add_plugin_verbs(app: typer.Typer, chosen: str | None) -> None:
+    """Plugins may bring verbs; they are looked up only for the general help and for a verb that is not ours."""
+    if chosen in VERBS:
+        return
+    from bcd_bench.plugins import load_registry
+    from bcd_bench.specs import load_factory
+
+    registry = load_registry()
+    for name, spec in sorted(registry.commands.items()):
+        if name in VERBS:
+            owner = registry.owner("commands", name)
+            print(f"warning: verb {name!r} of plugin {owner.name} hides behind the verb of that name", file=sys.stderr)
+            continue
+        function = load_factory(spec.factory) if name == chosen else _placeholder
+        app.command(name, help=None if name == chosen else spec.summary)(function)
+
+
+def build_app(chosen: str | None) -> typer.Typer:
+    """The typer app in which `chosen` is real and every other verb is a line of help."""
+    import typer
+
+    app = typer.Typer(name="bcd-bench", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+    def show_version(asked: bool) -> None:
+        if asked:
+            print(f"bcd-bench {__version__}")
+            raise typer.Exit
+
+    def options(
+        version: bool = typer.Option(False, "--version", callback=show_version, is_eager=True, help="Print version."),
+    ) -> None:
+        """Benchmark and evaluation harness for disentangled motion transfer in video."""
+
+    app.callback(help=options.__doc__)(options)
+    for name, summary in VERBS.items():
+        if name != chosen:
+            app.command(name, help=summary)(_placeholder)
+            continue
+        module = importlib.import_module(f"bcd_bench.cli.{MODULES.get(name, name)}")
+        if hasattr(module, "app"):
+            app.add_typer(module.app, name=name, help=summary)
+        else:
+            app.command(name)(module.command)
+    _add_plugin_verbs(app, chosen)
+    return app
+
+
+def _say(kind: str, text: str) -> None:
+    print(f"{kind}: {text}", file=sys.stderr, flush=True)
+
+
+def _on_terminate(signum: int, frame: FrameType | None) -> NoReturn:
+    """SIGTERM ends as cleanly as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def _run(arguments: list[str]) -> int:
+    import typer
+
+    chosen = _chosen_verb(arguments)
+    command: Any = typer.main.get_command(build_app(chosen))
+    try:
+        code = command.main(args=arguments or ["--help"], prog_name="bcd-bench", standalone_mode=False)
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    except Exception as error:
+        explain = getattr(error, "format_message", None)  # typer's own errors: unknown option, missing argument
+        if explain is None:
+            raise
+        _say("error", " ".join(str(explain()).split()))
+        _say("hint", f"bcd-bench {chosen} --help" if chosen in VERBS else "bcd-bench --help")
+        return 2
+    if code == 130:  # what newer typers make of Ctrl-C
+        raise KeyboardInterrupt
+    return int(code or 0)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit: 0 done, 1 finished with failed pairs, 2 wrong usage, 3 missing asset or
+    dependency, 4 interrupted (resumable)."""
+    signal.signal(signal.SIGTERM, _on_terminate)
+    try:
+        code = _run(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()
+    except BcdBenchError as error:
+        _say("interrupted" if isinstance(error, Interrupted) else "error", " ".join(str(error).split()))
+        if error.hint:
+            _say("hint", error.hint)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        _say("interrupted", "stopped; what was finished is kept, and the same command continues")
+        code = Interrupted.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # keeps the interpreter's own flush quiet
+        code = 0
+    raise SystemExit(code)

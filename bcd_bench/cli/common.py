@@ -1,0 +1,114 @@
+"""What several verbs share: parsing `k=v`, JSON output, tables that fit pipes as well as terminals."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bcd_bench.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bcd_bench.plugins import PluginInfo, Registry
+
+__all__ = ["console", "names", "parse_data", "parse_settings", "plain", "print_json", "print_table", "warn_broken"]
+
+PIPE_WIDTH = 200
+"""Columns of a table that is not printed on a terminal: wide, so that `| grep` finds whole lines."""
+
+
+def parse_settings(items: Iterable[str], option: str) -> dict[str, Any]:
+    """`["steps=5", "name=x"]` -> `{"steps": 5, "name": "x"}`; values are JSON where they parse, text elsewhere.
+
+    Raises UsageError for an item without `=` or a key given twice.
+    """
+    settings: dict[str, Any] = {}
+    for item in items:
+        key, equals, text = item.partition("=")
+        if not equals or not key:
+            raise UsageError(f"{option} {item!r} is not of the form key=value")
+        if key in settings:
+            raise UsageError(f"{option} {key} is given twice")
+        try:
+            settings[key] = json.loads(text)
+        except ValueError:
+            settings[key] = text
+    return settings
+
+
+def parse_data(items: Iterable[str]) -> dict[str, Path]:
+    """`["lrs3=/data/lrs3"]` -> `{"lrs3": Path(...)}`. Raises UsageError where the path does not exist."""
+    data: dict[str, Path] = {}
+    for item in items:
+        name, equals, path = item.partition("=")
+        if not equals or not name or not path:
+            raise UsageError(f"--data {item!r} is not of the form NAME=PATH")
+        data[name] = Path(path).expanduser()
+        if not data[name].exists():
+            raise UsageError(f"--data {name}: {path} does not exist")
+    return data
+
+
+def names(text: str, option: str) -> list[str]:
+    """`"bcd,oracle"` -> `["bcd", "oracle"]`, without repeats. Raises UsageError where nothing is named."""
+    found = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not found:
+        raise UsageError(f"{option} names nothing")
+    return found
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON types: records become objects, paths text, tuples lists."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def console() -> Console:
+    """A console on stdout: as wide as the terminal, or wide enough for a pipe."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table whose first column is never broken; cells are taken literally (no markup)."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(column, no_wrap=index == 0, overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    console().print(table)
+
+
+def warn_broken(plugins: Iterable[PluginInfo]) -> None:
+    """One line on stderr for every plugin that did not load; the rest works without it."""
+    for plugin in plugins:
+        if plugin.status != "ok":
+            reason = " ".join(str(plugin.error or "").split())
+            print(f"warning: plugin {plugin.name} ({plugin.dist}) is BROKEN: {reason}", file=sys.stderr)
+
+
+def load() -> Registry:
+    """The registry of everything installed, with a warning for each broken plugin."""
+    from bcd_bench.plugins import load_registry
+
+    registry = load_registry()
+    warn_broken(registry.plugins)
+    return registry

@@ -1,0 +1,66 @@
+"""`bcd-bench new-plugin`: writes a small distribution that installs, is listed, runs and passes the kit."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bcd_bench import __version__
+from bcd_bench.errors import UsageError
+
+TEMPLATE = Path(__file__).parent.parent / "templates" / "new-plugin"
+NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+
+
+def write_plugin(name: str, folder: Path) -> list[Path]:
+    """Write the plugin `name` into the new folder `folder` and return its files, relative to it, sorted.
+
+    Raises UsageError for a name that is no plugin name and a folder that exists or cannot be written.
+    """
+    import jinja2
+
+    if not NAME.fullmatch(name):
+        raise UsageError(f"{name!r} is no plugin name: small letters, digits and single dashes, such as my-method")
+    if folder.exists():
+        raise UsageError(f"{folder} exists already", hint=f"bcd-bench new-plugin {name} --out ANOTHER_FOLDER")
+    package = "bcd_bench_" + name.replace("-", "_")
+    words = {
+        "name": name,
+        "distribution": f"bcd-bench-{name}",
+        "package": package,
+        "class_name": "".join(part.capitalize() for part in name.split("-")),
+        "bcd_bench_version": __version__,
+    }
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATE), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+    )
+    written = []
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-plugin-") as scratch:
+            draft = Path(scratch) / "draft"
+            for source in environment.list_templates(extensions=["jinja"]):
+                target = Path(source.removesuffix(".jinja").replace("package/", f"{package}/", 1))
+                written.append(target)
+                (draft / target).parent.mkdir(parents=True, exist_ok=True)
+                (draft / target).write_text(environment.get_template(source).render(words), encoding="utf-8")
+            draft.rename(folder)
+    except OSError as error:
+        raise UsageError(f"cannot write {folder}: {error.strerror or error}") from error
+    return sorted(written)
+
+
+def command(
+    name: Annotated[str, typer.Argument(help="The plugin's name, such as my-method.")],
+    out: Annotated[Path | None, typer.Option(help="The folder to write; by default bcd-bench-NAME here.")] = None,
+) -> None:
+    """Write a plugin that installs, runs and passes the conformance kit."""
+    folder = Path(f"bcd-bench-{name}") if out is None else out
+    for file in write_plugin(name, folder):
+        print(folder / file)
+    print(f"\nNow:\n  pip install -e '{folder}[test]'\n  bcd-bench list plugins")
+    print(f"  bcd-bench run --method {name} --suite sprites-procedural --limit 16\n  pytest {folder}")

@@ -1,0 +1,105 @@
+"""`bcd-bench show`: one suite, method or metric in full, with what it needs and where it comes from."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bcd_bench.cli.common import load, parse_data, plain, print_json
+from bcd_bench.errors import BcdBenchError, UsageError
+
+if TYPE_CHECKING:
+    from bcd_bench.plugins import Registry
+
+KINDS = {
+    "suite": "suites",
+    "method": "methods",
+    "metric": "metrics",
+    "trainable": "trainables",
+    "asset": "assets",
+    "extractor": "extractors",
+}
+
+
+def _suite_facts(registry: Registry, name: str, data: dict[str, Path]) -> dict[str, Any]:
+    """What only the built suite knows: its pairs and its hash. Says why where it cannot be built here."""
+    from bcd_bench.plan import load_suite
+
+    try:
+        suite = load_suite(registry, name, data)
+    except BcdBenchError as error:
+        return {"available": False, "missing": str(error), "mend": error.hint}
+    return {
+        "available": True,
+        "pairs": len(suite.pairs),
+        "height": suite.size[0],
+        "width": suite.size[1],
+        "fps": suite.fps,
+        "seed": suite.seed,
+        "default_metrics": list(suite.default_metrics),
+        "manifest_sha256": suite.manifest_sha256,
+    }
+
+
+def _metric_facts(spec: Any) -> dict[str, Any]:
+    """The columns with unit, direction and definition."""
+    from bcd_bench.specs import load_factory
+
+    try:
+        return {"columns": plain(list(load_factory(spec.factory)().columns))}
+    except (BcdBenchError, ImportError) as error:
+        return {"columns": [], "missing": str(error)}
+
+
+def facts(registry: Registry, kind: str, name: str, data: dict[str, Path]) -> dict[str, Any]:
+    """Everything known about one thing, JSON-safe. Raises UsageError for an unknown name."""
+    spec = registry.get(KINDS[kind], name)
+    owner = registry.owner(KINDS[kind], name)
+    found: dict[str, Any] = {"kind": kind, **plain(spec)}
+    found["plugin"] = {"name": owner.name, "distribution": owner.dist, "version": owner.version}
+    if kind == "suite":
+        found |= _suite_facts(registry, name, data)
+    elif kind == "metric":
+        found |= _metric_facts(spec)
+    return found
+
+
+def _print_facts(found: dict[str, Any], indent: str = "") -> None:
+    """Name and value per line; nested records indented under their name."""
+    width = max((len(key) for key in found), default=0)
+    for key, value in found.items():
+        if isinstance(value, dict) and value:
+            print(f"{indent}{key}:")
+            _print_facts(value, indent + "  ")
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            print(f"{indent}{key}:")
+            for item in value:
+                print(f"{indent}  - {item.get('name') or item.get('method')}")
+                _print_facts({k: v for k, v in item.items() if k not in {"name", "method"}}, indent + "      ")
+        elif value not in (None, "", [], {}):
+            text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            print(f"{indent}{key:<{width}}  {text}")
+
+
+def command(
+    kind: Annotated[str, typer.Argument(help=f"One of {', '.join(KINDS)}.")],
+    name: Annotated[str, typer.Argument(help="Its name, as `bcd-bench list` prints it.")],
+    data: Annotated[list[str] | None, typer.Option("--data", help="NAME=PATH for suites over your own data.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """One suite, method, metric or other thing in full."""
+    if kind not in KINDS:
+        near = difflib.get_close_matches(kind, KINDS, n=1)
+        raise UsageError(f"cannot show a {kind!r}; there are {', '.join(KINDS)}", hint=_near_hint(near, name))
+    found = facts(load(), kind, name, parse_data(data or []))
+    if as_json:
+        print_json(found)
+    else:
+        _print_facts(found)
+
+
+def _near_hint(near: list[str], name: str) -> str | None:
+    return f"bcd-bench show {near[0]} {name}" if near else None
