@@ -10,9 +10,13 @@ import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from bcd_bench.clips import Clip, Failed, Pair, Suite
+if TYPE_CHECKING:  # specs are what `list` loads, so NumPy stays out of them
+    import numpy as np
+    import numpy.typing as npt
+
+    from bcd_bench.clips import Clip, Failed, Pair, Suite
 
 __all__ = [
     "AssetSpec",
@@ -31,6 +35,7 @@ __all__ = [
     "SuiteSpec",
     "TrainRequest",
     "TrainableSpec",
+    "TrainingClips",
     "Weights",
     "load_factory",
 ]
@@ -129,6 +134,8 @@ class SuiteSpec:
     assets: tuple[str, ...] = ()
     licence: str = ""
     reported: tuple[ReportedRow, ...] = ()
+    training: str = ""
+    """A factory, called like `factory`, that returns the suite's `TrainingClips`; empty where it has no training split."""
 
 
 @dataclass(frozen=True)
@@ -237,6 +244,17 @@ class Scored:
     features: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
+class TrainingClips(Protocol):
+    """The training split of a suite: clips of one length and size, disjoint from the suite's pairs."""
+
+    fps: float
+
+    def __len__(self) -> int: ...
+
+    def clips(self, indices: Sequence[int]) -> npt.NDArray[np.uint8]:
+        """uint8[B, T, H, W, 3] RGB for B indices in 0..len-1."""
+
+
 class Method(Protocol):
     """Turns pairs into output clips. Built as `Class(config)` with the resolved config mapping."""
 
@@ -285,4 +303,4 @@ class Extractor(Protocol):
     def extract(self, clips: Sequence[Clip]) -> Sequence[Mapping[str, Any] | Failed]: ...
 
 
-SuiteFactory = Callable[..., Suite]
+SuiteFactory = Callable[..., "Suite"]
