@@ -38,7 +38,7 @@ CORE_MODULE = "bcd_bench.builtin"
 CORE_SOURCES = ("builtin.py", "reference_methods.py")
 """What decides the outputs of the core's own methods; the rest of the harness may change without new run ids."""
 
-KINDS: Mapping[str, type] = {
+KINDS: Mapping[str, type[Any]] = {
     "methods": MethodSpec,
     "metrics": MetricSpec,
     "suites": SuiteSpec,
@@ -170,9 +170,7 @@ class Registry:
                 errors.append(f"plugin {plugin.name}: {_why(error)}")
         return errors
 
-    def _accept(
-        self, info: PluginInfo, specs: Mapping[str, list[Any]], finished: Sequence[Callable[..., Any]]
-    ) -> None:
+    def _accept(self, info: PluginInfo, specs: Mapping[str, list[Any]], finished: Sequence[Callable[..., Any]]) -> None:
         self.plugins.append(info)
         self._finished_hooks += [(info, function) for function in finished]
         for kind, items in specs.items():
@@ -204,7 +202,7 @@ def _specs_of(plugin: Any) -> tuple[dict[str, list[Any]], list[Callable[..., Any
         caller: pluggy.HookCaller = getattr(manager.hook, f"bcd_bench_{kind}")
         if not caller.get_hookimpls():
             continue
-        specs = [spec for handed_in in caller() for spec in handed_in]
+        specs: list[Any] = [spec for handed_in in caller() for spec in handed_in]
         for spec in specs:
             if not isinstance(spec, type_):
                 raise TypeError(f"bcd_bench_{kind} handed in {type(spec).__name__}, not {type_.__name__}")

@@ -1,4 +1,4 @@
-"""Clips to files and back: lossless FFV1 in Matroska whose bytes depend only on the frames, and reading through PyAV."""
+"""Clips to files and back: lossless FFV1 whose bytes depend only on the frames, and reading through PyAV."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _to_bgr0(rgb: npt.NDArray[np.uint8]) -> av.VideoFrame:
     plane = frame.planes[0]
     rows = np.zeros((height, plane.line_size // 4, 4), np.uint8)
     rows[:, :width, :3] = rgb[..., ::-1]
-    plane.update(rows)
+    plane.update(rows.tobytes())
     return frame
 
 
@@ -98,7 +98,7 @@ def _to_rgb(
         rows = np.frombuffer(plane, np.uint8).reshape(plane.height, -1, 4)
         rgb = np.ascontiguousarray(rows[:, : plane.width, 2::-1])
     else:
-        rgb = frame.to_ndarray(format="rgb24")
+        rgb = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
     if crop is not None:
         left, top, right, bottom = crop
         height, width = rgb.shape[:2]
@@ -119,7 +119,8 @@ def _resized(rgb: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[n
     smaller = height * width < rgb.shape[0] * rgb.shape[1]
     kernel = Interpolation.AREA if smaller else Interpolation.BICUBIC
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
-    return frame.reformat(width=width, height=height, interpolation=kernel).to_ndarray(format="rgb24")
+    resized = frame.reformat(width=width, height=height, interpolation=kernel).to_ndarray(format="rgb24")
+    return np.asarray(resized, np.uint8)
 
 
 def read_video(

@@ -1,0 +1,246 @@
+"""Weights and data by name: looked up on a search path, verified, never downloaded during a run."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from bcd_bench.atomic import temporary_name, write_text_atomic
+from bcd_bench.errors import MissingAssetError, UsageError
+from bcd_bench.identity import canonical_json, hash_json, sha256_file
+from bcd_bench.specs import AssetSpec
+
+if TYPE_CHECKING:
+    from bcd_bench.plugins import Registry
+
+__all__ = ["AssetStatus", "AssetStore", "cache_folder", "format_size", "search_path"]
+
+MEMO_NAME = "verified.json"
+SHOWN = 3
+"""How many bad files of a folder an error names before it counts the rest."""
+
+
+def cache_folder() -> Path:
+    """Where bcd-bench keeps files of its own: `BCD_BENCH_HOME`, else the user's cache folder. May not exist yet."""
+    home = os.environ.get("BCD_BENCH_HOME")
+    if home:
+        return Path(home).expanduser()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("bcd-bench", appauthor=False)
+
+
+def search_path() -> list[Path]:
+    """Folders in which assets are looked for: those of `BCD_BENCH_ASSETS`, then `assets` in the cache folder."""
+    listed = os.environ.get("BCD_BENCH_ASSETS", "").split(os.pathsep)
+    return [*(Path(item).expanduser() for item in listed if item), cache_folder() / "assets"]
+
+
+def format_size(size: int) -> str:
+    """Bytes for people: `812 B`, `4.2 MB`."""
+    amount = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000 or unit == "GB":
+            break
+        amount /= 1000
+    return f"{size} B" if unit == "B" else f"{amount:.1f} {unit}"
+
+
+@dataclass(frozen=True)
+class AssetStatus:
+    """What is known of one asset: `problem` says what is wrong unless its state is "ok"."""
+
+    spec: AssetSpec
+    state: Literal["ok", "missing", "altered"]
+    path: Path | None = None
+    problem: str = ""
+
+
+class _Hashes:
+    """sha256 of files, remembered by (path, size, modification time) so that a large file is read once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.memo_path = folder / MEMO_NAME
+        self.changed = False
+
+    @cached_property
+    def memo(self) -> dict[str, str]:
+        with contextlib.suppress(OSError, ValueError):  # no memo yet, or a damaged one: everything is hashed anew
+            found = json.loads(self.memo_path.read_text())
+            if isinstance(found, dict):
+                return {str(key): str(value) for key, value in found.items()}
+        return {}
+
+    def of(self, path: Path, *, fresh: bool = False) -> str:
+        info = path.stat()
+        key = hash_json([str(path.resolve()), info.st_size, info.st_mtime_ns])
+        if fresh or key not in self.memo:
+            self.memo[key] = sha256_file(path)
+            self.changed = True
+        return self.memo[key]
+
+    def save(self) -> None:
+        if self.changed:
+            with contextlib.suppress(OSError):  # only a memory: without it files are hashed again next time
+                self.memo_path.parent.mkdir(parents=True, exist_ok=True)
+                write_text_atomic(self.memo_path, canonical_json(self.memo) + "\n")
+            self.changed = False
+
+
+class AssetStore:
+    """Finds, verifies, downloads and adds the assets that plugins declare.
+
+    Search order: the folders of `BCD_BENCH_ASSETS` by file name, then `assets` in the cache; nothing else. A file
+    whose hash differs is never handed out.
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+        self._hashes = _Hashes(cache_folder())
+
+    def find(self, name: str) -> Path:
+        """The verified file or folder. Raises `MissingAssetError`: what is missing or altered, and how to get it."""
+        status = self.status_of(name)
+        if status.state != "ok" or status.path is None:
+            raise self._error(status)
+        return status.path
+
+    def status_of(self, name: str, *, fresh: bool = False) -> AssetStatus:
+        """Where an asset is and whether it is what it should be; `fresh` hashes every file again."""
+        spec: AssetSpec = self.registry.get("assets", name)
+        bad: AssetStatus | None = None
+        try:
+            for folder in search_path():
+                path = folder / spec.filename
+                if not path.exists():
+                    continue
+                problem = "; ".join(self._problems(spec, path, fresh=fresh))
+                if not problem:
+                    return AssetStatus(spec, "ok", path)
+                bad = bad or AssetStatus(spec, "altered", path, problem)
+        finally:
+            self._hashes.save()
+        return bad or AssetStatus(spec, "missing", None, "not found")
+
+    def status(self) -> list[AssetStatus]:
+        """The state of every asset, by name."""
+        return [self.status_of(name) for name in sorted(self.registry.assets)]
+
+    def verify(self) -> list[AssetStatus]:
+        """As `status`, but every file that is there is hashed again."""
+        return [self.status_of(name, fresh=True) for name in sorted(self.registry.assets)]
+
+    def fetch(self, name: str) -> Path:
+        """Download an asset into the cache, verify it, and return its path; one that is there already is returned.
+
+        Of a folder each file is fetched from its place under the first URL. Raises `UsageError` where it has to be
+        added by hand, `MissingAssetError` where no source delivers the right bytes.
+        """
+        status = self.status_of(name)
+        if status.state == "ok" and status.path is not None:
+            return status.path
+        spec = status.spec
+        if not spec.urls:
+            raise UsageError(
+                f"asset {name!r} has no download source: {spec.how_to}", hint=f"bcd-bench assets add {name} PATH"
+            )
+        target = cache_folder() / "assets" / spec.filename
+        wanted = dict(spec.files) if spec.directory else {"": spec.sha256}
+        for relative, sha256 in wanted.items():
+            self._download(spec, relative, sha256, target / relative if relative else target)
+        return self.find(name)
+
+    def add(self, name: str, path: Path) -> Path:
+        """Copy a file or folder the user has into the cache, if it is the right one, and return where it is now.
+
+        Raises `MissingAssetError` where it is not what the asset should be, `UsageError` where it cannot be copied.
+        """
+        spec: AssetSpec = self.registry.get("assets", name)
+        if not path.exists():
+            raise UsageError(f"{path}: no such file or folder")
+        problem = "; ".join(self._problems(spec, path, fresh=True))
+        if problem:
+            raise self._error(AssetStatus(spec, "altered", path, problem))
+        target = cache_folder() / "assets" / spec.filename
+        temporary = temporary_name(target)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if spec.directory:
+                for relative in spec.files:
+                    (temporary / relative).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy2(path / relative, temporary / relative)
+                if target.exists():
+                    shutil.rmtree(target)
+            else:
+                shutil.copy2(path, temporary)
+            temporary.replace(target)
+        except OSError as error:
+            raise UsageError(f"cannot write {target}: {error.strerror or error}") from error
+        finally:
+            if temporary.is_dir():
+                shutil.rmtree(temporary)
+            else:
+                temporary.unlink(missing_ok=True)
+        return self.find(name)
+
+    def _problems(self, spec: AssetSpec, path: Path, *, fresh: bool) -> Iterator[str]:
+        """What is wrong with a candidate, the first few files by name; nothing where all is well."""
+        if path.is_dir() != spec.directory:
+            yield f"{path} is a {'folder' if path.is_dir() else 'file'}, not a {'folder' if spec.directory else 'file'}"
+        elif not spec.directory:
+            yield from self._problem_of_file(path, path.name, spec.sha256, spec.size, fresh)
+        else:
+            found = (
+                problem
+                for relative, sha256 in spec.files.items()
+                for problem in self._problem_of_file(path / relative, relative, sha256, None, fresh)
+            )
+            every = list(found)
+            yield from every[:SHOWN]
+            if len(every) > SHOWN:
+                yield f"and {len(every) - SHOWN} more"
+
+    def _problem_of_file(self, path: Path, name: str, sha256: str, size: int | None, fresh: bool) -> Iterator[str]:
+        if not path.is_file():
+            yield f"{name} is missing"
+            return
+        if size is not None and 0 < path.stat().st_size < size:
+            yield f"{name} is truncated ({path.stat().st_size} of {size} bytes)"
+            return
+        actual = self._hashes.of(path, fresh=fresh)
+        if actual != sha256:
+            yield f"{name} is altered (sha256 {actual[:12]}…, expected {sha256[:12]}…)"
+
+    def _download(self, spec: AssetSpec, relative: str, sha256: str, target: Path) -> None:
+        import pooch
+
+        if target.is_file() and self._hashes.of(target) == sha256:
+            return
+        reasons = []
+        for url in spec.urls:
+            source = f"{url.rstrip('/')}/{relative}" if relative else url
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                pooch.retrieve(source, known_hash=f"sha256:{sha256}", path=target.parent, fname=target.name)
+            except (OSError, ValueError) as error:  # requests' errors are OSErrors; ValueError is a wrong hash
+                reasons.append(f"{source}: {' '.join(str(error).split())[:200]}")
+            else:
+                return
+        raise MissingAssetError(f"asset {spec.name!r} could not be fetched: {'; '.join(reasons)}", hint=spec.how_to)
+
+    def _error(self, status: AssetStatus) -> MissingAssetError:
+        spec = status.spec
+        place = f" at {status.path}" if status.path else ""
+        what = f"{len(spec.files)} files" if spec.directory else f"sha256 {spec.sha256}"
+        facts = f"{spec.filename}, {what}, {format_size(spec.size)}, licence {spec.licence}"
+        hint = f"bcd-bench assets fetch {spec.name}"
+        if not spec.urls:
+            hint = f"bcd-bench assets add {spec.name} PATH   ({spec.how_to})"
+        return MissingAssetError(f"asset {spec.name!r}{place}: {status.problem} ({facts})", hint=hint)

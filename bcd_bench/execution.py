@@ -1,0 +1,145 @@
+"""Runs batches of pairs through a method, guarded: a pair that fails costs itself alone."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from bcd_bench.clips import Clip, Failed, Pair
+from bcd_bench.errors import BcdBenchError, MissingDependencyError, UsageError
+from bcd_bench.specs import Method, load_factory
+
+__all__ = ["Batch", "Executor", "Outcome", "Work", "load_method", "one_line", "run_batch", "run_local"]
+
+
+@dataclass(frozen=True)
+class Work:
+    """All that a worker needs to make the method, in this process or another; pickles."""
+
+    method: str
+    factory: str
+    config: Mapping[str, Any]
+    weights: Path | None
+    device: str
+    seed: int
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pairs of one `transfer` call, as the plan fixed them. `wanted` are the ids to keep; empty keeps all."""
+
+    number: int
+    pairs: Sequence[Pair]
+    wanted: frozenset[str] = field(default_factory=frozenset)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One output or failure per pair of a batch, in order, and the seconds the batch took."""
+
+    batch: Batch
+    results: Sequence[Clip | Failed]
+    seconds: float
+
+
+class Executor(Protocol):
+    """How batches are run: yields one outcome per batch, in any order. `ExecutorSpec.factory` names such a callable.
+
+    Writing files stays with the caller, so an executor needs no access to the run folder.
+    """
+
+    def __call__(self, work: Work, batches: Iterator[Batch], *, jobs: int) -> Iterator[Outcome]: ...
+
+
+def one_line(error: BaseException) -> str:
+    """An exception as one line without machine paths: type, message, and the innermost line of code."""
+    text = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{text} ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else text
+
+
+def load_method(work: Work) -> Method:
+    """Import, build and load the method.
+
+    Raises `MissingDependencyError` for a package that is not installed, `UsageError` for anything else that the
+    method's own code raises; errors that are the user's to mend pass through.
+    """
+    try:
+        method: Method = load_factory(work.factory)(work.config)
+        method.load(work.weights, work.device)
+    except BcdBenchError:
+        raise
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            f"method {work.method!r} needs the package {error.name!r}", hint=f"pip install {error.name}"
+        ) from error
+    except Exception as error:
+        raise UsageError(f"method {work.method!r} cannot be loaded: {one_line(error)}") from error
+    return method
+
+
+def _transfer(method: Method, pairs: Sequence[Pair], seed: int) -> list[Clip | Failed]:
+    results = list(method.transfer(pairs, seed=seed))
+    if len(results) != len(pairs):
+        raise ValueError(f"transfer gave {len(results)} outputs for {len(pairs)} pairs")
+    return results
+
+
+def _checked(pair: Pair, result: Any, size: tuple[int, int]) -> Clip | Failed:
+    """The output if it is what was asked for: a clip of the driver's length and the suite's size."""
+    if isinstance(result, Failed):
+        return result
+    if not isinstance(result, Clip):
+        return Failed(f"output is {type(result).__name__}, not a Clip")
+    if result.frames.dtype != np.uint8 or result.frames.ndim != 4 or result.frames.shape[-1] != 3:
+        return Failed(f"output must be uint8 [T, H, W, 3], not {result.frames.dtype} {list(result.frames.shape)}")
+    if result.frames.shape[1:3] != tuple(size):
+        return Failed(f"output is {result.frames.shape[1]}x{result.frames.shape[2]}, the suite {size[0]}x{size[1]}")
+    wanted = pair.motion.frames if pair.motion.frames is not None else len(pair.motion.load())
+    if len(result) != wanted:
+        return Failed(f"output has {len(result)} frames, its driver {wanted}")
+    if not 0 < result.fps < float("inf"):
+        return Failed(f"output has a frame rate of {result.fps}")
+    return result
+
+
+def run_batch(method: Method, batch: Batch, *, seed: int, size: tuple[int, int]) -> Outcome:
+    """Transfer one batch. If the call as a whole raises, its pairs are tried one by one, so that one bad pair costs
+    itself alone."""
+    started = time.perf_counter()
+    results: list[Clip | Failed]
+    try:
+        results = _transfer(method, batch.pairs, seed)
+    except Exception:  # noqa: BLE001 - plugin code; what it raised comes out below, pair by pair
+        results = []
+        for pair in batch.pairs:
+            if batch.wanted and pair.id not in batch.wanted:
+                results.append(Failed("not asked for"))
+                continue
+            try:
+                results += _transfer(method, [pair], seed)
+            except Exception as error:  # noqa: BLE001 - plugin code
+                results.append(Failed(one_line(error)))
+    checked: list[Clip | Failed] = []
+    for pair, result in zip(batch.pairs, results, strict=True):
+        try:
+            checked.append(_checked(pair, result, size))
+        except Exception as error:  # noqa: BLE001 - loading the driver is the suite's code
+            checked.append(Failed(one_line(error)))
+    return Outcome(batch, checked, time.perf_counter() - started)
+
+
+def run_local(work: Work, batches: Iterator[Batch], *, jobs: int) -> Iterator[Outcome]:
+    """The executor `local`: one batch after the other in this process."""
+    if jobs != 1:
+        raise UsageError(f"--jobs {jobs}: the local executor runs one process", hint="--jobs 1")
+    method = load_method(work)
+    for batch in batches:
+        yield run_batch(method, batch, seed=work.seed, size=work.size)

@@ -1,0 +1,274 @@
+"""What a run will do, fixed before it starts: pairs in batches, seeds, method, weights and the run's identity."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bcd_bench.assets import AssetStore
+from bcd_bench.atomic import write_text_atomic
+from bcd_bench.clips import Suite
+from bcd_bench.errors import UsageError
+from bcd_bench.identity import hash_json, pair_seed, run_id, run_identity
+from bcd_bench.specs import AssetSpec, MethodSpec, SuiteSpec, load_factory
+from bcd_bench.weights import resolve_weights
+
+if TYPE_CHECKING:
+    from bcd_bench.plugins import Registry
+
+__all__ = [
+    "PLAN_FORMAT",
+    "PlannedMethod",
+    "PlannedPair",
+    "PlannedSuite",
+    "PlannedWeights",
+    "RunPlan",
+    "load_suite",
+    "make_plan",
+    "read_plan",
+]
+
+PLAN_FORMAT: Literal[1] = 1
+"""Raised when the files of a run folder change meaning; folders of another format are refused."""
+
+SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+@=,~-]{0,199}")
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PlannedSuite(_Model):
+    """Which pairs: `n_pairs` is the size of the whole suite, `size` (height, width) in pixels."""
+
+    name: str
+    version: str
+    manifest_sha256: str
+    n_pairs: int
+    size: tuple[int, int]
+    fps: float
+    data: dict[str, str] = Field(default_factory=dict)
+    """`--data` paths on this machine, so that the run can be scored again. Not part of the identity."""
+
+
+class PlannedMethod(_Model):
+    """Which method, its resolved configuration, and the plugin (with the hash of its source) it comes from."""
+
+    name: str
+    version: str
+    config: dict[str, Any]
+    reference: bool
+    plugin: str
+    dist: str
+    dist_version: str
+    source_sha256: str
+
+
+class PlannedWeights(_Model):
+    """The weights by name and content."""
+
+    name: str
+    sha256: str
+
+
+class PlannedPair(_Model):
+    """One pair and its seed (63 bits, `identity.pair_seed`)."""
+
+    id: str
+    seed: int
+
+
+class RunPlan(_Model):
+    """The whole of a run before it starts; saved as `plan.json`. `weights_path` is for this process only."""
+
+    format: Literal[1] = 1
+    run_id: str
+    identity: dict[str, Any]
+    suite: PlannedSuite
+    method: PlannedMethod
+    weights: PlannedWeights | None
+    seed: int
+    limit: int | None
+    device: str
+    dtype: str
+    batch_size: int
+    pairs: tuple[PlannedPair, ...]
+    weights_path: Path | None = Field(default=None, exclude=True)
+
+    @property
+    def partial(self) -> bool:
+        """Whether a limit left pairs out; such a run never enters a ranking."""
+        return len(self.pairs) < self.suite.n_pairs
+
+    @property
+    def folder(self) -> Path:
+        """`<suite>@<version>/<method>/<run_id>`, below the folder of all runs."""
+        return Path(f"{self.suite.name}@{self.suite.version}") / self.method.name / self.run_id
+
+    def batches(self) -> Iterator[range]:
+        """Indices into `pairs`, batch by batch: the unit of one `transfer` call and of resuming."""
+        for start in range(0, len(self.pairs), self.batch_size):
+            yield range(start, min(start + self.batch_size, len(self.pairs)))
+
+    def save(self, path: Path) -> None:
+        write_text_atomic(path, self.model_dump_json(indent=1) + "\n")
+
+
+def read_plan(path: Path) -> RunPlan:
+    """Read a `plan.json`. Raises `UsageError` where it is missing, damaged, or of another version."""
+    import json
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        found = json.loads(text)
+    except OSError as error:
+        raise UsageError(f"{path.parent} is not a run folder: plan.json cannot be read ({error.strerror})") from None
+    except ValueError:
+        raise UsageError(f"{path} is damaged: not JSON", hint="run again with another --out") from None
+    version = found.get("format") if isinstance(found, dict) else None
+    if version != PLAN_FORMAT:
+        raise UsageError(
+            f"{path.parent} was made by another version of bcd-bench (run folder format {version}, this one is "
+            f"{PLAN_FORMAT})",
+            hint="use that version, or run again with another --out",
+        )
+    try:
+        return RunPlan.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"{path} is damaged: {where}: {first['msg']}", hint="run again with another --out") from None
+
+
+def load_suite(registry: Registry, name: str, data: Mapping[str, Path] | None = None) -> Suite:
+    """Build a suite. Its factory gets the `--data` paths, and the paths of its assets under the assets' names.
+
+    Raises `UsageError` for an unknown suite or missing `--data`, `MissingAssetError` for a missing asset.
+    """
+    spec: SuiteSpec = registry.get("suites", name)
+    given = dict(data or {})
+    for needed in spec.data:
+        if needed not in given:
+            raise UsageError(f"suite {name!r} needs data {needed!r}", hint=f"--data {needed}=PATH")
+        if not given[needed].exists():
+            raise UsageError(
+                f"data {needed!r} of suite {name!r} is not at {given[needed]}", hint=f"--data {needed}=PATH"
+            )
+    for extra in given.keys() - set(spec.data):
+        raise UsageError(f"suite {name!r} takes no data {extra!r}")
+    store = AssetStore(registry)
+    given |= {asset: store.find(asset) for asset in spec.assets}
+    suite = load_factory(spec.factory)(given)
+    if not isinstance(suite, Suite):
+        raise UsageError(f"suite {name!r} is broken: its factory returned {type(suite).__name__}, not a Suite")
+    return suite
+
+
+def _checked_ids(suite: Suite, count: int) -> list[str]:
+    ids = [suite.pairs[index].id for index in range(count)]
+    for pair_id in ids:
+        if not SAFE_NAME.fullmatch(pair_id):
+            raise UsageError(f"suite {suite.name!r} is broken: pair id {pair_id!r} is no safe file name")
+    if len({pair_id.casefold() for pair_id in ids}) != len(ids):
+        raise UsageError(f"suite {suite.name!r} is broken: two pairs have one id")
+    return ids
+
+
+def _asset_sha256(spec: AssetSpec) -> str:
+    return hash_json(dict(spec.files)) if spec.directory else spec.sha256
+
+
+def _resolved_config(spec: MethodSpec, given: Mapping[str, Any]) -> dict[str, Any]:
+    for key in given:
+        if key not in spec.config:
+            from bcd_bench.plugins import nearest
+
+            raise UsageError(f"method {spec.name!r} has no setting {key!r}; {nearest(key, spec.config)}")
+    return {**spec.config, **given}
+
+
+def make_plan(
+    registry: Registry,
+    method_name: str,
+    suite: Suite,
+    *,
+    weights: str | None = None,
+    config: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    limit: int | None = None,
+    device: str = "cpu",
+    dtype: str | None = None,
+    data: Mapping[str, Path] | None = None,
+) -> RunPlan:
+    """Fix everything a run does, without running anything.
+
+    `weights` is a name among the method's weights or a path; `config` changes the method's defaults; `limit` keeps
+    the first pairs of the suite (a limit of all pairs or more is none). `dtype` is for methods with a setting of that
+    name; others compute in float32. Raises `UsageError` for names, settings or limits that do not exist, and
+    `MissingAssetError` for weights or assets that are absent or altered.
+    """
+    spec: MethodSpec = registry.get("methods", method_name)
+    owner = registry.owner("methods", method_name)
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit {limit}: at least one pair is needed")
+    total = len(suite.pairs)
+    if total == 0:
+        raise UsageError(f"suite {suite.name!r} has no pairs")
+    limit = None if limit is None or limit >= total else limit
+    settings = _resolved_config(spec, config or {})
+    if dtype is not None and "dtype" not in spec.config:
+        raise UsageError(f"method {method_name!r} has no setting 'dtype'")
+    if dtype is not None:
+        settings["dtype"] = dtype
+    store = AssetStore(registry)
+    for asset in spec.assets:
+        store.find(asset)
+    resolved = resolve_weights(spec, suite.name, weights, store)
+    hashes = [] if resolved is None else [resolved.sha256]
+    hashes += [_asset_sha256(registry.get("assets", asset)) for asset in spec.assets]
+    identity = run_identity(
+        manifest_sha256=suite.manifest_sha256,
+        limit=limit,
+        method=spec.name,
+        method_version=spec.version,
+        config=settings,
+        source_sha256=owner.source_sha256,
+        weights=hashes,
+        seed=seed,
+        dtype=str(settings.get("dtype", "float32")),
+    )
+    return RunPlan(
+        run_id=run_id(identity),
+        identity=identity,
+        suite=PlannedSuite(
+            name=suite.name,
+            version=suite.version,
+            manifest_sha256=suite.manifest_sha256,
+            n_pairs=total,
+            size=suite.size,
+            fps=suite.fps,
+            data={name: str(path.absolute()) for name, path in (data or {}).items()},
+        ),
+        method=PlannedMethod(
+            name=spec.name,
+            version=spec.version,
+            config=settings,
+            reference=spec.reference,
+            plugin=owner.name,
+            dist=owner.dist,
+            dist_version=owner.version,
+            source_sha256=owner.source_sha256,
+        ),
+        weights=None if resolved is None else PlannedWeights(name=resolved.name, sha256=resolved.sha256),
+        seed=seed,
+        limit=limit,
+        device=device,
+        dtype=str(settings.get("dtype", "float32")),
+        batch_size=spec.batch_size,
+        pairs=tuple(PlannedPair(id=i, seed=pair_seed(seed, i)) for i in _checked_ids(suite, limit or total)),
+        weights_path=None if resolved is None else resolved.path,
+    )

