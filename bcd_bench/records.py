@@ -33,6 +33,7 @@ __all__ = [
 
 RECORD_NAME = "record.json"
 VALUES_NAME = "values.json"
+TIMING_NAME = "timing.json"
 MIN_COVERAGE = 0.95
 """Below this share of scored pairs a value carries a dagger and is not ranked."""
 
@@ -106,7 +107,7 @@ class MetricInfo(_Model):
 
 
 class Provenance(_Model):
-    """What produced a record, beyond suite and method. `plugins` maps distribution -> {version, source_sha256}."""
+    """What produced a record, beyond suite and method. `plugins` maps plugin -> {dist, version, source_sha256}."""
 
     bcd_bench: str
     git: dict[str, Any] | None = None
@@ -163,7 +164,7 @@ class PairValues(_Model):
             pairs=[pair for pair, _ in pairs],
             clusters=names,
             cluster_of=[place[cluster] for _, cluster in pairs],
-            columns={name: [_compact(value) for value in values] for name, values in columns.items()},
+            columns={name: list(values) for name, values in columns.items()},
         )
 
     def by_pair(self, column: str) -> dict[str, float]:
@@ -179,7 +180,7 @@ class PairValues(_Model):
         body = self.model_dump(mode="json")
         columns = body.pop("columns")
         lines = [f"{json.dumps(key)}: {_dense(value)}" for key, value in body.items()]
-        inner = ",\n".join(f"  {json.dumps(name)}: {_dense(values)}" for name, values in columns.items())
+        inner = ",\n".join(f"  {json.dumps(name)}: {_dense(map(_compact, values))}" for name, values in columns.items())
         return "{\n" + ",\n".join(lines) + ',\n"columns": {\n' + inner + "\n}\n}\n"
 
     @staticmethod
@@ -239,7 +240,11 @@ def _compact(value: float | None) -> float | None:
 
 
 def _dense(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return json.dumps(
+        list(value) if isinstance(value, Iterable) and not isinstance(value, str) else value,
+        separators=(",", ":"),
+        allow_nan=False,
+    )
 
 
 def _first(error: ValidationError) -> str:

@@ -153,15 +153,13 @@ def _notes(
     )
     if sources:
         notes.append(f"Reported figures are quoted, not measured here, and not ranked: {'; '.join(sources)}.")
-    broken = dict.fromkeys(
-        f"{name} on {row.method}: {info.error}"
-        for row in measured
-        if row.record
-        for name, info in row.record.metrics.items()
-        if info.error
-    )
-    if broken:
-        notes.append(f"Metrics that failed: {'; '.join(broken)}.")
+    broken: dict[str, list[str]] = {}
+    for row in measured:
+        for name, info in (row.record.metrics if row.record else {}).items():
+            if info.error:
+                broken.setdefault(f"{name}: {info.error}", []).append(row.method)
+    for what, methods in broken.items():
+        notes.append(f"Metric {what} (on {', '.join(dict.fromkeys(methods))}).")
     restrictions = sorted({text for row in measured for text in row.provenance.get("restrictions", ())})
     if restrictions:
         notes.append(f"Restricted licences took part: {'; '.join(restrictions)}.")

@@ -1,0 +1,271 @@
+"""One metric at work on one run: guarded calls into plugin code, rows, states, and the result."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bcd_bench.aggregate import aggregate_rows, set_value
+from bcd_bench.arrays import save_tree
+from bcd_bench.clips import Failed
+from bcd_bench.errors import BcdBenchError
+from bcd_bench.identity import hash_json, sha256_sources
+from bcd_bench.records import MetricInfo, PairValues, Value
+from bcd_bench.score_files import MetricResult, Row, ScoreFiles
+from bcd_bench.specs import Column, Metric, MetricSpec, Scored, load_factory
+from bcd_bench.statistics import delete_group_jackknife, jackknife_groups
+
+if TYPE_CHECKING:
+    from bcd_bench.plugins import Registry
+
+__all__ = ["MetricJob", "metric_identity"]
+
+
+def metric_identity(registry: Registry, spec: MetricSpec) -> str:
+    """Hash of all that decides a metric's rows: its version, its plugin's files, its assets, its extractors.
+
+    Shipped weights count through the plugin's files, so nothing has to be imported to tell whether old rows hold.
+    """
+    extractors = {name: registry.get("extractors", name) for name in spec.extractors}
+    return hash_json(
+        {
+            "name": spec.name,
+            "version": spec.version,
+            "plugin": _plugin(registry, "metrics", spec),
+            "assets": _assets(registry, spec.assets),
+            "extractors": {
+                name: [item.version, _plugin(registry, "extractors", item), _assets(registry, item.assets)]
+                for name, item in extractors.items()
+            },
+        },
+        16,
+    )
+
+
+class MetricJob:
+    """Scores batches for one metric. Nothing a metric raises leaves this class; `error` holds what stopped it."""
+
+    def __init__(self, spec: MetricSpec, identity: str, files: ScoreFiles, *, device: str) -> None:
+        self.spec, self.identity, self.files = spec, identity, files
+        self.error: str | None = None
+        self.seconds = 0.0
+        self.rows: dict[str, Row] = {}
+        self.passing: dict[str, Failed] = {}
+        """Failures that another try may mend (an exception, an unreadable output): kept out of the files."""
+        self._device = device
+        self._metric: Metric | None = None
+        self._groups: dict[str, int] | None = None
+        self._states: list[Any] = [None]
+        self._folded = 0
+
+    @property
+    def is_set(self) -> bool:
+        return self.spec.level == "set"
+
+    def needs(self, pair_ids: Sequence[str]) -> bool:
+        """Whether a batch of these pairs has to be looked at."""
+        if self.error is not None:
+            return False
+        return self.is_set or any(pair_id not in self.rows for pair_id in pair_ids)
+
+    def take(self, items: Sequence[Scored], outputs: Mapping[str, str], unreadable: Mapping[str, Failed]) -> None:
+        """Score one batch (never empty of both); `outputs` maps pair id -> sha256 of its output."""
+        self.passing.update(unreadable)
+        metric = self._ready()
+        if metric is None or not items:
+            return
+        started = time.perf_counter()
+        if self.is_set:
+            self._fold(metric, items)
+        else:
+            missing = [item for item in items if self.spec.needs_target and item.pair.target is None]
+            rows: dict[str, Row] = {item.pair.id: Failed("the suite has no target for this pair") for item in missing}
+            rows |= self._score(metric, [item for item in items if item.pair.id not in rows])
+            self.rows |= rows
+            self.files.append((pair_id, outputs[pair_id], row) for pair_id, row in rows.items())
+        self.seconds += time.perf_counter() - started
+
+    def finish(self, pairs: Sequence[tuple[str, str]], outputs: Mapping[str, str], key: str) -> MetricResult:
+        """The result over `pairs` (id, cluster) in plan order. Cached, unless another try could mend a failure."""
+        started = time.perf_counter()
+        metric = self._ready()
+        values: dict[str, Value] = {}
+        pair_values: PairValues | None = None
+        if metric is not None and self.error is None:
+            if self.is_set:
+                values = self._guard(lambda: self._set_values(metric, pairs)) or {}
+            else:
+                values, pair_values = self._pair_values(metric, pairs)
+        reasons = [row.reason for pair, row in (self.rows | self.passing).items() if isinstance(row, Failed)]
+        info = MetricInfo(
+            version=self.spec.version,
+            identity=self.identity,
+            columns=list(values),
+            failures=dict(sorted(Counter(reasons).items())),
+            error=self.error,
+        )
+        result = MetricResult(metric=self.spec.name, info=info, values=values, pair_values=pair_values)
+        if self.error is None and not self.passing:
+            self.files.write_result(key, result)
+        self.seconds += time.perf_counter() - started
+        return result
+
+    def group_by(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """Prepare one state per jackknife group where a set metric asks for them (attribute `jackknife_groups`)."""
+        metric = self._ready()
+        wanted = int(getattr(metric, "jackknife_groups", 0) or 0) if self.is_set else 0
+        if wanted > 1:
+            self._groups = jackknife_groups([cluster for _, cluster in pairs], wanted)
+            self._states = [None] * (max(self._groups.values()) + 1)
+
+    def _ready(self) -> Metric | None:
+        """The loaded metric, or None where it cannot be had."""
+        if self._metric is None and self.error is None:
+            started = time.perf_counter()
+            self._metric = self._guard(self._load)
+            self.seconds += time.perf_counter() - started
+        return self._metric
+
+    def _load(self) -> Metric:
+        metric: Metric = load_factory(self.spec.factory)()
+        metric.load(self._device)
+        names = [column.name for column in metric.columns]
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"columns must be named and unique, got {names}")
+        wrong = [column.name for column in metric.columns if (column.kind == "set") != self.is_set]
+        if wrong:
+            raise ValueError(f"columns {wrong} do not fit a metric of level {self.spec.level!r}")
+        return metric
+
+    def _guard(self, work: Callable[[], Any]) -> Any:
+        """Do `work`; what it raises becomes the metric's error."""
+        try:
+            return work()
+        except BcdBenchError as error:
+            self.error = f"{error} ({error.hint})" if error.hint else str(error)
+        except Exception as error:  # noqa: BLE001 - plugin code: one metric must take nothing else down
+            self.error = _why(error)
+        return None
+
+    def _score(self, metric: Metric, items: Sequence[Scored]) -> dict[str, Row]:
+        if not items:
+            return {}
+        try:
+            rows = list(metric.score(items))
+            if len(rows) != len(items):
+                raise ValueError(f"score returned {len(rows)} rows for {len(items)} outputs")
+            return {item.pair.id: _plain_row(row) for item, row in zip(items, rows, strict=True)}
+        except BcdBenchError as error:
+            self.error = f"{error} ({error.hint})" if error.hint else str(error)
+            return {}
+        except Exception as error:  # noqa: BLE001 - plugin code: one bad output must cost itself alone
+            if len(items) == 1:
+                self.passing[items[0].pair.id] = Failed(_why(error))
+                return {}
+        found: dict[str, Row] = {}
+        for item in items:
+            found |= self._score(metric, [item])
+        return found
+
+    def _fold(self, metric: Metric, items: Sequence[Scored]) -> None:
+        groups: dict[int, list[Scored]] = {}
+        for item in items:
+            groups.setdefault(self._groups[item.pair.cluster] if self._groups else 0, []).append(item)
+
+        def work() -> None:
+            for group, members in groups.items():
+                self._states[group] = metric.update(self._states[group], members)
+                self._folded += len(members)
+
+        self._guard(work)
+
+    def _set_values(self, metric: Metric, pairs: Sequence[tuple[str, str]]) -> dict[str, Value]:
+        states = [state for state in self._states if state is not None]
+        if not states:
+            return {column.name: self._empty(column, len(pairs)) for column in metric.columns}
+        state = states[0] if len(states) == 1 else metric.merge(states)
+        computed = metric.compute(state)
+        self.files.folder.mkdir(parents=True, exist_ok=True)
+        save_tree(self.files.state_path, state)
+        replicates: list[Mapping[str, Any]] = []
+        if len(states) > 1:
+            left_out = [[*states[:index], *states[index + 1 :]] for index in range(len(states))]
+            replicates = [metric.compute(metric.merge(rest)) for rest in left_out]
+        values = {}
+        for column in metric.columns:
+            number, interval = computed[column.name], None
+            if replicates and not isinstance(number, tuple | list):
+                interval = delete_group_jackknife(float(number), [float(one[column.name]) for one in replicates])
+            values[column.name] = set_value(self.spec.name, column, number, interval, self._folded, len(pairs))
+        return values
+
+    def _empty(self, column: Column, total: int) -> Value:
+        return set_value(self.spec.name, column, math.nan, None, 0, total)
+
+    def _pair_values(
+        self, metric: Metric, pairs: Sequence[tuple[str, str]]
+    ) -> tuple[dict[str, Value], PairValues | None]:
+        rows = {pair: row for pair, row in self.rows.items() if not isinstance(row, Failed)}
+        columns = list(metric.columns)
+        found = self._guard(lambda: aggregate_rows(self.spec.name, metric, columns, pairs, rows))
+        if found is None:
+            # Only `derive` is plugin code here: the plain columns need not suffer for it.
+            columns = [column for column in columns if column.kind != "derived"]
+            found = aggregate_rows(self.spec.name, metric, columns, pairs, rows)
+        values, per_pair = found
+        return values, PairValues.build(pairs, per_pair)
+
+
+def _plain_row(row: Any) -> Row:
+    """A row as plain JSON. Numbers that are not finite become None. Raises `TypeError` for what JSON cannot hold."""
+    if isinstance(row, Failed):
+        return row
+    if not isinstance(row, Mapping):
+        raise TypeError(f"score must give mappings or Failed, not {type(row).__name__}")
+    return {str(key): _plain(value) for key, value in row.items()}
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):  # NumPy arrays and scalars, tensors
+        value = value.tolist()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    raise TypeError(f"{type(value).__name__} is not JSON-safe")
+
+
+def _why(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
+
+
+def _assets(registry: Registry, names: Sequence[str]) -> dict[str, Any]:
+    specs = {name: registry.get("assets", name) for name in names}
+    return {name: dict(spec.files) if spec.directory else spec.sha256 for name, spec in specs.items()}
+
+
+def _plugin(registry: Registry, kind: str, spec: Any) -> list[str]:
+    """Hashes of the plugin's sources and of the other files (weights) in the package of the factory."""
+    package = spec.factory.partition(":")[0].partition(".")[0]
+    return [registry.owner(kind, spec.name).source_sha256, _data_sha256(package)]
+
+
+@lru_cache
+def _data_sha256(package: str) -> str:
+    found = find_spec(package)
+    roots = [Path(place) for place in (found.submodule_search_locations or ()) if found] if found else []
+    hashes = []
+    for root in roots:
+        files = (path for path in root.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc"))
+        hashes.append(sha256_sources(root, files))
+    return hash_json(hashes)

@@ -1,0 +1,162 @@
+"""Writing the record of a run: what the metrics found, and everything that produced it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bcd_bench import __version__
+from bcd_bench.atomic import write_json_atomic, write_text_atomic
+from bcd_bench.errors import UsageError
+from bcd_bench.identity import hash_json
+from bcd_bench.records import (
+    RECORD_NAME,
+    TIMING_NAME,
+    VALUES_NAME,
+    MethodInfo,
+    PairValues,
+    Provenance,
+    RunRecord,
+    SuiteInfo,
+    load_record,
+)
+from bcd_bench.runs import writing
+
+if TYPE_CHECKING:
+    from bcd_bench.plugins import Registry
+    from bcd_bench.runs import RunFolder
+    from bcd_bench.score_files import MetricResult
+
+__all__ = ["build_record", "note_timing", "write_record"]
+
+
+def build_record(
+    registry: Registry, run: RunFolder, results: Mapping[str, MetricResult]
+) -> tuple[RunRecord, PairValues | None]:
+    """The record of a finished run from its metrics' results, and the per-pair values that belong beside it.
+
+    Metrics that an earlier record of the same outputs holds and `results` does not are kept. A column name that two
+    metrics share gets the metric's name before it ("metric.column") from the second on.
+    """
+    plan, pairs, env = run.plan, run.pairs(), run.env()
+    outputs = hash_json([[pair.id, pairs[pair.id].output_sha256 if pair.id in pairs else None] for pair in plan.pairs])
+    kept, kept_pairs = _earlier(run.path, outputs, set(results), set(registry.metrics))
+    values, metrics = dict(kept.values) if kept else {}, dict(kept.metrics) if kept else {}
+    columns = dict(kept_pairs.columns) if kept_pairs else {}
+    frame = kept_pairs
+    for name, result in results.items():
+        metrics[name] = result.info
+        for column, value in result.values.items():
+            key = column if column not in values else f"{name}.{column}"
+            values[key] = value
+            if result.pair_values is not None and column in result.pair_values.columns:
+                columns[key] = result.pair_values.columns[column]
+                frame = result.pair_values
+    git = env.pop("git", None)
+    env.pop("plugins", None)
+    failed = [result.error or "failed" for result in pairs.values() if result.status == "failed"]
+    record = RunRecord(
+        run_id=plan.run_id,
+        suite=SuiteInfo(**{key: getattr(plan.suite, key) for key in ("name", "version", "manifest_sha256", "n_pairs")}),
+        method=MethodInfo(
+            name=plan.method.name,
+            version=plan.method.version,
+            config=plan.method.config,
+            weights={} if plan.weights is None else {plan.weights.name: plan.weights.sha256},
+            reference=plan.method.reference,
+        ),
+        limit=plan.limit,
+        seed=plan.seed,
+        device=plan.device,
+        dtype=plan.dtype,
+        n_pairs=len(plan.pairs),
+        n_failed=len(failed),
+        failures=dict(sorted(Counter(failed).items())),
+        outputs_sha256=outputs,
+        values=values,
+        metrics=dict(sorted(metrics.items())),
+        provenance=Provenance(
+            bcd_bench=env.pop("bcd_bench", __version__),
+            git=git,
+            plugins=_plugins(registry, run, metrics),
+            environment=env,
+            restrictions=_restrictions(registry, run, metrics),
+        ),
+    )
+    return record, None if frame is None else frame.model_copy(update={"columns": columns})
+
+
+def write_record(registry: Registry, run: RunFolder, results: Mapping[str, MetricResult]) -> RunRecord:
+    """Build the record and write `values.json`, `timing.json` and, last, `record.json`, each atomically.
+
+    Raises `UsageError` where the folder cannot be written.
+    """
+    record, values = build_record(registry, run, results)
+    with writing(run.path):
+        if values is not None:
+            write_text_atomic(run.path / VALUES_NAME, values.to_json())
+        seconds = sum(result.seconds for result in run.pairs().values())
+        note_timing(run.path, "generate_seconds", round(seconds, 3))
+        write_text_atomic(run.path / RECORD_NAME, record.to_json())
+    return record
+
+
+def note_timing(folder: Path, key: str, value: Any) -> None:
+    """Keep a wall time in `timing.json`, apart from everything that two equal runs share; mappings are merged."""
+    path = folder / TIMING_NAME
+    known: dict[str, Any] = {}
+    if path.is_file():
+        with contextlib.suppress(ValueError):  # damaged: only times, begun anew
+            known = json.loads(path.read_bytes())
+    if isinstance(value, Mapping):
+        value = {**known.get(key, {}), **{name: round(seconds, 3) for name, seconds in value.items()}}
+    write_json_atomic(path, {**known, key: value})
+
+
+def _earlier(
+    folder: Path, outputs_sha256: str, again: set[str], known: set[str]
+) -> tuple[RunRecord | None, PairValues | None]:
+    """The still valid part of the record that lies in `folder`: other metrics of the very same outputs."""
+    try:
+        record, values = load_record(folder / RECORD_NAME), PairValues.load(folder)
+    except UsageError:
+        return None, None  # none yet, or of another version: everything is made from the scores
+    if record.outputs_sha256 != outputs_sha256:
+        return None, None
+    keep = {name: value for name, value in record.values.items() if value.metric in known - again}
+    metrics = {name: info for name, info in record.metrics.items() if name in known - again}
+    if values is not None:
+        columns = {name: column for name, column in values.columns.items() if name in keep}
+        values = values.model_copy(update={"columns": columns})
+    return record.model_copy(update={"values": keep, "metrics": metrics}), values
+
+
+def _plugins(registry: Registry, run: RunFolder, metrics: Iterable[str]) -> dict[str, dict[str, str]]:
+    """The plugins that took part: the method's as it was when the run was planned, the others as they are."""
+    method = run.plan.method
+    found = {
+        method.plugin: {"dist": method.dist, "version": method.dist_version, "source_sha256": method.source_sha256}
+    }
+    owners = [registry.owner("metrics", name) for name in metrics if name in registry.metrics]
+    owners += [registry.owner("suites", run.plan.suite.name)] if run.plan.suite.name in registry.suites else []
+    for owner in owners:
+        body = {"dist": owner.dist, "version": owner.version, "source_sha256": owner.source_sha256}
+        found.setdefault(owner.name, body)
+    return dict(sorted(found.items()))
+
+
+def _restrictions(registry: Registry, run: RunFolder, metrics: Iterable[str]) -> list[str]:
+    """Licence restrictions of every asset that the method, the suite, the metrics and their extractors use."""
+    specs: list[Any] = [registry.methods.get(run.plan.method.name), registry.suites.get(run.plan.suite.name)]
+    specs += [registry.metrics.get(name) for name in metrics]
+    names = [name for spec in specs if spec is not None for name in getattr(spec, "extractors", ())]
+    specs += [registry.extractors.get(name) for name in names]
+    assets = {name for spec in specs if spec is not None for name in spec.assets}
+    chosen = [weights for weights in getattr(specs[0], "weights", ()) if run.plan.weights and weights.asset]
+    assets |= {weights.asset for weights in chosen if run.plan.weights and weights.name == run.plan.weights.name}
+    found = {name: registry.assets[name].restricted for name in assets if name in registry.assets}
+    return sorted(f"{name}: {text}" for name, text in found.items() if text)

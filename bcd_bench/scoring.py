@@ -1,0 +1,199 @@
+"""Scoring: outputs stream through every metric once, batch by batch, and each metric is on its own.
+
+A metric that raises on a batch is tried pair by pair; one that cannot even load is recorded with its error; neither
+takes another metric down. Rows are on disk after each batch, so a stopped scoring continues, and outputs that were
+scored before by the same metric are not looked at again. Only rows stay in memory, never clips.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import TYPE_CHECKING, TypeVar
+
+from bcd_bench.assets import cache_folder
+from bcd_bench.clips import Clip, Failed, Pair, Suite
+from bcd_bench.errors import BcdBenchError, Interrupted, UsageError
+from bcd_bench.features import BatchFeatures, FeatureStore
+from bcd_bench.identity import hash_json
+from bcd_bench.metric_job import MetricJob, metric_identity
+from bcd_bench.progress import NoProgress
+from bcd_bench.recording import note_timing
+from bcd_bench.runs import writing
+from bcd_bench.score_files import MetricResult, ScoreFiles
+from bcd_bench.specs import MetricSpec, Scored
+
+if TYPE_CHECKING:
+    from bcd_bench.plugins import Registry
+    from bcd_bench.progress import Progress
+    from bcd_bench.runs import PairResult, RunFolder
+
+__all__ = ["MetricResult", "check_metrics", "score_run"]
+
+PIXELS_PER_BATCH = 64 * 64 * 64
+"""Frame area times pairs in a batch: 64 pairs at 64 x 64, 4 at 256 x 256, so that memory is bounded by the suite."""
+
+AGGREGATION = 1
+"""Raised whenever the same rows would give other values or intervals, so that results on disk are made again."""
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class _Block:
+    """One batch: the finished pairs among a fixed stretch of the plan, so that batches never depend on history."""
+
+    pairs: list[Pair]
+    outputs: dict[str, str]
+
+
+def check_metrics(registry: Registry, suite: str, metrics: Iterable[str]) -> list[MetricSpec]:
+    """The specs of `metrics`, each once. Raises `UsageError` for unknown ones and those made for other suites."""
+    specs: list[MetricSpec] = []
+    for name in dict.fromkeys(metrics):
+        spec: MetricSpec = registry.get("metrics", name)
+        if "*" not in spec.suites and suite not in spec.suites:
+            raise UsageError(f"metric {name!r} is made for {', '.join(spec.suites)}, not for suite {suite!r}")
+        specs.append(spec)
+    return specs
+
+
+def score_run(
+    registry: Registry,
+    run: RunFolder,
+    metrics: Sequence[str],
+    *,
+    device: str = "cpu",
+    progress: Progress | None = None,
+    suite: Suite | None = None,
+) -> dict[str, MetricResult]:
+    """Score the outputs of a finished run with `metrics` and return their results by name.
+
+    Scores are keyed by output hash and metric identity: what is on disk already is not computed again, and where
+    every result is, neither suite nor metric is even loaded. A metric that failed as a whole comes back with
+    `info.error` and no values. `suite` saves building the run's suite again.
+
+    Raises `UsageError` for unknown or unfit metrics, a run that is not finished, or a folder that cannot be written,
+    and `Interrupted` after Ctrl-C or SIGTERM (what was scored is on disk).
+    """
+    specs = check_metrics(registry, run.plan.suite.name, metrics)
+    if not run.complete:
+        done = len(run.pairs())
+        raise UsageError(
+            f"{run.path} is not finished ({done} of {len(run.plan.pairs)} pairs)", hint="the same run command continues"
+        )
+    with run.locked(), writing(run.path), _stoppable():
+        finished = {pair: result for pair, result in run.pairs().items() if result.status == "ok"}
+        outputs = {pair: result.output_sha256 or "" for pair, result in finished.items()}
+        planned = [[pair.id, outputs.get(pair.id)] for pair in run.plan.pairs]
+        results: dict[str, MetricResult | None] = {}
+        jobs: dict[str, tuple[MetricJob, str]] = {}
+        for spec in specs:
+            identity = metric_identity(registry, spec)
+            files = ScoreFiles(run.scores_dir, spec.name, identity)
+            key = hash_json([identity, AGGREGATION, planned])
+            results[spec.name] = files.read_result(key)
+            if results[spec.name] is None:
+                job = MetricJob(spec, identity, files, device=device)
+                job.rows = files.read_rows(outputs)
+                jobs[spec.name] = (job, key)
+        if jobs:
+            pairs = (suite or run.suite(registry)).pairs[: len(planned)]
+            _stream(registry, run, [job for job, _ in jobs.values()], pairs, outputs, device, progress)
+            clusters = [(pair.id, pair.cluster) for pair in pairs]
+            for name, (job, key) in jobs.items():
+                results[name] = job.finish(clusters, outputs, key)
+            note_timing(run.path, "score_seconds", {name: job.seconds for name, (job, _) in jobs.items()})
+    return {name: result for name, result in results.items() if result is not None}
+
+
+def _stream(
+    registry: Registry,
+    run: RunFolder,
+    jobs: Sequence[MetricJob],
+    pairs: Sequence[Pair],
+    outputs: Mapping[str, str],
+    device: str,
+    progress: Progress | None,
+) -> None:
+    """Take every needed block through every job that needs it; the next block is decoded meanwhile."""
+    for job in jobs:
+        job.group_by([(pair.id, pair.cluster) for pair in pairs])
+    store = FeatureStore(registry, device=device, root=cache_folder() / "features")
+    blocks = list(_blocks(run, pairs, outputs))
+    needed = [block for block in blocks if any(job.needs(list(block.outputs)) for job in jobs)]
+    results = run.pairs()
+    done = len(outputs) - sum(len(block.pairs) for block in needed)
+    with (progress or NoProgress()).task("score", total=len(outputs), done=done) as task:
+        for block, clips in ahead(lambda block: _decode(run, block, results), needed):
+            unreadable = {pair: clip for pair, clip in clips.items() if isinstance(clip, Failed)}
+            readable = [pair for pair in block.pairs if pair.id not in unreadable]
+            decoded = [clip for clip in clips.values() if isinstance(clip, Clip)]
+            features = BatchFeatures(store, readable, decoded)
+            for job in jobs:
+                if job.needs(list(block.outputs)):
+                    items = [
+                        Scored(pair, clip, features.of(index, job.spec.extractors))
+                        for index, (pair, clip) in enumerate(zip(readable, decoded, strict=True))
+                    ]
+                    had_error = job.error is not None
+                    job.take(items, outputs, unreadable)
+                    if job.error is not None and not had_error:
+                        task.message(f"metric {job.spec.name} failed: {job.error}")
+            task.advance(len(block.pairs))
+
+
+def _blocks(run: RunFolder, pairs: Sequence[Pair], outputs: Mapping[str, str]) -> Iterator[_Block]:
+    height, width = run.plan.suite.size
+    size = max(1, min(64, PIXELS_PER_BATCH // (height * width)))
+    for start in range(0, len(pairs), size):
+        members = [pair for pair in pairs[start : start + size] if pair.id in outputs]
+        if members:
+            yield _Block(members, {pair.id: outputs[pair.id] for pair in members})
+
+
+def _decode(run: RunFolder, block: _Block, results: Mapping[str, PairResult]) -> dict[str, Clip | Failed]:
+    clips: dict[str, Clip | Failed] = {}
+    for pair in block.pairs:
+        try:
+            clips[pair.id] = run.read_output(results[pair.id])
+        except (BcdBenchError, OSError, ValueError) as error:
+            clips[pair.id] = Failed(f"output cannot be read: {error}")
+    return clips
+
+
+def ahead(work: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
+    """(item, work(item)) in order, the next one being worked on in a thread while the caller uses this one."""
+    with ThreadPoolExecutor(1, thread_name_prefix="bcd-bench-decode") as pool:
+        waiting: tuple[T, Future[R]] | None = None
+        for item in items:
+            following = (item, pool.submit(work, item))
+            if waiting is not None:
+                yield waiting[0], waiting[1].result()
+            waiting = following
+        if waiting is not None:
+            yield waiting[0], waiting[1].result()
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end scoring as `Interrupted`: finished batches are on disk."""
+    main = threading.current_thread() is threading.main_thread()
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)} if main else {}
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted("stopped while scoring; what was scored is kept", hint="the same command continues") from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,218 @@
+"""A toy plugin for tests of scoring and reports: tiny clips, a method that copies, metrics that behave and misbehave."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bcd_bench import (
+    Clip,
+    ClipRef,
+    Column,
+    ExtractorSpec,
+    Failed,
+    Generated,
+    MethodSpec,
+    MetricSpec,
+    Pair,
+    ReportedRow,
+    Scored,
+    Suite,
+    SuiteSpec,
+    hookimpl,
+)
+
+N_PAIRS = 12
+SIZE = (8, 8)
+calls: dict[str, int] = {}
+"""How often each piece of plugin code ran; tests clear it."""
+
+
+def count(name: str) -> None:
+    calls[name] = calls.get(name, 0) + 1
+
+
+def draw(shade: int, frames: int) -> Clip:
+    return Clip(np.full((frames, *SIZE, 3), shade, np.uint8), 10.0)
+
+
+def ref(kind: str, shade: int, **labels: str | int) -> ClipRef:
+    source = Generated("toy:draw", {"shade": shade, "frames": 2})
+    return ClipRef(f"{kind}{shade}", source, {"shade": shade, **labels})
+
+
+def suite(data: Mapping[str, Path]) -> Suite:
+    del data
+    count("suite")
+    pairs = [
+        Pair(f"p{i:02d}", ref("c", 10 * i, subject=f"s{i // 2}"), ref("m", 5 * i + 1), ref("t", 10 * i))
+        for i in range(N_PAIRS)
+    ]
+    return Suite("toy", "1", pairs, SIZE, 10.0, ("shade", "spread"))
+
+
+class Off:
+    """Draws the right shade, off by `off`, but fails on pair p03 and is a further 100 off on every fourth pair."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.off = config["off"]
+
+    def load(self, weights: Path | None, device: str) -> None:
+        del weights, device
+
+    def transfer(self, pairs: Sequence[Pair], *, seed: int) -> list[Clip | Failed]:
+        del seed
+        count("transfer")
+        out: list[Clip | Failed] = []
+        for pair in pairs:
+            index = int(pair.id[1:])
+            far = 100 if index % 4 == 0 and self.off else 0
+            good = draw((int(pair.content.labels["shade"]) + self.off + far) % 256, 2)
+            out.append(Failed("no face") if index == 3 and self.off else good)
+        return out
+
+
+class Shade:
+    """Distance of the output's mean to the target's shade; "close" is a rate; "entropy" is derived."""
+
+    columns = (
+        Column("distance", "levels", False, "absolute difference of mean shade", decimals=1),
+        Column("close", "%", True, "share of outputs within 10 levels", kind="rate"),
+        Column("spread_of_shades", "nats", None, "entropy of the shades", kind="derived", headline=False),
+    )
+
+    def load(self, device: str) -> None:
+        count("shade.load")
+
+    def score(self, items: Sequence[Scored]) -> list[Mapping[str, Any]]:
+        count("shade.score")
+        rows = []
+        for item in items:
+            mean = np.float32(item.output.frames.mean())
+            distance = abs(mean - int(item.pair.content.labels["shade"]))
+            rows.append({"distance": distance, "close": distance <= 10, "shade": round(float(mean))})
+        return rows
+
+    def derive(self, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, float]:
+        _, counts = np.unique([row["shade"] for row in rows], return_counts=True)
+        share = counts / counts.sum()
+        return {"spread_of_shades": float(-(share * np.log(share)).sum())}
+
+
+class Spread:
+    """Set metric: standard deviation of all output pixels, from mergeable sums."""
+
+    columns = (Column("spread", "levels", None, "standard deviation of all pixels", kind="set"),)
+    jackknife_groups = 3
+
+    def load(self, device: str) -> None:
+        count("spread.load")
+
+    def update(self, state: Any, items: Sequence[Scored]) -> Any:
+        sums = np.zeros(3) if state is None else state["sums"].copy()
+        for item in items:
+            pixels = item.output.frames.astype(np.float64)
+            sums += [pixels.size, pixels.sum(), (pixels**2).sum()]
+        return {"sums": sums}
+
+    def merge(self, states: Sequence[Any]) -> Any:
+        return {"sums": np.sum([state["sums"] for state in states], axis=0)}
+
+    def compute(self, state: Any) -> Mapping[str, float]:
+        n, total, squares = state["sums"]
+        return {"spread": math.sqrt(squares / n - (total / n) ** 2)}
+
+
+class PlainSpread(Spread):
+    jackknife_groups = 0
+
+
+class Picky(Shade):
+    """Raises on any batch that holds pair p05."""
+
+    columns = (Column("mean_shade", "levels", None, "mean shade"),)
+
+    def score(self, items: Sequence[Scored]) -> list[Mapping[str, Any]]:
+        if any(item.pair.id == "p05" for item in items):
+            raise RuntimeError("p05 is\ntoo much")
+        return [{"mean_shade": math.nan if item.pair.id == "p06" else float(item.output.frames.mean())} for item in items]
+
+
+class Broken:
+    def __init__(self) -> None:
+        raise ImportError("no such library")
+
+
+class BadDerive(Shade):
+    def derive(self, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, float]:
+        raise ZeroDivisionError("nothing to divide")
+
+
+class Featured:
+    """Uses the extractor: mean brightness of output and content clips."""
+
+    columns = (Column("brighter", "levels", True, "output minus content brightness"),)
+
+    def load(self, device: str) -> None:
+        del device
+
+    def score(self, items: Sequence[Scored]) -> list[Mapping[str, Any] | Failed]:
+        rows: list[Mapping[str, Any] | Failed] = []
+        for item in items:
+            output, content = (item.features["brightness"][role] for role in ("output", "content"))
+            if isinstance(output, Failed):
+                rows.append(output)
+            else:
+                rows.append({"brighter": float(output["mean"]) - float(content["mean"])})
+        return rows
+
+
+class Brightness:
+    identity = {"weights": "none"}
+
+    def load(self, device: str) -> None:
+        count("brightness.load")
+
+    def extract(self, clips: Sequence[Clip]) -> list[Mapping[str, Any] | Failed]:
+        count("brightness.extract")
+        means = [clip.frames.mean() for clip in clips]
+        return [Failed("too dark") if mean < 15 else {"mean": np.float64(mean)} for mean in means]
+
+
+@hookimpl
+def bcd_bench_methods() -> list[MethodSpec]:
+    return [
+        MethodSpec("off", "1", "a little off", "toy:Off", config={"off": 7}, batch_size=5),
+        MethodSpec("exact", "1", "exact", "toy:Off", config={"off": 0}, batch_size=5),
+    ]
+
+
+@hookimpl
+def bcd_bench_suites() -> list[SuiteSpec]:
+    paper = ReportedRow("Paper & Sons", "Doe et al. 2024, Table 1", {"close": 99.5}, note="other split")
+    return [SuiteSpec("toy", "1", "toy clips", "toy:suite", reported=(paper,))]
+
+
+@hookimpl
+def bcd_bench_extractors() -> list[ExtractorSpec]:
+    return [ExtractorSpec("brightness", "1", "mean brightness", "toy:Brightness")]
+
+
+@hookimpl
+def bcd_bench_metrics() -> list[MetricSpec]:
+    names = {"shade": "Shade", "picky": "Picky", "broken": "Broken", "bad-derive": "BadDerive"}
+    pair = [MetricSpec(name, "1", name, f"toy:{cls}") for name, cls in names.items()]
+    sets = [
+        MetricSpec("spread", "1", "spread", "toy:Spread", level="set"),
+        MetricSpec("plain-spread", "1", "spread", "toy:PlainSpread", level="set"),
+    ]
+    other = [
+        MetricSpec("featured", "1", "brightness", "toy:Featured", extractors=("brightness",)),
+        MetricSpec("elsewhere", "1", "for another suite", "toy:Shade", suites=("sprites",)),
+        MetricSpec("confused", "1", "a pair metric that says set", "toy:Shade", level="set"),
+    ]
+    return [*pair, *sets, *other]
