@@ -1,0 +1,5 @@
+"""`python -m bcd_bench` is `bcd-bench`."""
+
+from bcd_bench.cli import main
+
+main()

@@ -1,0 +1,71 @@
+"""Checks of extractors: JSON-safe identity, plain arrays, the same every time, no exception on blank frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from bcd_bench.assets import AssetStore
+from bcd_bench.clips import Clip, Failed
+from bcd_bench.identity import canonical_json
+from bcd_bench.specs import load_factory
+from bcd_bench.testing.practice import blank
+
+if TYPE_CHECKING:
+    from bcd_bench.testing.kit import Subject
+
+__all__ = ["CHECKS"]
+
+
+def _loaded(subject: Subject) -> Any:
+    store = AssetStore(subject.registry)
+    for asset in subject.spec.assets:
+        store.find(asset)
+    extractor = load_factory(subject.spec.factory)()
+    extractor.load("cpu")
+    return extractor
+
+
+def _extract(extractor: Any, clips: Sequence[Clip]) -> list[Any]:
+    features = list(extractor.extract(clips))
+    assert len(features) == len(clips), f"extract gave {len(features)} results for {len(clips)} clips"
+    for item in features:
+        if isinstance(item, Failed):
+            assert item.reason.strip(), "Failed needs a reason"
+    return features
+
+
+def identity_is_json_safe(subject: Subject) -> None:
+    """The identity keys the cache, so it is plain JSON and never empty."""
+    identity = dict(load_factory(subject.spec.factory)().identity)
+    assert identity, "identity must name what decides the features"
+    assert canonical_json(identity)
+
+
+def features_are_arrays(subject: Subject) -> None:
+    """Named NumPy arrays of numbers, equal when asked again and when asked alone."""
+    import numpy as np
+
+    extractor = _loaded(subject)
+    clips = [pair.motion.load() for pair in subject.pairs()]
+    together = _extract(extractor, clips)
+    for clip, features in zip(clips, together, strict=True):
+        alone = _extract(extractor, [clip])[0]
+        assert isinstance(features, Failed) == isinstance(alone, Failed), "company decides whether a clip fails"
+        if isinstance(features, Failed):
+            continue
+        for name, value in features.items():
+            array = np.asarray(value)
+            assert array.dtype.kind in "biufU", f"feature {name} is {array.dtype}, not numbers"
+            if array.dtype.kind == "U":
+                assert np.array_equal(array, np.asarray(alone[name]))
+            else:
+                assert np.allclose(array, alone[name], rtol=1e-4, atol=1e-4), f"feature {name} depends on company"
+
+
+def blank_frames_do_not_raise(subject: Subject) -> None:
+    """A clip with nothing in it gives features or a Failed with a reason."""
+    _extract(_loaded(subject), [blank(pair.motion.load()) for pair in subject.pairs()])
+
+
+CHECKS = (identity_is_json_safe, features_are_arrays, blank_frames_do_not_raise)

@@ -1,0 +1,121 @@
+"""The conformance kit: every promise a plugin makes, as one small check with a message that says what to mend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bcd_bench.errors import MissingAssetError, UsageError
+
+if TYPE_CHECKING:
+    from bcd_bench.clips import Pair
+    from bcd_bench.plugins import PluginInfo, Registry
+
+__all__ = ["Check", "Subject", "checks_for", "parametrize_with_checks"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One promise of one thing. Calling it raises AssertionError where the promise is broken."""
+
+    name: str
+    subject: str
+    function: Callable[[], None]
+
+    def __call__(self) -> None:
+        """Run the check; skips the test where an asset that the thing needs is not on this machine."""
+        try:
+            self.function()
+        except MissingAssetError as error:
+            pytest.skip(str(error))
+
+    def __str__(self) -> str:
+        return f"{self.subject}-{self.name}"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a check looks at: a spec, and how its author wants it tried."""
+
+    registry: Registry = field(repr=False)
+    plugin: PluginInfo
+    kind: str
+    spec: Any
+    suite: str | None = None
+    tolerance: float = 0.0
+    count: int = 3
+
+    def pairs(self) -> list[Pair]:
+        """The pairs to try it on: those of the suite it is made for, else practice clips."""
+        from bcd_bench.plan import load_suite
+        from bcd_bench.testing.practice import practice_pairs
+
+        if self.suite is None:
+            return list(practice_pairs(self.count))
+        suite = load_suite(self.registry, self.suite)
+        step = max(1, len(suite.pairs) // self.count)  # spread over the suite, so that pairs differ
+        return [suite.pairs[index] for index in range(0, step * self.count, step)]
+
+
+def _suite_for(registry: Registry, kind: str, spec: Any, suite: str | None) -> str | None:
+    """The suite to try a thing on: the author's choice, or the one that a metric is limited to."""
+    if kind == "metrics" and "*" not in spec.suites and suite not in spec.suites:
+        return next((name for name in spec.suites if name in registry.suites), None)
+    return suite
+
+
+def checks_for(
+    plugin: str, *, suite: str | None = None, tolerance: float = 0.0, only: Sequence[str] | None = None
+) -> list[Check]:
+    """Every check that applies to what the installed plugin `plugin` hands in.
+
+    plugin: its entry-point name, as `bcd-bench list plugins` prints it.
+    suite: try methods and metrics on pairs of this suite; by default on practice clips of 8 frames, 64 x 64.
+    tolerance: mean absolute difference in grey levels that order and batch may make (rounding of batched float
+        arithmetic); 0 asks for equal bytes. The same call twice must always give equal bytes.
+    only: names of methods, metrics, suites and extractors to check; by default all.
+
+    Raises UsageError for a plugin that is not installed or did not load, and for names it does not bring.
+    """
+    from bcd_bench.plugins import KINDS, load_registry, nearest
+    from bcd_bench.testing import extractor_checks, method_checks, metric_checks, plugin_checks, suite_checks
+
+    registry = load_registry()
+    info = next((p for p in registry.plugins if p.name == plugin), None)
+    if info is None:
+        raise UsageError(f"no plugin {plugin!r} is installed; {nearest(plugin, [p.name for p in registry.plugins])}")
+    if info.status != "ok":
+        raise UsageError(f"plugin {plugin} is BROKEN: {info.error}", hint="bcd-bench doctor")
+    rooms = {
+        "methods": method_checks.CHECKS,
+        "metrics": metric_checks.CHECKS,
+        "suites": suite_checks.CHECKS,
+        "extractors": extractor_checks.CHECKS,
+    }
+    checks = []
+    found = set()
+    for kind in KINDS:
+        for name, spec in sorted(getattr(registry, kind).items()):
+            if registry.owner(kind, name) != info or (only is not None and name not in only):
+                continue
+            found.add(name)
+            chosen = _suite_for(registry, kind, spec, suite)
+            subject = Subject(registry, info, kind, spec, chosen, tolerance)
+            for check in (*plugin_checks.SPEC_CHECKS, *rooms.get(kind, ())):
+                checks.append(Check(check.__name__, name, partial(check, subject)))
+    if only is not None and set(only) - found:
+        raise UsageError(f"plugin {plugin} brings no {', '.join(sorted(set(only) - found))}")
+    whole = Subject(registry, info, "plugins", None)
+    return [Check(check.__name__, plugin, partial(check, whole)) for check in plugin_checks.CHECKS] + checks
+
+
+def parametrize_with_checks(
+    plugin: str, *, suite: str | None = None, tolerance: float = 0.0, only: Sequence[str] | None = None
+) -> pytest.MarkDecorator:
+    """Decorate `def test_conformance(check): check()` to run every check of `checks_for` as a test of its own."""
+    checks = checks_for(plugin, suite=suite, tolerance=tolerance, only=only)
+    return pytest.mark.parametrize("check", checks, ids=[str(check) for check in checks])

@@ -1,0 +1,137 @@
+"""Checks of methods: what `transfer` promises about shapes, seeds, order and batches."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from bcd_bench.assets import AssetStore
+from bcd_bench.clips import Clip, Failed, Pair
+from bcd_bench.errors import UsageError
+from bcd_bench.execution import Work, load_method
+from bcd_bench.testing.practice import cut_ref
+from bcd_bench.weights import resolve_weights
+
+if TYPE_CHECKING:
+    from bcd_bench.specs import Method
+    from bcd_bench.testing.kit import Subject
+
+__all__ = ["CHECKS"]
+
+SEED = 7
+
+
+def _fresh(subject: Subject) -> Method:
+    """The method as a run would load it, with its default weights for the suite."""
+    spec, store = subject.spec, AssetStore(subject.registry)
+    for asset in spec.assets:
+        store.find(asset)
+    try:
+        weights = resolve_weights(spec, subject.suite or "*", None, store)
+    except UsageError:
+        raise AssertionError(
+            f"{spec.name} has no default weights for practice clips; pass suite= to parametrize_with_checks"
+        ) from None
+    path = None if weights is None else weights.path
+    size = subject.pairs()[0].motion.load().frames.shape[1:3]
+    return load_method(Work(spec.name, spec.factory, spec.config, path, "cpu", SEED, (size[0], size[1])))
+
+
+def _transfer(method: Method, pairs: Sequence[Pair]) -> list[Clip | Failed]:
+    results = list(method.transfer(pairs, seed=SEED))
+    assert len(results) == len(pairs), f"transfer gave {len(results)} outputs for {len(pairs)} pairs"
+    for result in results:
+        assert isinstance(result, Clip | Failed), f"transfer gave {type(result).__name__}, not Clip or Failed"
+        if isinstance(result, Failed):
+            assert result.reason.strip(), "Failed needs a reason"
+    return results
+
+
+def _expect_shape(pair: Pair, result: Clip, note: str = "") -> None:
+    motion = pair.motion.load()
+    assert result.frames.dtype == "uint8", f"{pair.id}: frames are {result.frames.dtype}, not uint8"
+    assert result.frames.shape == motion.frames.shape, (
+        f"{pair.id}{note}: output is {list(result.frames.shape)}, its driver {list(motion.frames.shape)}"
+    )
+    assert 0 < result.fps < float("inf"), f"{pair.id}: frame rate {result.fps}"
+
+
+def _expect_same(subject: Subject, first: Clip | Failed, second: Clip | Failed, what: str) -> None:
+    """Equal bytes, or within the author's tolerance in mean grey levels."""
+    import numpy as np
+
+    if isinstance(first, Failed) or isinstance(second, Failed):
+        assert type(first) is type(second), f"{what} decides whether a pair fails"
+        return
+    assert first.frames.shape == second.frames.shape, f"{what} changes the output's shape"
+    difference = float(np.abs(first.frames.astype(np.int16) - second.frames).mean())
+    assert difference <= subject.tolerance, (
+        f"{what} changes the output by {difference:.4g} grey levels on average (allowed: {subject.tolerance:g}); draw "
+        "noise from identity.pair_seed(seed, pair.id) alone, or pass tolerance= if this is rounding"
+    )
+
+
+def outputs_have_shape_and_dtype(subject: Subject) -> None:
+    """uint8 RGB frames, one clip per pair, in the driver's size; none fails on plain pairs."""
+    pairs = subject.pairs()
+    for pair, result in zip(pairs, _transfer(_fresh(subject), pairs), strict=True):
+        if subject.spec.reference and pair.target is None:
+            continue  # an oracle has nothing to give without a target
+        assert isinstance(result, Clip), f"{pair.id} failed: {result.reason if isinstance(result, Failed) else result}"
+        _expect_shape(pair, result)
+
+
+def length_equals_the_driver(subject: Subject) -> None:
+    """A shorter driver makes a shorter output; a length that the method cannot do is a Failed with a reason."""
+    pairs = []
+    for pair in subject.pairs():
+        frames = max(1, len(pair.motion.load()) - 3)
+        target = None if pair.target is None else cut_ref(pair.target, frames)
+        pairs.append(dataclasses.replace(pair, motion=cut_ref(pair.motion, frames), target=target))
+    for pair, result in zip(pairs, _transfer(_fresh(subject), pairs), strict=True):
+        if isinstance(result, Clip):
+            _expect_shape(pair, result, " with a shorter driver")
+
+
+def one_frame_of_content_is_enough(subject: Subject) -> None:
+    """A single content frame gives an output of the driver's length, or a Failed with a reason."""
+    pairs = [dataclasses.replace(pair, content=cut_ref(pair.content, 1)) for pair in subject.pairs()]
+    for pair, result in zip(pairs, _transfer(_fresh(subject), pairs), strict=True):
+        if isinstance(result, Clip):
+            _expect_shape(pair, result, " with one content frame")
+
+
+def same_seed_gives_same_bytes(subject: Subject) -> None:
+    """Loaded twice and asked twice, a method gives equal bytes."""
+    pairs = subject.pairs()
+    first, again = _transfer(_fresh(subject), pairs), _transfer(_fresh(subject), pairs)
+    exact = dataclasses.replace(subject, tolerance=0.0)
+    for one, other in zip(first, again, strict=True):
+        _expect_same(exact, one, other, "asking again with the same seed")
+
+
+def order_does_not_matter(subject: Subject) -> None:
+    """The pairs backwards give the same outputs backwards."""
+    pairs, method = subject.pairs(), _fresh(subject)
+    forwards = _transfer(method, pairs)
+    for one, other in zip(forwards, reversed(_transfer(method, pairs[::-1])), strict=True):
+        _expect_same(subject, one, other, "the order of pairs")
+
+
+def batch_mates_do_not_matter(subject: Subject) -> None:
+    """A pair alone gives what it gives in company."""
+    pairs, method = subject.pairs(), _fresh(subject)
+    together = _transfer(method, pairs)
+    for pair, one in zip(pairs, together, strict=True):
+        _expect_same(subject, one, _transfer(method, [pair])[0], "the company in a batch")
+
+
+CHECKS = (
+    outputs_have_shape_and_dtype,
+    length_equals_the_driver,
+    one_frame_of_content_is_enough,
+    same_seed_gives_same_bytes,
+    order_does_not_matter,
+    batch_mates_do_not_matter,
+)

@@ -1,0 +1,153 @@
+"""Checks of metrics: documented columns, JSON-safe rows, no dependence on order, exact merging of shards."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bcd_bench.assets import AssetStore
+from bcd_bench.clips import Clip, Failed, Pair
+from bcd_bench.features import BatchFeatures, FeatureStore
+from bcd_bench.identity import canonical_json
+from bcd_bench.specs import Scored, load_factory
+from bcd_bench.testing.practice import blank
+
+if TYPE_CHECKING:
+    from bcd_bench.testing.kit import Subject
+
+__all__ = ["CHECKS"]
+
+ROUNDING = 1e-5
+"""Relative difference that batched float arithmetic may make to a row."""
+
+
+def _loaded(subject: Subject) -> Any:
+    store = AssetStore(subject.registry)
+    for asset in subject.spec.assets:
+        store.find(asset)
+    metric = load_factory(subject.spec.factory)()
+    metric.load("cpu")
+    return metric
+
+
+def _items(subject: Subject, pairs: Sequence[Pair], outputs: Sequence[Clip], folder: Path) -> list[Scored]:
+    features = BatchFeatures(FeatureStore(subject.registry, device="cpu", root=folder), pairs, outputs)
+    return [
+        Scored(pair, output, features.of(index, subject.spec.extractors))
+        for index, (pair, output) in enumerate(zip(pairs, outputs, strict=True))
+    ]
+
+
+def _scored_pairs(subject: Subject) -> tuple[list[Pair], list[Clip]]:
+    """Pairs with an output that is plausible: the target, or the driver where there is none."""
+    pairs = subject.pairs()
+    return pairs, [(pair.target or pair.motion).load() for pair in pairs]
+
+
+def _score(subject: Subject, metric: Any, items: Sequence[Scored]) -> list[Mapping[str, Any] | Failed]:
+    rows = list(metric.score(items))
+    assert len(rows) == len(items), f"score gave {len(rows)} rows for {len(items)} outputs"
+    for row in rows:
+        if isinstance(row, Failed):
+            assert row.reason.strip(), "Failed needs a reason"
+            continue
+        assert canonical_json(dict(row)), "rows must be plain JSON values"
+        for column in metric.columns:
+            if column.kind in ("mean", "rate"):
+                assert column.name in row, f"a row lacks column {column.name}"
+            if column.kind == "rate":
+                assert row[column.name] in (0, 1, None), f"rate {column.name} is {row[column.name]!r}, not 0 or 1"
+    return rows
+
+
+def columns_are_documented(subject: Subject) -> None:
+    """Unique names, a definition in a sentence, a kind that fits the metric's level."""
+    columns = list(load_factory(subject.spec.factory)().columns)
+    assert columns, "a metric has at least one column"
+    assert len({column.name for column in columns}) == len(columns), "column names must be unique"
+    for column in columns:
+        assert len(column.definition.split()) >= 3, f"column {column.name} needs a definition in a sentence"
+        assert (column.kind == "set") == (subject.spec.level == "set"), f"column {column.name}: kind {column.kind}"
+
+
+def rows_are_json_safe(subject: Subject) -> None:
+    """One row per output with every column, in JSON values; a rate is 0 or 1; `derive` gives finite numbers."""
+    if subject.spec.level != "pair":
+        return
+    metric = _loaded(subject)
+    with tempfile.TemporaryDirectory() as folder:
+        rows = _score(subject, metric, _items(subject, *_scored_pairs(subject), Path(folder)))
+    good = [row for row in rows if not isinstance(row, Failed)]
+    assert good, f"every output failed: {rows}"
+    derived = dict(metric.derive(good))
+    wanted = {column.name for column in metric.columns if column.kind == "derived"}
+    assert wanted <= set(derived), f"derive lacks {sorted(wanted - set(derived))}"
+    assert all(math.isfinite(float(derived[name])) for name in wanted)
+
+
+def batch_mates_do_not_matter(subject: Subject) -> None:
+    """An output alone scores what it scores in company, forwards and backwards."""
+    if subject.spec.level != "pair":
+        return
+    metric = _loaded(subject)
+    pairs, outputs = _scored_pairs(subject)
+    with tempfile.TemporaryDirectory() as folder:
+        items = _items(subject, pairs, outputs, Path(folder))
+        together = _score(subject, metric, items)
+        backwards = _score(subject, metric, items[::-1])[::-1]
+        alone = [_score(subject, metric, [item])[0] for item in items]
+    names = [column.name for column in metric.columns if column.kind in ("mean", "rate")]
+    for other, what in ((backwards, "order"), (alone, "company")):
+        for row, again in zip(together, other, strict=True):
+            assert isinstance(row, Failed) == isinstance(again, Failed), f"{what} decides whether an output fails"
+            if isinstance(row, Failed) or isinstance(again, Failed):
+                continue
+            for name in names:
+                _expect_close(row[name], again[name], f"{name} depends on {what}")
+
+
+def blank_frames_do_not_raise(subject: Subject) -> None:
+    """An output with nothing in it scores, or is a Failed with a reason; it never raises."""
+    if subject.spec.level != "pair":
+        return
+    metric = _loaded(subject)
+    pairs, outputs = _scored_pairs(subject)
+    with tempfile.TemporaryDirectory() as folder:
+        _score(subject, metric, _items(subject, pairs, [blank(output) for output in outputs], Path(folder)))
+
+
+def shards_merge_exactly(subject: Subject) -> None:
+    """States over parts of the outputs merge into what one pass over all of them gives."""
+    if subject.spec.level != "set":
+        return
+    metric = _loaded(subject)
+    with tempfile.TemporaryDirectory() as folder:
+        items = _items(subject, *_scored_pairs(subject), Path(folder))
+        whole = metric.compute(metric.update(None, items))
+        parts = [metric.update(None, items[:1]), metric.update(None, items[1:])]
+        merged = metric.compute(metric.merge(parts))
+    for column in metric.columns:
+        _expect_close(_number(whole[column.name]), _number(merged[column.name]), f"{column.name} differs when merged")
+
+
+def _number(value: Any) -> Any:
+    return value[0] if isinstance(value, tuple | list) else value
+
+
+def _expect_close(first: Any, second: Any, message: str) -> None:
+    if first is None or second is None:
+        assert first is second, message
+        return
+    assert math.isclose(first, second, rel_tol=ROUNDING, abs_tol=ROUNDING), f"{message}: {first!r}, {second!r}"
+
+
+CHECKS = (
+    columns_are_documented,
+    rows_are_json_safe,
+    batch_mates_do_not_matter,
+    blank_frames_do_not_raise,
+    shards_merge_exactly,
+)

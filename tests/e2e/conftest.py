@@ -1,0 +1,66 @@
+"""Gives the end-to-end tests a toy plugin, installed into a folder on PYTHONPATH, and `bcd-bench` as a process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+Cli = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def install(site: Path, distribution: str, entry_point: str, module: str) -> None:
+    """Write the metadata that makes a folder on the path an installed distribution."""
+    info = site / f"{distribution.replace('-', '_')}-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[bcd_bench]\n{entry_point} = {module}\n")
+
+
+@pytest.fixture(scope="session")
+def toy_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds the toy plugin as an installed distribution."""
+    site = tmp_path_factory.mktemp("site")
+    shutil.copytree(HERE / "toy" / "bcd_bench_toy", site / "bcd_bench_toy", ignore=shutil.ignore_patterns("*.pyc"))
+    install(site, "bcd-bench-toy", "toy", "bcd_bench_toy.plugin")
+    return site
+
+
+@pytest.fixture
+def toy_env(toy_site: Path, tmp_path: Path) -> dict[str, str]:
+    """The environment of a process that sees the core and the toy plugin alone, with a cache folder of its own."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("BCD_BENCH_", "TOY_"))}
+    return {
+        **kept,
+        "PYTHONPATH": str(toy_site),
+        "BCD_BENCH_PLUGINS": "toy",
+        "BCD_BENCH_HOME": str(tmp_path / "home"),
+        "COLUMNS": "200",
+        "NO_COLOR": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+@pytest.fixture
+def cli(toy_env: dict[str, str], tmp_path: Path) -> Cli:
+    """Run `bcd-bench ARGUMENTS…` in the test's folder. Keyword `env` changes the environment."""
+
+    def run(*arguments: str | Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "bcd_bench", *map(str, arguments)],
+            cwd=tmp_path,
+            env={**toy_env, **(env or {})},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+
+    return run
