@@ -180,7 +180,9 @@ class PairValues(_Model):
         body = self.model_dump(mode="json")
         columns = body.pop("columns")
         lines = [f"{json.dumps(key)}: {_dense(value)}" for key, value in body.items()]
-        inner = ",\n".join(f"  {json.dumps(name)}: {_dense(map(_compact, values))}" for name, values in columns.items())
+        inner = ",\n".join(
+            f"  {json.dumps(name)}: {_dense([_compact(v) for v in values])}" for name, values in columns.items()
+        )
         return "{\n" + ",\n".join(lines) + ',\n"columns": {\n' + inner + "\n}\n}\n"
 
     @staticmethod
@@ -240,11 +242,7 @@ def _compact(value: float | None) -> float | None:
 
 
 def _dense(value: Any) -> str:
-    return json.dumps(
-        list(value) if isinstance(value, Iterable) and not isinstance(value, str) else value,
-        separators=(",", ":"),
-        allow_nan=False,
-    )
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 
 def _first(error: ValidationError) -> str:

@@ -41,7 +41,7 @@ def draw(shade: int, frames: int) -> Clip:
 
 
 def ref(kind: str, shade: int, **labels: str | int) -> ClipRef:
-    source = Generated("toy:draw", {"shade": shade, "frames": 2})
+    source = Generated("scoring_toy:draw", {"shade": shade, "frames": 2})
     return ClipRef(f"{kind}{shade}", source, {"shade": shade, **labels})
 
 
@@ -139,7 +139,9 @@ class Picky(Shade):
     def score(self, items: Sequence[Scored]) -> list[Mapping[str, Any]]:
         if any(item.pair.id == "p05" for item in items):
             raise RuntimeError("p05 is\ntoo much")
-        return [{"mean_shade": math.nan if item.pair.id == "p06" else float(item.output.frames.mean())} for item in items]
+        return [
+            {"mean_shade": math.nan if item.pair.id == "p06" else float(item.output.frames.mean())} for item in items
+        ]
 
 
 class Broken:
@@ -186,33 +188,33 @@ class Brightness:
 @hookimpl
 def bcd_bench_methods() -> list[MethodSpec]:
     return [
-        MethodSpec("off", "1", "a little off", "toy:Off", config={"off": 7}, batch_size=5),
-        MethodSpec("exact", "1", "exact", "toy:Off", config={"off": 0}, batch_size=5),
+        MethodSpec("off", "1", "a little off", "scoring_toy:Off", config={"off": 7}, batch_size=5),
+        MethodSpec("exact", "1", "exact", "scoring_toy:Off", config={"off": 0}, batch_size=5),
     ]
 
 
 @hookimpl
 def bcd_bench_suites() -> list[SuiteSpec]:
     paper = ReportedRow("Paper & Sons", "Doe et al. 2024, Table 1", {"close": 99.5}, note="other split")
-    return [SuiteSpec("toy", "1", "toy clips", "toy:suite", reported=(paper,))]
+    return [SuiteSpec("toy", "1", "toy clips", "scoring_toy:suite", reported=(paper,))]
 
 
 @hookimpl
 def bcd_bench_extractors() -> list[ExtractorSpec]:
-    return [ExtractorSpec("brightness", "1", "mean brightness", "toy:Brightness")]
+    return [ExtractorSpec("brightness", "1", "mean brightness", "scoring_toy:Brightness")]
 
 
 @hookimpl
 def bcd_bench_metrics() -> list[MetricSpec]:
     names = {"shade": "Shade", "picky": "Picky", "broken": "Broken", "bad-derive": "BadDerive"}
-    pair = [MetricSpec(name, "1", name, f"toy:{cls}") for name, cls in names.items()]
+    pair = [MetricSpec(name, "1", name, f"scoring_toy:{cls}") for name, cls in names.items()]
     sets = [
-        MetricSpec("spread", "1", "spread", "toy:Spread", level="set"),
-        MetricSpec("plain-spread", "1", "spread", "toy:PlainSpread", level="set"),
+        MetricSpec("spread", "1", "spread", "scoring_toy:Spread", level="set"),
+        MetricSpec("plain-spread", "1", "spread", "scoring_toy:PlainSpread", level="set"),
     ]
     other = [
-        MetricSpec("featured", "1", "brightness", "toy:Featured", extractors=("brightness",)),
-        MetricSpec("elsewhere", "1", "for another suite", "toy:Shade", suites=("sprites",)),
-        MetricSpec("confused", "1", "a pair metric that says set", "toy:Shade", level="set"),
+        MetricSpec("featured", "1", "brightness", "scoring_toy:Featured", extractors=("brightness",)),
+        MetricSpec("elsewhere", "1", "for another suite", "scoring_toy:Shade", suites=("sprites",)),
+        MetricSpec("confused", "1", "a pair metric that says set", "scoring_toy:Shade", level="set"),
     ]
     return [*pair, *sets, *other]

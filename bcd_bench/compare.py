@@ -1,0 +1,178 @@
+"""Two runs against each other, pair by pair: difference, clustered interval, and a permutation p-value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bcd_bench.errors import UsageError
+from bcd_bench.records import PairValues, RunRecord, Value, load_records
+from bcd_bench.statistics import paired_difference, sign_flip_p_value
+
+__all__ = ["Comparison", "compare_runs", "render_comparisons"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One column of two runs. `a` and `b` are the means over the pairs both scored, `difference` is a - b.
+
+    Rates are in percent. Interval and p-value are None for columns without per-pair values (entropies, set metrics),
+    whose `a` and `b` are then the values over each run's own pairs; `note` says so.
+    """
+
+    column: str
+    metric: str
+    unit: str
+    higher_is_better: bool | None
+    decimals: int
+    a: float | None
+    b: float | None
+    difference: float | None
+    ci_low: float | None
+    ci_high: float | None
+    p_value: float | None
+    n_pairs: int
+    n_clusters: int
+    note: str = ""
+
+    @property
+    def better(self) -> str | None:
+        """ "a" or "b" where the interval excludes 0 and the column has a direction, else None."""
+        if self.ci_low is None or self.ci_high is None or self.higher_is_better is None:
+            return None
+        if self.ci_low <= 0 <= self.ci_high or self.note:
+            return None
+        return "a" if (self.ci_low > 0) == self.higher_is_better else "b"
+
+
+def compare_runs(a: Path, b: Path, metrics: Sequence[str] = ()) -> list[Comparison]:
+    """Compare two runs (run folders or record files) of one suite in every column both have.
+
+    `metrics` keeps the named metrics or columns. Raises `UsageError` where the runs are of different suites, share no
+    column, or a path holds no single record.
+    """
+    (folder_a, record_a), (folder_b, record_b) = _single(a), _single(b)
+    if record_a.suite.manifest_sha256 != record_b.suite.manifest_sha256:
+        raise UsageError(f"the runs are not over the same pairs: {_suite(record_a)} and {_suite(record_b)}")
+    shared = [name for name in record_a.values if name in record_b.values]
+    wanted = set(metrics)
+    chosen = [name for name in shared if not wanted or name in wanted or record_a.values[name].metric in wanted]
+    missing = wanted - set(chosen) - {record_a.values[name].metric for name in chosen}
+    if missing or not chosen:
+        what = f"no metric or column {', '.join(sorted(missing))}" if missing else "no column"
+        raise UsageError(
+            f"the runs share {what}; both have: {', '.join(shared) or 'nothing'}", hint=f"bcd-bench score {a} {b}"
+        )
+    values_a, values_b = PairValues.load(folder_a), PairValues.load(folder_b)
+    return [_compare(name, record_a.values[name], record_b.values[name], values_a, values_b) for name in chosen]
+
+
+def render_comparisons(comparisons: Sequence[Comparison], label_a: str, label_b: str) -> str:
+    """A markdown table of comparisons, the better run of a row in bold."""
+    from bcd_bench.report.markdown import escape
+
+    rows = [["Column", f"a: {escape(label_a)}", f"b: {escape(label_b)}", "a - b", "95 % interval", "p", "n"]]
+    for one in comparisons:
+        left, right = (
+            f"**{_number(one, x)}**" if one.better == y else _number(one, x) for x, y in ((one.a, "a"), (one.b, "b"))
+        )
+        interval = "–" if one.ci_low is None else f"\\[{_number(one, one.ci_low)}, {_number(one, one.ci_high)}\\]"
+        p_value = "–" if one.p_value is None else ("<0.001" if one.p_value < 0.001 else f"{one.p_value:.3f}")
+        name = escape(f"{one.column} ({one.unit})" if one.unit else one.column)
+        rows.append(
+            [name, left, right, _number(one, one.difference), interval, escape(p_value), str(one.n_pairs or "–")]
+        )
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    lines.insert(1, "|" + " --- |" + " ---: |" * (len(rows[0]) - 1))
+    notes = [f"- {escape(one.column)}: {escape(one.note)}" for one in comparisons if one.note]
+    clusters = sorted({one.n_clusters for one in comparisons if one.n_clusters})
+    if clusters:
+        notes.append(
+            f"- Over the pairs both runs scored; intervals and p-values clustered by content identity "
+            f"({'/'.join(str(n) for n in clusters)} clusters), p by swapping the runs within clusters."
+        )
+    return "\n".join([*lines, "", *notes]) + "\n"
+
+
+def _single(path: Path) -> tuple[Path, RunRecord]:
+    records = load_records([path])
+    if len(records) != 1:
+        what = "no record" if not records else f"{len(records)} records"
+        raise UsageError(
+            f"{path} holds {what}; name one run folder", hint=f"bcd-bench score {path}" if not records else None
+        )
+    return records[0][0].parent, records[0][1]
+
+
+def _suite(record: RunRecord) -> str:
+    return f"{record.suite.name}@{record.suite.version} ({record.suite.manifest_sha256[:12]})"
+
+
+def _compare(name: str, a: Value, b: Value, values_a: PairValues | None, values_b: PairValues | None) -> Comparison:
+    scale = 100.0 if a.kind == "rate" else 1.0
+    left = values_a.by_pair(name) if values_a else {}
+    right = values_b.by_pair(name) if values_b else {}
+    common = [pair for pair in left if pair in right]
+    if not common or values_a is None:
+        difference = None if a.value is None or b.value is None else a.value - b.value
+        note = "no pair was scored in both runs"
+        if a.kind in ("set", "derived"):
+            note = "no value for each pair, so no paired interval"
+        elif values_a is None or values_b is None:
+            note = "values.json is missing, so no paired interval"
+        return _comparison(name, a, a.value, b.value, difference, note=note)
+    clusters = values_a.cluster_by_pair()
+    x = scale * np.array([left[pair] for pair in common], dtype=np.float64)
+    y = scale * np.array([right[pair] for pair in common], dtype=np.float64)
+    names = [clusters[pair] for pair in common]
+    paired = paired_difference(x, y, names)
+    interval = paired.interval
+    too_few = interval is not None and not interval.contains(0.0) and not paired.significant
+    return _comparison(
+        name,
+        a,
+        float(x.mean()),
+        float(y.mean()),
+        paired.difference,
+        ci=None if interval is None else (interval.low, interval.high),
+        p_value=sign_flip_p_value(x, y, names),
+        counts=(paired.n_pairs, paired.n_clusters),
+        note="too few content identities to tell" if too_few or interval is None else "",
+    )
+
+
+def _comparison(
+    name: str,
+    value: Value,
+    a: float | None,
+    b: float | None,
+    difference: float | None,
+    *,
+    ci: tuple[float, float] | None = None,
+    p_value: float | None = None,
+    counts: tuple[int, int] = (0, 0),
+    note: str = "",
+) -> Comparison:
+    return Comparison(
+        column=name,
+        metric=value.metric,
+        unit=value.unit,
+        higher_is_better=value.higher_is_better,
+        decimals=value.decimals,
+        a=a,
+        b=b,
+        difference=difference,
+        ci_low=None if ci is None else ci[0],
+        ci_high=None if ci is None else ci[1],
+        p_value=p_value,
+        n_pairs=counts[0],
+        n_clusters=counts[1],
+        note=note,
+    )
+
+
+def _number(one: Comparison, number: float | None) -> str:
+    return "–" if number is None else f"{number:.{one.decimals}f}"
