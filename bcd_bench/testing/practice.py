@@ -38,7 +38,7 @@ def cut_ref(ref: ClipRef, frames: int) -> ClipRef:
 
 
 def draw(subject: int, motion: int, frames: int, height: int, width: int) -> Clip:
-    """uint8 [frames, height, width, 3]: a disc in the subject's colour that circles; the motion sets where it starts."""
+    """uint8 [frames, height, width, 3]: a disc in the subject's colour that circles from where the motion says."""
     import numpy as np
 
     rows, columns = np.mgrid[0:height, 0:width]
