@@ -1,0 +1,301 @@
+"""Generation: resuming, failing pairs, retries, locks, stops, and outputs that never depend on any of them."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import toy_plugin
+
+from bcd_bench import generate as generate_module
+from bcd_bench.errors import Interrupted, MissingDependencyError, UsageError
+from bcd_bench.generate import GenerateSummary, generate
+from bcd_bench.plan import load_suite, make_plan
+from bcd_bench.plugins import Registry
+from bcd_bench.runs import RunFolder
+
+
+@pytest.fixture
+def registry() -> Registry:
+    toy_plugin.Noise.calls.clear()
+    return Registry.from_modules([toy_plugin])
+
+
+def run(
+    registry: Registry, out: Path, method: str = "noise", suite: str = "toy", *, retry: bool = False, **plan: object
+) -> tuple[RunFolder, GenerateSummary]:
+    made = load_suite(registry, suite)
+    return generate(registry, make_plan(registry, method, made, **plan), made, out, retry_failed=retry)  # type: ignore[arg-type]
+
+
+def outputs(folder: RunFolder) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.outputs_dir.iterdir())}
+
+
+def lines(folder: RunFolder) -> list[dict[str, object]]:
+    return [json.loads(line) for line in folder.pairs_path.read_text().splitlines()]
+
+
+def test_a_run_writes_every_pair_once_in_the_batches_of_the_plan(registry: Registry, tmp_path: Path) -> None:
+    folder, summary = run(registry, tmp_path)
+    assert summary == GenerateSummary(n_pairs=10, n_done_before=0, n_generated=10, n_failed=0, first_error=None)
+    assert [len(call) for call in toy_plugin.Noise.calls] == [4, 4, 2]
+    assert [line["id"] for line in lines(folder)] == [f"p{i:02d}" for i in range(10)]
+    assert folder.path == tmp_path / "toy@1" / "noise" / folder.plan.run_id
+    assert sorted(p.name for p in folder.path.iterdir() if not p.name.startswith(".")) == [
+        "env.json", "outputs", "pairs.jsonl", "plan.json", "scores"
+    ]  # fmt: skip
+    for result in folder.pairs().values():
+        clip = folder.read_output(result)
+        assert (clip.sha256, len(clip), clip.fps, clip.id) == (result.output_sha256, 4, 8.0, result.id)
+
+
+def test_a_finished_run_is_not_run_again(registry: Registry, tmp_path: Path) -> None:
+    folder, _ = run(registry, tmp_path)
+    before, noted = outputs(folder), folder.pairs_path.read_bytes()
+    toy_plugin.Noise.calls.clear()
+    _, summary = run(registry, tmp_path)
+    assert toy_plugin.Noise.calls == []
+    assert (summary.n_done_before, summary.n_generated) == (10, 0)
+    assert (outputs(folder), folder.pairs_path.read_bytes()) == (before, noted)
+
+
+def test_an_unfinished_batch_runs_again_whole_and_gives_the_same_bytes(registry: Registry, tmp_path: Path) -> None:
+    whole, _ = run(registry, tmp_path / "whole")
+    folder, _ = run(registry, tmp_path / "torn")
+    noted = folder.pairs_path.read_bytes().splitlines(keepends=True)
+    folder.pairs_path.write_bytes(b"".join(noted[:6]) + noted[6][:20])  # killed in the middle of a line
+    (folder.outputs_dir / f".p09.mkv.1{'.part'}").write_bytes(b"half")
+    folder.output_path("p08").unlink()
+    toy_plugin.Noise.calls.clear()
+    _, summary = run(registry, tmp_path / "torn")
+    assert toy_plugin.Noise.calls == [["p04", "p05", "p06", "p07"], ["p08", "p09"]]
+    assert (summary.n_done_before, summary.n_generated) == (4, 6)
+    assert outputs(folder) == outputs(whole)
+    assert [line["id"] for line in lines(folder)] == [f"p{i:02d}" for i in range(10)]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "gone"])
+def test_an_output_that_is_not_whole_is_made_again(registry: Registry, tmp_path: Path, damage: str) -> None:
+    folder, _ = run(registry, tmp_path)
+    before = outputs(folder)
+    path = folder.output_path("p05")
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-7])
+    _, summary = run(registry, tmp_path)
+    assert summary.n_generated == 4
+    assert outputs(folder) == before
+
+
+def test_failing_pairs_cost_themselves_alone(registry: Registry, tmp_path: Path) -> None:
+    folder, summary = run(registry, tmp_path, "fragile")
+    errors = {result.id: result.error for result in folder.pairs().values() if result.status == "failed"}
+    assert errors.pop("p01", "").startswith("RuntimeError: the codebook is on fire (toy_plugin.py:")
+    assert errors == {
+        "p04": "no face found",
+        "p05": "output has 3 frames, its driver 4",
+        "p06": "output is 8x24, the suite 16x24",
+        "p07": "output is ndarray, not a Clip",
+    }
+    assert summary.n_failed == 5
+    assert summary.first_error is not None
+    assert "codebook" in summary.first_error
+    assert sorted(outputs(folder)) == ["p00.mkv", "p02.mkv", "p03.mkv", "p08.mkv", "p09.mkv"]
+
+
+def test_failed_pairs_are_tried_again_only_when_asked(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = run(registry, tmp_path, "fragile")
+    kept = outputs(folder)
+    monkeypatch.setenv("TOY_MENDED", "1")
+    toy_plugin.Noise.calls.clear()
+    _, summary = run(registry, tmp_path, "fragile")
+    assert (toy_plugin.Noise.calls, summary.n_failed) == ([], 5)
+    _, summary = run(registry, tmp_path, "fragile", retry=True)
+    assert (summary.n_done_before, summary.n_generated, summary.n_failed) == (10, 5, 0)
+    assert [len(call) for call in toy_plugin.Noise.calls] == [4, 4], "whole batches, as the plan fixed them"
+    after = outputs(folder)
+    assert {name: after[name] for name in kept} == kept
+    whole, _ = run(registry, tmp_path / "whole", "fragile")
+    again = outputs(whole)
+    assert {name: after[name] for name in after if name not in kept} == {
+        name: again[name] for name in after if name not in kept
+    }
+    assert [line["id"] for line in lines(folder)] == [f"p{i:02d}" for i in range(10)]
+
+
+def test_a_retry_that_fails_again_keeps_the_failure(registry: Registry, tmp_path: Path) -> None:
+    folder, _ = run(registry, tmp_path, "fragile")
+    before = outputs(folder)
+    _, summary = run(registry, tmp_path, "fragile", retry=True)
+    assert (summary.n_generated, summary.n_failed) == (5, 5)
+    assert (outputs(folder), len(lines(folder))) == (before, 10)
+
+
+def test_another_seed_gives_another_run_and_the_same_seed_the_same_bytes(registry: Registry, tmp_path: Path) -> None:
+    first, _ = run(registry, tmp_path / "a", seed=1)
+    second, _ = run(registry, tmp_path / "b", seed=1)
+    third, _ = run(registry, tmp_path / "a", seed=2)
+    assert outputs(first) == outputs(second)
+    assert first.plan.run_id == second.plan.run_id != third.plan.run_id
+    assert not set(outputs(first).values()) & set(outputs(third).values())
+
+
+def test_a_method_that_cannot_load_is_one_clear_line(registry: Registry, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"method 'unloadable' cannot be loaded: ValueError: no such device \(toy_plugin"):
+        run(registry, tmp_path, "unloadable")
+    with pytest.raises(MissingDependencyError, match="needs the package 'a_package_that_is_not_there'") as caught:
+        run(registry, tmp_path, "needs-package")
+    assert caught.value.exit_code == 3
+
+
+def test_a_begun_run_does_not_change_its_device(registry: Registry, tmp_path: Path) -> None:
+    folder, _ = run(registry, tmp_path)
+    folder.output_path("p00").unlink()
+    with pytest.raises(UsageError, match="begun on device 'cpu' and cannot go on with 'cuda'"):
+        run(registry, tmp_path, device="cuda")
+
+
+def test_two_processes_do_not_write_to_one_run(registry: Registry, tmp_path: Path) -> None:
+    folder, _ = run(registry, tmp_path)
+    with folder.locked(), pytest.raises(UsageError, match="is being written by another process"):
+        run(registry, tmp_path)
+    run(registry, tmp_path)
+
+
+def test_a_full_disk_stops_the_run_with_one_line_and_the_run_continues(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, _ = run(registry, tmp_path / "whole")
+    written = 0
+    real = generate_module.encode_lossless
+
+    def full(clip: object) -> bytes:
+        nonlocal written
+        written += 1
+        if written == 7:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(clip)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(generate_module, "encode_lossless", full)
+    with pytest.raises(UsageError, match=r"cannot write to .*: No space left on device"):
+        run(registry, tmp_path / "full")
+    monkeypatch.undo()
+    folder = RunFolder(tmp_path / "full" / whole.plan.folder)
+    assert sorted(outputs(folder)) == [f"p{i:02d}.mkv" for i in range(4)], "a half-written batch leaves nothing"
+    assert len(folder.pairs()) == 4
+    run(registry, tmp_path / "full")
+    assert outputs(folder) == outputs(whole)
+
+
+def test_an_unwritable_place_is_one_clear_line(registry: Registry, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UsageError, match=r"cannot write to .*file/toy@1/noise/\w+: Not a directory"):
+        run(registry, tmp_path / "file")
+
+
+def test_the_local_executor_runs_one_process(registry: Registry, tmp_path: Path) -> None:
+    suite = load_suite(registry, "toy")
+    with pytest.raises(UsageError, match="--jobs 3"):
+        generate(registry, make_plan(registry, "noise", suite), suite, tmp_path, jobs=3)
+    with pytest.raises(UsageError, match="unknown executor 'slurm'"):
+        generate(registry, make_plan(registry, "noise", suite), suite, tmp_path, executor="slurm")
+
+
+def test_the_environment_names_no_machine_and_a_changed_one_is_added(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = run(registry, tmp_path)
+    text = (folder.path / "env.json").read_text()
+    assert str(tmp_path) not in text
+    assert os.uname().nodename not in text
+    first = folder.env()
+    assert first["packages"]["numpy"]
+    assert first["plugins"]["bcd_bench"]["source_sha256"]
+    monkeypatch.setattr(generate_module, "environment", lambda registry, device: {**first, "cpu": "another"})
+    for _ in range(2):
+        folder.output_path("p00").unlink()
+        run(registry, tmp_path)
+    assert folder.env() == {**first, "resumed_in": [{**first, "cpu": "another"}]}
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import toy_plugin
+from bcd_bench.errors import Interrupted
+from bcd_bench.generate import generate
+from bcd_bench.plan import load_suite, make_plan
+from bcd_bench.plugins import Registry
+registry = Registry.from_modules([toy_plugin])
+suite = load_suite(registry, "toy")
+try:
+    generate(registry, make_plan(registry, "noise", suite), suite, Path(sys.argv[2]))
+except Interrupted as stop:
+    print(stop)
+    sys.exit(stop.exit_code)
+"""
+
+
+def start(out: Path, seconds: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", SCRIPT, str(Path(__file__).parent), str(out)]
+    return subprocess.Popen(command, env={**os.environ, "TOY_SECONDS": seconds}, stdout=subprocess.PIPE, text=True)
+
+
+def wait_for_pairs(out: Path, n: int, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and process.poll() is None:
+        if sum(path.read_bytes().count(b"\n") for path in out.glob("*/*/*/pairs.jsonl")) >= n:
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"{n} pairs were not reached, exit code {process.poll()}")
+
+
+def test_killed_three_times_and_finished_is_byte_identical(registry: Registry, tmp_path: Path) -> None:
+    whole, _ = run(registry, tmp_path / "whole")
+    out = tmp_path / "killed"
+    for n in (0, 4, 8):
+        process = start(out, "0.05")
+        if n == 0:
+            while not list(out.glob("*/*/*/plan.json")) and process.poll() is None:
+                time.sleep(0.01)
+            time.sleep(0.1)
+        else:
+            wait_for_pairs(out, n, process)
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+    folder, summary = run(registry, out)
+    assert summary.n_failed == 0
+    assert [line["id"] for line in lines(folder)] == [f"p{i:02d}" for i in range(10)]
+    assert outputs(folder) == outputs(whole)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_cleanly_with_code_4_and_the_run_continues(
+    registry: Registry, tmp_path: Path, number: signal.Signals
+) -> None:
+    whole, _ = run(registry, tmp_path / "whole")
+    out = tmp_path / "stopped"
+    process = start(out, "0.05")
+    wait_for_pairs(out, 4, process)
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=30)
+    assert (process.returncode, said.startswith("stopped at ")) == (Interrupted.exit_code, True)
+    folder = RunFolder(out / whole.plan.folder)
+    assert 4 <= len(folder.pairs()) < 10
+    assert len(folder.pairs()) % 4 == 0
+    assert not list(folder.outputs_dir.glob(".*"))
+    run(registry, out)
+    assert outputs(folder) == outputs(whole)
