@@ -1,0 +1,105 @@
+"""The whole of `bcd-bench run`: plan, generate, score, record, tell the plugins."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bcd_bench.assets import AssetStore
+from bcd_bench.clips import Suite
+from bcd_bench.errors import UsageError
+from bcd_bench.generate import generate
+from bcd_bench.plan import RunPlan, load_suite, make_plan
+from bcd_bench.recording import write_record
+from bcd_bench.runs import RunFolder
+from bcd_bench.scoring import check_metrics, score_run
+
+if TYPE_CHECKING:
+    from bcd_bench.plugins import Registry
+    from bcd_bench.progress import Progress
+
+__all__ = ["finish", "prepare", "run"]
+
+
+def prepare(
+    registry: Registry,
+    method: str,
+    suite: str | Suite,
+    *,
+    weights: str | None = None,
+    data: Mapping[str, Path] | None = None,
+    config: Mapping[str, Any] | None = None,
+    metrics: Sequence[str] | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    dtype: str | None = None,
+) -> tuple[RunPlan, Suite, list[str]]:
+    """The plan, the suite and the metrics of a run, with everything checked that can be before the work starts.
+
+    `metrics` None means the suite's default ones. Raises `UsageError` for unknown names and unfit metrics, and
+    `MissingAssetError` for assets and weights that are absent or altered, those of the metrics included.
+    """
+    made = load_suite(registry, suite, data) if isinstance(suite, str) else suite
+    plan = make_plan(
+        registry, method, made, weights=weights, config=config, seed=seed, limit=limit, device=device, dtype=dtype, data=data
+    )  # fmt: skip
+    specs = check_metrics(registry, made.name, made.default_metrics if metrics is None else metrics)
+    store = AssetStore(registry)
+    for spec in specs:
+        for asset in (*spec.assets, *(a for name in spec.extractors for a in registry.get("extractors", name).assets)):
+            store.find(asset)
+    return plan, made, [spec.name for spec in specs]
+
+
+def run(
+    registry: Registry,
+    method: str,
+    suite: str | Suite,
+    *,
+    weights: str | None = None,
+    data: Mapping[str, Path] | None = None,
+    config: Mapping[str, Any] | None = None,
+    metrics: Sequence[str] | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    dtype: str | None = None,
+    executor: str = "local",
+    jobs: int = 1,
+    out: Path = Path("runs"),
+    retry_failed: bool = False,
+    progress: Progress | None = None,
+    warn: Callable[[str], None] | None = None,
+) -> RunFolder:
+    """Run `method` on `suite` below `out`, continuing what an earlier call began; returns the recorded run.
+
+    Failed pairs and failed metrics are in the record and do not raise; lines about plugins whose
+    `bcd_bench_run_finished` hook failed go to `warn` (stderr). Raises as `prepare` and `generate.generate` do:
+    `UsageError`, `MissingAssetError`, and `Interrupted` after Ctrl-C or SIGTERM.
+    """
+    plan, made, names = prepare(
+        registry, method, suite, weights=weights, data=data, config=config, metrics=metrics, limit=limit, seed=seed,
+        device=device, dtype=dtype,
+    )  # fmt: skip
+    folder, _ = generate(
+        registry, plan, made, out, executor=executor, jobs=jobs, retry_failed=retry_failed, progress=progress
+    )
+    results = score_run(registry, folder, names, device=device, progress=progress, suite=made)
+    write_record(registry, folder, results)
+    finish(registry, folder, warn=warn)
+    return folder
+
+
+def finish(registry: Registry, folder: RunFolder, *, warn: Callable[[str], None] | None = None) -> None:
+    """Tell the plugins that a record was written. Their errors become one line each."""
+    if not folder.record_path.exists():
+        raise UsageError(f"{folder.path} has no record yet", hint=f"bcd-bench score {folder.path}")
+    for line in registry.run_finished(folder.path):
+        (warn or _to_stderr)(f"warning: after the run, {line}")
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr)
