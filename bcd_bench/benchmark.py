@@ -44,7 +44,8 @@ def prepare(
     """
     made = load_suite(registry, suite, data) if isinstance(suite, str) else suite
     plan = make_plan(
-        registry, method, made, weights=weights, config=config, seed=seed, limit=limit, device=device, dtype=dtype, data=data
+        registry, method, made, weights=weights, config=config, seed=seed, limit=limit, device=device, dtype=dtype,
+        data=data,
     )  # fmt: skip
     specs = check_metrics(registry, made.name, made.default_metrics if metrics is None else metrics)
     store = AssetStore(registry)
