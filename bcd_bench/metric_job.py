@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -68,7 +68,7 @@ class MetricJob:
     def is_set(self) -> bool:
         return self.spec.level == "set"
 
-    def needs(self, pair_ids: Sequence[str]) -> bool:
+    def needs(self, pair_ids: Iterable[str]) -> bool:
         """Whether a batch of these pairs has to be looked at."""
         if self.error is not None:
             return False
@@ -116,8 +116,12 @@ class MetricJob:
         self.seconds += time.perf_counter() - started
         return result
 
-    def group_by(self, pairs: Sequence[tuple[str, str]]) -> None:
-        """Prepare one state per jackknife group where a set metric asks for them (attribute `jackknife_groups`)."""
+    def prepare(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """Load the metric, and keep one state per group of `pairs` (id, cluster) where a set metric asks for it.
+
+        A set metric that has an attribute `jackknife_groups` (2 or more) gets its interval by leaving out one group
+        of content identities at a time, at the price of as many states and calls of `compute`.
+        """
         metric = self._ready()
         wanted = int(getattr(metric, "jackknife_groups", 0) or 0) if self.is_set else 0
         if wanted > 1:

@@ -30,7 +30,7 @@ from bcd_bench.specs import MetricSpec, Scored
 
 if TYPE_CHECKING:
     from bcd_bench.plugins import Registry
-    from bcd_bench.progress import Progress
+    from bcd_bench.progress import Progress, Task
     from bcd_bench.runs import PairResult, RunFolder
 
 __all__ = ["MetricResult", "check_metrics", "score_run"]
@@ -124,12 +124,12 @@ def _stream(
 ) -> None:
     """Take every needed block through every job that needs it; the next block is decoded meanwhile."""
     for job in jobs:
-        job.group_by([(pair.id, pair.cluster) for pair in pairs])
+        job.prepare([(pair.id, pair.cluster) for pair in pairs])
     store = FeatureStore(registry, device=device, root=cache_folder() / "features")
-    blocks = list(_blocks(run, pairs, outputs))
-    needed = [block for block in blocks if any(job.needs(list(block.outputs)) for job in jobs)]
-    results = run.pairs()
+    needed = [block for block in _blocks(run, pairs, outputs) if any(job.needs(block.outputs) for job in jobs)]
     done = len(outputs) - sum(len(block.pairs) for block in needed)
+    results = run.pairs()
+    told: set[str] = set()
     with (progress or NoProgress()).task("score", total=len(outputs), done=done) as task:
         for block, clips in ahead(lambda block: _decode(run, block, results), needed):
             unreadable = {pair: clip for pair, clip in clips.items() if isinstance(clip, Failed)}
@@ -137,16 +137,23 @@ def _stream(
             decoded = [clip for clip in clips.values() if isinstance(clip, Clip)]
             features = BatchFeatures(store, readable, decoded)
             for job in jobs:
-                if job.needs(list(block.outputs)):
+                if job.needs(block.outputs):
                     items = [
                         Scored(pair, clip, features.of(index, job.spec.extractors))
                         for index, (pair, clip) in enumerate(zip(readable, decoded, strict=True))
                     ]
-                    had_error = job.error is not None
                     job.take(items, outputs, unreadable)
-                    if job.error is not None and not had_error:
-                        task.message(f"metric {job.spec.name} failed: {job.error}")
+            _tell(jobs, told, task)
             task.advance(len(block.pairs))
+        _tell(jobs, told, task)
+
+
+def _tell(jobs: Sequence[MetricJob], told: set[str], task: Task) -> None:
+    """Say once, as soon as it is known, that a metric has failed."""
+    for job in jobs:
+        if job.error is not None and job.spec.name not in told:
+            told.add(job.spec.name)
+            task.message(f"metric {job.spec.name} failed: {job.error}")
 
 
 def _blocks(run: RunFolder, pairs: Sequence[Pair], outputs: Mapping[str, str]) -> Iterator[_Block]:

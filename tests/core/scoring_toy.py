@@ -1,11 +1,14 @@
-"""A toy plugin for tests of scoring and reports: tiny clips, a method that copies, metrics that behave and misbehave."""
+"""A toy plugin for tests of scoring: tiny clips, a method that draws, metrics that behave and misbehave."""
 
 from __future__ import annotations
 
+import gc
 import math
+import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -144,6 +147,28 @@ class Picky(Shade):
         ]
 
 
+class Stopping(Shade):
+    """Asks the process to end, as Ctrl-C or SIGTERM would, at its third batch."""
+
+    signal_to_send: ClassVar[int | None] = None
+
+    def score(self, items: Sequence[Scored]) -> list[Mapping[str, Any]]:
+        if calls.get("shade.score", 0) == 2 and self.signal_to_send is not None:
+            os.kill(os.getpid(), self.signal_to_send)
+            time.sleep(5)
+        return super().score(items)
+
+
+class Census(Shade):
+    """Counts the clips that are alive while it scores."""
+
+    columns = (Column("alive", "clips", None, "clips in memory"),)
+
+    def score(self, items: Sequence[Scored]) -> list[Mapping[str, Any]]:
+        alive = sum(isinstance(thing, Clip) for thing in gc.get_objects())
+        return [{"alive": alive} for _ in items]
+
+
 class Broken:
     def __init__(self) -> None:
         raise ImportError("no such library")
@@ -174,7 +199,8 @@ class Featured:
 
 
 class Brightness:
-    identity = {"weights": "none"}
+    def __init__(self) -> None:
+        self.identity = {"weights": "none"}
 
     def load(self, device: str) -> None:
         count("brightness.load")
@@ -207,6 +233,7 @@ def bcd_bench_extractors() -> list[ExtractorSpec]:
 @hookimpl
 def bcd_bench_metrics() -> list[MetricSpec]:
     names = {"shade": "Shade", "picky": "Picky", "broken": "Broken", "bad-derive": "BadDerive"}
+    names |= {"stopping": "Stopping", "census": "Census"}
     pair = [MetricSpec(name, "1", name, f"scoring_toy:{cls}") for name, cls in names.items()]
     sets = [
         MetricSpec("spread", "1", "spread", "scoring_toy:Spread", level="set"),

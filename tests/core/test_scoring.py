@@ -1,0 +1,258 @@
+"""Scoring streams, resumes, caches, and keeps the failures of one metric from the others."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scoring_toy as toy
+
+from bcd_bench import scoring
+from bcd_bench.errors import Interrupted, UsageError
+from bcd_bench.generate import generate
+from bcd_bench.plan import make_plan
+from bcd_bench.plugins import Registry
+from bcd_bench.progress import PlainProgress
+from bcd_bench.runs import RunFolder
+from bcd_bench.scoring import score_run
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("BCD_BENCH_HOME", str(tmp_path / "home"))
+    toy.calls.clear()
+    yield
+    toy.Stopping.signal_to_send = None
+
+
+@pytest.fixture
+def registry() -> Registry:
+    return Registry.from_modules([toy])
+
+
+def make_run(registry: Registry, out: Path, method: str = "off", limit: int | None = None) -> RunFolder:
+    suite = toy.suite({})
+    run, _ = generate(registry, make_plan(registry, method, suite, limit=limit), suite, out)
+    return run
+
+
+@pytest.fixture
+def run(registry: Registry, tmp_path: Path) -> RunFolder:
+    run = make_run(registry, tmp_path / "runs")
+    toy.calls.clear()
+    return run
+
+
+def test_values_are_averaged_over_scored_pairs_only(registry: Registry, run: RunFolder) -> None:
+    result = score_run(registry, run, ["shade"])["shade"]
+    distance, close = result.values["distance"], result.values["close"]
+    assert (distance.n, distance.n_failed) == (11, 1)
+    assert distance.value == pytest.approx((8 * 7 + 3 * 107) / 11)
+    assert close.value == pytest.approx(100 * 8 / 11)
+    assert close.wilson is not None
+    assert close.wilson[0] < close.value < close.wilson[1]
+    assert close.ci_method == "clustered bootstrap"
+    assert distance.coverage == pytest.approx(11 / 12)
+    assert not distance.covered
+    assert result.pair_values is not None
+    assert result.pair_values.columns["close"] == [0, 1, 1, None, 0, 1, 1, 1, 0, 1, 1, 1]
+    assert result.pair_values.cluster_by_pair()["p05"] == "s2"
+
+
+def test_derived_columns_see_all_rows(registry: Registry, tmp_path: Path) -> None:
+    result = score_run(registry, make_run(registry, tmp_path, "exact"), ["shade"])["shade"]
+    spread = result.values["spread_of_shades"]
+    assert spread.value == pytest.approx(np.log(12))
+    assert spread.ci_low is not None
+    assert spread.ci_high is not None
+    assert spread.ci_low < spread.value <= spread.ci_high + 1e-12
+    assert result.values["close"].ci_method == "wilson"
+    assert result.values["close"].ci_high == 100.0
+
+
+def test_scoring_again_touches_no_plugin_code(registry: Registry, run: RunFolder) -> None:
+    first = score_run(registry, run, ["shade", "spread"])
+    toy.calls.clear()
+    assert score_run(registry, run, ["shade", "spread"]) == first
+    assert toy.calls == {}
+
+
+def test_a_new_metric_leaves_generation_and_other_metrics_alone(registry: Registry, run: RunFolder) -> None:
+    score_run(registry, run, ["shade"])
+    toy.calls.clear()
+    score_run(registry, run, ["shade", "spread"])
+    assert "transfer" not in toy.calls
+    assert "shade.score" not in toy.calls
+    assert toy.calls["spread.load"] == 1
+
+
+def test_a_new_version_of_a_metric_scores_anew(registry: Registry, run: RunFolder) -> None:
+    score_run(registry, run, ["shade"])
+    registry.metrics["shade"] = dataclasses.replace(registry.metrics["shade"], version="2")
+    toy.calls.clear()
+    assert score_run(registry, run, ["shade"])["shade"].info.version == "2"
+    assert toy.calls["shade.score"] == 1
+    assert len((run.scores_dir / "shade.jsonl").read_text().splitlines()) == 12
+
+
+def test_a_changed_output_is_scored_again_and_the_rest_is_not(
+    registry: Registry, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "PIXELS_PER_BATCH", 4 * 64)
+    score_run(registry, run, ["shade"])
+    monkeypatch.setattr(toy.Off, "transfer", lambda self, pairs, *, seed: [toy.draw(1, 2) for _ in pairs])
+    suite = toy.suite({})
+    plan = make_plan(registry, "off", suite)
+    run, _ = generate(registry, plan, suite, run.path.parents[2], retry_failed=True)
+    toy.calls.clear()
+    result = score_run(registry, run, ["shade"])["shade"]
+    assert toy.calls["shade.score"] == 1
+    assert result.values["distance"].n == 12
+    assert result.pair_values is not None
+    assert result.pair_values.columns["distance"][3] == 29
+
+
+def test_one_bad_output_costs_itself_alone(registry: Registry, run: RunFolder) -> None:
+    result = score_run(registry, run, ["picky"])["picky"]
+    value = result.values["mean_shade"]
+    assert (value.n, value.n_failed) == (9, 3)
+    assert result.info.failures == {"RuntimeError: p05 is too much": 1}
+    assert result.info.error is None
+    lines = (run.scores_dir / "picky.jsonl").read_text()
+    assert "p05" not in lines
+    assert "NaN" not in lines
+
+
+def test_failing_metrics_are_recorded_and_take_nothing_down(
+    registry: Registry, run: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = score_run(registry, run, ["broken", "confused", "bad-derive", "shade"], progress=PlainProgress())
+    assert results["broken"].info.error == "ImportError: no such library"
+    assert results["broken"].values == {}
+    assert "do not fit" in (results["confused"].info.error or "")
+    assert results["bad-derive"].info.error == "ZeroDivisionError: nothing to divide"
+    assert list(results["bad-derive"].values) == ["distance", "close"]
+    assert results["shade"].info.error is None
+    assert results["shade"].values["distance"] == results["bad-derive"].values["distance"].model_copy(
+        update={"metric": "shade"}
+    )
+    assert "metric broken failed: ImportError: no such library" in capsys.readouterr().err
+    assert not (run.scores_dir / "broken.result.json").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_scoring_continues(
+    registry: Registry, run: RunFolder, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    monkeypatch.setattr(scoring, "PIXELS_PER_BATCH", 2 * 64)
+    monkeypatch.setattr(toy.Stopping, "signal_to_send", number)
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted, match="stopped while scoring"):
+        score_run(registry, run, ["stopping"])
+    assert signal.getsignal(number) == before
+    with (run.scores_dir / "stopping.jsonl").open("a") as stream:
+        stream.write('{"pair": "p04", "outp')
+    monkeypatch.setattr(toy.Stopping, "signal_to_send", None)
+    toy.calls.clear()
+    resumed = score_run(registry, run, ["stopping"])["stopping"]
+    assert toy.calls["shade.score"] == 4
+    whole = score_run(registry, run, ["shade"])["shade"]
+    assert resumed.pair_values == whole.pair_values
+    assert len(_pairs_of(run, "stopping")) == 11
+
+
+def _pairs_of(run: RunFolder, metric: str) -> set[str]:
+    from bcd_bench.atomic import read_jsonl
+
+    return {line["pair"] for line in read_jsonl(run.scores_dir / f"{metric}.jsonl") if "pair" in line}
+
+
+def test_set_states_merge_exactly_and_give_a_jackknife_interval(
+    registry: Registry, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = score_run(registry, run, ["plain-spread"])["plain-spread"].values["spread"]
+    monkeypatch.setattr(scoring, "PIXELS_PER_BATCH", 64)
+    merged = score_run(registry, run, ["spread"])["spread"].values["spread"]
+    pixels = np.concatenate(
+        [run.read_output(result).frames.ravel() for result in run.pairs().values() if result.status == "ok"]
+    )
+    assert whole.value == merged.value == pytest.approx(pixels.astype(float).std())
+    assert (whole.ci_low, whole.ci_method) == (None, None)
+    assert merged.ci_method == "delete-group jackknife"
+    assert merged.ci_low is not None
+    assert merged.ci_high is not None
+    assert merged.ci_low < merged.value < merged.ci_high
+    assert (merged.n, merged.n_failed) == (11, 1)
+    assert (run.scores_dir / "spread.state.npz").is_file()
+
+
+def test_a_damaged_output_is_missing_coverage_until_it_is_mended(registry: Registry, run: RunFolder) -> None:
+    path = run.output_path("p01")
+    good = path.read_bytes()
+    path.write_bytes(run.output_path("p02").read_bytes())
+    result = score_run(registry, run, ["shade"])["shade"]
+    assert result.values["distance"].n == 10
+    assert any("output cannot be read" in reason for reason in result.info.failures)
+    path.write_bytes(good)
+    toy.calls.clear()
+    assert score_run(registry, run, ["shade"])["shade"].values["distance"].n == 11
+
+
+def test_features_reach_metrics_and_failed_ones_are_coverage(registry: Registry, run: RunFolder) -> None:
+    result = score_run(registry, run, ["featured"])["featured"]
+    value = result.values["brighter"]
+    # The contents of p00 and p01 are too dark: p00 is 107 in the output, so the metric itself stumbles over it.
+    assert (value.n, value.n_failed) == (9, 3)
+    assert value.value == pytest.approx((7 * 7 + 2 * 107) / 9)
+    assert toy.calls["brightness.extract"] == 2
+
+
+def test_memory_holds_a_few_batches_not_the_suite(
+    registry: Registry, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "PIXELS_PER_BATCH", 64)
+    result = score_run(registry, run, ["census"])["census"]
+    assert result.pair_values is not None
+    counts = [count for count in result.pair_values.columns["alive"] if count is not None]
+    assert len(counts) == 11
+    assert max(counts) <= min(counts) + 3
+
+
+def test_wrong_names_and_unfinished_runs_are_refused(registry: Registry, run: RunFolder) -> None:
+    with pytest.raises(UsageError, match="did you mean shade"):
+        score_run(registry, run, ["shad"])
+    with pytest.raises(UsageError, match="made for sprites"):
+        score_run(registry, run, ["elsewhere"])
+    lines = run.pairs_path.read_text().splitlines()
+    run.pairs_path.write_text("\n".join(lines[:-1]) + "\n")
+    with pytest.raises(UsageError, match=r"not finished \(11 of 12 pairs\)"):
+        score_run(registry, run, ["shade"])
+
+
+def test_a_result_of_another_version_is_made_again(registry: Registry, run: RunFolder) -> None:
+    first = score_run(registry, run, ["shade"])
+    path = run.scores_dir / "shade.result.json"
+    body = json.loads(path.read_text())
+    body["result"]["values"]["distance"]["surprise"] = 1
+    path.write_text(json.dumps(body))
+    toy.calls.clear()
+    assert score_run(registry, run, ["shade"]) == first
+    assert "shade.score" not in toy.calls
+
+
+def test_rows_must_be_json_and_complete(registry: Registry, run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toy.Shade, "score", lambda self, items: [{"distance": object(), "close": 1} for _ in items])
+    result = score_run(registry, run, ["shade"])["shade"]
+    assert result.values["distance"].value is None
+    assert result.info.failures == {"TypeError: object is not JSON-safe": 11}
+    monkeypatch.setattr(toy.Shade, "score", lambda self, items: [])
+    result = score_run(registry, run, ["shade"])["shade"]
+    assert result.info.failures == {"ValueError: score returned 0 rows for 1 outputs": 11}
+    monkeypatch.setattr(toy.Shade, "score", lambda self, items: [{"distance": 1, "close": 2.0} for _ in items])
+    values = score_run(registry, run, ["shade"])["shade"].values
+    assert (values["distance"].n, values["close"].n) == (11, 0)
