@@ -1,0 +1,116 @@
+"""The suites `sprites` and `sprites-procedural`: every test clip once as content and once as motion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from bcd_bench.clips import ClipRef, Generated, Pair, Suite
+from bcd_bench_sprites.factors import (
+    ACTIONS,
+    ATTRIBUTES,
+    DIRECTIONS,
+    FPS,
+    MOTIONS,
+    SIZE,
+    attributes_of,
+    attributes_of_all,
+    motion_name,
+    motion_of,
+    split,
+)
+
+if TYPE_CHECKING:
+    from bcd_bench_sprites.characters import SuiteName
+
+__all__ = ["SEED", "VERSION", "clip_ref", "lpc_suite", "partners", "procedural_suite", "swap_suite", "test_clips"]
+
+VERSION = "1"
+"""Raised with every change of the pairs or the pixels of either suite."""
+SEED = 423
+
+
+def lpc_suite(data: Mapping[str, Path]) -> Suite:
+    """The suite of LPC characters; its art is the asset `sprites-art`."""
+    del data  # clips look the asset up themselves, in whatever process they are drawn
+    return swap_suite("sprites", "LPC Sprites: swaps over all 2,664 test clips, with exact targets.")
+
+
+def procedural_suite(data: Mapping[str, Path]) -> Suite:
+    """The suite of our own characters; it needs no files."""
+    del data
+    return swap_suite(
+        "sprites-procedural", "Characters drawn by code: swaps over 2,664 test clips, with exact targets."
+    )
+
+
+def swap_suite(name: SuiteName, summary: str, seed: int = SEED) -> Suite:
+    """2,664 pairs: content and motion differ in the motion and in all four attributes; the target is exact."""
+    clips = test_clips()
+    motions_from = clips[partners(clips, seed)]
+    references = {(character, motion): clip_ref(name, character, motion) for character, motion in clips.tolist()}
+    pairs = []
+    for (character, motion), (driver, driven) in zip(clips.tolist(), motions_from.tolist(), strict=True):
+        pairs.append(
+            Pair(
+                id=f"{character:04d}-{motion_name(motion)}-from-{driver:04d}-{motion_name(driven)}",
+                content=references[character, motion],
+                motion=references[driver, driven],
+                target=references[character, driven],
+            )
+        )
+    return Suite(name, VERSION, tuple(pairs), (SIZE, SIZE), FPS, ("sprites-judge",), seed, summary)
+
+
+def test_clips() -> npt.NDArray[np.int64]:
+    """int64[2664, 2] of (character, motion), each test clip once.
+
+    Ordered so that any first part of it is varied: every 296 clips show every test character once, and neighbours
+    differ in their motion.
+    """
+    characters = split("test")
+    place = np.arange(len(characters) * MOTIONS)
+    lap, position = np.divmod(place, len(characters))
+    return np.stack([characters[position], (position + lap) % MOTIONS], axis=1)
+
+
+test_clips.__test__ = False  # type: ignore[attr-defined]  # the name starts like a test's, but it is none
+
+
+def partners(clips: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64]:
+    """A permutation of the clips: clip i takes its motion from clip `partners[i]`.
+
+    Partners differ in the motion and in all four attributes. A seeded shuffle is mended by swapping a bad partner
+    with that of a random clip for which both then fit, so every clip is still used exactly once. Raises ValueError
+    where a clip has no such exchange (never for the test split; possible for a handful of clips).
+    """
+    rng = np.random.RandomState(seed)  # the stream of RandomState is frozen, that of default_rng is not
+    factors = np.column_stack([attributes_of_all(clips[:, 0]), clips[:, 1]]).astype(np.int8)
+    fit = np.ones((len(clips), len(clips)), np.bool_)
+    for factor in factors.T:
+        fit &= factor[:, None] != factor[None]
+    chosen = rng.permutation(len(clips)).astype(np.int64)
+    for bad in np.flatnonzero(~fit[np.arange(len(clips)), chosen]):
+        if fit[bad, chosen[bad]]:
+            continue  # an earlier exchange has mended it
+        options = np.flatnonzero(fit[bad, chosen] & fit[chosen[bad]])
+        if not options.size:
+            raise ValueError(f"clip {clips[bad].tolist()} finds no partner that differs in every factor")
+        other = options[rng.randint(options.size)]
+        chosen[bad], chosen[other] = chosen[other], chosen[bad]
+    return chosen
+
+
+def clip_ref(name: SuiteName, character: int, motion: int) -> ClipRef:
+    """A clip by its factors. Labels: subject (the character), the four attribute values, motion, action, direction."""
+    action, direction = motion_of(motion)
+    labels: dict[str, str | int] = {"subject": f"{character:04d}"}
+    labels |= zip(ATTRIBUTES, attributes_of(character), strict=True)
+    labels |= {"motion": motion, "action": ACTIONS[action], "direction": DIRECTIONS[direction]}
+    arguments = {"suite": name, "character": character, "motion": motion}
+    source = Generated("bcd_bench_sprites.characters:draw_clip", arguments)
+    return ClipRef(f"{character:04d}-{motion_name(motion)}", source, labels)
