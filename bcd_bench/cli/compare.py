@@ -1,0 +1,31 @@
+"""`bcd-bench compare`: two runs over the same pairs, column by column, with paired intervals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bcd_bench.cli.common import print_json
+
+
+def command(
+    first: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder or record.")],
+    second: Annotated[Path, typer.Argument(metavar="RUN", help="Another one over the same pairs.")],
+    metric: Annotated[list[str] | None, typer.Option(help="A metric or column; may be repeated. Default: all.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare two runs pair by pair."""
+    from bcd_bench.compare import compare_runs, render_comparisons
+    from bcd_bench.records import load_records
+
+    comparisons = compare_runs(first, second, metric or [])
+    if as_json:
+        print_json(comparisons)
+        return
+    labels = []
+    for path in (first, second):
+        [(_, record)] = load_records([path])
+        labels.append(f"{record.method.name} {record.run_id[:8]}")
+    print(render_comparisons(comparisons, *labels), end="")

@@ -1,0 +1,52 @@
+"""`bcd-bench report`: tables and pages from records. Needs no torch, no suite and no outputs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bcd_bench.cli.common import load
+from bcd_bench.errors import UsageError
+
+
+def command(
+    paths: Annotated[list[Path] | None, typer.Argument(metavar="PATH...", help="Run folders, trees, records.")] = None,
+    format_: Annotated[str, typer.Option("--format", help="markdown, latex, csv, json, html or a plugin's.")] = (
+        "markdown"
+    ),
+    suite: Annotated[str | None, typer.Option(help="This suite only.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Write to this file instead of printing.")] = None,
+) -> None:
+    """Tables and pages from run folders and records (by default those under ./runs)."""
+    from bcd_bench.atomic import write_text_atomic
+    from bcd_bench.report.rows import collect_rows
+    from bcd_bench.specs import load_factory
+
+    registry = load()
+    render = load_factory(registry.get("report_formats", format_).factory)
+    if not paths and not Path("runs").is_dir():
+        raise UsageError("there is no ./runs here; name run folders or records", hint="bcd-bench report PATH")
+    places = paths or [Path("runs")]
+    rows = collect_rows(places, suite=suite, registry=registry)
+    if suite is not None and not rows:
+        registry.get("suites", suite)  # an unknown name is an error; a known one without runs is an empty table
+    unfinished = sum(1 for place in places for plan in place.rglob("plan.json") if not _recorded(plan))
+    if unfinished:
+        print(f"warning: {unfinished} unfinished run(s) without a record are left out", file=sys.stderr)
+    text = render(rows, suite=suite)
+    if output is None:
+        print(text, end="" if text.endswith("\n") else "\n")
+        return
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_text_atomic(output, text)
+    except OSError as error:
+        raise UsageError(f"cannot write {output}: {error.strerror or error}") from error
+    print(output)
+
+
+def _recorded(plan: Path) -> bool:
+    return (plan.parent / "record.json").exists()

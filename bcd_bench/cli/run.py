@@ -1,0 +1,117 @@
+"""`bcd-bench run`: plans, generates, scores and records one or more methods on a suite."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bcd_bench.cli.common import load, names, parse_data, parse_settings
+from bcd_bench.cli.tables import print_runs, trouble_of
+from bcd_bench.errors import BcdBenchError, Interrupted, UsageError
+from bcd_bench.progress import open_progress
+
+if TYPE_CHECKING:
+    from bcd_bench.clips import Suite
+    from bcd_bench.plan import RunPlan
+    from bcd_bench.plugins import Registry
+
+
+def for_each_method(
+    registry: Registry, methods: Sequence[str], weights: str | None, config: dict[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Which method gets `--weights` and `--config`: all but the reference methods, which take neither.
+
+    Raises UsageError for unknown methods, and for one `--weights` on several methods.
+    """
+    takers = [name for name in methods if not registry.get("methods", name).reference] or list(methods)
+    if weights is not None and len(takers) > 1:
+        raise UsageError(f"--weights {weights} goes with one method, not with {', '.join(takers)}")
+    return {name: {"weights": weights, "config": config} if name in takers else {} for name in methods}
+
+
+def _print_plan(plan: RunPlan, metrics: Sequence[str], out: Path) -> None:
+    """What a run would do and how much of it is done, without touching a file."""
+    from bcd_bench.runs import RunFolder
+
+    folder = out / plan.folder
+    done = len(RunFolder(folder).finished()) if (folder / "plan.json").exists() else 0
+    batches = sum(1 for _ in plan.batches())
+    part = f" of {plan.suite.n_pairs}" if plan.partial else ""
+    print(f"{plan.method.name} {plan.method.version} on {plan.suite.name}@{plan.suite.version}")
+    print(f"  pairs     {len(plan.pairs)}{part}, {done} finished; {batches} batches of up to {plan.batch_size}")
+    print(f"  config    {', '.join(f'{key}={value}' for key, value in plan.method.config.items()) or 'none'}")
+    weights = f"{plan.weights.name} (sha256 {plan.weights.sha256[:12]}…)" if plan.weights else "none"
+    print(f"  weights   {weights}")
+    print(f"  seed      {plan.seed}, device {plan.device}, {plan.dtype}")
+    print(f"  metrics   {', '.join(metrics) or 'none'}")
+    print(f"  folder    {folder}")
+
+
+def command(
+    method: Annotated[str, typer.Option(metavar="M[,M…]", help="One or more methods, as `list methods` names them.")],
+    suite: Annotated[str, typer.Option(metavar="S", help="A suite, as `list suites` names it.")],
+    weights: Annotated[str | None, typer.Option(help="Weights by name or path; default: the suite's.")] = None,
+    data: Annotated[list[str] | None, typer.Option(metavar="NAME=PATH", help="Data of your own.")] = None,
+    config: Annotated[list[str] | None, typer.Option(metavar="K=V", help="Change a setting of the method.")] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="A metric; may be repeated. Default: the suite's.")] = None,
+    limit: Annotated[int | None, typer.Option(help="The first N pairs only: a partial run, never ranked.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of all noise.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    executor: Annotated[str, typer.Option(help="How batches are spread: local, or a plugin's.")] = "local",
+    jobs: Annotated[int, typer.Option(min=1, help="Parallel workers of the executor.")] = 1,
+    out: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed pairs again.")] = False,
+) -> int:
+    """Generate, score and record methods on a suite. The same command continues where it stopped."""
+    from bcd_bench import benchmark
+    from bcd_bench.plan import load_suite
+
+    registry, chosen, metrics = load(), names(method, "--method"), metric or None
+    given = for_each_method(registry, chosen, weights, parse_settings(config or [], "--config"))
+    paths = parse_data(data or [])
+    registry.get("executors", executor)
+    made: Suite = load_suite(registry, suite, paths)
+    common: dict[str, Any] = {"metrics": metrics, "limit": limit, "seed": seed, "device": device, "data": paths}
+    # everything that can be wrong is found before the first method starts
+    plans = {name: benchmark.prepare(registry, name, made, **given[name], **common) for name in chosen}
+    if dry_run:
+        for plan, _, scored in plans.values():
+            _print_plan(plan, scored, out)
+        return 0
+    folders: list[Path] = []
+    first: BcdBenchError | None = None
+    for name in chosen:
+        if len(chosen) > 1:
+            print(f"{name} on {suite}", file=sys.stderr)
+        try:
+            folder = benchmark.run(
+                registry,
+                name,
+                made,
+                **given[name],
+                **common,
+                executor=executor,
+                jobs=jobs,
+                out=out,
+                retry_failed=retry_failed,
+                progress=open_progress(),
+            )
+        except Interrupted:
+            print_runs(folders)
+            raise
+        except BcdBenchError as error:
+            if len(chosen) == 1:
+                raise
+            first = first or error
+            print(f"error: {name}: {error}", file=sys.stderr)
+            if error.hint:
+                print(f"hint: {error.hint}", file=sys.stderr)
+            continue
+        folders.append(folder.path)
+    print_runs(folders)
+    return first.exit_code if first else trouble_of(folders)

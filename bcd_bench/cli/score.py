@@ -1,0 +1,60 @@
+"""`bcd-bench score`: scores finished runs again, with other metrics or a newer version of the same."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bcd_bench.cli.common import load
+from bcd_bench.cli.tables import print_runs, trouble_of
+from bcd_bench.errors import BcdBenchError, Interrupted
+from bcd_bench.progress import open_progress
+
+if TYPE_CHECKING:
+    from bcd_bench.plugins import Registry
+    from bcd_bench.progress import Progress
+    from bcd_bench.runs import RunFolder
+
+
+def _score(registry: Registry, run: RunFolder, metrics: list[str], device: str, progress: Progress) -> None:
+    """Score one run and write its record anew. Without `metrics`, the suite's default ones."""
+    from bcd_bench.benchmark import finish
+    from bcd_bench.recording import write_record
+    from bcd_bench.scoring import score_run
+
+    suite = None if metrics else run.suite(registry)
+    names = metrics or list(suite.default_metrics if suite else ())
+    results = score_run(registry, run, names, device=device, progress=progress, suite=suite)
+    write_record(registry, run, results)
+    finish(registry, run)
+
+
+def command(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, or folders that hold some.")],
+    metric: Annotated[list[str] | None, typer.Option(help="A metric; may be repeated. Default: the suite's.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+) -> int:
+    """Score finished runs again, without generating."""
+    from bcd_bench.runs import find_runs
+
+    registry, progress = load(), open_progress()
+    found = find_runs(runs)
+    scored: list[Path] = []
+    first: BcdBenchError | None = None
+    for run in found:
+        try:
+            _score(registry, run, metric or [], device, progress)
+        except Interrupted:
+            raise
+        except BcdBenchError as error:
+            if len(found) == 1:
+                raise
+            first = first or error
+            print(f"error: {run.path}: {error}", file=sys.stderr)
+            continue
+        scored.append(run.path)
+    print_runs(scored)
+    return first.exit_code if first else trouble_of(scored)
