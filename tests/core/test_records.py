@@ -1,0 +1,149 @@
+"""Records hold full provenance, are the same for the same run, and are refused when damaged."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import scoring_toy as toy
+from test_scoring import make_run
+
+from bcd_bench import AssetSpec, __version__
+from bcd_bench.errors import UsageError
+from bcd_bench.plugins import Registry
+from bcd_bench.recording import build_record, write_record
+from bcd_bench.records import PairValues, find_records, load_record, load_records
+from bcd_bench.runs import RunFolder
+from bcd_bench.scoring import score_run
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BCD_BENCH_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def registry() -> Registry:
+    return Registry.from_modules([toy])
+
+
+def record_run(
+    registry: Registry,
+    out: Path,
+    method: str = "off",
+    metrics: tuple[str, ...] = ("shade", "spread"),
+    limit: int | None = None,
+) -> RunFolder:
+    run = make_run(registry, out, method, limit)
+    write_record(registry, run, score_run(registry, run, metrics))
+    return run
+
+
+def test_two_runs_of_one_command_give_identical_records(registry: Registry, tmp_path: Path) -> None:
+    first, second = (record_run(registry, tmp_path / name) for name in ("a", "b"))
+    for name in ("record.json", "values.json"):
+        assert (first.path / name).read_bytes() == (second.path / name).read_bytes()
+    assert "seconds" not in (first.path / "record.json").read_text()
+    timing = json.loads((first.path / "timing.json").read_text())
+    assert set(timing) == {"score_seconds", "generate_seconds"}
+    assert set(timing["score_seconds"]) == {"shade", "spread"}
+
+
+def test_a_record_says_what_produced_it(registry: Registry, tmp_path: Path) -> None:
+    run = record_run(registry, tmp_path)
+    record = load_record(run.path / "record.json")
+    assert (record.n_pairs, record.n_failed, record.failures) == (12, 1, {"no face": 1})
+    assert record.suite.manifest_sha256 == toy.suite({}).manifest_sha256
+    assert record.method.config == {"off": 7}
+    assert (record.seed, record.device, record.dtype, record.partial) == (0, "cpu", "float32", False)
+    assert set(record.values) == {"distance", "close", "spread_of_shades", "spread"}
+    assert record.values["close"].definition == "share of outputs within 10 levels"
+    assert set(record.metrics) == {"shade", "spread"}
+    provenance = record.provenance
+    assert provenance.bcd_bench == __version__
+    assert provenance.plugins["scoring_toy"]["source_sha256"] == registry.owner("metrics", "shade").source_sha256
+    assert {"python", "cpu", "packages", "device"} <= set(provenance.environment)
+
+
+def test_partial_runs_say_so(registry: Registry, tmp_path: Path) -> None:
+    record = load_record(record_run(registry, tmp_path, limit=4).path / "record.json")
+    assert (record.partial, record.n_pairs, record.suite.n_pairs, record.limit) == (True, 4, 12, 4)
+
+
+def test_restricted_licences_are_named(registry: Registry, tmp_path: Path) -> None:
+    registry.assets["net"] = AssetSpec("net", "net.bin", "0" * 64, 1, "X", "ask", restricted="research use only")
+    registry.extractors["brightness"] = dataclasses.replace(registry.extractors["brightness"], assets=("net",))
+    run = record_run(registry, tmp_path, metrics=("featured",))
+    assert load_record(run.path / "record.json").provenance.restrictions == ["net: research use only"]
+
+
+def test_scoring_one_more_metric_keeps_the_others(registry: Registry, tmp_path: Path) -> None:
+    run = record_run(registry, tmp_path, metrics=("shade",))
+    before = load_record(run.path / "record.json")
+    after = write_record(registry, run, score_run(registry, run, ["bad-derive"]))
+    assert {name: after.values[name] for name in before.values} == before.values
+    assert set(after.metrics) == {"shade", "bad-derive"}
+    assert "bad-derive.distance" in after.values
+    values = PairValues.load(run.path)
+    assert values is not None
+    assert values.columns["bad-derive.close"] == values.columns["close"]
+
+
+def test_values_of_other_outputs_are_not_kept(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = record_run(registry, tmp_path, metrics=("shade",))
+    body = json.loads((run.path / "record.json").read_text())
+    body["outputs_sha256"] = "0" * 64
+    (run.path / "record.json").write_text(json.dumps(body))
+    record, _ = build_record(registry, run, score_run(registry, run, ["spread"]))
+    assert set(record.metrics) == {"spread"}
+
+
+def test_values_survive_the_round_trip(tmp_path: Path) -> None:
+    values = PairValues.build(
+        [("p0", "b"), ("p1", "a"), ("p2", "b")], {"hit": [1.0, None, 0.0], "psnr": [31.123456789012, 2.5, float("inf")]}
+    )
+    (tmp_path / "values.json").write_text(values.to_json())
+    loaded = PairValues.load(tmp_path)
+    assert loaded is not None
+    assert loaded.by_pair("hit") == {"p0": 1, "p2": 0}
+    assert loaded.by_pair("psnr") == {"p0": 31.1234568, "p1": 2.5}
+    assert loaded.by_pair("unknown") == {}
+    assert loaded.cluster_by_pair() == {"p0": "b", "p1": "a", "p2": "b"}
+    assert '"hit": [1,null,0]' in values.to_json()
+    assert PairValues.load(tmp_path / "elsewhere") is None
+
+
+def test_damaged_records_are_refused_with_one_line(registry: Registry, tmp_path: Path) -> None:
+    run = record_run(registry, tmp_path, limit=2)
+    path = run.path / "record.json"
+    whole = path.read_text()
+    for text, what in [
+        (whole[:-40], "Invalid JSON"),
+        (whole.replace('"format": 1', '"format": 2'), "format: Input should be 1"),
+        (whole.replace('"seed": 0', '"sead": 0'), "seed: Field required"),
+    ]:
+        path.write_text(text)
+        with pytest.raises(UsageError, match=what) as caught:
+            load_record(path)
+        assert "\n" not in str(caught.value)
+        assert caught.value.hint == f"bcd-bench score {run.path}"
+    (run.path / "values.json").write_text("{}")
+    with pytest.raises(UsageError, match="values file"):
+        PairValues.load(run.path)
+    with pytest.raises(UsageError, match="no such run folder"):
+        find_records([tmp_path / "absent"])
+    with pytest.raises(UsageError, match="cannot be read"):
+        load_record(tmp_path / "absent.json")
+
+
+def test_a_run_found_twice_counts_once(registry: Registry, tmp_path: Path) -> None:
+    run = record_run(registry, tmp_path, limit=2)
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    (copy / "record.json").write_bytes((run.path / "record.json").read_bytes())
+    assert len(find_records([tmp_path, run.path, copy / "record.json"])) == 2
+    assert len(load_records([tmp_path])) == 1
