@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,9 +35,10 @@ def save_tree(path: Path, tree: Any) -> None:
 def load_tree(path: Path) -> Any:
     """Read what `save_tree` wrote. Raises `ValueError` or `OSError` where the file is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as data:
+        # From memory: given a path, NumPy leaves a damaged file open.
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as data:
             return _unpack(json.loads(str(data[_TREE])), data)
-    except (KeyError, EOFError, ValueError) as error:
+    except (KeyError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: not a tree of arrays ({error})") from error
 
 
