@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -264,7 +264,7 @@ def test_a_set_metric_must_merge_exactly() -> None:
 
 
 class Means:
-    identity = {"version": "1"}
+    identity: ClassVar[Mapping[str, Any]] = {"version": "1"}
 
     def load(self, device: str) -> None:
         pass
@@ -279,7 +279,7 @@ class Sequential(Means):
 
 
 class Anonymous(Means):
-    identity: Mapping[str, Any] = {}
+    identity: ClassVar[Mapping[str, Any]] = {}
 
 
 @pytest.mark.parametrize(

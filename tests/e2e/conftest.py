@@ -24,6 +24,12 @@ def install(site: Path, distribution: str, entry_point: str, module: str) -> Non
 
 
 @pytest.fixture(scope="session")
+def install_plugin() -> Callable[[Path, str, str, str], None]:
+    """`install_plugin(site, distribution, entry_point, module)`: see `install`."""
+    return install
+
+
+@pytest.fixture(scope="session")
 def toy_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that holds the toy plugin as an installed distribution."""
     site = tmp_path_factory.mktemp("site")

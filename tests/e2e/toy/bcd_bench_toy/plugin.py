@@ -32,7 +32,7 @@ def bcd_bench_methods() -> list[MethodSpec]:
 def bcd_bench_suites() -> list[SuiteSpec]:
     reported = (ReportedRow("Paper & Sons_1", "A paper, table 1", {"toy-content": 99.5}),)
     return [
-        SuiteSpec("toy", "1", "Squares in 4 colours and 6 motions.", "bcd_bench_toy.suite:build", reported=reported),
+        SuiteSpec("toy", "1", "Squares in 6 colours and 4 motions.", "bcd_bench_toy.suite:build", reported=reported),
         SuiteSpec("toy-data", "1", "Needs data.", "bcd_bench_toy.suite:build", data=("toys",)),
     ]
 

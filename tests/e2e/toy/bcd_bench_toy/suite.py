@@ -1,4 +1,4 @@
-"""A 16x16 square in one of 4 colours that walks one of 6 ways: 24 pairs with their exact targets."""
+"""A 16x16 square in one of 6 colours that walks one of 4 ways: 24 pairs with their exact targets."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,8 +7,8 @@ import numpy as np
 
 from bcd_bench import Clip, ClipRef, Generated, Pair, Suite
 
-COLOURS = ((220, 40, 40), (40, 200, 60), (60, 80, 230), (230, 210, 40))
-STEPS = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (0, 0))
+COLOURS = ((220, 40, 40), (40, 200, 60), (60, 80, 230), (230, 210, 40), (30, 200, 210), (200, 50, 220))
+STEPS = ((1, 0), (-1, 0), (0, 1), (1, 1))
 FRAMES, SIDE = 4, 16
 
 
