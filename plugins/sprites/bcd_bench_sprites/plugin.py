@@ -21,6 +21,7 @@ def bcd_bench_suites() -> list[SuiteSpec]:
             version="1",
             summary="LPC Sprites: motion swaps over all 2,664 test clips, with exact targets.",
             factory="bcd_bench_sprites.suite:lpc_suite",
+            training="bcd_bench_sprites.training:sprites",
             assets=(ART.name,),
             licence=ART_LICENCE,
             reported=(
@@ -33,6 +34,7 @@ def bcd_bench_suites() -> list[SuiteSpec]:
             version="1",
             summary="Pixel characters drawn by code, with the factors of LPC Sprites; needs no files.",
             factory="bcd_bench_sprites.suite:procedural_suite",
+            training="bcd_bench_sprites.training:procedural",
             licence="Apache-2.0",
         ),
     ]
