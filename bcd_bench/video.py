@@ -21,6 +21,8 @@ __all__ = ["encode_lossless", "read_video", "write_preview", "write_video_lossle
 
 PIXELS = "bgr0"
 """FFV1's 8-bit RGB layout: blue, green, red and an unused byte. No colour conversion, so no loss."""
+SMALL = 128 * 128
+"""Up to this area in pixels a frame is one slice, which is smallest; larger ones are four, for threads to share."""
 
 
 def _rate(fps: float) -> Fraction:
@@ -54,12 +56,13 @@ def encode_lossless(clip: Clip) -> bytes:
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="matroska", options={"fflags": "+bitexact"}) as container:
         stream: Any = container.add_stream("ffv1", rate=_rate(clip.fps))
-        stream.height, stream.width = clip.frames.shape[1:3]
+        height, width = clip.frames.shape[1:3]
+        stream.height, stream.width = height, width
         stream.pix_fmt = PIXELS
         codec = stream.codec_context
         codec.flags |= int(av.codec.context.Flags.bitexact)
         codec.thread_count = 1
-        codec.options = {"level": "3", "slicecrc": "1", "slices": "4"}
+        codec.options = {"level": "3", "slicecrc": "1", "slices": "1" if height * width <= SMALL else "4"}
         for index, rgb in enumerate(clip.frames):
             frame = _to_bgr0(rgb)
             frame.pts = index

@@ -1,0 +1,123 @@
+"""Identity: canonical JSON, hashes that follow content, seeds in range, and run ids that see every part."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bcd_bench.errors import UsageError
+from bcd_bench.identity import (
+    canonical_json,
+    hash_json,
+    pair_seed,
+    run_id,
+    run_identity,
+    sha256_file,
+    sha256_path,
+    source_sha256,
+)
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=10,
+)
+
+IDENTITY: dict[str, Any] = {
+    "manifest_sha256": "a" * 64,
+    "limit": None,
+    "method": "m",
+    "method_version": "1",
+    "config": {"steps": 3},
+    "source_sha256": "b" * 64,
+    "weights": ["c" * 64],
+    "seed": 0,
+    "dtype": "float32",
+}
+
+
+@given(JSON)
+def test_canonical_json_round_trips_and_ignores_key_order(value: Any) -> None:
+    text = canonical_json(value)
+    assert json.loads(text) == value
+    assert canonical_json(json.loads(text)) == text
+    if isinstance(value, dict):
+        assert canonical_json(dict(reversed(value.items()))) == text
+
+
+def test_canonical_json_is_this_text() -> None:
+    assert canonical_json({"b": [1, 2.5, None], "a": "é"}) == '{"a":"é","b":[1,2.5,null]}'
+    assert hash_json({}) == hashlib.sha256(b"{}").hexdigest()
+    assert hash_json({}, 7) == hashlib.sha256(b"{}").hexdigest()[:7]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), {"x": {1, 2}}])
+def test_what_json_cannot_hold_is_refused(value: Any) -> None:
+    with pytest.raises(UsageError, match="not plain JSON"):
+        canonical_json(value)
+
+
+@given(st.integers(), st.text(max_size=20), st.text(max_size=20))
+def test_pair_seeds_fit_63_bits_and_differ_between_pairs(seed: int, a: str, b: str) -> None:
+    assert 0 <= pair_seed(seed, a) < 2**63
+    assert pair_seed(seed, a) == pair_seed(seed, a)
+    assert (pair_seed(seed, a) == pair_seed(seed, b)) == (a == b)
+    assert pair_seed(seed, a) != pair_seed(seed + 1, a)
+
+
+def test_pair_seeds_never_change() -> None:
+    digest = hashlib.sha256(b'[0,"p00"]').digest()
+    assert pair_seed(0, "p00") == int.from_bytes(digest[:8], "big") // 2
+
+
+@pytest.mark.parametrize(
+    ("part", "other"),
+    [
+        ("manifest_sha256", "d" * 64),
+        ("limit", 64),
+        ("method", "n"),
+        ("method_version", "2"),
+        ("config", {"steps": 4}),
+        ("source_sha256", "d" * 64),
+        ("weights", []),
+        ("seed", 1),
+        ("dtype", "bfloat16"),
+    ],
+)
+def test_every_part_of_the_identity_changes_the_run_id(part: str, other: Any) -> None:
+    before = run_id(run_identity(**IDENTITY))
+    assert len(before) == 12
+    assert before == run_id(run_identity(**IDENTITY))
+    assert run_id(run_identity(**{**IDENTITY, part: other})) != before
+
+
+def test_hashes_of_files_and_folders(tmp_path: Path) -> None:
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f" / "a").write_bytes(b"abc")
+    assert sha256_file(tmp_path / "f" / "a") == hashlib.sha256(b"abc").hexdigest() == sha256_path(tmp_path / "f" / "a")
+    before = sha256_path(tmp_path / "f")
+    (tmp_path / "f").rename(tmp_path / "g")
+    assert sha256_path(tmp_path / "g") == before, "where a folder lies does not matter"
+    (tmp_path / "g" / "a").rename(tmp_path / "g" / "b")
+    assert sha256_path(tmp_path / "g") != before, "the names in it do"
+
+
+def test_source_hash_of_a_package_covers_its_python_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    package = tmp_path / "hashed_package"
+    (package / "inner").mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('never imported')")
+    (package / "inner" / "x.py").write_text("x = 1")
+    before = source_sha256("hashed_package")
+    (package / "notes.txt").write_text("no source")
+    assert source_sha256("hashed_package") == before
+    (package / "inner" / "x.py").write_text("x = 2")
+    assert source_sha256("hashed_package") != before
+    with pytest.raises(UsageError, match="no_such_package"):
+        source_sha256("no_such_package")

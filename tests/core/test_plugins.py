@@ -1,0 +1,200 @@
+"""Plugins load behind a guard: a broken one is listed and takes nothing down, and a name has one owner."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import toy_plugin
+
+from bcd_bench import plugins
+from bcd_bench.errors import UsageError
+from bcd_bench.plugins import Registry, load_registry, nearest
+from bcd_bench.specs import AssetSpec, MethodSpec, load_factory
+
+
+@dataclass(frozen=True)
+class FakeDist:
+    name: str
+    version: str = "2.0"
+
+
+@dataclass(frozen=True)
+class FakeEntryPoint:
+    name: str
+    value: str
+    dist: FakeDist
+
+    @property
+    def module(self) -> str:
+        return self.value
+
+    def load(self) -> object:
+        __import__(self.value)
+        return sys.modules[self.value]
+
+
+METHOD = """
+from bcd_bench import MethodSpec, hookimpl
+@hookimpl
+def bcd_bench_methods():
+    return [MethodSpec("{name}", "1", "A method.", "nowhere:Nothing")]
+"""
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Install modules as plugins: `install(("plugin", "dist", "source"), ...)`; the core is there in any case."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delenv("BCD_BENCH_PLUGINS", raising=False)
+    made: list[str] = []
+
+    def install(*sources: tuple[str, str, str]) -> None:
+        found = [FakeEntryPoint("core", "bcd_bench.builtin", FakeDist("bcd-bench"))]
+        for index, (name, dist, source) in enumerate(sources):
+            module = f"fake_{tmp_path.name.replace('-', '_')}_{index}"
+            (tmp_path / f"{module}.py").write_text(textwrap.dedent(source))
+            made.append(module)
+            found.insert(0, FakeEntryPoint(name, module, FakeDist(dist)))
+        monkeypatch.setattr(plugins, "entry_points", lambda group: [*found, found[0]])
+
+    yield install
+    for module in made:
+        sys.modules.pop(module, None)
+
+
+def test_the_core_hands_in_its_own_specs(install) -> None:
+    install()
+    registry = load_registry()
+    assert {"copy-content", "copy-motion", "oracle"} == set(registry.methods)
+    assert all(spec.reference for spec in registry.methods.values())
+    assert set(registry.report_formats) == {"markdown", "latex", "csv", "json", "html"}
+    assert [(p.name, p.dist, p.version, p.status) for p in registry.plugins] == [("core", "bcd-bench", "2.0", "ok")]
+
+
+def test_every_factory_of_the_core_exists() -> None:
+    registry = Registry.from_modules([])
+    for specs in (registry.methods, registry.report_formats, registry.executors):
+        for spec in specs.values():
+            assert callable(load_factory(spec.factory)), spec.name
+
+
+@pytest.mark.parametrize(
+    ("source", "error"),
+    [
+        ("import nothing_of_that_name", "ModuleNotFoundError: No module named 'nothing_of_that_name'"),
+        ("raise RuntimeError('two\\nlines')", "RuntimeError: two lines"),
+        ("import sys; sys.exit(3)", "SystemExit: 3"),
+        ("def (:", "SyntaxError"),
+        ("from bcd_bench import hookimpl\n@hookimpl\ndef bcd_bench_methods(): return 1 / 0", "ZeroDivisionError"),
+        (
+            "from bcd_bench import hookimpl\n@hookimpl\ndef bcd_bench_methods(): return ['x']",
+            "handed in str, not MethodSpec",
+        ),
+        ("from bcd_bench import hookimpl\n@hookimpl\ndef bcd_bench_methods(): return 5", "TypeError"),
+        ("from bcd_bench import hookimpl\n@hookimpl\ndef bcd_bench_motheds(): return []", "bcd_bench_motheds"),
+        (METHOD.format(name="a/b"), "'a/b' is no name"),
+    ],
+)
+def test_a_broken_plugin_is_listed_and_takes_nothing_down(install, source: str, error: str) -> None:
+    install(("bad", "bad-dist", source), ("good", "good-dist", METHOD.format(name="fine")))
+    registry = load_registry()
+    status = {plugin.name: plugin for plugin in registry.plugins}
+    assert {name: plugin.status for name, plugin in status.items()} == {"core": "ok", "bad": "BROKEN", "good": "ok"}
+    assert error in (status["bad"].error or "")
+    assert "\n" not in (status["bad"].error or "")
+    assert "fine" in registry.methods
+    with pytest.raises(UsageError) as caught:
+        registry.get("methods", "of-the-bad-one")
+    assert caught.value.hint == "plugin bad is BROKEN; see: bcd-bench doctor"
+
+
+def test_one_name_from_two_distributions_names_both_and_the_rest_works(install) -> None:
+    install(
+        ("a", "dist-a", METHOD.format(name="same")),
+        ("b", "dist-b", METHOD.format(name="same")),
+        ("c", "dist-c", METHOD.format(name="same")),
+        ("d", "dist-d", METHOD.format(name="fine")),
+    )
+    registry = load_registry()
+    assert "same" not in registry.methods
+    assert registry.get("methods", "fine").name == "fine"
+    with pytest.raises(UsageError, match=r"'same' under methods is claimed by dist-a .* and dist-b .* and dist-c"):
+        registry.get("methods", "same")
+
+
+def test_two_plugins_of_one_name_are_both_broken_and_named(install) -> None:
+    install(("twin", "dist-a", METHOD.format(name="x")), ("twin", "dist-b", METHOD.format(name="y")))
+    registry = load_registry()
+    twins = [plugin for plugin in registry.plugins if plugin.name == "twin"]
+    assert [plugin.status for plugin in twins] == ["BROKEN", "BROKEN"]
+    assert all("dist-a and dist-b" in (twin.error or "") or "dist-b and dist-a" in (twin.error or "") for twin in twins)
+    assert "copy-content" in registry.methods
+
+
+def test_loading_can_be_limited_but_never_the_core(install, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(("a", "dist-a", METHOD.format(name="x")), ("b", "dist-b", "raise RuntimeError"))
+    assert [plugin.name for plugin in load_registry(only=["a"]).plugins] == ["core", "a"]
+    monkeypatch.setenv("BCD_BENCH_PLUGINS", " a, core")
+    assert [plugin.name for plugin in load_registry().plugins] == ["core", "a"]
+    monkeypatch.setenv("BCD_BENCH_PLUGINS", "aa")
+    with pytest.raises(UsageError, match=r"no plugin 'aa' is installed; did you mean a\?"):
+        load_registry()
+
+
+def test_unknown_names_come_with_the_nearest(install) -> None:
+    registry = Registry.from_modules([toy_plugin])
+    with pytest.raises(UsageError, match=r"unknown method 'copy-contents'; did you mean copy-content") as caught:
+        registry.get("methods", "copy-contents")
+    assert caught.value.hint == "bcd-bench list methods"
+    with pytest.raises(UsageError, match=r"unknown report format 'pdf'; there are: csv, html"):
+        registry.get("report_formats", "pdf")
+    with pytest.raises(UsageError, match=r"unknown metric 'x'; there are none"):
+        registry.get("metrics", "x")
+
+
+def test_nearest() -> None:
+    assert nearest("spritse", ["sprites", "faces"]) == "did you mean sprites?"
+    assert nearest("zzz", ["b", "a"]) == "there are: a, b"
+
+
+def test_owner_and_source_hash_follow_the_source(install, tmp_path: Path) -> None:
+    install(("a", "dist-a", METHOD.format(name="x")))
+    owner = load_registry().owner("methods", "x")
+    assert (owner.name, owner.dist) == ("a", "dist-a")
+    before = owner.source_sha256
+    assert load_registry().owner("methods", "x").source_sha256 == before
+    (tmp_path / f"{owner.module}.py").write_text(METHOD.format(name="x") + "\n# changed\n")
+    assert load_registry().owner("methods", "x").source_sha256 != before
+
+
+def test_the_hash_of_the_core_is_that_of_its_methods_alone() -> None:
+    from bcd_bench.identity import sha256_sources
+
+    folder = Path(plugins.__file__).parent
+    expected = sha256_sources(folder, [folder / "builtin.py", folder / "reference_methods.py"])
+    assert Registry.from_modules([]).owner("methods", "oracle").source_sha256 == expected
+
+
+def test_hooks_after_a_run_are_called_and_their_errors_come_back(install, tmp_path: Path) -> None:
+    hook = "from bcd_bench import hookimpl\n@hookimpl\ndef bcd_bench_run_finished(run_dir):\n    "
+    install(("a", "dist-a", hook + "1 / 0"), ("b", "dist-b", hook + "(run_dir / 'told').touch()"))
+    errors = load_registry().run_finished(tmp_path)
+    assert [error.partition("(")[0].strip() for error in errors] == ["plugin a: ZeroDivisionError: division by zero"]
+    assert (tmp_path / "told").exists()
+
+
+def test_objects_can_be_plugins_of_a_test_registry() -> None:
+    from bcd_bench import hookimpl
+
+    class Plugin:
+        @hookimpl
+        def bcd_bench_assets(self) -> list[AssetSpec]:
+            return [AssetSpec("a", "a.bin", "0" * 64, 1, "MIT", "ask")]
+
+    registry = Registry.from_modules([Plugin()], core=False)
+    assert (list(registry.assets), list(registry.methods)) == (["a"], [])
+    assert isinstance(Registry.from_modules([Plugin()]).get("methods", "oracle"), MethodSpec)
