@@ -27,6 +27,8 @@ _FIELDS = [
     "ci_low",
     "ci_high",
     "ci_method",
+    "wilson_low",
+    "wilson_high",
     "n",
     "n_failed",
     "unit",
@@ -62,5 +64,7 @@ def render(rows: Sequence[ReportRow], *, suite: str | None = None) -> str:
         }
         for name, value in row.metrics.items():
             own = ("value", "ci_low", "ci_high", "ci_method", "n", "n_failed", "unit", "higher_is_better", "metric")
-            writer.writerow({**head, "column": name, **{key: getattr(value, key) for key in own}})
+            low, high = value.wilson or (None, None)
+            numbers = {key: getattr(value, key) for key in own} | {"wilson_low": low, "wilson_high": high}
+            writer.writerow({**head, "column": name, **numbers})
     return out.getvalue()

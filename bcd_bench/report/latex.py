@@ -35,7 +35,7 @@ _ESCAPES = {
     '"': "''",
     "\u2191": r"$\uparrow$",
     "\u2193": r"$\downarrow$",
-    "\u2020": r"\dag{}",
+    "\u2020": r"$\dagger$",
     "\u2013": "--",
     "\u2014": "---",
     "\u2018": "`",
@@ -163,4 +163,4 @@ def _cell(cell: Cell) -> str:
         text = rf"\textbf{{{text}}}"
     elif cell.mark == "second":
         text = rf"\underline{{{text}}}"
-    return text + (r"\textsuperscript{\dag}" if cell.dagger else "")
+    return text + (r"$^{\dagger}$" if cell.dagger else "")

@@ -143,7 +143,7 @@ def _notes(
             "to the next excludes 0."
         )
     if any(cell.dagger for line in lines for cell in line.cells):
-        notes.append(f"{DAGGER} fewer than {MIN_COVERAGE:.0%} of the pairs could be scored; not ranked.")
+        notes.append(f"{DAGGER} fewer than {100 * MIN_COVERAGE:.0f} % of the pairs could be scored; not ranked.")
     if any(row.reference for row in measured):
         notes.append("Anchors bracket the scale and are not ranked.")
     sources = dict.fromkeys(

@@ -249,7 +249,7 @@ def test_latex_escape_is_plain_ascii_with_balanced_braces(text: str) -> None:
         ("50 % of_x & y#1", r"50 \% of\_x \& y\#1"),
         ("Müller–Łoś naïve", r"M\"{u}ller--\L{}o\'{s} na\"{\i}ve"),
         ("a\\b^c~d", r"a\textbackslash{}b\textasciicircum{}c\textasciitilde{}d"),
-        ("图 †", r"? \dag{}"),
+        ("图 †", r"? $\dagger$"),
     ],
 )
 def test_latex_escapes(text: str, expected: str) -> None:
