@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from bcd_bench.clips import Clip
 from bcd_bench_sprites.factors import FPS, motion_name
+from bcd_bench_sprites.layers import LayeredCharacters
 
 __all__ = ["ART_ASSET", "Characters", "SuiteName", "draw_clip", "open_characters"]
 
@@ -30,7 +31,7 @@ class Characters(Protocol):
         """uint8[B, 8, 64, 64, 3] RGB for B characters and B motions."""
 
 
-def open_characters(name: SuiteName, art: Path | None = None) -> Characters:
+def open_characters(name: SuiteName, art: Path | None = None) -> LayeredCharacters:
     """The characters of a suite, opened once per process.
 
     `art` is the folder of LPC pictures for "sprites"; without it the asset `sprites-art` is looked up and verified.
@@ -58,14 +59,14 @@ def _find_art() -> Path:
 
 
 @lru_cache(maxsize=2)
-def _lpc(art: Path) -> Characters:
+def _lpc(art: Path) -> LayeredCharacters:
     from bcd_bench_sprites.lpc import LpcCharacters
 
     return LpcCharacters(art)
 
 
 @lru_cache(maxsize=1)
-def _procedural() -> Characters:
+def _procedural() -> LayeredCharacters:
     from bcd_bench_sprites.procedural import ProceduralCharacters
 
     return ProceduralCharacters()

@@ -17,10 +17,10 @@ from torch.nn import functional
 
 from bcd_bench.errors import UsageError
 from bcd_bench_sprites.factors import ATTRIBUTES, MOTIONS, VALUES
+from bcd_bench_sprites.shipped import SHIPPED, shipped_weights
 
 __all__ = [
     "HEADS",
-    "SHIPPED",
     "Judge",
     "JudgeConfig",
     "Judgement",
@@ -32,14 +32,6 @@ __all__ = [
 
 HEADS: Mapping[str, int] = {"motion": MOTIONS, **dict.fromkeys(ATTRIBUTES, VALUES)}
 """Head -> number of classes; the motion head has the literature's nine classes (3 actions x 3 directions)."""
-
-SHIPPED = {
-    "sprites": "",
-    "sprites-procedural": "",
-}
-"""Suite -> sha256 of the weights in this package, so that another file is never taken for them."""
-
-_WEIGHTS = Path(__file__).parent / "weights"
 
 
 @dataclass(frozen=True)
@@ -146,7 +138,7 @@ def load_judge(weights: Path, *, expected: str | None = None, device: str = "cpu
 
 def shipped_judge(suite: str, device: str = "cpu") -> Judge:
     """The judge of a suite that comes with this package, verified against `SHIPPED`."""
-    return load_judge(_WEIGHTS / f"judge-{suite}.safetensors", expected=SHIPPED[suite], device=device)
+    return load_judge(shipped_weights(suite), expected=SHIPPED[suite], device=device)
 
 
 def network_json(judge: Judge) -> dict[str, Any]:

@@ -50,6 +50,10 @@ class LpcCharacters(LayeredCharacters):
         if hashlib.sha256(first.data).hexdigest() != FIRST_CHARACTER_SHA256:
             raise _not_the_art(art)
 
+    def _tables(self) -> list[npt.NDArray[np.generic]]:
+        parts = [part for key in sorted(self._translucent) for part in self._translucent[key]]
+        return [*super()._tables(), *parts]
+
     def _finish(
         self, packed: npt.NDArray[np.uint32], attributes: npt.NDArray[np.int64], motions: npt.NDArray[np.int64]
     ) -> None:

@@ -27,11 +27,23 @@ from bcd_bench_sprites.factors import (
 if TYPE_CHECKING:
     from bcd_bench_sprites.characters import SuiteName
 
-__all__ = ["SEED", "VERSION", "clip_ref", "lpc_suite", "partners", "procedural_suite", "swap_suite", "test_clips"]
+__all__ = [
+    "DRAW_CLIP",
+    "SEED",
+    "VERSION",
+    "clip_ref",
+    "lpc_suite",
+    "partners",
+    "procedural_suite",
+    "swap_suite",
+    "test_clips",
+]
 
 VERSION = "1"
 """Raised with every change of the pairs or the pixels of either suite."""
 SEED = 423
+DRAW_CLIP = "bcd_bench_sprites.characters:draw_clip"
+"""The source of every clip, called with suite, character and motion."""
 
 
 def lpc_suite(data: Mapping[str, Path]) -> Suite:
@@ -112,5 +124,4 @@ def clip_ref(name: SuiteName, character: int, motion: int) -> ClipRef:
     labels |= zip(ATTRIBUTES, attributes_of(character), strict=True)
     labels |= {"motion": motion, "action": ACTIONS[action], "direction": DIRECTIONS[direction]}
     arguments = {"suite": name, "character": character, "motion": motion}
-    source = Generated("bcd_bench_sprites.characters:draw_clip", arguments)
-    return ClipRef(f"{character:04d}-{motion_name(motion)}", source, labels)
+    return ClipRef(f"{character:04d}-{motion_name(motion)}", Generated(DRAW_CLIP, arguments), labels)
