@@ -21,7 +21,7 @@ class SpritesTrainingClips:
 
     def __init__(self, name: SuiteName, art: Path | None = None) -> None:
         self._characters = open_characters(name, art)
-        self._subjects = np.asarray(split()[0])
+        self._subjects = split("train")
 
     def __len__(self) -> int:
         return len(self._subjects) * MOTIONS
