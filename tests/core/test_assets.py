@@ -1,0 +1,299 @@
+"""Assets and weights: found by name on the search path, verified file by file, refused where a byte differs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bcd_bench import AssetSpec, MethodSpec, Weights, assets, hookimpl
+from bcd_bench.assets import AssetStore, cache_folder, format_size, search_path
+from bcd_bench.errors import MissingAssetError, UsageError
+from bcd_bench.identity import sha256_path
+from bcd_bench.plugins import Registry, load_registry
+from bcd_bench.weights import resolve_weights
+
+GIVEN = os.environ.get("BCD_BENCH_ASSETS")
+"""The real assets, where the caller of the tests has them; every test here has a search path of its own."""
+PICTURES = {f"body/{i}.png": f"picture {i}".encode() for i in range(6)}
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def spec(name: str = "net", data: bytes = b"weights!", **more: object) -> AssetSpec:
+    return AssetSpec(name, f"{name}.bin", sha256(data), len(data), "MIT", "ask the authors", **more)  # type: ignore[arg-type]
+
+
+def art(**more: object) -> AssetSpec:
+    files = {name: sha256(data) for name, data in PICTURES.items()}
+    return AssetSpec("art", "art", "", 60, "CC-BY-SA-3.0", "copy it", directory=True, files=files, **more)  # type: ignore[arg-type]
+
+
+def store_of(*specs: AssetSpec) -> AssetStore:
+    class Plugin:
+        @hookimpl
+        def bcd_bench_assets(self) -> list[AssetSpec]:
+            return list(specs)
+
+    return AssetStore(Registry.from_modules([Plugin()]))
+
+
+@pytest.fixture(autouse=True)
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """Two folders of the search path; the cache lies in `home`."""
+    monkeypatch.setenv("BCD_BENCH_HOME", str(tmp_path / "home"))
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        folder.mkdir()
+    monkeypatch.setenv("BCD_BENCH_ASSETS", f"{first}{os.pathsep}{os.pathsep}{second}")
+    return first, second
+
+
+def paint(folder: Path) -> Path:
+    for name, data in PICTURES.items():
+        (folder / "art" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "art" / name).write_bytes(data)
+    return folder / "art"
+
+
+def test_the_search_path_is_the_variable_then_the_cache(
+    places: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert search_path() == [*places, tmp_path / "home" / "assets"]
+    monkeypatch.delenv("BCD_BENCH_ASSETS")
+    monkeypatch.delenv("BCD_BENCH_HOME")
+    assert search_path() == [cache_folder() / "assets"]
+    assert cache_folder().is_absolute()
+
+
+def test_a_missing_asset_says_what_how_large_and_how_to_get_it() -> None:
+    store = store_of(spec(), spec("big", urls=("https://example.org/big.bin",)))
+    with pytest.raises(MissingAssetError) as caught:
+        store.find("net")
+    text = str(caught.value)
+    assert text == f"asset 'net': not found (net.bin, sha256 {sha256(b'weights!')}, 8 B, licence MIT)"
+    assert caught.value.hint == "bcd-bench assets add net PATH   (ask the authors)"
+    assert caught.value.exit_code == 3
+    with pytest.raises(MissingAssetError) as caught:
+        store.find("big")
+    assert caught.value.hint == "bcd-bench assets fetch big"
+    with pytest.raises(UsageError, match=r"unknown asset 'nett'; did you mean net\?"):
+        store.find("nett")
+
+
+def test_the_first_good_copy_wins_and_a_bad_one_is_passed_over(places: tuple[Path, Path]) -> None:
+    store = store_of(spec())
+    (places[1] / "net.bin").write_bytes(b"weights!")
+    assert store.find("net") == places[1] / "net.bin"
+    (places[0] / "net.bin").write_bytes(b"weights?")
+    assert store.find("net") == places[1] / "net.bin"
+    (places[1] / "net.bin").unlink()
+    with pytest.raises(MissingAssetError, match=r"net\.bin is altered \(sha256 \w{12}…, expected"):
+        store.find("net")
+    (places[0] / "net.bin").write_bytes(b"weig")
+    with pytest.raises(MissingAssetError, match=r"net\.bin is truncated \(4 of 8 bytes\)"):
+        store.find("net")
+    (places[0] / "net.bin").unlink()
+    (places[0] / "net.bin").mkdir()
+    with pytest.raises(MissingAssetError, match="is a folder, not a file"):
+        store.find("net")
+
+
+def test_every_file_of_a_folder_is_checked_and_named(places: tuple[Path, Path]) -> None:
+    store, folder = store_of(art()), paint(places[0])
+    assert store.find("art") == folder
+    (folder / "body" / "3.png").unlink()
+    with pytest.raises(MissingAssetError, match=r"body/3\.png is missing \(art, 6 files, 60 B, licence CC-BY-SA"):
+        store.find("art")
+    (folder / "body" / "3.png").write_bytes(b"another")
+    with pytest.raises(MissingAssetError, match=r"body/3\.png is altered"):
+        store.find("art")
+    for i in range(5):
+        (folder / "body" / f"{i}.png").write_bytes(b"")
+    with pytest.raises(MissingAssetError, match=r"body/0\.png .*; body/1\.png .*; body/2\.png .*; and 2 more \("):
+        store.find("art")
+
+
+def test_files_are_hashed_once_until_they_change(
+    places: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[str] = []
+    real = assets.sha256_file
+    monkeypatch.setattr(assets, "sha256_file", lambda path: hashed.append(path.name) or real(path))
+    path = places[0] / "net.bin"
+    path.write_bytes(b"weights!")
+    for _ in range(3):
+        assert store_of(spec()).find("net") == path
+    assert hashed == ["net.bin"], "remembered between processes too"
+    memo = tmp_path / "home" / "verified.json"
+    assert list(json.loads(memo.read_text()).values()) == [sha256(b"weights!")]
+    path.write_bytes(b"weights?")
+    os.utime(path, ns=(1, 1))
+    with pytest.raises(MissingAssetError):
+        store_of(spec()).find("net")
+    memo.write_text("not json")
+    path.write_bytes(b"weights!")
+    assert store_of(spec()).find("net") == path
+    assert [status.state for status in store_of(spec()).verify()] == ["ok"]
+    assert hashed == ["net.bin"] * 4, "verify always reads the file"
+
+
+def test_an_unwritable_cache_only_costs_time(places: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("a file in the way")
+    (places[0] / "net.bin").write_bytes(b"weights!")
+    assert store_of(spec()).find("net") == places[0] / "net.bin"
+
+
+def test_status_tells_ok_missing_and_altered(places: tuple[Path, Path]) -> None:
+    (places[0] / "a.bin").write_bytes(b"weights!")
+    (places[0] / "b.bin").write_bytes(b"weights?")
+    found = {s.spec.name: (s.state, s.path) for s in store_of(spec("a"), spec("b"), spec("c")).status()}
+    assert found == {"a": ("ok", places[0] / "a.bin"), "b": ("altered", places[0] / "b.bin"), "c": ("missing", None)}
+
+
+def test_add_copies_the_right_file_and_refuses_another(tmp_path: Path) -> None:
+    store, mine = store_of(spec(), art()), tmp_path / "mine.dat"
+    with pytest.raises(UsageError, match="no such file"):
+        store.add("net", mine)
+    mine.write_bytes(b"something else")
+    with pytest.raises(MissingAssetError, match=r"mine\.dat is altered"):
+        store.add("net", mine)
+    mine.write_bytes(b"weights!")
+    assert store.add("net", mine) == tmp_path / "home" / "assets" / "net.bin"
+    folder = paint(tmp_path / "elsewhere")
+    (folder / "notes.txt").write_text("not part of it")
+    for _ in range(2):
+        added = store.add("art", folder)
+    assert added == tmp_path / "home" / "assets" / "art"
+    assert sorted(p.relative_to(added).as_posix() for p in added.rglob("*.*")) == sorted(PICTURES)
+    assert sorted(path.name for path in (tmp_path / "home" / "assets").iterdir()) == ["art", "net.bin"]
+
+
+def test_fetch_verifies_what_it_downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pooch
+
+    asked: list[str] = []
+
+    def retrieve(url: str, known_hash: str, path: Path, fname: str) -> str:
+        asked.append(url)
+        if "broken" in url:
+            raise ValueError("SHA256 hash of downloaded file does not match the known hash")
+        name = url.partition("art/")[2]
+        data = PICTURES[name] if name else b"weights!"
+        assert known_hash == f"sha256:{sha256(data)}"
+        (path / fname).write_bytes(data)
+        return str(path / fname)
+
+    monkeypatch.setattr(pooch, "retrieve", retrieve)
+    urls = ("https://example.org/broken", "https://example.org/net.bin")
+    store = store_of(spec(urls=urls), art(urls=("https://example.org/art/",)), spec("bad", urls=urls[:1]), spec("hand"))
+    assert store.fetch("net") == tmp_path / "home" / "assets" / "net.bin"
+    assert asked == list(urls)
+    assert store.fetch("net") == tmp_path / "home" / "assets" / "net.bin"
+    assert len(asked) == 2, "what is there is not fetched again"
+    assert sorted(p.name for p in (store.fetch("art") / "body").iterdir()) == [f"{i}.png" for i in range(6)]
+    with pytest.raises(MissingAssetError, match=r"'bad' could not be fetched: https://example\.org/broken: SHA256"):
+        store.fetch("bad")
+    with pytest.raises(UsageError, match="'hand' has no download source: ask the authors"):
+        store.fetch("hand")
+
+
+def test_the_real_art_is_the_art_the_plugin_declares(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = load_registry()
+    if GIVEN is None or "sprites-art" not in registry.assets:
+        pytest.skip("BCD_BENCH_ASSETS is not set, or the plugin sprites is not installed")
+    monkeypatch.setenv("BCD_BENCH_ASSETS", GIVEN)
+    status = AssetStore(registry).status_of("sprites-art")
+    if status.state == "missing":
+        pytest.skip("sprites-art is not among the assets of BCD_BENCH_ASSETS")
+    assert (status.state, status.problem) == ("ok", "")
+
+
+def test_sizes_for_people() -> None:
+    assert [format_size(n) for n in (0, 812, 4_200_000, 5_300_000_000)] == ["0 B", "812 B", "4.2 MB", "5.3 GB"]
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An importable package that ships weights."""
+    folder = tmp_path / "site" / "shipping"
+    (folder / "weights").mkdir(parents=True)
+    (folder / "__init__.py").write_text("")
+    (folder / "weights" / "toy.safetensors").write_bytes(b"good bytes")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    yield folder
+    sys.modules.pop("shipping", None)
+
+
+def method(*weights: Weights) -> MethodSpec:
+    return MethodSpec("m", "1", "", "nowhere:M", weights=weights)
+
+
+def shipped(name: str, *suites: str, good: bool = True) -> Weights:
+    return Weights(name, suites, "shipping", "weights/toy.safetensors", sha256=sha256(b"good bytes" if good else b"x"))
+
+
+def test_default_weights_follow_the_suite(package: Path) -> None:
+    spec_ = method(shipped("a", "sprites"), shipped("any", "*"), shipped("b", "faces"))
+    chosen = {suite: resolve_weights(spec_, suite, None) for suite in ("sprites", "faces", "other")}
+    assert {suite: found.name for suite, found in chosen.items() if found} == {
+        "sprites": "a",
+        "faces": "b",
+        "other": "any",
+    }
+    assert chosen["sprites"] is not None
+    assert chosen["sprites"].path == package / "weights" / "toy.safetensors"
+    assert chosen["sprites"].sha256 == sha256(b"good bytes")
+    assert resolve_weights(method(), "sprites", None) is None
+    with pytest.raises(UsageError, match="no default weights for suite 'faces'; there are: a") as caught:
+        resolve_weights(method(shipped("a", "sprites")), "faces", None)
+    assert caught.value.hint == "--weights NAME or --weights PATH"
+
+
+@pytest.mark.parametrize("damage", [b"good byte", b"evil bytes"])
+def test_truncated_or_tampered_weights_are_refused(package: Path, damage: bytes) -> None:
+    (package / "weights" / "toy.safetensors").write_bytes(damage)
+    with pytest.raises(MissingAssetError, match=r"weights 'a' at .* are truncated or altered and were refused"):
+        resolve_weights(method(shipped("a", "sprites")), "sprites", None)
+
+
+def test_weights_that_are_not_shipped_after_all_are_missing(package: Path) -> None:
+    (package / "weights" / "toy.safetensors").unlink()
+    with pytest.raises(MissingAssetError, match="shipped weights 'a' are missing at"):
+        resolve_weights(method(shipped("a", "sprites")), "sprites", "a")
+
+
+def test_weights_may_be_a_name_a_file_or_a_folder(package: Path, tmp_path: Path) -> None:
+    spec_ = method(shipped("a", "sprites"), shipped("b"))
+    named = resolve_weights(spec_, "sprites", "b")
+    assert named is not None
+    assert named.name == "b"
+    mine = tmp_path / "checkpoint"
+    mine.mkdir()
+    (mine / "model.safetensors").write_bytes(b"mine")
+    found = resolve_weights(spec_, "sprites", str(mine))
+    assert found is not None
+    assert (found.name, found.path, found.sha256) == ("checkpoint", mine, sha256_path(mine))
+    with pytest.raises(UsageError, match=r"--weights 'bb': no such file, and no weights of 'm'; did you mean b\?"):
+        resolve_weights(spec_, "sprites", "bb")
+    oracle = Registry.from_modules([]).get("methods", "oracle")
+    with pytest.raises(UsageError, match="method 'oracle' takes no weights"):
+        resolve_weights(oracle, "sprites", str(mine))
+
+
+def test_weights_may_be_an_asset(places: tuple[Path, Path]) -> None:
+    store = store_of(spec())
+    spec_ = method(Weights("net", ("*",), asset="net"))
+    with pytest.raises(MissingAssetError, match="asset 'net': not found"):
+        resolve_weights(spec_, "sprites", None, store)
+    (places[0] / "net.bin").write_bytes(b"weights!")
+    found = resolve_weights(spec_, "sprites", None, store)
+    assert found is not None
+    assert (found.path, found.sha256) == (places[0] / "net.bin", sha256(b"weights!"))
