@@ -49,9 +49,14 @@ def bcd_bench_report_formats() -> list[ReportFormatSpec]:
     return [
         ReportFormatSpec("markdown", "A table to paste into a README.", "bcd_bench.report.markdown:render"),
         ReportFormatSpec(
-            "latex", "A booktabs table, best bold and second underlined.", "bcd_bench.report.latex:render"
+            "latex",
+            "A booktabs document for pdflatex, best bold and second underlined.",
+            "bcd_bench.report.latex:render",
         ),
-        ReportFormatSpec("csv", "One line per method and suite.", "bcd_bench.report.csv_:render"),
+        ReportFormatSpec(
+            "latex-table", "The tables alone, for \\\\input in a paper.", "bcd_bench.report.latex:render_tables"
+        ),
+        ReportFormatSpec("csv", "One line per run and metric.", "bcd_bench.report.csv_:render"),
         ReportFormatSpec("json", "Rows with intervals and provenance, for tools.", "bcd_bench.report.json_:render"),
         ReportFormatSpec("html", "A page that stands alone.", "bcd_bench.report.html:render"),
     ]

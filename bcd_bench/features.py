@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,8 +101,9 @@ class FeatureStore:
 
     @staticmethod
     def _write(path: Path, features: Mapping[str, Any] | Failed) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_tree(path, {_FAILED: features.reason} if isinstance(features, Failed) else dict(features))
+        with contextlib.suppress(OSError):  # only a cache: what cannot be kept is extracted again next time
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_tree(path, {_FAILED: features.reason} if isinstance(features, Failed) else dict(features))
 
 
 class BatchFeatures:

@@ -18,7 +18,7 @@ from bcd_bench.errors import BcdBenchError
 from bcd_bench.identity import hash_json, sha256_sources
 from bcd_bench.records import MetricInfo, PairValues, Value
 from bcd_bench.score_files import MetricResult, Row, ScoreFiles
-from bcd_bench.specs import Column, Metric, MetricSpec, Scored, load_factory
+from bcd_bench.specs import Metric, MetricSpec, Scored, load_factory
 from bcd_bench.statistics import delete_group_jackknife, jackknife_groups
 
 if TYPE_CHECKING:
@@ -99,7 +99,8 @@ class MetricJob:
         pair_values: PairValues | None = None
         if metric is not None and self.error is None:
             if self.is_set:
-                values = self._guard(lambda: self._set_values(metric, pairs)) or {}
+                values, state = self._guard(lambda: self._set_values(metric, pairs)) or ({}, None)
+                values = values if self._keep(state) else {}
             else:
                 values, pair_values = self._pair_values(metric, pairs)
         reasons = [row.reason for pair, row in (self.rows | self.passing).items() if isinstance(row, Failed)]
@@ -189,14 +190,13 @@ class MetricJob:
 
         self._guard(work)
 
-    def _set_values(self, metric: Metric, pairs: Sequence[tuple[str, str]]) -> dict[str, Value]:
+    def _set_values(self, metric: Metric, pairs: Sequence[tuple[str, str]]) -> tuple[dict[str, Value], Any]:
         states = [state for state in self._states if state is not None]
         if not states:
-            return {column.name: self._empty(column, len(pairs)) for column in metric.columns}
+            empty = {c.name: set_value(self.spec.name, c, math.nan, None, 0, len(pairs)) for c in metric.columns}
+            return empty, None
         state = states[0] if len(states) == 1 else metric.merge(states)
         computed = metric.compute(state)
-        self.files.folder.mkdir(parents=True, exist_ok=True)
-        save_tree(self.files.state_path, state)
         replicates: list[Mapping[str, Any]] = []
         if len(states) > 1:
             left_out = [[*states[:index], *states[index + 1 :]] for index in range(len(states))]
@@ -207,10 +207,18 @@ class MetricJob:
             if replicates and not isinstance(number, tuple | list):
                 interval = delete_group_jackknife(float(number), [float(one[column.name]) for one in replicates])
             values[column.name] = set_value(self.spec.name, column, number, interval, self._folded, len(pairs))
-        return values
+        return values, state
 
-    def _empty(self, column: Column, total: int) -> Value:
-        return set_value(self.spec.name, column, math.nan, None, 0, total)
+    def _keep(self, state: Any) -> bool:
+        """Write the merged state. One that cannot be stored is the metric's error, a full disk is not."""
+        if state is not None:
+            self.files.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                save_tree(self.files.state_path, state)
+            except TypeError as error:
+                self.error = f"its state cannot be stored: {error}"
+                return False
+        return True
 
     def _pair_values(
         self, metric: Metric, pairs: Sequence[tuple[str, str]]

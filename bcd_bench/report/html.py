@@ -39,7 +39,9 @@ ul { padding-left: 1.2rem; font-size: .85rem; }
 <table>
 <caption>{{ table.title }}</caption>
 <thead><tr><th scope="col">Method</th>
-{%- for header in table.headers %}<th scope="col">{{ header }}</th>{% endfor %}</tr></thead>
+{%- for header in table.headers %}
+<th scope="col" title="{{ table.definitions[loop.index0] }}">{{ header }}</th>
+{%- endfor %}</tr></thead>
 <tbody>
 {%- for line in table.lines %}
 <tr{% if line.status %} class="unranked"{% endif %}>

@@ -39,6 +39,7 @@ class Table:
 
     title: str
     headers: tuple[str, ...]
+    definitions: tuple[str, ...]
     lines: tuple[Line, ...]
     notes: tuple[str, ...]
 
@@ -79,7 +80,8 @@ def _table(title: str, manifest: str | None, rows: Sequence[ReportRow]) -> Table
         cells = tuple(_cell(row, row.metrics.get(name), placed[name].get(index)) for name in columns)
         lines.append(Line(labels[index], _status(row), cells))
     headers = tuple(_header(name, value) for name, value in columns.items())
-    return Table(title, headers, tuple(lines), tuple(_notes(title, manifest, rows, columns, lines)))
+    definitions = tuple(value.definition for value in columns.values())
+    return Table(title, headers, definitions, tuple(lines), tuple(_notes(title, manifest, rows, columns, lines)))
 
 
 def _ordered(quoted: Sequence[ReportRow], measured: Sequence[ReportRow]) -> list[ReportRow]:

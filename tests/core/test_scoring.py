@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import signal
 from collections.abc import Iterator
@@ -232,6 +233,31 @@ def test_wrong_names_and_unfinished_runs_are_refused(registry: Registry, run: Ru
     run.pairs_path.write_text("\n".join(lines[:-1]) + "\n")
     with pytest.raises(UsageError, match=r"not finished \(11 of 12 pairs\)"):
         score_run(registry, run, ["shade"])
+
+
+def test_a_full_disk_is_one_clear_line_and_loses_nothing(
+    registry: Registry, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for metric, module in (("shade", "score_files.write_text_atomic"), ("spread", "metric_job.save_tree")):
+        with monkeypatch.context() as patched:
+            patched.setattr(f"bcd_bench.{module}", full)
+            with pytest.raises(UsageError, match=r"cannot write to .*: No space left on device"):
+                score_run(registry, run, [metric])
+    assert list(run.scores_dir.iterdir()) == []
+    assert score_run(registry, run, ["shade", "spread"])["spread"].values["spread"].n == 11
+
+
+def test_a_state_that_cannot_be_stored_is_the_metrics_error(
+    registry: Registry, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update = toy.PlainSpread.update
+    monkeypatch.setattr(toy.PlainSpread, "update", lambda self, state, items: update(self, state, items) | {"x": {1}})
+    result = score_run(registry, run, ["plain-spread"])["plain-spread"]
+    assert result.info.error == "its state cannot be stored: set cannot be stored"
+    assert result.values == {}
 
 
 def test_a_result_of_another_version_is_made_again(registry: Registry, run: RunFolder) -> None:
