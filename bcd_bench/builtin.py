@@ -50,11 +50,11 @@ def bcd_bench_report_formats() -> list[ReportFormatSpec]:
         ReportFormatSpec("markdown", "A table to paste into a README.", "bcd_bench.report.markdown:render"),
         ReportFormatSpec(
             "latex",
-            "A booktabs document for pdflatex, best bold and second underlined.",
+            "A booktabs document, best bold and second underlined.",
             "bcd_bench.report.latex:render",
         ),
         ReportFormatSpec(
-            "latex-table", "The tables alone, for \\\\input in a paper.", "bcd_bench.report.latex:render_tables"
+            "latex-table", "The tables alone, for a paper to include.", "bcd_bench.report.latex:render_tables"
         ),
         ReportFormatSpec("csv", "One line per run and metric.", "bcd_bench.report.csv_:render"),
         ReportFormatSpec("json", "Rows with intervals and provenance, for tools.", "bcd_bench.report.json_:render"),

@@ -71,7 +71,7 @@ def test_the_core_hands_in_its_own_specs(install) -> None:
     registry = load_registry()
     assert {"copy-content", "copy-motion", "oracle"} == set(registry.methods)
     assert all(spec.reference for spec in registry.methods.values())
-    assert set(registry.report_formats) == {"markdown", "latex", "csv", "json", "html"}
+    assert set(registry.report_formats) == {"markdown", "latex", "latex-table", "csv", "json", "html"}
     assert [(p.name, p.dist, p.version, p.status) for p in registry.plugins] == [("core", "bcd-bench", "2.0", "ok")]
 
 
