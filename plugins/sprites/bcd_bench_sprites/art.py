@@ -9,8 +9,6 @@ __all__ = ["ART", "ART_FILES", "ART_LICENCE"]
 
 ART_LICENCE = "CC-BY-SA 3.0 / GPL 3.0"
 ART_FILES = {
-    "CC-BY-SA-3.0-LICENSE": "f199af7e90e29e197a4be87b9a6d585a29ff5eae2b977503e590c4bd8fe6e8b3",
-    "GNU-GPL-3.0-LICENSE": "8ceb4b9ee5adedde47b31e975c1d90c73ad27b6b165a1dcd80c7c545eb65b903",
     "body/0.png": "27d1ac78db37c42f35a20d15c42705efc5e58d47c236cc01423879d4f797f151",
     "body/1.png": "1535e9228357b884df80f777a0d1dac10ac35e550e4d8d077105ccad014a1460",
     "body/2.png": "7c241033b4897501cb3721b6c3a9ebfa94b13db10a539edbd9bcc3e0c2a4bcb9",
@@ -42,11 +40,11 @@ ART = AssetSpec(
     name="sprites-art",
     filename="sprites-art",
     sha256=hash_json(ART_FILES),
-    size=447_691,
+    size=390_306,
     licence=ART_LICENCE,
     how_to=(
         "check out the public repository YingzhenLi/Sprites at commit 3ce4048 and add its folder: it holds body/, "
-        "bottomwear/, topwear/, hair/, shoes/ and the two licence files"
+        "bottomwear/, topwear/, hair/ and shoes/"
     ),
     urls=("https://raw.githubusercontent.com/YingzhenLi/Sprites/3ce4048c5227802bd8f1888e293fd3afdba91c0c",),
     directory=True,

@@ -8,7 +8,7 @@ __all__ = ["SHIPPED", "shipped_weights"]
 
 SHIPPED = {
     "sprites": "b9e2c356edcbba9d012acb470501ead4820a506174f0b16da921c5a17f701be9",
-    "sprites-procedural": "",
+    "sprites-procedural": "0e553b567b2056c2a5ad466b234832dcba3a6961c7aee55ea611fa39ad2345dc",
 }
 """Suite -> sha256 of its weights, so that another file is never taken for them."""
 
