@@ -32,6 +32,8 @@ __all__ = ["GenerateSummary", "generate"]
 
 QUEUED_BATCHES = 2
 """Batches that may wait for the writer: enough to overlap, few enough that memory stays flat."""
+SHOWN_FAILURES = 5
+"""Failed pairs that are told as they happen; the rest are only counted, since a broken method fails everywhere."""
 SYNC_THREADS = 8
 """Files of a batch are synced side by side, which lets the file system commit them together."""
 
@@ -55,7 +57,7 @@ class _Writer:
 
     def __init__(self, run: RunFolder, task: Task) -> None:
         self.run, self.task = run, task
-        self.generated = 0
+        self.failures = 0
         self.error: BaseException | None = None
         self.queue: queue.Queue[Outcome | None] = queue.Queue(maxsize=QUEUED_BATCHES)
         self.syncing = ThreadPoolExecutor(SYNC_THREADS)
@@ -105,8 +107,12 @@ class _Writer:
                     continue
                 target = self.run.output_path(pair_id)
                 temporary = temporary_name(target)
+                try:
+                    data = encode_lossless(result)
+                except ValueError as error:
+                    lines.append(PairResult(pair_id, "failed", seconds, error=f"output cannot be encoded: {error}"))
+                    continue
                 written.append((temporary, target))
-                data = encode_lossless(result)
                 temporary.write_bytes(data)
                 lines.append(_finished(pair_id, result, seconds, len(data)))
             list(self.syncing.map(_sync, (temporary for temporary, _ in written)))
@@ -120,11 +126,17 @@ class _Writer:
                 with contextlib.suppress(OSError):  # the first error is the one to report
                     temporary.unlink(missing_ok=True)
             raise
-        self.generated += len(lines)
         for line in lines:
             if line.status == "failed":
-                self.task.message(f"pair {line.id} failed: {line.error}")
+                self._tell(line)
         self.task.advance(len(lines))
+
+    def _tell(self, line: PairResult) -> None:
+        self.failures += 1
+        if self.failures <= SHOWN_FAILURES:
+            self.task.message(f"pair {line.id} failed: {line.error}")
+        elif self.failures == SHOWN_FAILURES + 1:
+            self.task.message(f"more pairs failed; all of them are in {self.run.pairs_path}")
 
 
 def _finished(pair_id: str, clip: Clip, seconds: float, size: int) -> PairResult:
@@ -207,6 +219,12 @@ def _pending(
     return pending
 
 
+def _interrupted(run: RunFolder) -> Interrupted:
+    done, total = len(run.pairs()), len(run.plan.pairs)
+    text = f"stopped at {done} of {total} pairs; all of them are on disk in {run.path}"
+    return Interrupted(text, hint="the same command continues")
+
+
 def _drive(outcomes: Iterator[Outcome], run: RunFolder, registry: Registry, task: Task, stop: _Stop) -> None:
     """Take outcomes from the executor and hand them to the writer, until they end or somebody asks to stop."""
     writer = _Writer(run, task)
@@ -224,11 +242,7 @@ def _drive(outcomes: Iterator[Outcome], run: RunFolder, registry: Registry, task
             writer.submit(outcome)
     except KeyboardInterrupt:
         writer.close()
-        done, total = len(run.pairs()), len(run.plan.pairs)
-        raise Interrupted(
-            f"stopped at {done} of {total} pairs; all of them are on disk in {run.path}",
-            hint="the same command continues",
-        ) from None
+        raise _interrupted(run) from None
     except BaseException:
         with contextlib.suppress(BcdBenchError):  # the first error is the one to report
             writer.close()
@@ -289,6 +303,8 @@ def generate(
         after = run.pairs()
         with writing(run.path):
             run.rewrite_pairs(after)
+    if stop.asked:  # too late to break into the method, but whoever asked wants no scoring either
+        raise _interrupted(run)
     errors = [result.error for result in after.values() if result.status == "failed"]
     return run, GenerateSummary(
         n_pairs=len(plan.pairs),

@@ -77,6 +77,10 @@ class RunFolder:
         run = cls(path)
         if run.plan.identity != plan.identity or run.plan.pairs != plan.pairs or run.plan.batch_size != plan.batch_size:
             raise UsageError(f"{path} holds another plan than this one", hint="run again with another --out")
+        if run.plan.suite.data != plan.suite.data:  # the same data in another place: scoring has to find it later
+            run.plan = run.plan.model_copy(update={"suite": plan.suite})
+            with writing(path):
+                run.plan.save(path / "plan.json")
         return run
 
     @property

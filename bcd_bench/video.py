@@ -31,7 +31,10 @@ def _rate(fps: float) -> Fraction:
         rate = Fraction(round(fps * denominator), denominator)
         if abs(float(rate) - fps) < 1e-6 * fps:
             return rate
-    return Fraction(fps).limit_denominator(100_000)
+    rate = Fraction(fps).limit_denominator(100_000)
+    if rate <= 0:
+        raise ValueError(f"a video file cannot hold {fps} frames per second")
+    return rate
 
 
 def _to_bgr0(rgb: npt.NDArray[np.uint8]) -> av.VideoFrame:
@@ -49,8 +52,18 @@ def _to_bgr0(rgb: npt.NDArray[np.uint8]) -> av.VideoFrame:
 def encode_lossless(clip: Clip) -> bytes:
     """The clip as the bytes of a Matroska file with one FFV1 stream.
 
-    The same frames and frame rate give the same bytes: single thread, bit-exact flags, no dates or random ids.
+    The same frames and frame rate give the same bytes: single thread, bit-exact flags, no dates or random ids. Raises
+    `ValueError` where the encoder does not take them.
     """
+    import av
+
+    try:
+        return _encoded(clip)
+    except av.error.FFmpegError as error:
+        raise ValueError(f"FFV1 refuses {list(clip.frames.shape)} at {clip.fps} fps: {error.strerror}") from error
+
+
+def _encoded(clip: Clip) -> bytes:
     import av
 
     buffer = io.BytesIO()

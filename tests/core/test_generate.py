@@ -9,11 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import toy_plugin
 
+from bcd_bench import Clip
 from bcd_bench import generate as generate_module
 from bcd_bench.errors import Interrupted, MissingDependencyError, UsageError
 from bcd_bench.generate import GenerateSummary, generate
@@ -152,7 +155,9 @@ def test_another_seed_gives_another_run_and_the_same_seed_the_same_bytes(registr
 
 
 def test_a_method_that_cannot_load_is_one_clear_line(registry: Registry, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"method 'unloadable' cannot be loaded: ValueError: no such device \(toy_plugin"):
+    with pytest.raises(
+        UsageError, match=r"method 'unloadable' cannot be loaded: ValueError: no such device \(toy_plugin"
+    ):
         run(registry, tmp_path, "unloadable")
     with pytest.raises(MissingDependencyError, match="needs the package 'a_package_that_is_not_there'") as caught:
         run(registry, tmp_path, "needs-package")
@@ -204,6 +209,76 @@ def test_an_unwritable_place_is_one_clear_line(registry: Registry, tmp_path: Pat
         run(registry, tmp_path / "file")
 
 
+def test_another_executor_gives_the_same_bytes_in_any_order(registry: Registry, tmp_path: Path) -> None:
+    whole, _ = run(registry, tmp_path / "whole")
+    suite = load_suite(registry, "toy")
+    folder, summary = generate(
+        registry, make_plan(registry, "noise", suite), suite, tmp_path / "x", executor="backwards", jobs=2
+    )
+    assert (summary.n_generated, summary.n_failed) == (10, 0)
+    assert outputs(folder) == outputs(whole)
+    assert [line["id"] for line in lines(folder)] == [f"p{i:02d}" for i in range(10)]
+
+
+def test_an_output_that_cannot_be_encoded_is_a_failed_pair(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = generate_module.encode_lossless
+    refused = iter([False, True] + [False] * 8)
+
+    def encode(clip: Clip) -> bytes:
+        return real(Clip(clip.frames, 1e-9) if next(refused) else clip)
+
+    monkeypatch.setattr(generate_module, "encode_lossless", encode)
+    folder, summary = run(registry, tmp_path)
+    assert summary.n_failed == 1
+    assert (folder.pairs()["p01"].error or "").startswith(
+        "output cannot be encoded: FFV1 refuses [4, 16, 24, 3] at 1e-09"
+    )
+
+
+class Heard:
+    """Progress that remembers."""
+
+    def __init__(self) -> None:
+        self.tasks: list[tuple[str, int, int]] = []
+        self.advanced = 0
+        self.messages: list[str] = []
+
+    @contextmanager
+    def task(self, name: str, *, total: int, done: int = 0, unit: str = "pairs") -> Iterator[Heard]:
+        self.tasks.append((name, total, done))
+        yield self
+
+    def advance(self, n: int = 1) -> None:
+        self.advanced += n
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+
+def test_progress_counts_pairs_and_tells_the_first_failures(registry: Registry, tmp_path: Path) -> None:
+    heard = Heard()
+    suite = load_suite(registry, "toy-open")
+    generate(registry, make_plan(registry, "oracle", suite), suite, tmp_path, progress=heard)
+    assert (heard.tasks, heard.advanced) == ([("generate", 10, 0)], 10)
+    assert heard.messages[0] == "pair p00 failed: the pair has no ground-truth target"
+    assert len(heard.messages) == 6
+    assert heard.messages[5].startswith("more pairs failed; all of them are in ")
+    again = Heard()
+    generate(registry, make_plan(registry, "oracle", suite), suite, tmp_path, progress=again)
+    assert again.tasks == []
+
+
+def test_data_that_moved_is_found_again(registry: Registry, tmp_path: Path) -> None:
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+        data = {"toys": tmp_path / name}
+        suite = load_suite(registry, "toy-data", data)
+        folder, _ = generate(registry, make_plan(registry, "noise", suite, data=data), suite, tmp_path / "runs")
+        assert RunFolder(folder.path).plan.suite.data == {"toys": str(tmp_path / name)}
+
+
 def test_the_local_executor_runs_one_process(registry: Registry, tmp_path: Path) -> None:
     suite = load_suite(registry, "toy")
     with pytest.raises(UsageError, match="--jobs 3"):
@@ -231,6 +306,8 @@ def test_the_environment_names_no_machine_and_a_changed_one_is_added(
 
 SCRIPT = """
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import toy_plugin

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from bcd_bench import Clip, ClipRef, Failed, Generated, MethodSpec, Pair, Suite, SuiteSpec, Weights, hookimpl
+from bcd_bench import (
+    Clip,
+    ClipRef,
+    ExecutorSpec,
+    Failed,
+    Generated,
+    MethodSpec,
+    Pair,
+    Suite,
+    SuiteSpec,
+    Weights,
+    hookimpl,
+)
+from bcd_bench.execution import Batch, Outcome, Work, load_method, run_batch
 from bcd_bench.identity import pair_seed
 
 SIZE = (16, 24)
@@ -101,6 +115,19 @@ class Unloadable(Noise):
 class NeedsPackage(Noise):
     def load(self, weights: Path | None, device: str) -> None:
         import a_package_that_is_not_there  # noqa: F401
+
+
+def run_backwards(work: Work, batches: Iterator[Batch], *, jobs: int) -> Iterator[Outcome]:
+    """An executor as a cluster might be: work and batches are pickled, and come back in another order."""
+    assert jobs == 2
+    for sent in [pickle.dumps((work, batch)) for batch in batches][::-1]:
+        there, batch = pickle.loads(sent)
+        yield run_batch(load_method(there), batch, seed=there.seed, size=there.size)
+
+
+@hookimpl
+def bcd_bench_executors() -> list[ExecutorSpec]:
+    return [ExecutorSpec("backwards", "Last batch first.", "toy_plugin:run_backwards")]
 
 
 @hookimpl
