@@ -155,9 +155,7 @@ def test_another_seed_gives_another_run_and_the_same_seed_the_same_bytes(registr
 
 
 def test_a_method_that_cannot_load_is_one_clear_line(registry: Registry, tmp_path: Path) -> None:
-    with pytest.raises(
-        UsageError, match=r"method 'unloadable' cannot be loaded: ValueError: no such device \(toy_plugin"
-    ):
+    with pytest.raises(UsageError, match=r"'unloadable' cannot be loaded: ValueError: no such device \(toy_plugin"):
         run(registry, tmp_path, "unloadable")
     with pytest.raises(MissingDependencyError, match="needs the package 'a_package_that_is_not_there'") as caught:
         run(registry, tmp_path, "needs-package")
@@ -232,9 +230,8 @@ def test_an_output_that_cannot_be_encoded_is_a_failed_pair(
     monkeypatch.setattr(generate_module, "encode_lossless", encode)
     folder, summary = run(registry, tmp_path)
     assert summary.n_failed == 1
-    assert (folder.pairs()["p01"].error or "").startswith(
-        "output cannot be encoded: FFV1 refuses [4, 16, 24, 3] at 1e-09"
-    )
+    error = folder.pairs()["p01"].error
+    assert error == "output cannot be encoded: a video file cannot hold 1e-09 frames per second"
 
 
 class Heard:
