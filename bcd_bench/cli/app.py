@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from bcd_bench import __version__
 from bcd_bench.errors import BcdBenchError, Interrupted
 
 if TYPE_CHECKING:
@@ -64,19 +63,16 @@ def build_app(chosen: str | None) -> typer.Typer:
     """The typer app in which `chosen` is real and every other verb is a line of help."""
     import typer
 
-    app = typer.Typer(name="bcd-bench", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    from bcd_bench.cli.help import options
 
-    def show_version(asked: bool) -> None:
-        if asked:
-            print(f"bcd-bench {__version__}")
-            raise typer.Exit
-
-    def options(
-        version: bool = typer.Option(False, "--version", callback=show_version, is_eager=True, help="Print version."),
-    ) -> None:
-        """Benchmark and evaluation harness for disentangled motion transfer in video."""
-
-    app.callback(help=options.__doc__)(options)
+    app = typer.Typer(
+        name="bcd-bench",
+        add_completion=False,
+        add_help_option=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(options)
     for name, summary in VERBS.items():
         if name != chosen:
             app.command(name, help=summary)(_placeholder)

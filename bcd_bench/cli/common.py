@@ -85,15 +85,22 @@ def console() -> Console:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table whose first column is never broken; cells are taken literally (no markup)."""
-    from rich.markup import escape
+    """A table that folds on a terminal and keeps each row on one line in a pipe; cells are taken literally."""
+    grid = [list(columns), *map(list, rows)]
+    if not sys.stdout.isatty():
+        widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
+        print(title)
+        for row in grid:
+            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        return
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
     for index, column in enumerate(columns):
         table.add_column(column, no_wrap=index == 0, overflow="fold")
-    for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
+    for row in grid[1:]:
+        table.add_row(*(Text(cell) for cell in row))
     console().print(table)
 
 

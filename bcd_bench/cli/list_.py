@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bcd_bench.cli.common import load, print_json, print_table
-from bcd_bench.errors import UsageError
+from bcd_bench.cli.help import Help
 
 if TYPE_CHECKING:
     from bcd_bench.plugins import Registry
@@ -49,18 +49,35 @@ def _print_kind(registry: Registry, kind: str) -> None:
     print_table(kind, columns, cells)
 
 
-def command(
-    kind: Annotated[str | None, typer.Argument(help=f"One of {', '.join(KINDS)}; without it, the main ones.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """What is installed: methods, suites, metrics, plugins."""
-    if kind is not None and kind not in KINDS:
-        raise UsageError(f"there is no list of {kind!r}; there are {', '.join(KINDS)}")
+def _show(kinds: tuple[str, ...], *, as_json: bool, whole: bool) -> None:
     registry = load()
     if as_json:
-        print_json({k: rows_of(registry, k) for k in KINDS} if kind is None else rows_of(registry, kind))
+        print_json({kind: rows_of(registry, kind) for kind in kinds} if whole else rows_of(registry, kinds[0]))
         return
-    for index, shown in enumerate(SHOWN_BY_DEFAULT if kind is None else (kind,)):
+    for index, kind in enumerate(kinds):
         if index:
             print()
-        _print_kind(registry, shown)
+        _print_kind(registry, kind)
+
+
+# One command a kind, with flags alone: for any other parameter typer loads pydantic, see `bcd_bench.cli.help`.
+app = typer.Typer(add_completion=False, add_help_option=False)
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.callback(invoke_without_command=True)
+def everything(context: typer.Context, as_json: AsJson = False, help_: Help = False) -> None:
+    """What is installed: methods, suites, metrics, plugins."""
+    context.obj = as_json
+    if context.invoked_subcommand is None:
+        _show(KINDS if as_json else SHOWN_BY_DEFAULT, as_json=as_json, whole=True)
+
+
+def _add_kind(kind: str) -> None:
+    @app.command(kind, help=f"The {kind}, one a line.", add_help_option=False)
+    def one_kind(context: typer.Context, as_json: AsJson = False, help_: Help = False) -> None:
+        _show((kind,), as_json=as_json or bool(context.obj), whole=False)
+
+
+for _kind in KINDS:
+    _add_kind(_kind)

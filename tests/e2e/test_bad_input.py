@@ -39,7 +39,7 @@ RUN = ("run", "--method", "toy-swap", "--suite", "toy")
         (("report",), 2, "there is no ./runs here"),
         (("report", ".", "--format", "latx"), 2, "unknown report format 'latx'; did you mean latex?"),
         (("report", ".", "--suite", "tyo"), 2, "unknown suite 'tyo'"),
-        (("list", "methds"), 2, "there is no list of 'methds'"),
+        (("list", "methds"), 2, "No such command 'methds'. Did you mean 'methods'"),
         (("show", "metod", "oracle"), 2, "cannot show a 'metod'"),
         (("show", "method", "orcale"), 2, "unknown method 'orcale'; did you mean oracle?"),
         (("assets", "fetch", "absent"), 2, "unknown asset 'absent'"),
