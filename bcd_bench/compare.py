@@ -10,14 +10,15 @@ import numpy as np
 
 from bcd_bench.errors import UsageError
 from bcd_bench.records import PairValues, RunRecord, Value, load_records
-from bcd_bench.statistics import paired_difference, sign_flip_p_value
+from bcd_bench.statistics import MIN_CLUSTERS_TO_COMPARE, paired_difference, sign_flip_p_value
 
 __all__ = ["Comparison", "compare_runs", "render_comparisons"]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One column of two runs. `a` and `b` are the means over the pairs both scored, `difference` is a - b.
+    """One column of two runs. `a` and `b` are the means over the pairs both scored, `difference` is a - b, and
+    `significant` whether its 95 % interval excludes 0, given enough content identities.
 
     Rates are in percent. Interval and p-value are None for columns without per-pair values (entropies, set metrics),
     whose `a` and `b` are then the values over each run's own pairs; `note` says so.
@@ -36,16 +37,15 @@ class Comparison:
     p_value: float | None
     n_pairs: int
     n_clusters: int
+    significant: bool = False
     note: str = ""
 
     @property
     def better(self) -> str | None:
         """ "a" or "b" where the interval excludes 0 and the column has a direction, else None."""
-        if self.ci_low is None or self.ci_high is None or self.higher_is_better is None:
+        if not self.significant or self.difference is None or self.higher_is_better is None:
             return None
-        if self.ci_low <= 0 <= self.ci_high or self.note:
-            return None
-        return "a" if (self.ci_low > 0) == self.higher_is_better else "b"
+        return "a" if (self.difference > 0) == self.higher_is_better else "b"
 
 
 def compare_runs(a: Path, b: Path, metrics: Sequence[str] = ()) -> list[Comparison]:
@@ -87,7 +87,11 @@ def render_comparisons(comparisons: Sequence[Comparison], label_a: str, label_b:
         )
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     lines.insert(1, "|" + " --- |" + " ---: |" * (len(rows[0]) - 1))
-    notes = [f"- {escape(one.column)}: {escape(one.note)}" for one in comparisons if one.note]
+    said: dict[str, list[str]] = {}
+    for one in comparisons:
+        if one.note:
+            said.setdefault(one.note, []).append(one.column)
+    notes = [f"- {escape(', '.join(columns))}: {escape(note)}" for note, columns in said.items()]
     clusters = sorted({one.n_clusters for one in comparisons if one.n_clusters})
     if clusters:
         notes.append(
@@ -130,7 +134,11 @@ def _compare(name: str, a: Value, b: Value, values_a: PairValues | None, values_
     names = [clusters[pair] for pair in common]
     paired = paired_difference(x, y, names)
     interval = paired.interval
-    too_few = interval is not None and not interval.contains(0.0) and not paired.significant
+    note = ""
+    if paired.n_clusters < MIN_CLUSTERS_TO_COMPARE:
+        note = f"too few content identities to tell ({paired.n_clusters})"
+    elif interval is not None and interval.low == interval.high:
+        note = "the difference is the same on every pair, so the interval has no width"
     return _comparison(
         name,
         a,
@@ -140,7 +148,8 @@ def _compare(name: str, a: Value, b: Value, values_a: PairValues | None, values_
         ci=None if interval is None else (interval.low, interval.high),
         p_value=sign_flip_p_value(x, y, names),
         counts=(paired.n_pairs, paired.n_clusters),
-        note="too few content identities to tell" if too_few or interval is None else "",
+        significant=paired.significant,
+        note=note,
     )
 
 
@@ -154,6 +163,7 @@ def _comparison(
     ci: tuple[float, float] | None = None,
     p_value: float | None = None,
     counts: tuple[int, int] = (0, 0),
+    significant: bool = False,
     note: str = "",
 ) -> Comparison:
     return Comparison(
@@ -170,6 +180,7 @@ def _comparison(
         p_value=p_value,
         n_pairs=counts[0],
         n_clusters=counts[1],
+        significant=significant,
         note=note,
     )
 

@@ -148,13 +148,14 @@ def _notes(
         notes.append(f"{DAGGER} fewer than {100 * MIN_COVERAGE:.0f} % of the pairs could be scored; not ranked.")
     if any(row.reference for row in measured):
         notes.append("Anchors bracket the scale and are not ranked.")
-    sources = dict.fromkeys(
-        f"{row.method}: {row.provenance['source']}{f' ({note})' if (note := row.provenance.get('note')) else ''}"
-        for row in rows
-        if row.reported
-    )
+    sources: dict[str, list[str]] = {}
+    for row in rows:
+        if row.reported:
+            note = row.provenance.get("note")
+            sources.setdefault(f"{row.provenance['source']}{f' ({note})' if note else ''}", []).append(row.method)
     if sources:
-        notes.append(f"Reported figures are quoted, not measured here, and not ranked: {'; '.join(sources)}.")
+        quoted = "; ".join(f"{', '.join(methods)}: {source}" for source, methods in sources.items())
+        notes.append(f"Reported figures are quoted, not measured here, and not ranked: {quoted}.")
     broken: dict[str, list[str]] = {}
     for row in measured:
         for name, info in (row.record.metrics if row.record else {}).items():

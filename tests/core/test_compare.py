@@ -83,4 +83,18 @@ def test_the_table_says_who_is_better_and_over_what(runs: tuple[Path, Path]) -> 
     assert lines[2].startswith(r"| distance (levels) | **0.0** | 34.3 | -34.3 | \[-")
     assert lines[2].endswith("| 0.031 | 11 |")
     assert any("clustered by content identity (6 clusters)" in line for line in lines)
-    assert any(line.startswith("- spread: no value for each pair") for line in lines)
+    assert any(line.startswith(r"- spread\_of\_shades, spread: no value for each pair") for line in lines)
+
+
+def test_few_identities_and_constant_differences_are_noted(tmp_path: Path) -> None:
+    registry = Registry.from_modules([toy])
+    few = [record_run(registry, tmp_path, method, limit=6).path for method in ("exact", "off")]
+    [distance] = compare_runs(*few, metrics=["distance"])
+    assert distance.note == "too few content identities to tell (3)"
+    assert distance.ci_high is not None
+    assert distance.ci_high < 0
+    assert distance.better is None
+    same = [record_run(registry, tmp_path, method).path for method in ("exact", "oracle")]
+    [close] = compare_runs(*same, metrics=["close"])
+    assert (close.difference, close.ci_low, close.ci_high, close.p_value) == (0, 0, 0, 1)
+    assert close.note.startswith("the difference is the same on every pair")
