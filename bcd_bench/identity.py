@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -76,13 +77,14 @@ def source_sha256(package: str) -> str:
     """
     from importlib.util import find_spec
 
-    spec = find_spec(package)
+    loaded = sys.modules.get(package)
+    spec = loaded.__spec__ if loaded is not None else find_spec(package)
     if spec is not None and spec.submodule_search_locations:
         roots = [Path(place) for place in spec.submodule_search_locations]
         return hash_json([sha256_sources(root, root.rglob("*.py")) for root in roots])
-    if spec is not None and spec.origin is not None and Path(spec.origin).is_file():
-        origin = Path(spec.origin)
-        return sha256_sources(origin.parent, [origin])
+    origin = spec.origin if spec is not None else getattr(loaded, "__file__", None)  # a script has no spec
+    if origin is not None and Path(origin).is_file():
+        return sha256_sources(Path(origin).parent, [Path(origin)])
     raise UsageError(f"package {package!r} has no source files to hash")
 
 
