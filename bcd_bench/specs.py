@@ -123,7 +123,7 @@ class MetricSpec:
 class SuiteSpec:
     """A suite by name. `factory` is called with `data: Mapping[str, Path]` and returns a `Suite`.
 
-    `data` names the `--data NAME=PATH` entries it needs; `assets` the assets.
+    `data` names the `--data NAME=PATH` entries it needs, `assets` the assets; the factory gets the paths of both by name.
     """
 
     name: str
@@ -135,7 +135,7 @@ class SuiteSpec:
     licence: str = ""
     reported: tuple[ReportedRow, ...] = ()
     training: str = ""
-    """A factory, called like `factory`, that returns the suite's `TrainingClips`; empty where it has no training split."""
+    """A factory, called like `factory`, that returns the suite's `TrainingClips`; empty where it has none."""
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ class ReportFormatSpec:
 
 @dataclass(frozen=True)
 class ExecutorSpec:
-    """How batches are spread over processes or machines. `factory` names a callable, see `bcd_bench.generate`."""
+    """How batches are spread over processes or machines. `factory` names an `execution.Executor`."""
 
     name: str
     summary: str

@@ -356,6 +356,25 @@ def test_killed_three_times_and_finished_is_byte_identical(registry: Registry, t
     assert outputs(folder) == outputs(whole)
 
 
+def test_a_signal_while_the_last_batch_is_written_loses_nothing_and_still_stops(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = generate_module.encode_lossless
+
+    def encode(clip: Clip) -> bytes:
+        if clip.id == "p09":
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(clip)
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(generate_module, "encode_lossless", encode)
+    with pytest.raises(Interrupted, match="stopped at 10 of 10 pairs"):
+        run(registry, tmp_path)
+    assert signal.getsignal(signal.SIGINT) is before
+    _, summary = run(registry, tmp_path)
+    assert (summary.n_done_before, summary.n_generated) == (10, 0)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_cleanly_with_code_4_and_the_run_continues(
     registry: Registry, tmp_path: Path, number: signal.Signals
