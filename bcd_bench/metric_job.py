@@ -22,9 +22,9 @@ from bcd_bench.specs import Metric, MetricSpec, Scored, load_factory
 from bcd_bench.statistics import delete_group_jackknife, jackknife_groups
 
 if TYPE_CHECKING:
-    from bcd_bench.plugins import Registry
+    from bcd_bench.plugins import PluginInfo, Registry
 
-__all__ = ["MetricJob", "metric_identity"]
+__all__ = ["MetricJob", "metric_identity", "metric_info", "plugin_origin", "restrictions"]
 
 
 def metric_identity(registry: Registry, spec: MetricSpec) -> str:
@@ -48,11 +48,34 @@ def metric_identity(registry: Registry, spec: MetricSpec) -> str:
     )
 
 
+def metric_info(registry: Registry, spec: MetricSpec) -> MetricInfo:
+    """What a record says of a metric before it has scored anything."""
+    owner = registry.owner("metrics", spec.name)
+    assets = [*spec.assets, *(asset for name in spec.extractors for asset in registry.get("extractors", name).assets)]
+    return MetricInfo(
+        version=spec.version,
+        identity=metric_identity(registry, spec),
+        plugin=plugin_origin(owner),
+        restrictions=restrictions(registry, assets),
+    )
+
+
+def plugin_origin(owner: PluginInfo) -> dict[str, str]:
+    """A plugin as records name it."""
+    return {"name": owner.name, "dist": owner.dist, "version": owner.version, "source_sha256": owner.source_sha256}
+
+
+def restrictions(registry: Registry, assets: Iterable[str]) -> list[str]:
+    """The licence restrictions of these assets, one line each, sorted."""
+    found = {name: registry.assets[name].restricted for name in assets if name in registry.assets}
+    return sorted(f"{name}: {text}" for name, text in found.items() if text)
+
+
 class MetricJob:
     """Scores batches for one metric. Nothing a metric raises leaves this class; `error` holds what stopped it."""
 
-    def __init__(self, spec: MetricSpec, identity: str, files: ScoreFiles, *, device: str) -> None:
-        self.spec, self.identity, self.files = spec, identity, files
+    def __init__(self, spec: MetricSpec, info: MetricInfo, files: ScoreFiles, *, device: str) -> None:
+        self.spec, self.info, self.files = spec, info, files
         self.error: str | None = None
         self.seconds = 0.0
         self.rows: dict[str, Row] = {}
@@ -104,13 +127,8 @@ class MetricJob:
             else:
                 values, pair_values = self._pair_values(metric, pairs)
         reasons = [row.reason for pair, row in (self.rows | self.passing).items() if isinstance(row, Failed)]
-        info = MetricInfo(
-            version=self.spec.version,
-            identity=self.identity,
-            columns=list(values),
-            failures=dict(sorted(Counter(reasons).items())),
-            error=self.error,
-        )
+        counted = dict(sorted(Counter(reasons).items()))
+        info = self.info.model_copy(update={"columns": list(values), "failures": counted, "error": self.error})
         result = MetricResult(metric=self.spec.name, info=info, values=values, pair_values=pair_values)
         if self.error is None and not self.passing:
             self.files.write_result(key, result)

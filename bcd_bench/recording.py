@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +13,13 @@ from bcd_bench import __version__
 from bcd_bench.atomic import write_json_atomic, write_text_atomic
 from bcd_bench.errors import UsageError
 from bcd_bench.identity import hash_json
+from bcd_bench.metric_job import plugin_origin, restrictions
 from bcd_bench.records import (
     RECORD_NAME,
     TIMING_NAME,
     VALUES_NAME,
     MethodInfo,
+    MetricInfo,
     PairValues,
     Provenance,
     RunRecord,
@@ -44,7 +46,7 @@ def build_record(
     """
     plan, pairs, env = run.plan, run.pairs(), run.env()
     outputs = hash_json([[pair.id, pairs[pair.id].output_sha256 if pair.id in pairs else None] for pair in plan.pairs])
-    kept, kept_pairs = _earlier(run.path, outputs, set(results), set(registry.metrics))
+    kept, kept_pairs = _earlier(run.path, outputs, set(results))
     values, metrics = dict(kept.values) if kept else {}, dict(kept.metrics) if kept else {}
     columns = dict(kept_pairs.columns) if kept_pairs else {}
     frame = kept_pairs
@@ -117,9 +119,7 @@ def note_timing(folder: Path, key: str, value: Any) -> None:
     write_json_atomic(path, {**known, key: value})
 
 
-def _earlier(
-    folder: Path, outputs_sha256: str, again: set[str], known: set[str]
-) -> tuple[RunRecord | None, PairValues | None]:
+def _earlier(folder: Path, outputs_sha256: str, again: set[str]) -> tuple[RunRecord | None, PairValues | None]:
     """The still valid part of the record that lies in `folder`: other metrics of the very same outputs."""
     try:
         record, values = load_record(folder / RECORD_NAME), PairValues.load(folder)
@@ -127,36 +127,40 @@ def _earlier(
         return None, None  # none yet, or of another version: everything is made from the scores
     if record.outputs_sha256 != outputs_sha256:
         return None, None
-    keep = {name: value for name, value in record.values.items() if value.metric in known - again}
-    metrics = {name: info for name, info in record.metrics.items() if name in known - again}
+    keep = {name: value for name, value in record.values.items() if value.metric not in again}
+    metrics = {name: info for name, info in record.metrics.items() if name not in again}
     if values is not None:
         columns = {name: column for name, column in values.columns.items() if name in keep}
         values = values.model_copy(update={"columns": columns})
     return record.model_copy(update={"values": keep, "metrics": metrics}), values
 
 
-def _plugins(registry: Registry, run: RunFolder, metrics: Iterable[str]) -> dict[str, dict[str, str]]:
-    """The plugins that took part: the method's as it was when the run was planned, the others as they are."""
+def _plugins(registry: Registry, run: RunFolder, metrics: Mapping[str, MetricInfo]) -> dict[str, dict[str, str]]:
+    """The plugins that took part: those of method and metrics as they were at work, that of the suite as it is."""
     method = run.plan.method
-    found = {
-        method.plugin: {"dist": method.dist, "version": method.dist_version, "source_sha256": method.source_sha256}
-    }
-    owners = [registry.owner("metrics", name) for name in metrics if name in registry.metrics]
-    owners += [registry.owner("suites", run.plan.suite.name)] if run.plan.suite.name in registry.suites else []
-    for owner in owners:
-        body = {"dist": owner.dist, "version": owner.version, "source_sha256": owner.source_sha256}
-        found.setdefault(owner.name, body)
+    origins = [
+        {
+            "name": method.plugin,
+            "dist": method.dist,
+            "version": method.dist_version,
+            "source_sha256": method.source_sha256,
+        }
+    ]
+    if run.plan.suite.name in registry.suites:
+        origins.append(plugin_origin(registry.owner("suites", run.plan.suite.name)))
+    origins += [info.plugin for info in metrics.values()]
+    found: dict[str, dict[str, str]] = {}
+    for one in origins:
+        if one:
+            found.setdefault(one["name"], {key: value for key, value in one.items() if key != "name"})
     return dict(sorted(found.items()))
 
 
-def _restrictions(registry: Registry, run: RunFolder, metrics: Iterable[str]) -> list[str]:
-    """Licence restrictions of every asset that the method, the suite, the metrics and their extractors use."""
-    specs: list[Any] = [registry.methods.get(run.plan.method.name), registry.suites.get(run.plan.suite.name)]
-    specs += [registry.metrics.get(name) for name in metrics]
-    names = [name for spec in specs if spec is not None for name in getattr(spec, "extractors", ())]
-    specs += [registry.extractors.get(name) for name in names]
-    assets = {name for spec in specs if spec is not None for name in spec.assets}
-    chosen = [weights for weights in getattr(specs[0], "weights", ()) if run.plan.weights and weights.asset]
-    assets |= {weights.asset for weights in chosen if run.plan.weights and weights.name == run.plan.weights.name}
-    found = {name: registry.assets[name].restricted for name in assets if name in registry.assets}
-    return sorted(f"{name}: {text}" for name, text in found.items() if text)
+def _restrictions(registry: Registry, run: RunFolder, metrics: Mapping[str, MetricInfo]) -> list[str]:
+    """Licence restrictions of every asset that the method, its weights, the suite and the metrics use."""
+    method, suite = registry.methods.get(run.plan.method.name), registry.suites.get(run.plan.suite.name)
+    assets = [*(method.assets if method else ()), *(suite.assets if suite else ())]
+    if method is not None and run.plan.weights is not None:
+        assets += [w.asset for w in method.weights if w.asset and w.name == run.plan.weights.name]
+    scored = [line for info in metrics.values() for line in info.restrictions]
+    return sorted({*restrictions(registry, assets), *scored})

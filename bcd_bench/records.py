@@ -97,10 +97,16 @@ class MethodInfo(_Model):
 
 
 class MetricInfo(_Model):
-    """Which metric scored; `failures` counts the reasons, `error` is set where the metric as a whole failed."""
+    """Which metric scored; `failures` counts the reasons, `error` is set where the metric as a whole failed.
+
+    `plugin` is what it came from when it scored (name, dist, version, source_sha256), `restrictions` the licences that
+    restrict the use of its assets.
+    """
 
     version: str
     identity: str
+    plugin: dict[str, str] = Field(default_factory=dict)
+    restrictions: list[str] = Field(default_factory=list)
     columns: list[str] = Field(default_factory=list)
     failures: dict[str, int] = Field(default_factory=dict)
     error: str | None = None

@@ -21,7 +21,7 @@ from bcd_bench.clips import Clip, Failed, Pair, Suite
 from bcd_bench.errors import BcdBenchError, Interrupted, UsageError
 from bcd_bench.features import BatchFeatures, FeatureStore
 from bcd_bench.identity import hash_json
-from bcd_bench.metric_job import MetricJob, metric_identity
+from bcd_bench.metric_job import MetricJob, metric_info
 from bcd_bench.progress import NoProgress
 from bcd_bench.recording import note_timing
 from bcd_bench.runs import writing
@@ -95,12 +95,12 @@ def score_run(
         results: dict[str, MetricResult | None] = {}
         jobs: dict[str, tuple[MetricJob, str]] = {}
         for spec in specs:
-            identity = metric_identity(registry, spec)
-            files = ScoreFiles(run.scores_dir, spec.name, identity)
-            key = hash_json([identity, AGGREGATION, planned])
+            info = metric_info(registry, spec)
+            files = ScoreFiles(run.scores_dir, spec.name, info.identity)
+            key = hash_json([info.identity, AGGREGATION, planned])
             results[spec.name] = files.read_result(key)
             if results[spec.name] is None:
-                job = MetricJob(spec, identity, files, device=device)
+                job = MetricJob(spec, info, files, device=device)
                 job.rows = files.read_rows(outputs)
                 jobs[spec.name] = (job, key)
         if jobs:

@@ -91,6 +91,16 @@ def test_scoring_one_more_metric_keeps_the_others(registry: Registry, tmp_path: 
     assert values.columns["bad-derive.close"] == values.columns["close"]
 
 
+def test_values_stay_when_their_plugin_is_gone(registry: Registry, tmp_path: Path) -> None:
+    run = record_run(registry, tmp_path, metrics=("shade",))
+    before = load_record(run.path / "record.json")
+    assert before.metrics["shade"].plugin["name"] == "scoring_toy"
+    del registry.metrics["shade"]
+    after = write_record(registry, run, score_run(registry, run, ["spread"]))
+    assert after.values["distance"] == before.values["distance"]
+    assert after.metrics["shade"] == before.metrics["shade"]
+
+
 def test_values_of_other_outputs_are_not_kept(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

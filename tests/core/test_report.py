@@ -189,6 +189,13 @@ def test_an_empty_report_says_so(tmp_path: Path) -> None:
         collect_rows([tmp_path / "absent"])
 
 
+def test_the_papers_figures_stand_alone_for_a_suite_without_runs(tmp_path: Path) -> None:
+    rows = collect_rows([tmp_path], suite="toy", registry=Registry.from_modules([toy]))
+    assert [(row.method, row.reported) for row in rows] == [("Paper & Sons", True)]
+    assert "99.50" in markdown.render(rows, suite="toy")
+    assert collect_rows([tmp_path], registry=Registry.from_modules([toy])) == []
+
+
 def test_a_suite_can_be_picked(results: Path) -> None:
     rows = rows_of(results)
     assert json.loads(json_.render(rows, suite="other")) == []
