@@ -1,0 +1,167 @@
+"""The denoising decoder: a DiT over the patches of every frame, conditioned on noise level, motion and content (Sec. 3.3).
+
+Spatial blocks attend within a frame, temporal blocks over the frames at one place. Motion enters with the noise level
+through adaptive layer norm (eq. 13), content by concatenation with the noisy input.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from bcd_bench_bcd.presets import ModelConfig
+
+__all__ = ["VideoDiT"]
+
+
+def sinusoid(positions: Tensor, width: int, longest: float = 10_000.0) -> Tensor:
+    """Sine-cosine features [..., width] of real positions [...]."""
+    frequencies = torch.exp(-math.log(longest) * torch.arange(width // 2, device=positions.device) / (width // 2))
+    angles = positions[..., None].float() * frequencies
+    return torch.cat([angles.sin(), angles.cos()], -1)
+
+
+def grid_positions(rows: int, columns: int, width: int) -> Tensor:
+    """Fixed 2-D positions [rows * columns, width], half the channels for each axis."""
+    row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    return torch.cat([sinusoid(row.flatten(), width // 2), sinusoid(column.flatten(), width // 2)], -1)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention. On CPUs, where sequences here are short, plain matrix products beat the fused kernel."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, length, width = x.shape
+        q, k, v = self.qkv(x).view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        if x.device.type == "cpu" and length <= 128:
+            weights = (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5
+            y = weights.softmax(-1).to(v.dtype) @ v
+        else:
+            y = nn.functional.scaled_dot_product_attention(q, k, v)
+        return self.out(y.transpose(1, 2).reshape(batch, length, width))
+
+
+class DiTBlock(nn.Module):
+    """Attention and feed-forward, each modulated by the condition and gated (adaLN-Zero: it starts as the identity)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.attention = Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.feed_forward = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+        self.modulation = nn.Linear(width, 6 * width)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+
+    def forward(self, x: Tensor, condition: Tensor, *, over_time: bool = False) -> Tensor:
+        """`x` [B, T, S, width], `condition` [B, T, width]. Attends over S, or over T at each of the S places."""
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition)[:, :, None].chunk(6, -1)
+        h = self.norm1(x) * (1 + scale1) + shift1
+        if over_time:
+            h = h.transpose(1, 2)
+        h = self.attention(h.flatten(0, 1)).view(h.shape)
+        if over_time:
+            h = h.transpose(1, 2)
+        x = x + gate1 * h
+        return x + gate2 * self.feed_forward(self.norm2(x) * (1 + scale2) + shift2)
+
+
+class VideoDiT(nn.Module):
+    """F_theta(x; c_noise, m-hat, c) in EDM's notation."""
+
+    def __init__(self, config: ModelConfig, content_width: int, motion_width: int) -> None:
+        super().__init__()
+        self.config = config
+        decoder, (height, width) = config.decoder, config.frame_size
+        self.rows, self.columns = height // decoder.patch, width // decoder.patch
+        values = config.channels * decoder.patch**2
+        d = decoder.width
+        drawn = config.drawn_patches if config.drawn_patches is not None else range(self.rows * self.columns)
+        self.register_buffer("drawn", torch.tensor(list(drawn)), persistent=False)
+        self.register_buffer("positions", grid_positions(self.rows, self.columns, d)[self.drawn], persistent=False)
+        # Null conditions for classifier-free guidance.
+        self.null_content = nn.Parameter(torch.randn(config.encoder.content_tokens, content_width) * 0.02)
+        self.null_motion = nn.Parameter(torch.randn(motion_width) * 0.02)
+        if decoder.content == "channels":
+            if config.encoder.content_tokens != len(self.drawn):
+                raise ValueError(
+                    f"content='channels' needs one content token per drawn patch: {len(self.drawn)}, "
+                    f"not {config.encoder.content_tokens}"
+                )
+            self.patch_in = nn.Linear(values + content_width, d)
+        else:
+            self.patch_in = nn.Linear(values, d)
+            self.content_in = nn.Linear(content_width, d)
+            self.content_type = nn.Parameter(torch.randn(config.encoder.content_tokens, d) * 0.1)
+        self.noise_in = nn.Sequential(nn.Linear(128, d), nn.SiLU(), nn.Linear(d, d))
+        self.motion_in = nn.Linear(motion_width, d)
+        self.blocks = nn.ModuleList([DiTBlock(d, decoder.heads) for _ in range(decoder.depth)])
+        self.temporal = nn.ModuleDict({str(i): DiTBlock(d, decoder.heads) for i in decoder.temporal_blocks})
+        self.norm = nn.LayerNorm(d, elementwise_affine=False, eps=1e-6)
+        self.modulation = nn.Linear(d, 2 * d)
+        self.patch_out = nn.Linear(d, values)
+        for layer in (self.modulation, self.patch_out):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def patchify(self, frames: Tensor) -> Tensor:
+        """[B, T, C, H, W] -> the drawn patches [B, T, S, C * p * p]."""
+        (b, t, c), p = frames.shape[:3], self.config.decoder.patch
+        patches = frames.reshape(b, t, c, self.rows, p, self.columns, p).permute(0, 1, 3, 5, 2, 4, 6)
+        return patches.reshape(b, t, self.rows * self.columns, c * p * p)[:, :, self.drawn]
+
+    def unpatchify(self, patches: Tensor, background: float) -> Tensor:
+        """The inverse of `patchify`; places that are not drawn become `background`."""
+        (b, t), p, c = patches.shape[:2], self.config.decoder.patch, self.config.channels
+        whole = patches.new_full((b, t, self.rows * self.columns, c * p * p), background)
+        whole[:, :, self.drawn] = patches
+        whole = whole.view(b, t, self.rows, self.columns, c, p, p).permute(0, 1, 4, 2, 5, 3, 6)
+        return whole.reshape(b, t, c, self.rows * p, self.columns * p)
+
+    def forward(
+        self,
+        patches: Tensor,
+        noise: Tensor,
+        content: Tensor,
+        motion: Tensor,
+        drop_content: Tensor | None = None,
+        drop_motion: Tensor | None = None,
+    ) -> Tensor:
+        """Scaled noisy patches [B, T, S, values] -> network output of the same shape.
+
+        `noise` is c_noise [B]; `content` [B, K, content_width]; `motion` [B, T, motion_width]; the bool masks [B]
+        replace a sample's condition by the learned null.
+        """
+        if drop_content is not None:
+            content = torch.where(drop_content[:, None, None], self.null_content.to(content.dtype), content)
+        if drop_motion is not None:
+            motion = torch.where(drop_motion[:, None, None], self.null_motion.to(motion.dtype), motion)
+        condition = self.noise_in(sinusoid(100.0 * noise, 128))[:, None] + self.motion_in(motion)
+        condition = nn.functional.silu(condition)  # [B, T, d]
+        frames, places = patches.shape[1:3]
+        if self.config.decoder.content == "channels":
+            spread = content[:, None].expand(-1, frames, -1, -1)
+            h = self.patch_in(torch.cat([patches.to(content.dtype), spread], -1))
+            h = h + self.positions.to(h.dtype)
+        else:
+            h = self.patch_in(patches)
+            h = h + self.positions.to(h.dtype)
+            tokens = (self.content_in(content) + self.content_type).to(h.dtype)
+            h = torch.cat([tokens[:, None].expand(-1, frames, -1, -1), h], 2)
+        extra = h.shape[2] - places
+        for index, block in enumerate(self.blocks):
+            h = block(h, condition)
+            if str(index) in self.temporal:
+                drawn = self.temporal[str(index)](h[:, :, extra:], condition, over_time=True)
+                h = torch.cat([h[:, :, :extra], drawn], 2) if extra else drawn
+        shift, scale = self.modulation(condition)[:, :, None].chunk(2, -1)
+        return self.patch_out(self.norm(h[:, :, extra:]) * (1 + scale) + shift)

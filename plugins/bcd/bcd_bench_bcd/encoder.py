@@ -1,0 +1,48 @@
+"""The disentangling encoder: [c, m] = T5([q; Proj(z_1) .. Proj(z_T)]) (Sec. 3.1)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from transformers import T5Config
+from transformers.models.t5.modeling_t5 import T5Stack
+
+from bcd_bench_bcd.presets import EncoderConfig
+
+__all__ = ["DisentangleEncoder"]
+
+
+class DisentangleEncoder(nn.Module):
+    """Turns a clip into clip-wise content and frame-wise motion features.
+
+    Each frame enters as one token, a linear map of all its values; K learned content queries stand before them. A T5
+    encoder (relative positions, so any number of frames) lets them exchange what they know; its outputs at the query
+    positions are the content c, those at the frame positions the continuous motion m.
+    """
+
+    def __init__(self, config: EncoderConfig, values_per_frame: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(values_per_frame, config.width)
+        self.queries = nn.Parameter(torch.randn(config.content_tokens, config.width) * 0.5)
+        self.t5 = T5Stack(
+            T5Config(
+                vocab_size=1,
+                d_model=config.width,
+                d_ff=config.feed_forward,
+                d_kv=config.width // config.heads,
+                num_layers=config.layers,
+                num_heads=config.heads,
+                dropout_rate=0.0,
+                use_cache=False,
+                eos_token_id=None,
+            )
+        )
+        del self.t5.embed_tokens  # tokens come in as embeddings; an unused parameter would stall data-parallel training
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """`frames` [B, T, C, H, W] (about unit scale) -> content [B, K, width], motion [B, T, width]."""
+        tokens = self.project(frames.flatten(2))
+        queries = self.queries.to(tokens.dtype).expand(len(tokens), -1, -1)
+        hidden = self.t5(inputs_embeds=torch.cat([queries, tokens], 1)).last_hidden_state
+        content, motion = hidden.split([queries.shape[1], tokens.shape[1]], 1)
+        return content, motion

@@ -1,0 +1,28 @@
+"""Pictures of swaps: one block a pair, rows of content reference, motion reference and result."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from bcd_bench_bcd.model import BCD, to_frames, to_unit
+from bcd_bench_bcd.presets import SamplerConfig
+
+__all__ = ["swap_grid"]
+
+
+def swap_grid(
+    model: BCD, content: Tensor, motion: Tensor, sampler: SamplerConfig, generator: torch.Generator
+) -> Image.Image:
+    """Transfer the motion of uint8 clips `motion` [B, T, H, W, 3] onto `content` and lay all three out, frames side by side."""
+    encoded = model.encode(to_unit(content))
+    driving = model.encode(to_unit(motion)).quantized.motion
+    noise = torch.randn((len(content), *model.noise_shape(driving.shape[1])), generator=generator).to(driving)
+    result = to_frames(model.decode(encoded.content, driving, sampler, noise))
+    rows = []
+    for block in zip(content.cpu(), motion.cpu(), result.cpu(), strict=True):
+        rows += [torch.cat(list(clip), 1) for clip in block]
+        rows.append(torch.full((4, rows[-1].shape[1], 3), 128, dtype=torch.uint8))
+    return Image.fromarray(np.ascontiguousarray(torch.cat(rows).numpy()))

@@ -1,0 +1,131 @@
+"""BCD as a bcd-bench method: content of one clip, motion codes of another, one sampled clip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor
+
+from bcd_bench.clips import Clip, Failed, Pair
+from bcd_bench.errors import UsageError
+from bcd_bench.identity import pair_seed
+from bcd_bench_bcd.devices import fast_bf16
+from bcd_bench_bcd.model import BCD, Encoding, load_model, to_frames, to_unit
+from bcd_bench_bcd.presets import SamplerConfig
+
+__all__ = ["BCDMethod", "MethodConfig"]
+
+PAPER_SAMPLER = SamplerConfig()
+"""Table A8: 50 Heun steps with guidance 1.5."""
+
+
+class MethodConfig(BaseModel):
+    """What `run --config` may change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sampler: Literal["default", "paper"] = "default"
+    """"default" is what the weights were made with (few steps), "paper" the recipe of Table A8."""
+    solver: Literal["heun", "euler", "dpmpp-2m"] | None = None
+    steps: int | None = Field(None, ge=1)
+    guidance: float | None = Field(None, ge=0)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+
+class BCDMethod:
+    """Transfers motion by BCD (Sec. 3); one instance holds one set of weights."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        try:
+            self.config = MethodConfig.model_validate(dict(config))
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise UsageError(f"bcd: --config {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        self.model: BCD | None = None
+
+    def load(self, weights: Path | None, device: str) -> None:
+        """Load BCD weights (safetensors). Raises `UsageError` where there are none or they do not fit."""
+        if weights is None:
+            raise UsageError(
+                "method bcd needs weights", hint="bcd-bench train bcd, then --weights train/…/model.safetensors"
+            )
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.model, self.card = load_model(weights, device)
+        self.device = torch.device(device)
+        base = (
+            PAPER_SAMPLER
+            if self.config.sampler == "paper"
+            else SamplerConfig.model_validate(self.card.get("sampler", {}))
+        )
+        changes = {"name": self.config.solver, "steps": self.config.steps, "guidance": self.config.guidance}
+        self.sampler = base.model_copy(update={key: value for key, value in changes.items() if value is not None})
+        self.bf16 = self.config.precision == "bf16" or (self.config.precision == "auto" and fast_bf16(self.device.type))
+
+    def transfer(self, pairs: Sequence[Pair], *, seed: int) -> Iterator[Clip | Failed]:
+        """One clip a pair, as long as its motion clip. Clips of other sizes than the model's are `Failed`."""
+        model = self._loaded()
+        results: dict[str, Clip | Failed] = {}
+        groups: dict[int, list[tuple[Pair, Clip, Clip]]] = {}
+        for pair in pairs:
+            content, motion = pair.content.load(), pair.motion.load()
+            wrong = next((c for c in (content, motion) if c.frames.shape[1:3] != model.config.frame_size), None)
+            if wrong is not None:
+                results[pair.id] = Failed(
+                    f"clip {wrong.id}: {wrong.frames.shape[1:3]} pixels, the weights are for {model.config.frame_size}"
+                )
+            else:
+                groups.setdefault(len(motion), []).append((pair, content, motion))
+        for group in groups.values():
+            frames = self._transfer(
+                [c.frames for _, c, _ in group],
+                [m.frames for _, _, m in group],
+                [pair_seed(seed, p.id) for p, _, _ in group],
+            )
+            for (pair, _, motion), clip in zip(group, frames, strict=True):
+                results[pair.id] = Clip(clip, motion.fps, pair.id)
+        return (results[pair.id] for pair in pairs)
+
+    @torch.inference_mode()
+    def _transfer(
+        self, contents: Sequence[np.ndarray], motions: Sequence[np.ndarray], seeds: Sequence[int]
+    ) -> np.ndarray:
+        """uint8 content clips (any lengths) and motion clips (one length) -> uint8[B, T, H, W, 3]."""
+        model = self._loaded()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            content = (
+                torch.cat([self.encode(clip).content for clip in contents])
+                if len({c.shape for c in contents}) > 1
+                else self.encode(np.stack(contents)).content
+            )
+            motion = self.encode(np.stack(motions)).quantized.motion
+            shape = model.noise_shape(motion.shape[1])
+            noise = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+            values = model.decode(content, motion, self.sampler, noise.to(self.device))
+        return to_frames(values).cpu().numpy()
+
+    def encode(self, frames: np.ndarray) -> Encoding:
+        """uint8 [T, H, W, 3] or [B, T, H, W, 3] -> content, motion latents and codes."""
+        batch = torch.from_numpy(np.ascontiguousarray(frames if frames.ndim == 5 else frames[None])).to(self.device)
+        return self._loaded().encode(to_unit(batch))
+
+    @torch.inference_mode()
+    def reconstruct(self, frames: np.ndarray, *, seed: int = 0) -> np.ndarray:
+        """A clip from its own content and motion: uint8 [T, H, W, 3] in and out."""
+        result: np.ndarray = self._transfer([frames], [frames], [seed])[0]
+        return result
+
+    def motion_codes(self, frames: np.ndarray) -> Tensor:
+        """Code indices int64 [T, N] of a clip uint8 [T, H, W, 3]."""
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            return self.encode(frames).quantized.codes[0].cpu()
+
+    def _loaded(self) -> BCD:
+        if self.model is None:
+            raise RuntimeError("call load() first")
+        return self.model

@@ -1,0 +1,185 @@
+"""BCD: encoder, quantiser and decoder together; encode, transfer, reconstruct; save and load."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bcd_bench.errors import UsageError
+from bcd_bench_bcd.decoder import VideoDiT
+from bcd_bench_bcd.diffusion import precondition, sample
+from bcd_bench_bcd.encoder import DisentangleEncoder
+from bcd_bench_bcd.presets import ModelConfig, SamplerConfig
+from bcd_bench_bcd.quantizer import GroupVectorQuantizer, Quantized
+
+__all__ = ["BCD", "Encoding", "load_model", "save_model", "to_frames", "to_unit"]
+
+FORMAT = "bcd-1"
+PIXEL_MEAN, PIXEL_STD = -0.8, 0.45
+"""About the mean and spread of sprite pixels in [-1, 1]; the linear map behind absorbs the rest."""
+BACKGROUND = -1.0
+"""The value of patches that are not drawn: black."""
+
+
+def to_unit(frames: Tensor) -> Tensor:
+    """uint8 [B, T, H, W, 3] -> float32 [B, T, 3, H, W] in [-1, 1]."""
+    return frames.permute(0, 1, 4, 2, 3).float() / 127.5 - 1
+
+
+def to_frames(values: Tensor) -> Tensor:
+    """float [B, T, 3, H, W] in [-1, 1] -> uint8 [B, T, H, W, 3], rounded and clipped."""
+    return ((values.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 1, 3, 4, 2)
+
+
+@dataclass
+class Encoding:
+    """A clip taken apart: content [B, K, C_c], motion latents [B, T, C_m] before quantisation, and quantised motion."""
+
+    content: Tensor
+    latents: Tensor
+    quantized: Quantized
+
+
+class ContentBottleneck(nn.Module):
+    """Ours: content tokens as Gaussians of few channels, whose information has a price (Alemi et al. 2017).
+
+    Both halves of a clip show the same action, so nothing in the paper's loss stops content from naming it too. A
+    price on content does: what the motion code says for free is not paid for twice.
+    """
+
+    def __init__(self, width: int, dim: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(width, 2 * dim)
+        nn.init.zeros_(self.head.weight[dim:])
+        nn.init.constant_(self.head.bias[dim:], -4.0)  # starts nearly noiseless, so that content is learned first
+
+    def mean(self, tokens: Tensor) -> Tensor:
+        """[B, K, width] -> float32 [B, K, dim]."""
+        return self.head(tokens).float().chunk(2, -1)[0]
+
+    def sample(self, tokens: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """A sample [B, K, dim], and its rate: KL to the unit normal in nats, mean over clips."""
+        mean, log_variance = self.head(tokens).float().chunk(2, -1)
+        log_variance = log_variance.clamp(-10, 4)
+        noise = torch.randn(mean.shape, generator=generator).to(mean)
+        nats = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum((1, 2)).mean()
+        return mean + (0.5 * log_variance).exp() * noise, nats
+
+
+class BCD(nn.Module):
+    """Bitrate-Controlled Diffusion (Sec. 3)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        height, width = config.frame_size
+        self.encoder = DisentangleEncoder(config.encoder, config.channels * height * width)
+        self.bottleneck = None
+        content_width = config.encoder.width
+        if config.encoder.content_dim is not None:
+            content_width = config.encoder.content_dim
+            self.bottleneck = ContentBottleneck(config.encoder.width, content_width)
+        self.quantizer = GroupVectorQuantizer(config.quantizer, config.encoder.width)
+        self.decoder = VideoDiT(config, content_width, self.quantizer.out_width)
+
+    def features(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Frames [B, T, 3, H, W] in [-1, 1] -> content tokens [B, K, width] and continuous motion [B, T, C_m]."""
+        return self.encoder((frames - PIXEL_MEAN) / PIXEL_STD)
+
+    def encode(self, frames: Tensor) -> Encoding:
+        """Take clips apart with the codes inference uses (call in eval mode)."""
+        content, latents = self.features(frames)
+        content = content.float() if self.bottleneck is None else self.bottleneck.mean(content)
+        return Encoding(content, latents.float(), self.quantizer(latents))
+
+    def denoise(
+        self,
+        patches: Tensor,
+        sigma: Tensor,
+        content: Tensor,
+        motion: Tensor,
+        drop_content: Tensor | None = None,
+        drop_motion: Tensor | None = None,
+    ) -> Tensor:
+        """D_theta(x; sigma, m-hat, c) on the drawn patches [B, T, S, values]."""
+
+        def network(x: Tensor, noise: Tensor) -> Tensor:
+            return self.decoder(x, noise, content, motion, drop_content, drop_motion)
+
+        return precondition(network, patches, sigma, self.config.diffusion)
+
+    @torch.no_grad()
+    def decode(self, content: Tensor, motion: Tensor, sampler: SamplerConfig, noise: Tensor) -> Tensor:
+        """Sample frames [B, T, 3, H, W] for content [B, K, C_c] and quantised motion [B, T, C_m].
+
+        `noise` is unit normal [B, T, S, values]; with guidance w, D = D_null + w (D_cond - D_null), both in one batch.
+        """
+        keep = torch.zeros(len(content), dtype=torch.bool, device=content.device)
+
+        def guided(x: Tensor, sigma: Tensor) -> Tensor:
+            if sampler.guidance == 1.0:
+                return self.denoise(x, sigma, content, motion)
+            drop = torch.cat([keep, ~keep])
+            both = self.denoise(
+                x.repeat(2, 1, 1, 1), sigma.repeat(2), content.repeat(2, 1, 1), motion.repeat(2, 1, 1), drop, drop
+            )
+            conditional, null = both.chunk(2)
+            return null + sampler.guidance * (conditional - null)
+
+        patches = sample(guided, noise, sampler)
+        return self.decoder.unpatchify(patches, BACKGROUND)
+
+    def noise_shape(self, frames: int) -> tuple[int, int, int]:
+        """Shape of one clip's noise for `decode`: [T, S, values]."""
+        values = self.config.channels * self.config.decoder.patch**2
+        return frames, len(self.decoder.drawn), values
+
+
+def save_model(path: Path, model: BCD, extra: dict[str, Any], *, half: bool = False) -> None:
+    """Write `path` (safetensors) with the config and `extra` as JSON in its header, atomically.
+
+    `half` stores the weights as float16, for shipping.
+    """
+    from safetensors.torch import save_file
+
+    state = {
+        name: (value.half() if half and value.is_floating_point() else value).contiguous()
+        for name, value in model.state_dict().items()
+    }
+    metadata = {"format": FORMAT, "config": model.config.model_dump_json(), "extra": json.dumps(extra, sort_keys=True)}
+    temporary = path.with_name(path.name + ".part")
+    save_file(state, temporary, metadata)
+    temporary.replace(path)
+
+
+def load_model(path: Path, device: str = "cpu") -> tuple[BCD, dict[str, Any]]:
+    """Read a file written by `save_model`: the model in eval mode and its `extra`.
+
+    Raises `UsageError` for anything that is not such a file (truncated, a pickle, another architecture).
+    """
+    from pydantic import ValidationError
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise UsageError(
+            f"{path.name}: not a readable safetensors file ({error})",
+            hint="give weights written by bcd-bench train bcd",
+        ) from None
+    if metadata.get("format") != FORMAT:
+        raise UsageError(f"{path.name}: not BCD weights (format {metadata.get('format')!r}, expected {FORMAT!r})")
+    try:
+        model = BCD(ModelConfig.model_validate_json(metadata["config"]))
+        model.load_state_dict(state)
+    except (KeyError, ValidationError, ValueError, RuntimeError) as error:
+        line = str(error).splitlines()[0]
+        raise UsageError(f"{path.name}: weights and configuration do not fit: {line}") from None
+    return model.to(device).eval(), json.loads(metadata.get("extra", "{}"))

@@ -1,0 +1,153 @@
+"""The training loss: cross-driven denoising plus the bitrate loss (Sec. 3.3, eqs. 6-8), and our optional additions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from bcd_bench_bcd.diffusion import loss_weight, training_sigmas
+from bcd_bench_bcd.model import BCD, to_unit
+from bcd_bench_bcd.presets import ObjectiveConfig
+from bcd_bench_bcd.quantizer import rate_loss
+
+__all__ = ["ContentAdversary", "Losses", "cross_driven_halves", "training_loss"]
+
+
+@dataclass
+class Losses:
+    """Terms of one step (0-dim tensors); `total` is what is minimised."""
+
+    total: Tensor
+    diffusion: Tensor
+    bits: Tensor
+    """H_model, bits per frame."""
+    conditional_bits: Tensor
+    """H(code | frame) in bits: `bits` minus this is what the code says about the frame."""
+    content_bits: Tensor
+    """Rate of the content in bits per clip (0 without a bottleneck)."""
+    adversary: Tensor
+    """KL divergence of the adversary's guess in nats (0 when it is off)."""
+
+
+class _ReverseGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: float) -> Tensor:
+        ctx.weight = weight
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return -ctx.weight * gradients[0], None
+
+
+class ContentAdversary(nn.Module):
+    """Ours, not the paper's: guesses the code histogram of the content half from its content tokens, without labels.
+
+    Its gradient reaches the encoder reversed, so content is pushed to say nothing about motion.
+    """
+
+    def __init__(self, values: int, groups: int, entries: int) -> None:
+        super().__init__()
+        self.shape = (groups, entries)
+        self.net = nn.Sequential(
+            nn.Linear(values, 384), nn.GELU(), nn.Linear(384, 384), nn.GELU(), nn.Linear(384, groups * entries)
+        )
+
+    def forward(self, content: Tensor, codes: Tensor, weight: float) -> Tensor:
+        """Mean KL(histogram || guess) in nats, over groups; `content` [B, K, C_c], `codes` int [B, T, N]."""
+        guess = (
+            self.net(_ReverseGradient.apply(content.flatten(1).float(), weight))
+            .float()
+            .view(-1, *self.shape)
+            .log_softmax(-1)
+        )
+        histogram = nn.functional.one_hot(codes, self.shape[1]).float().mean(1)
+        return (histogram * (histogram.clamp_min(1e-9).log() - guess)).sum(-1).mean()
+
+
+def cross_driven_halves(
+    clips: Tensor, direction: Literal["forward", "random", "both"], generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Clips [B, T, ...] -> (content halves, driving halves), each of T // 2 frames; 2 B of each for "both"."""
+    half = clips.shape[1] // 2
+    first, second = clips[:, :half], clips[:, half : 2 * half]
+    if direction == "both":
+        return torch.cat([first, second]), torch.cat([second, first])
+    if direction == "forward":
+        return first, second
+    swap = (torch.rand(len(clips), generator=generator) < 0.5).to(clips.device)
+    swap = swap.view(-1, *[1] * (clips.ndim - 1))
+    return torch.where(swap, second, first), torch.where(swap, first, second)
+
+
+def training_loss(
+    model: BCD,
+    adversary: ContentAdversary | None,
+    clips: Tensor,
+    objective: ObjectiveConfig,
+    *,
+    tau: float,
+    step: int,
+    direction: Literal["forward", "random", "both"],
+    generator: torch.Generator,
+) -> Losses:
+    """Loss of uint8 clips [B, T, H, W, 3]. All randomness comes from `generator` (on the CPU, so devices agree)."""
+    device = clips.device
+    content_half, driving_half = (to_unit(half) for half in cross_driven_halves(clips, direction, generator))
+    batch = len(driving_half)
+
+    def chance(probability: float) -> Tensor:
+        return (torch.rand(batch, generator=generator) < probability).to(device)
+
+    # One encoder pass for all halves: content from the one, motion (and rate) from the other.
+    if direction == "both":
+        content, latents = model.features(content_half)
+        content_latents, latents = latents.detach(), latents.roll(batch // 2, 0)
+    else:
+        content, latents = model.features(torch.cat([content_half, driving_half]))
+        content, content_latents, latents = content[:batch], latents[:batch].detach(), latents[batch:]
+
+    guess = latents.new_zeros((), dtype=torch.float32)
+    if adversary is not None:
+        model.quantizer.eval()
+        with torch.no_grad():
+            codes = model.quantizer(content_latents).codes
+        model.quantizer.train(model.training)
+        guess = adversary(content, codes, objective.adversary)
+    content_nats = guess.new_zeros(())
+    if model.bottleneck is not None:
+        content, content_nats = model.bottleneck.sample(content, generator)
+
+    quantized = model.quantizer(latents, tau, generator)
+    sigma = training_sigmas(batch, model.config.diffusion, generator).to(device)
+    clean = model.decoder.patchify(driving_half)
+    noise = torch.randn(clean.shape, generator=generator).to(device)
+    both = chance(objective.condition_drop)
+    denoised = model.denoise(
+        clean + sigma.view(-1, 1, 1, 1) * noise,
+        sigma,
+        content,
+        quantized.motion,
+        both | chance(objective.content_drop),
+        both | chance(objective.motion_drop),
+    )
+    error = (denoised - clean).square().mean((1, 2, 3))
+    diffusion = (loss_weight(sigma, model.config.diffusion) * error).mean()
+    rate = rate_loss(quantized.group_bits, objective.target_bits, objective.rate_form)
+    late = step - objective.content_rate_start
+    warm = (
+        min(1.0, max(0.0, late / objective.content_rate_warmup)) if objective.content_rate_warmup else float(late >= 0)
+    )
+    total = (
+        diffusion
+        + objective.rate_weight * rate
+        + objective.code_confidence * quantized.conditional_bits
+        + warm * objective.content_rate_weight * content_nats
+        + guess
+    )
+    terms = (diffusion, quantized.bits, quantized.conditional_bits, content_nats / math.log(2), guess)
+    return Losses(total, *(term.detach() for term in terms))

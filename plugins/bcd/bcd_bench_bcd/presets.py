@@ -1,0 +1,274 @@
+"""Typed configurations of BCD and the presets built from them.
+
+Fields that are not in the paper are marked "ours" and are off in the presets that follow the paper's tables.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bcd_bench.errors import UsageError
+
+__all__ = [
+    "PRESETS",
+    "DecoderConfig",
+    "DiffusionConfig",
+    "EncoderConfig",
+    "ModelConfig",
+    "ObjectiveConfig",
+    "Preset",
+    "QuantizerConfig",
+    "SamplerConfig",
+    "TrainConfig",
+    "resolve_preset",
+]
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EncoderConfig(_Config):
+    """T5 encoder over [content queries; one token per frame] (Sec. 3.1, Tables A7 and A8)."""
+
+    layers: int = Field(12, ge=1)
+    width: int = Field(384, ge=8)
+    heads: int = Field(6, ge=1)
+    feed_forward: int = Field(1536, ge=8)
+    content_tokens: int = Field(8, ge=1)
+    """K, the number of learned content queries (not stated in the paper)."""
+    content_dim: int | None = Field(None, ge=1)
+    """Ours: narrow every content token to this many Gaussian channels (a variational information bottleneck), so
+    that content has a rate too and what the motion code says already is not worth its price."""
+
+
+class QuantizerConfig(_Config):
+    """Group VQ with a distance-Gumbel-softmax (Sec. 3.2, eqs. 1-5)."""
+
+    groups: int = Field(1, ge=1)
+    """N."""
+    entries: int = Field(64, ge=2)
+    """J."""
+    dim: int = Field(384, ge=1)
+    """D, channels of a group."""
+    alpha: float = Field(5.0, gt=0)
+    distance: Literal["squared", "l2"] = "squared"
+    tau_start: float = Field(2.0, gt=0)
+    tau_end: float = Field(0.5, gt=0)
+    normalize: Literal["none", "batch"] = "none"
+    """Ours: "batch" standardises motion latents with running statistics, so that an encoder that drifts cannot leave its codebook."""
+    codes_from_data: bool = False
+    """Ours: start the codebook from the first motion latents instead of U(-1, 1)."""
+
+
+class DecoderConfig(_Config):
+    """DiT with per-frame motion conditioning, content tokens and temporal blocks (Sec. 3.3, Appendix A.1, eq. 13)."""
+
+    depth: int = Field(12, ge=1)
+    width: int = Field(384, ge=8)
+    heads: int = Field(6, ge=1)
+    patch: int = Field(8, ge=1)
+    temporal_blocks: tuple[int, ...] = (0, 2, 4, 6, 8, 10)
+    content: Literal["tokens", "channels"] = "tokens"
+    """"tokens": content tokens join the patch tokens of every frame. "channels": one content token per patch is
+    concatenated to that patch along channels (then K is the number of patches that are drawn)."""
+    skip_static_patches: bool = False
+    """Ours: patches that never change over the training set are not computed; they are output as the constant they are."""
+
+
+class DiffusionConfig(_Config):
+    """EDM (Karras et al. 2022, Table 1) with the constants of pixel data."""
+
+    sigma_data: float = Field(0.5, gt=0)
+    p_mean: float = -1.2
+    p_std: float = Field(1.2, gt=0)
+    prediction: Literal["edm", "x"] = "edm"
+    """"edm" is EDM's preconditioned target. Ours: "x" lets the network output the clean frames directly."""
+    weight_max: float | None = None
+    """Ours: upper clamp of the EDM loss weight (None: no clamp)."""
+
+
+class ModelConfig(_Config):
+    """Everything that fixes the architecture; stored beside the weights."""
+
+    frame_size: tuple[int, int] = (64, 64)
+    channels: int = 3
+    encoder: EncoderConfig = EncoderConfig()
+    quantizer: QuantizerConfig = QuantizerConfig()
+    decoder: DecoderConfig = DecoderConfig()
+    diffusion: DiffusionConfig = DiffusionConfig()
+    drawn_patches: tuple[int, ...] | None = None
+    """Indices of the patches that are computed (None: all). Measured on the training set, see `skip_static_patches`."""
+
+
+class ObjectiveConfig(_Config):
+    """L = L_d + lambda * L_VQ (eqs. 6-8), and our optional additions, all off by default."""
+
+    rate_weight: float = Field(0.04, ge=0)
+    """lambda."""
+    target_bits: float = Field(6.0, gt=0)
+    """H_target in bits per frame, over all groups."""
+    rate_form: Literal["per-group", "total"] = "per-group"
+    condition_drop: float = Field(0.1, ge=0, lt=1)
+    """Chance to replace content and motion together by learned nulls (classifier-free guidance)."""
+    content_drop: float = Field(0.0, ge=0, lt=1)
+    """Ours: chance to drop the content alone, so that motion has to come from the code."""
+    motion_drop: float = Field(0.0, ge=0, lt=1)
+    """Ours: chance to drop the motion alone."""
+    code_confidence: float = Field(0.0, ge=0)
+    """Ours: weight of the mean conditional entropy H(code | frame) in bits; keeps the code from being noise."""
+    adversary: float = Field(0.0, ge=0)
+    """Ours: weight of a label-free adversary that predicts the content half's code histogram from the content."""
+    content_rate_weight: float = Field(0.0, ge=0)
+    """Ours: price of one nat of content (needs `content_dim`)."""
+    content_rate_start: int = Field(0, ge=0)
+    """Step from which content has a price: before it is used, any price would silence it for good."""
+    content_rate_warmup: int = Field(0, ge=0)
+    """Steps over which the price then rises linearly."""
+
+
+class SamplerConfig(_Config):
+    """How clips are sampled. `nfe` counts network evaluations of one clip, guidance included."""
+
+    name: Literal["heun", "euler", "dpmpp-2m"] = "heun"
+    steps: int = Field(50, ge=1)
+    guidance: float = Field(1.5, ge=0)
+    sigma_min: float = Field(0.002, gt=0)
+    sigma_max: float = Field(80.0, gt=0)
+    rho: float = Field(7.0, gt=0)
+
+    @property
+    def nfe(self) -> int:
+        evaluations = 2 * self.steps - 1 if self.name == "heun" else self.steps
+        return evaluations * (1 if self.guidance == 1.0 else 2)
+
+
+class TrainConfig(_Config):
+    """The optimisation of one training run."""
+
+    suite: str = "sprites-procedural"
+    """The suite whose training split is learned."""
+    steps: int = Field(100_000, ge=1)
+    batch: int = Field(128, ge=2)
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """Ours: "muon" orthogonalises the updates of the hidden matrices; the rest stays with AdamW."""
+    lr: float = Field(5e-5, gt=0)
+    encoder_lr: float = Field(1.0, gt=0)
+    """Learning rate of encoder and codebook, relative to `lr`."""
+    muon_lr: float = Field(0.0, ge=0)
+    """Learning rate of the Muon part (0: same as `lr`)."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = Field(0.01, ge=0)
+    warmup: int = Field(0, ge=0)
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    gradient_clip: float = Field(1.0, gt=0)
+    ema: float = Field(0.9999, ge=0, lt=1)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    direction: Literal["forward", "random", "both"] = "random"
+    """Which half of a clip gives the content: the first, one drawn at random, or each in turn for the other (one
+    encoder pass then serves two decoder samples)."""
+    seed: int = 0
+    log_every: int = Field(50, ge=1)
+    checkpoint_every: int = Field(1000, ge=1)
+    grid_every: int = Field(2000, ge=1)
+
+
+class Preset(_Config):
+    """A complete, named recipe."""
+
+    summary: str
+    model: ModelConfig
+    objective: ObjectiveConfig
+    sampler: SamplerConfig
+    """The preset's default sampler."""
+    train: TrainConfig
+
+
+_SPRITES_SMALL = Preset(
+    summary="9 M parameters, LPC Sprites in pixels, trains on two CPU cores; what we ship",
+    model=ModelConfig(
+        encoder=EncoderConfig(layers=4, width=192, heads=4, feed_forward=768, content_tokens=64, content_dim=8),
+        quantizer=QuantizerConfig(dim=192, alpha=12.0, distance="l2", normalize="batch", codes_from_data=True),
+        decoder=DecoderConfig(
+            depth=6, width=192, heads=4, patch=8, temporal_blocks=(2,), content="channels", skip_static_patches=True
+        ),
+        diffusion=DiffusionConfig(p_mean=0.8, p_std=1.3, prediction="x", weight_max=6.0),
+    ),
+    objective=ObjectiveConfig(
+        content_drop=0.15,
+        code_confidence=0.02,
+        content_rate_weight=3e-4,
+        content_rate_start=500,
+        content_rate_warmup=400,
+    ),
+    sampler=SamplerConfig(name="euler", steps=2, guidance=1.0, sigma_min=0.3, sigma_max=20.0),
+    train=TrainConfig(
+        suite="sprites",
+        steps=4000,
+        batch=20,
+        direction="both",
+        optimizer="muon",
+        lr=1e-3,
+        muon_lr=2e-3,
+        encoder_lr=0.5,
+        betas=(0.9, 0.99),
+        warmup=100,
+        schedule="cosine",
+        ema=0.998,
+        checkpoint_every=250,
+        grid_every=500,
+    ),
+)
+
+_SPRITES = Preset(
+    summary="exactly Table A8: T5 12x384, DiT-S/8, 1 x 64 codes, 6 bits per frame, batch 128; for GPUs",
+    model=ModelConfig(),
+    objective=ObjectiveConfig(),
+    sampler=SamplerConfig(),
+    train=TrainConfig(suite="sprites"),
+)
+
+PRESETS: dict[str, Preset] = {
+    "sprites-procedural-small": _SPRITES_SMALL.model_copy(
+        update={
+            "summary": "the same small model on the embedded procedural suite: no files needed (default)",
+            "train": _SPRITES_SMALL.train.model_copy(update={"suite": "sprites-procedural"}),
+        }
+    ),
+    "sprites-small": _SPRITES_SMALL,
+    "sprites": _SPRITES,
+}
+
+
+def resolve_preset(name: str, overrides: dict[str, Any] | None = None) -> Preset:
+    """The preset `name` with dotted `overrides` ("train.lr": 1e-4) applied and validated.
+
+    Raises `UsageError` for unknown presets or fields and for values out of range.
+    """
+    import difflib
+
+    if name not in PRESETS:
+        near = difflib.get_close_matches(name, PRESETS, n=2)
+        raise UsageError(
+            f"unknown preset {name!r} of bcd; nearest: {', '.join(near) or 'none'}",
+            hint=f"choose one of: {', '.join(PRESETS)}",
+        )
+    tree = PRESETS[name].model_dump(mode="json")
+    for key, value in (overrides or {}).items():
+        node, *path = tree, *key.split(".")
+        for part in path[:-1]:
+            node = node.get(part) if isinstance(node, dict) else None
+        if not isinstance(node, dict) or path[-1] not in node:
+            raise UsageError(
+                f"--set {key}: preset {name!r} has no such field",
+                hint="fields look like train.lr or model.decoder.depth",
+            )
+        node[path[-1]] = value
+    try:
+        return Preset.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"--set {where}: {first['msg']}") from None

@@ -1,0 +1,119 @@
+"""The bitrate-controlled bottleneck: group vector quantisation with a distance-Gumbel-softmax (Sec. 3.2, eqs. 1-5, 8)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from bcd_bench_bcd.presets import QuantizerConfig
+
+__all__ = ["GroupVectorQuantizer", "Quantized", "rate_loss"]
+
+
+@dataclass
+class Quantized:
+    """What quantising motion latents gives. N groups, J entries, B clips of T frames."""
+
+    motion: Tensor
+    """m-hat [B, T, N*D], differentiable (straight-through)."""
+    codes: Tensor
+    """Index of the nearest entry, int64 [B, T, N]."""
+    group_bits: Tensor
+    """H^i [N]: entropy of the batch-mean assignment of each group, in bits (eq. 5)."""
+    conditional_bits: Tensor
+    """H(code | frame), summed over groups and averaged over frames, in bits: how undecided the assignment is."""
+
+    @property
+    def bits(self) -> Tensor:
+        """H_model in bits per frame, over all groups (eq. 5)."""
+        return self.group_bits.sum()
+
+
+def rate_loss(group_bits: Tensor, target_bits: float, form: Literal["per-group", "total"]) -> Tensor:
+    """L_VQ (eq. 8): squared distance of the entropy from the target, per group (averaged) or on the total."""
+    if form == "total":
+        return (group_bits.sum() - target_bits) ** 2
+    return ((group_bits - target_bits / len(group_bits)) ** 2).mean()
+
+
+class GroupVectorQuantizer(nn.Module):
+    """N codebooks of J entries with D channels each.
+
+    d_t^i = distances of the i-th part of a motion latent to the codebook's entries (1). Training samples one entry
+    from softmax(-alpha d / tau) by the Gumbel trick, hard with a straight-through gradient (2); inference takes the
+    nearest. The rate is the entropy of the mean of softmax(-alpha d) over clips and frames (4, 5), without
+    temperature or noise, in float32.
+    """
+
+    def __init__(self, config: QuantizerConfig, width: int) -> None:
+        super().__init__()
+        self.config = config
+        total = config.groups * config.dim
+        identity = total == width
+        self.into = nn.Identity() if identity else nn.Linear(width, total, bias=False)
+        self.out_width = total
+        self.codebook = nn.Parameter(torch.empty(config.groups, config.entries, config.dim).uniform_(-1, 1))
+        self.register_buffer("running_mean", torch.zeros(total))
+        self.register_buffer("running_std", torch.ones(total))
+
+    def _standardize(self, latents: Tensor) -> Tensor:
+        if self.config.normalize == "none":
+            return latents
+        if not self.training:
+            return (latents - self.running_mean) / self.running_std
+        flat = latents.flatten(0, 1)
+        mean, std = flat.mean(0), (flat.var(0) + 1e-4).sqrt()
+        with torch.no_grad():
+            self.running_mean.lerp_(mean, 0.03)
+            self.running_std.lerp_(std, 0.03)
+        return (latents - mean) / std
+
+    @torch.no_grad()
+    def start_codes_from(self, latents: Tensor, generator: torch.Generator) -> None:
+        """Place the entries on given motion latents [B, T, width], slightly jittered; B*T must be at least J."""
+        flat = self.into(latents.float()).flatten(0, 1)
+        self.running_mean.copy_(flat.mean(0))
+        self.running_std.copy_(flat.std(0) + 1e-3)
+        if self.config.normalize == "batch":
+            flat = (flat - self.running_mean) / self.running_std
+        chosen = flat[torch.randperm(len(flat), generator=generator)[: self.config.entries]]
+        entries = chosen.view(-1, self.config.groups, self.config.dim).transpose(0, 1)
+        jitter = torch.randn(entries.shape, generator=generator).to(entries)
+        self.codebook.copy_(entries + 0.02 * jitter)
+
+    def forward(self, latents: Tensor, tau: float = 1.0, generator: torch.Generator | None = None) -> Quantized:
+        """`latents` [B, T, width] -> `Quantized`. `tau` and `generator` matter in training only."""
+        config, (batch, frames) = self.config, latents.shape[:2]
+        with torch.autocast(latents.device.type, enabled=False):
+            parts = self._standardize(self.into(latents.float())).view(batch * frames, config.groups, config.dim)
+            distance = torch.cdist(parts.transpose(0, 1), self.codebook, compute_mode="donot_use_mm_for_euclid_dist")
+            if config.distance == "squared":
+                distance = distance.square()
+            logits = -config.alpha * distance  # [N, B*T, J]
+            probabilities = logits.softmax(-1)
+            mean = probabilities.mean(1)
+            group_bits = -(mean * (mean + 1e-9).log2()).sum(-1)
+            conditional = -(probabilities * (probabilities + 1e-9).log2()).sum(-1).mean(1).sum()
+            codes = logits.argmax(-1)
+            if self.training:
+                assignment = self._sample(logits, tau, generator)
+            else:
+                assignment = nn.functional.one_hot(codes, config.entries).float()
+            motion = (assignment @ self.codebook).transpose(0, 1).reshape(batch, frames, self.out_width)
+        return Quantized(motion, codes.T.reshape(batch, frames, config.groups), group_bits, conditional)
+
+    @staticmethod
+    def _sample(logits: Tensor, tau: float, generator: torch.Generator | None) -> Tensor:
+        """Hard Gumbel-softmax: a one-hot sample forward, the relaxed sample's gradient backward (eq. 2)."""
+        uniform = torch.rand(logits.shape, generator=generator).to(logits).clamp_(1e-9, 1 - 1e-7)
+        soft = ((logits - (-uniform.log()).log()) / tau).softmax(-1)
+        hard = torch.zeros_like(soft).scatter_(-1, soft.argmax(-1, keepdim=True), 1.0)
+        return hard - soft.detach() + soft
+
+    def lookup(self, codes: Tensor) -> Tensor:
+        """Code indices int [B, T, N] -> m-hat [B, T, N*D]."""
+        parts = [self.codebook[group][codes[..., group]] for group in range(self.config.groups)]
+        return torch.cat(parts, -1)

@@ -1,0 +1,278 @@
+"""Encoder, decoder and the whole: shapes, what depends on what, files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from bcd_bench.clips import Clip, ClipRef, Failed, Generated, Pair
+from bcd_bench.errors import UsageError
+from bcd_bench_bcd.method import BCDMethod
+from bcd_bench_bcd.model import BCD, load_model, save_model, to_frames, to_unit
+from bcd_bench_bcd.objective import ContentAdversary, cross_driven_halves, training_loss
+from bcd_bench_bcd.presets import PRESETS, ModelConfig, ObjectiveConfig, SamplerConfig, resolve_preset
+from bcd_bench_bcd.train import fitted_model_config
+from tests.bcd.conftest import TINY, BlockClips
+
+
+def tiny_config(**changes: Any) -> ModelConfig:
+    return fitted_model_config(resolve_preset("sprites-small", {**TINY, **changes}), BlockClips())
+
+
+def tiny_model(**changes: Any) -> BCD:
+    torch.manual_seed(0)
+    model = BCD(tiny_config(**changes)).eval()
+    for parameter in model.decoder.parameters():  # leave the identity that adaLN-Zero starts from
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.2)
+    return model
+
+
+def frames(count: int = 2) -> torch.Tensor:
+    return torch.from_numpy(BlockClips().clips(range(count)))
+
+
+def test_frames_survive_the_unit_range() -> None:
+    every = torch.arange(256, dtype=torch.uint8).repeat(3).reshape(1, 1, 16, 16, 3)
+    assert torch.equal(to_frames(to_unit(every)), every)
+    assert to_unit(every).min() == -1
+    assert to_unit(every).max() == 1
+
+
+def test_patches_come_back_and_the_rest_is_black() -> None:
+    model, x = tiny_model(), to_unit(frames())
+    assert torch.equal(model.decoder.unpatchify(model.decoder.patchify(x), -1.0), x)
+    whole = tiny_model(**{"model.decoder.skip_static_patches": False})
+    assert len(whole.decoder.drawn) == 16
+    assert torch.equal(whole.decoder.unpatchify(whole.decoder.patchify(x), 5.0), x)
+
+
+@pytest.mark.parametrize("content", ["tokens", "channels"])
+def test_motion_acts_on_its_frame_and_content_on_all(content: str) -> None:
+    model = tiny_model(**{"model.decoder.content": content, "model.decoder.temporal_blocks": []})
+    encoded = model.encode(to_unit(frames(1)))
+    x, noise = torch.randn(1, *model.noise_shape(8)), torch.zeros(1)
+    motion = encoded.quantized.motion.clone()
+    before = model.decoder(x, noise, encoded.content, motion)
+    motion[:, 3] += 1.0
+    changed = (model.decoder(x, noise, encoded.content, motion) - before).abs().amax((0, 2, 3))
+    assert (changed > 0).tolist() == [False] * 3 + [True] + [False] * 4
+    other = model.decoder(x, noise, encoded.content + 1.0, encoded.quantized.motion)
+    assert ((other - before).abs().amax((0, 2, 3)) > 0).all()
+
+
+def test_temporal_blocks_carry_motion_over_frames_and_start_as_identity() -> None:
+    torch.manual_seed(0)
+    fresh = BCD(tiny_config()).eval()
+    x = torch.randn(2, 8, 3, 32)
+    assert torch.equal(fresh.decoder.temporal["1"](x, torch.randn(2, 8, 32), over_time=True), x)
+    model = tiny_model()
+    encoded = model.encode(to_unit(frames(1)))
+    noisy, motion = torch.randn(1, *model.noise_shape(8)), encoded.quantized.motion.clone()
+    before = model.decoder(noisy, torch.zeros(1), encoded.content, motion)
+    motion[:, 3] += 1.0
+    after = model.decoder(noisy, torch.zeros(1), encoded.content, motion)
+    assert ((after - before).abs().amax((0, 2, 3)) > 0).all()
+
+
+def test_dropped_conditions_do_not_matter() -> None:
+    model = tiny_model()
+    x, drop = torch.randn(2, *model.noise_shape(8)), torch.tensor([True, True])
+    a, b = (model.encode(to_unit(clip)) for clip in (frames(2), frames(4)[2:]))
+    first = model.decoder(x, torch.zeros(2), a.content, a.quantized.motion, drop, drop)
+    second = model.decoder(x, torch.zeros(2), b.content, b.quantized.motion, drop, drop)
+    assert torch.equal(first, second)
+
+
+def test_guidance_combines_null_and_condition() -> None:
+    model = tiny_model()
+    encoded = model.encode(to_unit(frames(2)))
+    noise = torch.randn(2, *model.noise_shape(8), generator=torch.Generator().manual_seed(0))
+    config = SamplerConfig(name="euler", steps=1, guidance=1.5, sigma_max=4.0)
+    sigma = torch.full((2,), 4.0)
+    keep = torch.tensor([True, True])
+    conditional = model.denoise(4 * noise, sigma, encoded.content, encoded.quantized.motion)
+    null = model.denoise(4 * noise, sigma, encoded.content, encoded.quantized.motion, keep, keep)
+    expected = model.decoder.unpatchify(null + 1.5 * (conditional - null), -1.0)
+    got = model.decode(encoded.content, encoded.quantized.motion, config, noise)
+    assert torch.allclose(got, expected, atol=1e-4)
+
+
+def test_content_does_not_depend_on_how_many_frames_there_are_to_fit() -> None:
+    model = tiny_model()
+    for count in (1, 4, 8):
+        encoded = model.encode(to_unit(frames(1)[:, :count]))
+        assert encoded.content.shape == (1, 3, 8)
+        assert encoded.quantized.codes.shape == (1, count, 1)
+
+
+def test_halves_are_disjoint_and_swap_roles() -> None:
+    clips, g = torch.arange(16).view(2, 8), torch.Generator().manual_seed(0)
+    content, driving = cross_driven_halves(clips, "forward", g)
+    assert content.tolist() == [[0, 1, 2, 3], [8, 9, 10, 11]]
+    assert driving.tolist() == [[4, 5, 6, 7], [12, 13, 14, 15]]
+    content, driving = cross_driven_halves(clips, "both", g)
+    assert content.tolist() == [[0, 1, 2, 3], [8, 9, 10, 11], [4, 5, 6, 7], [12, 13, 14, 15]]
+    assert driving.tolist() == [[4, 5, 6, 7], [12, 13, 14, 15], [0, 1, 2, 3], [8, 9, 10, 11]]
+    many = torch.arange(800).view(100, 8)
+    content, driving = cross_driven_halves(many, "random", g)
+    assert 20 < (content[:, 0] % 8 == 4).sum() < 80
+    assert ((content + driving).sort().values == (many[:, :4] + many[:, 4:]).sort().values).all()
+
+
+@pytest.mark.parametrize("direction", ["forward", "random", "both"])
+def test_the_loss_reaches_every_parameter(direction: Any) -> None:
+    model = tiny_model(**{"objective.content_drop": 0.3}).train()
+    losses = training_loss(
+        model,
+        None,
+        frames(6),
+        ObjectiveConfig(content_rate_weight=1e-3, condition_drop=0.5, target_bits=3),
+        tau=1.0,
+        step=5,
+        direction=direction,
+        generator=torch.Generator().manual_seed(2),
+    )
+    losses.total.backward()
+    silent = [name for name, p in model.named_parameters() if p.grad is None]
+    assert silent == []
+    assert losses.content_bits > 0
+
+
+def test_the_adversary_pushes_the_encoder_away_from_what_it_can_guess() -> None:
+    torch.manual_seed(0)
+    adversary = ContentAdversary(6, 1, 4)
+    content = torch.randn(5, 2, 3, requires_grad=True)
+    codes = torch.randint(0, 4, (5, 4, 1))
+    loss = adversary(content, codes, 0.5)
+    loss.backward()
+    reversed_gradient = content.grad.clone()
+    plain = content.detach().clone().requires_grad_()
+    guess = adversary.net(plain.flatten(1)).view(5, 1, 4).log_softmax(-1)
+    histogram = torch.nn.functional.one_hot(codes, 4).float().mean(1)
+    (histogram * (histogram.clamp_min(1e-9).log() - guess)).sum(-1).mean().backward()
+    assert torch.allclose(reversed_gradient, -0.5 * plain.grad, atol=1e-6)
+    assert loss.item() > 0
+
+
+def test_table_a8_is_what_the_preset_says() -> None:
+    preset = PRESETS["sprites"]
+    encoder, decoder, vq = preset.model.encoder, preset.model.decoder, preset.model.quantizer
+    assert (encoder.width, encoder.feed_forward, encoder.layers, encoder.heads) == (384, 1536, 12, 6)
+    assert (decoder.patch, decoder.width, decoder.depth, decoder.heads) == (8, 384, 12, 6)
+    assert decoder.temporal_blocks == (0, 2, 4, 6, 8, 10)
+    assert (vq.groups, vq.dim, vq.entries, vq.tau_start, vq.tau_end) == (1, 384, 64, 2.0, 0.5)
+    assert (preset.sampler.name, preset.sampler.steps, preset.sampler.guidance) == ("heun", 50, 1.5)
+    assert (preset.train.lr, preset.train.batch, preset.train.weight_decay) == (5e-5, 128, 0.01)
+    assert preset.train.betas == (0.9, 0.999)
+    assert preset.objective == ObjectiveConfig()  # nothing of ours
+    assert preset.objective.target_bits == 6.0
+
+
+# ---- files -------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("half", [False, True])
+def test_weights_come_back(tmp_path: Path, half: bool) -> None:
+    model, path = tiny_model(), tmp_path / "w.safetensors"
+    save_model(path, model, {"suite": "x"}, half=half)
+    again, extra = load_model(path)
+    assert extra == {"suite": "x"}
+    for name, value in model.state_dict().items():
+        assert torch.allclose(again.state_dict()[name], value, atol=2e-3 if half else 0), name
+
+
+def test_files_that_are_not_weights_are_refused_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_model(path, tiny_model(), {})
+    (tmp_path / "cut.safetensors").write_bytes(path.read_bytes()[:5000])
+    torch.save({"a": torch.zeros(1)}, tmp_path / "pickle.pt")
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
+    config = tiny_config(**{"model.encoder.layers": 2}).model_dump_json()
+    save_file(
+        {k: v.contiguous() for k, v in tiny_model().state_dict().items()},
+        tmp_path / "mismatch.safetensors",
+        {"format": "bcd-1", "config": config, "extra": "{}"},
+    )
+    for name, text in {
+        "cut.safetensors": "not a readable safetensors file",
+        "pickle.pt": "not a readable safetensors file",
+        "other.safetensors": "not BCD weights",
+        "mismatch.safetensors": "do not fit",
+        "absent.safetensors": "not a readable safetensors file",
+    }.items():
+        with pytest.raises(UsageError, match=text) as caught:
+            load_model(tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+# ---- the method --------------------------------------------------------------------------------------------------
+def block_clip(index: int, length: int = 8) -> Clip:
+    return Clip(BlockClips().clips([index])[0][:length], 8.0, str(index))
+
+
+def small_clip() -> Clip:
+    return Clip(np.zeros((8, 16, 16, 3), np.uint8), 8.0, "small")
+
+
+def pair(content: int, motion: int, length: int = 8) -> Pair:
+    here = "tests.bcd.test_model:block_clip"
+    return Pair(
+        f"{content}-{motion}-{length}",
+        ClipRef(str(content), Generated(here, {"index": content})),
+        ClipRef(str(motion), Generated(here, {"index": motion, "length": length})),
+    )
+
+
+@pytest.fixture
+def method(tmp_path: Path) -> BCDMethod:
+    save_model(tmp_path / "w.safetensors", tiny_model(), {"sampler": {"name": "euler", "steps": 2, "guidance": 1.0}})
+    bcd = BCDMethod({"precision": "fp32"})
+    bcd.load(tmp_path / "w.safetensors", "cpu")
+    return bcd
+
+
+def test_results_do_not_depend_on_batch_or_order(method: BCDMethod) -> None:
+    pairs = [pair(0, 17), pair(5, 40), pair(9, 3, 4), pair(2, 33)]
+    together = list(method.transfer(pairs, seed=1))
+    alone = [next(iter(method.transfer([p], seed=1))) for p in pairs]
+    turned = list(method.transfer(pairs[::-1], seed=1))[::-1]
+    for a, b, c, p in zip(together, alone, turned, pairs, strict=True):
+        assert a.id == p.id
+        assert len(a) == len(p.motion.load())
+        assert np.abs(a.frames.astype(int) - b.frames).max() <= 1  # batch sizes may round differently
+        assert np.abs(a.frames.astype(int) - c.frames).max() <= 1
+
+
+def test_seeds_matter_and_repeat(method: BCDMethod) -> None:
+    first, again, other = (next(iter(method.transfer([pair(0, 17)], seed=s))) for s in (1, 1, 2))
+    assert first.sha256 == again.sha256
+    assert first.sha256 != other.sha256
+
+
+def test_clips_of_another_size_fail_alone(method: BCDMethod) -> None:
+    wrong = Pair("wrong", ClipRef("s", Generated("tests.bcd.test_model:small_clip")), pair(0, 1).motion)
+    good, bad = method.transfer([pair(0, 17), wrong], seed=0)
+    assert isinstance(good, Clip)
+    assert isinstance(bad, Failed)
+    assert "(16, 16) pixels, the weights are for (32, 32)" in bad.reason
+
+
+def test_method_config_and_missing_weights() -> None:
+    with pytest.raises(UsageError, match="--config steps"):
+        BCDMethod({"steps": 0})
+    with pytest.raises(UsageError, match="needs weights"):
+        BCDMethod({}).load(None, "cpu")
+
+
+def test_reconstruction_and_codes(method: BCDMethod) -> None:
+    clip = block_clip(3)
+    assert method.reconstruct(clip.frames).shape == clip.frames.shape
+    codes = method.motion_codes(clip.frames)
+    assert codes.shape == (8, 1)
+    assert codes.min() >= 0
+    assert codes.max() < 8

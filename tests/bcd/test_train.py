@@ -1,0 +1,158 @@
+"""Training: what it writes, that it resumes exactly, and how it stops."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from bcd_bench.errors import BcdBenchError, Interrupted, UsageError
+from bcd_bench_bcd.guards import GRACE, WINDOW, CollapseGuard
+from bcd_bench_bcd.model import load_model
+from bcd_bench_bcd.presets import resolve_preset
+from bcd_bench_bcd.train import Trainer, drawn_patches, train
+
+
+def test_writes_weights_log_grid_and_config(request_for: Any) -> None:
+    request = request_for()
+    train(request)
+    lines = [json.loads(line) for line in (request.out / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [3, 6, 8]
+    assert all(np.isfinite(line["loss"]) and 0 <= line["bits"] <= 3.001 for line in lines)
+    model, card = load_model(request.out / "model.safetensors")
+    assert card["step"] == 8
+    assert card["clips"] == 32
+    assert model.config.drawn_patches == (4, 5, 6)  # the second row of 8-pixel patches, where the square walks
+    assert json.loads((request.out / "config.json").read_text())["preset"]["train"]["batch"] == 4
+    with Image.open(request.out / "grids" / "step-0000008.png") as grid:
+        assert grid.size == (8 * 32, 4 * (3 * 32 + 4))
+
+
+def test_stopping_and_resuming_changes_nothing(request_for: Any) -> None:
+    whole, parts = request_for("whole"), request_for("parts")
+    train(whole)
+    train(request_for("parts", max_minutes=1e-9))
+    assert len((parts.out / "log.jsonl").read_text().splitlines()) == 0  # stopped after one step of three
+    train(request_for("parts", resume=True, max_minutes=1e-9))
+    train(request_for("parts", resume=True))
+    assert (parts.out / "log.jsonl").read_text() == (whole.out / "log.jsonl").read_text()
+    states = [load_model(r.out / "model.safetensors")[0].state_dict() for r in (whole, parts)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_a_kill_between_checkpoints_repeats_the_lost_steps_exactly(request_for: Any) -> None:
+    whole, killed = request_for("whole"), request_for("killed")
+    train(whole)
+    trainer = Trainer(resolve_preset("sprites-small", dict(killed.overrides)), _clips(killed), killed.out, "cpu")
+    trainer.start(resume=False)
+    trainer.run(max_steps=3)  # a checkpoint at step 3
+    for _ in range(2):  # two more steps that no checkpoint holds
+        trainer.step()
+    train(request_for("killed", resume=True))
+    assert (killed.out / "log.jsonl").read_text() == (whole.out / "log.jsonl").read_text()
+
+
+def _clips(request: Any) -> Any:
+    from bcd_bench_bcd import train as module
+
+    return module.open_training_clips("", request)
+
+
+def test_another_seed_gives_another_curve(request_for: Any) -> None:
+    for name, seed in (("a", 0), ("b", 1)):
+        train(request_for(name, seed=seed, max_steps=3))
+    first, second = ((request_for(n).out / "log.jsonl").read_text() for n in ("a", "b"))
+    assert first != second
+
+
+def test_resume_refuses_other_settings_and_damaged_checkpoints(request_for: Any) -> None:
+    request = request_for(max_steps=1)
+    train(request)
+    with pytest.raises(UsageError, match=r"another preset: train\.lr was 0\.001, is 0\.5"):
+        train(request_for(resume=True, overrides={"train.lr": 0.5, "train.steps": 1}))
+    with pytest.raises(UsageError, match="holds a training run already"):
+        train(request_for())
+    checkpoint = request.out / "checkpoint.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(UsageError, match="cannot be read"):
+        train(request_for(resume=True, max_steps=1))
+
+
+def test_resume_without_checkpoint_and_unwritable_folder(request_for: Any, tmp_path: Any) -> None:
+    with pytest.raises(UsageError, match="no checkpoint to resume"):
+        train(request_for("none", resume=True))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot be written"):
+        train(request_for("file"))
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_remedy(request_for: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = request_for(max_steps=4)
+    trainer = Trainer(resolve_preset("sprites-small", dict(request.overrides)), _clips(request), request.out, "cpu")
+    trainer.start(resume=False)
+    with torch.no_grad():
+        trainer.model.decoder.patch_out.bias.fill_(float("nan"))
+    before = trainer.model.encoder.project.weight.clone()
+    with pytest.raises(BcdBenchError, match="step 0: the loss is not finite"):
+        trainer.step()
+    assert torch.equal(before, trainer.model.encoder.project.weight)
+
+
+def test_ctrl_c_saves_and_can_be_resumed(request_for: Any) -> None:
+    import os
+    import signal
+
+    request = request_for()
+    trainer = Trainer(resolve_preset("sprites-small", dict(request.overrides)), _clips(request), request.out, "cpu")
+    trainer.start(resume=False)
+    original = trainer.step
+
+    def step_then_signal() -> list[float]:
+        values = original()
+        if trainer.progress.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return values
+
+    trainer.step = step_then_signal  # type: ignore[method-assign]
+    with pytest.raises(Interrupted, match="stopped at step 2 of 8"):
+        trainer.run()
+    train(request_for(resume=True))
+    assert load_model(request.out / "model.safetensors")[1]["step"] == 8
+
+
+def test_collapse_guard_waits_then_speaks() -> None:
+    guard = CollapseGuard(6.0)
+    for step in range(GRACE):
+        guard.check(step, [1.0, 1.0, 5.9, 5.8])
+    with pytest.raises(BcdBenchError, match=r"says 0\.10 bits about its frame"):
+        guard.check(GRACE, [1.0, 1.0, 5.9, 5.8])
+    healthy = CollapseGuard(6.0)
+    for step in range(GRACE + WINDOW):
+        healthy.check(step, [1.0, 1.0, 5.9, 0.2])
+
+
+def test_plan_trains_nothing(request_for: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    request = request_for(plan_only=True)
+    train(request)
+    text = capsys.readouterr().out
+    assert "8 steps of 4 clips = 32 clips" in text
+    assert "capacity: 3.0 bits per frame, target 3" in text
+    assert not request.out.exists()
+
+
+def test_drawn_patches_are_those_ever_lit(clips: Any) -> None:
+    assert drawn_patches(clips, 8) == (4, 5, 6)
+    assert drawn_patches(clips, 16) == (0, 1)
+
+
+def test_unknown_presets_and_fields_name_the_nearest() -> None:
+    with pytest.raises(UsageError, match="nearest: sprites-small"):
+        resolve_preset("sprites-smal")
+    with pytest.raises(UsageError, match="no such field"):
+        resolve_preset("sprites", {"train.learning_rate": 1.0})
+    with pytest.raises(UsageError, match=r"train\.batch"):
+        resolve_preset("sprites", {"train.batch": 0})
