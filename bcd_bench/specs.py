@@ -123,7 +123,7 @@ class MetricSpec:
 class SuiteSpec:
     """A suite by name. `factory` is called with `data: Mapping[str, Path]` and returns a `Suite`.
 
-    `data` names the `--data NAME=PATH` entries it needs, `assets` the assets; the factory gets the paths of both by name.
+    `data` names the `--data NAME=PATH` entries it needs, `assets` the assets; the factory gets the paths of both.
     """
 
     name: str
