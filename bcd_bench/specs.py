@@ -284,6 +284,8 @@ class Metric(Protocol):
         """The "derived" columns over these rows. Called on resamples for the interval, so it must be cheap."""
 
     # level "set" --------------------------------------------------------------------------------------------------
+    # Optional attribute `jackknife_groups: int`: with 2 or more, the harness keeps one state per group of content
+    # identities and makes the interval by leaving out one group at a time.
     def update(self, state: Any, items: Sequence[Scored]) -> Any:
         """Fold items into a mergeable, JSON- or NumPy-serialisable state (None at the start)."""
 

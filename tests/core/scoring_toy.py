@@ -28,6 +28,12 @@ from bcd_bench import (
     SuiteSpec,
     hookimpl,
 )
+from bcd_bench.generate import generate
+from bcd_bench.plan import make_plan
+from bcd_bench.plugins import Registry
+from bcd_bench.recording import write_record
+from bcd_bench.runs import RunFolder
+from bcd_bench.scoring import score_run
 
 N_PAIRS = 12
 SIZE = (8, 8)
@@ -209,6 +215,28 @@ class Brightness:
         count("brightness.extract")
         means = [clip.frames.mean() for clip in clips]
         return [Failed("too dark") if mean < 15 else {"mean": np.float64(mean)} for mean in means]
+
+
+def make_run(
+    registry: Registry, out: Path, method: str = "off", limit: int | None = None, *, retry_failed: bool = False
+) -> RunFolder:
+    """Generate with one of the toy methods."""
+    pairs = suite({})
+    plan = make_plan(registry, method, pairs, limit=limit)
+    return generate(registry, plan, pairs, out, retry_failed=retry_failed)[0]
+
+
+def record_run(
+    registry: Registry,
+    out: Path,
+    method: str = "off",
+    metrics: tuple[str, ...] = ("shade", "spread"),
+    limit: int | None = None,
+) -> RunFolder:
+    """Generate, score and record."""
+    run = make_run(registry, out, method, limit)
+    write_record(registry, run, score_run(registry, run, metrics))
+    return run
 
 
 @hookimpl

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import scoring_toy as toy
-from test_records import record_run
+from scoring_toy import record_run
 
 from bcd_bench.compare import compare_runs, render_comparisons
 from bcd_bench.errors import UsageError

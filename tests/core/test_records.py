@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 import scoring_toy as toy
-from test_scoring import make_run
+from scoring_toy import record_run
 
 from bcd_bench import AssetSpec, __version__
 from bcd_bench.errors import UsageError
 from bcd_bench.plugins import Registry
 from bcd_bench.recording import build_record, write_record
 from bcd_bench.records import PairValues, find_records, load_record, load_records
-from bcd_bench.runs import RunFolder
 from bcd_bench.scoring import score_run
 
 
@@ -27,18 +26,6 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def registry() -> Registry:
     return Registry.from_modules([toy])
-
-
-def record_run(
-    registry: Registry,
-    out: Path,
-    method: str = "off",
-    metrics: tuple[str, ...] = ("shade", "spread"),
-    limit: int | None = None,
-) -> RunFolder:
-    run = make_run(registry, out, method, limit)
-    write_record(registry, run, score_run(registry, run, metrics))
-    return run
 
 
 def test_two_runs_of_one_command_give_identical_records(registry: Registry, tmp_path: Path) -> None:

@@ -12,11 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scoring_toy as toy
+from scoring_toy import make_run
 
 from bcd_bench import scoring
 from bcd_bench.errors import Interrupted, UsageError
-from bcd_bench.generate import generate
-from bcd_bench.plan import make_plan
 from bcd_bench.plugins import Registry
 from bcd_bench.progress import PlainProgress
 from bcd_bench.runs import RunFolder
@@ -34,12 +33,6 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def registry() -> Registry:
     return Registry.from_modules([toy])
-
-
-def make_run(registry: Registry, out: Path, method: str = "off", limit: int | None = None) -> RunFolder:
-    suite = toy.suite({})
-    run, _ = generate(registry, make_plan(registry, method, suite, limit=limit), suite, out)
-    return run
 
 
 @pytest.fixture
@@ -107,9 +100,7 @@ def test_a_changed_output_is_scored_again_and_the_rest_is_not(
     monkeypatch.setattr(scoring, "PIXELS_PER_BATCH", 4 * 64)
     score_run(registry, run, ["shade"])
     monkeypatch.setattr(toy.Off, "transfer", lambda self, pairs, *, seed: [toy.draw(1, 2) for _ in pairs])
-    suite = toy.suite({})
-    plan = make_plan(registry, "off", suite)
-    run, _ = generate(registry, plan, suite, run.path.parents[2], retry_failed=True)
+    make_run(registry, run.path.parents[2], retry_failed=True)
     toy.calls.clear()
     result = score_run(registry, run, ["shade"])["shade"]
     assert toy.calls["shade.score"] == 1
