@@ -243,8 +243,10 @@ def _cap(pose: Pose, *, deep: bool) -> Mask:
     if pose.view == "front":
         fringe = ys < y - 3 + (xs - x) // 5 + ((xs - x) % 4 == 0)
         sides = (abs(xs - x) > 7) & (y + (4 if deep else 1) > ys)
-        return skull & (fringe | sides)
-    return skull & ((ys < y - 3 + (xs - x) // 5) | ((x - 3 - (ys - y) // 4 > xs) & (y + 7 > ys)))
+        front: Mask = skull & (fringe | sides)
+        return front
+    side: Mask = skull & ((ys < y - 3 + (xs - x) // 5) | ((x - 3 - (ys - y) // 4 > xs) & (y + 7 > ys)))
+    return side
 
 
 def _spike(base: Point, tip: Point) -> Mask:

@@ -70,7 +70,7 @@ class Judge(nn.Module):
     def forward(self, clips: Tensor) -> dict[str, Tensor]:
         """Logits [B, classes] of every head for clips [B, T, 3, 64, 64] in [-1, 1]."""
         frames = self.frame(clips.flatten(0, 1).contiguous(memory_format=torch.channels_last))
-        features = functional.relu(self.project(frames.flatten(1))).unflatten(0, clips.shape[:2])
+        features = functional.relu(self.project(frames.flatten(1))).view(*clips.shape[:2], -1)
         over_time, _ = self.time(features)
         summary = torch.cat([features.mean(1), over_time[:, -1]], dim=-1)
         return {name: head(summary) for name, head in self.heads.items()}
@@ -92,7 +92,7 @@ def to_input(frames: npt.NDArray[np.uint8], device: str = "cpu") -> Tensor:
 
 
 @torch.inference_mode()
-def judge_clips(judge: Judge, frames: npt.NDArray[np.uint8], *, batch: int = 64) -> Judgement:
+def judge_clips(judge: Judge, frames: npt.NDArray[np.uint8], *, batch: int = 16) -> Judgement:
     """Judge clips uint8[B, T, 64, 64, 3], `batch` at a time."""
     device = str(next(judge.parameters()).device)
     found: dict[str, list[npt.NDArray[np.int64]]] = {name: [] for name in HEADS}

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bcd_bench.errors import MissingAssetError
-from bcd_bench_sprites.factors import ACTIONS, CHARACTERS, DIRECTIONS, MOTIONS, SIZE, VALUES
+from bcd_bench_sprites.factors import ACTIONS, DIRECTIONS, MOTIONS, SIZE, VALUES
 from bcd_bench_sprites.layers import LayeredCharacters, tagged
 
-__all__ = ["FIRST_CHARACTER_SHA256", "WHOLE_SET_SHA256", "LpcCharacters", "sha256_of_all"]
+__all__ = ["FIRST_CHARACTER_SHA256", "WHOLE_SET_SHA256", "LpcCharacters"]
 
 FIRST_CHARACTER_SHA256 = "6b29bea11bde0ca9e921407998f788589d364f38d2b75118371f3280a05d286f"
 """Of uint8[9, 8, 64, 64, 3]: character 0 in all motions."""
@@ -54,6 +54,12 @@ class LpcCharacters(LayeredCharacters):
         parts = [part for key in sorted(self._translucent) for part in self._translucent[key]]
         return [*super()._tables(), *parts]
 
+    def support(self) -> npt.NDArray[np.bool_]:
+        coloured = super().support().reshape(-1, 3)
+        for where, _, _ in self._translucent.values():
+            coloured[where] = True
+        return coloured.reshape(-1)
+
     def _finish(
         self, packed: npt.NDArray[np.uint32], attributes: npt.NDArray[np.int64], motions: npt.NDArray[np.int64]
     ) -> None:
@@ -64,14 +70,6 @@ class LpcCharacters(LayeredCharacters):
                 clip = packed[row].reshape(-1)
                 seen = clip[where] >> 24 <= _TOP  # hair and shoes lie above
                 clip[where[seen]] = _blend(rgb[seen], alpha[seen], clip[where[seen]])
-
-
-def sha256_of_all(characters: LayeredCharacters) -> str:
-    """sha256 over the pixels of all 11,664 clips in character order (1.1 GB, streamed: some seconds, little memory)."""
-    digest = hashlib.sha256()
-    for character in range(CHARACTERS):
-        digest.update(characters.clips(np.full(MOTIONS, character), np.arange(MOTIONS)).data)
-    return digest.hexdigest()
 
 
 def _cut(sheet: Path) -> npt.NDArray[np.uint8]:

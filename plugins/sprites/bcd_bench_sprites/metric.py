@@ -169,14 +169,16 @@ def psnr(outputs: npt.NDArray[np.uint8], targets: npt.NDArray[np.uint8]) -> npt.
     difference = (outputs.astype(np.int16) - targets).reshape(len(outputs), -1).astype(np.float64)
     error = np.einsum("bi,bi->b", difference, difference) / difference.shape[1]
     with np.errstate(divide="ignore"):
-        return np.minimum(10 * np.log10(255.0**2 / error), PSNR_CAP)
+        decibels: npt.NDArray[np.float64] = np.minimum(10 * np.log10(255.0**2 / error), PSNR_CAP)
+    return decibels
 
 
 def entropies(distributions: npt.NDArray[np.float64]) -> tuple[float, float]:
     """(H(y), H(y|x)) in nats of distributions float64[N, classes]: of their mean, and their mean."""
 
     def entropy(p: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        return -(p * np.log(np.where(p > 0, p, 1.0))).sum(-1)
+        nats: npt.NDArray[np.float64] = -(p * np.log(np.where(p > 0, p, 1.0))).sum(-1)
+        return nats
 
     return float(entropy(distributions.mean(0))), float(entropy(distributions).mean())
 

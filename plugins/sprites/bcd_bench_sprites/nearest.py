@@ -25,7 +25,7 @@ __all__ = ["NearestClip"]
 _DIRECTIONS = 192
 _SAMPLE = 60
 """Characters a motion from which the directions are taken; which ones decides the speed, never the answer."""
-_VERSION = 1
+_VERSION = 2
 _ROUNDING = 1e-4
 """Relative room for float32 in the bounds, some hundred times what it needs."""
 _DRAWN_AT_ONCE = 16
@@ -65,7 +65,7 @@ class NearestClip:
         middle = total - 2 * (shadow @ seen["shadows"].T)
         slack = 2 * rest * seen["rests"]
         beaten = (middle + slack + room < to_target[:, None]).any(1)
-        nearest = ~beaten
+        nearest: npt.NDArray[np.bool_] = ~beaten
         for row in np.flatnonzero(nearest):
             least = middle[row] - slack[row] - room[row]
             open_ = np.flatnonzero(least < to_target[row])
@@ -139,4 +139,5 @@ class NearestClip:
 def _squared(rows: Floats, others: Floats | None = None) -> Doubles:
     """Squared length of each row, or of its difference to another, summed in double precision: exact for pixels."""
     difference = (rows if others is None else rows - others).astype(np.float64)
-    return np.einsum("bi,bi->b", difference, difference)
+    squared: Doubles = np.einsum("bi,bi->b", difference, difference)
+    return squared

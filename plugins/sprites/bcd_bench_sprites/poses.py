@@ -6,6 +6,7 @@ Two views are posed, front and right; left is the mirror image of right. All poi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -223,7 +224,7 @@ def _standing(view: View, hips: int, step: int) -> tuple[Limb, Limb]:
     return near, far
 
 
-_POSES = {
+_POSES: dict[tuple[str, View], Callable[[int], Pose]] = {
     ("walk", "front"): _walk_front,
     ("walk", "side"): _walk_side,
     ("spellcard", "front"): _cast_front,
