@@ -39,7 +39,7 @@ def canonical_json(obj: Any) -> str:
     try:
         return json.dumps(obj, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"a configuration value is not plain JSON: {error}") from error
+        raise UsageError(f"not plain JSON: {error}") from error
 
 
 def hash_json(obj: Any, n: int | None = None) -> str:

@@ -110,7 +110,7 @@ def test_a_benchmark_is_recorded_once_and_equal_runs_give_equal_records(registry
     assert first.record_path.read_bytes() == second.record_path.read_bytes()
     record = first.record()
     assert record is not None
-    assert (record["n_pairs"], record["n_failed"], record["run_id"]) == (10, 5, first.plan.run_id)
+    assert (record["n_pairs"], record["n_failed"], record["run_id"]) == (10, 6, first.plan.run_id)
     before = first.record_path.read_bytes()
     benchmark.run(registry, "fragile", "toy", out=tmp_path / "a")
     assert first.record_path.read_bytes() == before

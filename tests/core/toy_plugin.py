@@ -75,7 +75,8 @@ class Noise:
     def transfer(self, pairs: Sequence[Pair], *, seed: int) -> Iterator[Clip | Failed]:
         self.calls.append([pair.id for pair in pairs])
         for pair in pairs:
-            time.sleep(float(os.environ.get("TOY_SECONDS", "0")))
+            if pair.id == os.environ.get("TOY_WAITS_AT"):
+                time.sleep(60)
             driver = pair.motion.load()
             rng = np.random.default_rng(pair_seed(seed, pair.id))
             frames = rng.integers(0, 200, driver.frames.shape, dtype=np.uint8)
@@ -101,6 +102,10 @@ class Fragile(Noise):
                 yield Clip(output.frames[:-1], FPS)
             elif pair.id == "p06":
                 yield Clip(np.ascontiguousarray(output.frames[:, :8]), FPS)
+            elif pair.id == "p08":
+                yield Clip(output.frames, FPS, info={"codes": float("nan")})
+            elif pair.id == "p09":
+                yield Clip(output.frames, FPS, info={"codes": [1, 2]})
             elif pair.id == "p07":
                 yield output.frames  # type: ignore[misc]
             else:
