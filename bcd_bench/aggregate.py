@@ -16,7 +16,7 @@ __all__ = ["aggregate_rows", "set_value", "usable"]
 
 
 def usable(column: Column, row: Mapping[str, Any]) -> float | None:
-    """A row's number in a "mean" or "rate" column; None where it is absent, not finite, or a rate outside [0, 1]."""
+    """A row's number in a "mean" or "rate" column; None where it is absent, null, or a rate outside [0, 1]."""
     value = row.get(column.name)
     if not isinstance(value, int | float) or not math.isfinite(value):
         return None
@@ -32,8 +32,10 @@ def aggregate_rows(
 ) -> tuple[dict[str, Value], dict[str, list[float | None]]]:
     """Values and per-pair values of a pair metric.
 
-    `pairs` are (id, cluster) of everything planned, `rows` the scored ones by id; the rest count as failed. Rates
-    are averaged as fractions and given in percent. Per-pair values are raw (0/1 for rates), in the order of `pairs`.
+    `pairs` are (id, cluster) of everything planned, `rows` the scored ones by id; the rest count as failed, and so
+    does a row without a column. A row with None for a column says that it does not apply to this pair: it counts
+    neither way. Rates are averaged as fractions and given in percent. Per-pair values are raw (0/1 for rates), in
+    the order of `pairs`.
     """
     values: dict[str, Value] = {}
     per_pair: dict[str, list[float | None]] = {}
@@ -47,7 +49,8 @@ def aggregate_rows(
         numbers = [usable(column, rows[pair]) if pair in rows else None for pair, _ in pairs]
         per_pair[column.name] = numbers
         kept = [(number, pair[1]) for number, pair in zip(numbers, pairs, strict=True) if number is not None]
-        values[column.name] = _summary(metric_name, column, kept, len(pairs))
+        beside_the_point = sum(column.name in row and row[column.name] is None for row, _ in scored)
+        values[column.name] = _summary(metric_name, column, kept, len(pairs) - beside_the_point)
     return values, per_pair
 
 

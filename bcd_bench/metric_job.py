@@ -253,12 +253,14 @@ class MetricJob:
 
 
 def _plain_row(row: Any) -> Row:
-    """A row as plain JSON. Numbers that are not finite become None. Raises `TypeError` for what JSON cannot hold."""
+    """A row as plain JSON, without the numbers that are not finite. Raises `TypeError` for what JSON cannot hold."""
     if isinstance(row, Failed):
         return row
     if not isinstance(row, Mapping):
         raise TypeError(f"score must give mappings or Failed, not {type(row).__name__}")
-    return {str(key): _plain(value) for key, value in row.items()}
+    plain = ((str(key), given, _plain(given)) for key, given in row.items())
+    # None is the metric's word for "does not apply"; a NaN is a value that could not be had.
+    return {key: value for key, given, value in plain if value is not None or given is None}
 
 
 def _plain(value: Any) -> Any:

@@ -46,9 +46,10 @@ class Value(_Model):
     """One column of one run. `value` is None where nothing could be scored; rates are in percent.
 
     `n` pairs entered the value and `n_failed` did not (no output, a failed detection, a metric that raised): these
-    lower the coverage and are never averaged in. `ci_method` says how the 95 % interval was made: "clustered
-    bootstrap", "wilson" (a rate whose bootstrap is degenerate), "delete-group jackknife", "metric" (the metric's
-    own), or None without interval. `wilson` is given for every rate.
+    lower the coverage and are never averaged in. A pair to which the column does not apply counts in neither.
+    `ci_method` says how the 95 % interval was made: "clustered bootstrap", "wilson" (a rate whose bootstrap is
+    degenerate), "delete-group jackknife", "metric" (the metric's own), or None without interval. `wilson` is given
+    for every rate.
     """
 
     metric: str

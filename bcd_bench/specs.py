@@ -99,6 +99,8 @@ class MethodSpec:
     assets: tuple[str, ...] = ()
     batch_size: int = 16
     """Pairs per `transfer` call; fixed in the plan, since floating point may depend on it."""
+    metrics: tuple[str, ...] = ()
+    """Metrics of what this method alone can tell (`Clip.info`), scored beside the suite's in a plain run."""
     reference: bool = False
     """Anchors such as copy-content and oracle: shown in every table, never ranked."""
 
@@ -237,11 +239,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Scored:
-    """One output to score, with everything a pair metric may look at. `features[extractor][role]` holds arrays."""
+    """One output to score, with everything a pair metric may look at. `features[extractor][role]` holds arrays,
+    `info` what the method said of the output (`Clip.info`)."""
 
     pair: Pair
     output: Clip
     features: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    info: Mapping[str, Any] = field(default_factory=dict)
 
 
 class TrainingClips(Protocol):
@@ -278,7 +282,11 @@ class Metric(Protocol):
 
     # level "pair" -------------------------------------------------------------------------------------------------
     def score(self, items: Sequence[Scored]) -> Sequence[Mapping[str, Any] | Failed]:
-        """One JSON-safe row per item: a value for each "mean"/"rate" column, and whatever `derive` needs."""
+        """One JSON-safe row per item: a value for each "mean"/"rate" column, and whatever `derive` needs.
+
+        None in a column says that it does not apply to this pair (it lowers no coverage); a missing or non-finite
+        value could not be had (it does).
+        """
 
     def derive(self, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, float]:
         """The "derived" columns over these rows. Called on resamples for the interval, so it must be cheap."""

@@ -6,15 +6,16 @@ import dataclasses
 import errno
 import json
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import scoring_toy as toy
 from scoring_toy import make_run
 
-from bcd_bench import scoring
+from bcd_bench import Scored, scoring
 from bcd_bench.errors import Interrupted, UsageError
 from bcd_bench.plugins import Registry
 from bcd_bench.progress import PlainProgress
@@ -273,3 +274,17 @@ def test_rows_must_be_json_and_complete(registry: Registry, run: RunFolder, monk
     monkeypatch.setattr(toy.Shade, "score", lambda self, items: [{"distance": 1, "close": 2.0} for _ in items])
     values = score_run(registry, run, ["shade"])["shade"].values
     assert (values["distance"].n, values["close"].n) == (11, 0)
+
+
+def test_a_column_may_not_apply_to_a_pair(registry: Registry, run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def score(self: toy.Shade, items: Sequence[Scored]) -> list[Mapping[str, Any]]:
+        hits = {"p01": None, "p02": np.nan, "p04": 0}
+        return [{"distance": np.float32(1), "close": hits.get(item.pair.id, 1), "shade": 0} for item in items]
+
+    monkeypatch.setattr(toy.Shade, "score", score)
+    result = score_run(registry, run, ["shade"])["shade"]
+    assert (result.values["distance"].n, result.values["distance"].n_failed) == (11, 1)
+    close = result.values["close"]
+    assert (close.n, close.n_failed, close.value) == (9, 2, pytest.approx(100 * 8 / 9))
+    assert result.pair_values is not None
+    assert result.pair_values.columns["close"][:5] == [1, None, None, None, 0]
