@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bcd_bench.assets import AssetStore
 from bcd_bench.atomic import write_text_atomic
 from bcd_bench.clips import Suite
-from bcd_bench.errors import UsageError
+from bcd_bench.errors import BcdBenchError, UsageError
+from bcd_bench.execution import one_line
 from bcd_bench.identity import hash_json, pair_seed, run_id, run_identity
 from bcd_bench.specs import AssetSpec, MethodSpec, SuiteSpec, load_factory
 from bcd_bench.weights import resolve_weights
@@ -147,7 +148,8 @@ def read_plan(path: Path) -> RunPlan:
 def load_suite(registry: Registry, name: str, data: Mapping[str, Path] | None = None) -> Suite:
     """Build a suite. Its factory gets the `--data` paths, and the paths of its assets under the assets' names.
 
-    Raises `UsageError` for an unknown suite or missing `--data`, `MissingAssetError` for a missing asset.
+    Raises `UsageError` for an unknown suite, missing `--data`, and whatever the suite's own code raises;
+    `MissingAssetError` for a missing asset.
     """
     spec: SuiteSpec = registry.get("suites", name)
     given = dict(data or {})
@@ -162,7 +164,12 @@ def load_suite(registry: Registry, name: str, data: Mapping[str, Path] | None = 
         raise UsageError(f"suite {name!r} takes no data {extra!r}")
     store = AssetStore(registry)
     given |= {asset: store.find(asset) for asset in spec.assets}
-    suite = load_factory(spec.factory)(given)
+    try:
+        suite = load_factory(spec.factory)(given)
+    except BcdBenchError:
+        raise
+    except Exception as error:
+        raise UsageError(f"suite {name!r} cannot be built: {one_line(error)}") from error
     if not isinstance(suite, Suite):
         raise UsageError(f"suite {name!r} is broken: its factory returned {type(suite).__name__}, not a Suite")
     return suite

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import signal
@@ -31,6 +32,9 @@ VERBS = {
 }
 """Verb -> one-line help. The module of a verb is `bcd_bench.cli.<verb>`, with `list` and friends ending in `_`."""
 
+NO_ROOM_OR_RIGHT = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+"""Errors of the file system that are the user's to mend: a full disk, or a file that may not be touched."""
+
 MODULES = {"list": "list_", "new-plugin": "new_plugin"}
 
 
@@ -46,8 +50,8 @@ def _add_plugin_verbs(app: typer.Typer, chosen: str | None) -> None:
     """Plugins may bring verbs; they are looked up only for the general help and for a verb that is not ours."""
     if chosen in VERBS:
         return
+    from bcd_bench.cli.common import load_plugin_code
     from bcd_bench.plugins import load_registry
-    from bcd_bench.specs import load_factory
 
     registry = load_registry()
     for name, spec in sorted(registry.commands.items()):
@@ -55,7 +59,7 @@ def _add_plugin_verbs(app: typer.Typer, chosen: str | None) -> None:
             owner = registry.owner("commands", name)
             print(f"warning: verb {name!r} of plugin {owner.name} hides behind the verb of that name", file=sys.stderr)
             continue
-        function = load_factory(spec.factory) if name == chosen else _placeholder
+        function = load_plugin_code(spec.factory, f"verb {name!r}") if name == chosen else _placeholder
         app.command(name, help=None if name == chosen else spec.summary)(function)
 
 
@@ -134,4 +138,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # keeps the interpreter's own flush quiet
         code = 0
+    except OSError as error:
+        if error.errno not in NO_ROOM_OR_RIGHT:
+            raise
+        _say("error", f"{error.filename or 'cannot write'}: {error.strerror}")
+        code = 2
     raise SystemExit(code)

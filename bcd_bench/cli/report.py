@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bcd_bench.cli.common import load
+from bcd_bench.cli.common import load, load_plugin_code
 from bcd_bench.errors import UsageError
 
 
@@ -23,10 +23,9 @@ def command(
     """Tables and pages from run folders and records (by default those under ./runs)."""
     from bcd_bench.atomic import write_text_atomic
     from bcd_bench.report.rows import collect_rows
-    from bcd_bench.specs import load_factory
 
     registry = load()
-    render = load_factory(registry.get("report_formats", format_).factory)
+    render = load_plugin_code(registry.get("report_formats", format_).factory, f"report format {format_!r}")
     if not paths and not Path("runs").is_dir():
         raise UsageError("there is no ./runs here; name run folders or records", hint="bcd-bench report PATH")
     places = paths or [Path("runs")]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bcd_bench.cli.common import load, parse_data, plain, print_json
+from bcd_bench.cli.common import load, load_plugin_code, parse_data, plain, print_json
 from bcd_bench.errors import BcdBenchError, UsageError
 
 if TYPE_CHECKING:
@@ -46,11 +46,9 @@ def _suite_facts(registry: Registry, name: str, data: dict[str, Path]) -> dict[s
 
 def _metric_facts(spec: Any) -> dict[str, Any]:
     """The columns with unit, direction and definition."""
-    from bcd_bench.specs import load_factory
-
     try:
-        return {"columns": plain(list(load_factory(spec.factory)().columns))}
-    except (BcdBenchError, ImportError) as error:
+        return {"columns": plain(list(load_plugin_code(spec.factory, f"metric {spec.name!r}")().columns))}
+    except BcdBenchError as error:
         return {"columns": [], "missing": str(error)}
 
 

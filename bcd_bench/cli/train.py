@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from bcd_bench.cli.common import load, parse_data, parse_settings
-from bcd_bench.errors import MissingDependencyError, UsageError
-from bcd_bench.specs import TrainableSpec, TrainRequest, load_factory
+from bcd_bench.cli.common import load, load_plugin_code, parse_data, parse_settings
+from bcd_bench.errors import UsageError
+from bcd_bench.specs import TrainableSpec, TrainRequest
 
 
 def chosen_preset(spec: TrainableSpec, preset: str | None) -> str:
@@ -62,10 +62,5 @@ def command(
         plan_only=plan,
         seed=seed,
     )
-    try:
-        trainer = load_factory(spec.factory)
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            f"training {name} needs the package {error.name!r}", hint=f"pip install {error.name}"
-        ) from error
+    trainer = load_plugin_code(spec.factory, f"training {name}")
     trainer(request)

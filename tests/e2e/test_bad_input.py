@@ -29,7 +29,14 @@ RUN = ("run", "--method", "toy-swap", "--suite", "toy")
         (("run", "--suite", "toy"), 2, "--method"),
         (("run", "--method", "toy-swap", "--suite", "toy-data"), 2, "suite 'toy-data' needs data 'toys'"),
         (("run", "--method", "toy-unloadable", "--suite", "toy"), 3, "needs the package 'bcd_bench_toy.absent'"),
-        (("train", "toy-ent"), 2, "unknown trainable 'toy-ent'; did you mean toy-net?"),
+        (
+            ("run", "--method", "toy-swap", "--suite", "toy-torn"),
+            2,
+            "suite 'toy-torn' cannot be built: RuntimeError: torn",
+        ),
+        (("train", "toy-lost"), 3, "training toy-lost needs the package 'bcd_bench_toy.absent'"),
+        (("toy-mute",), 2, "verb 'toy-mute' cannot be loaded: AttributeError"),
+        (("train", "toy-ent"), 2, "unknown trainable 'toy-ent'; did you mean toy-net"),
         (("train", "toy-net", "--preset", "tini"), 2, "toy-net has no preset 'tini'; did you mean tiny?"),
         (("train", "toy-net", "--set", "steps=many"), 2, "steps must be a number"),
         (("train", "toy-net", "--max-minutes", "0"), 2, "--max-minutes 0.0: must be more than 0"),
@@ -37,7 +44,7 @@ RUN = ("run", "--method", "toy-swap", "--suite", "toy")
         (("compare", "nowhere", "here"), 2, "nowhere: no such run folder or record"),
         (("report", "nowhere"), 2, "nowhere: no such run folder or record"),
         (("report",), 2, "there is no ./runs here"),
-        (("report", ".", "--format", "latx"), 2, "unknown report format 'latx'; did you mean latex?"),
+        (("report", ".", "--format", "latx"), 2, "unknown report format 'latx'; did you mean latex"),
         (("report", ".", "--suite", "tyo"), 2, "unknown suite 'tyo'"),
         (("list", "methds"), 2, "No such command 'methds'. Did you mean 'methods'"),
         (("show", "metod", "oracle"), 2, "cannot show a 'metod'"),
@@ -57,6 +64,14 @@ def test_one_clear_line(cli, tmp_path: Path, arguments: tuple[str, ...], code: i
     assert says in errors[0]
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.rglob("record.json"))
+
+
+def test_a_report_that_cannot_be_written_is_one_clear_line(cli, tmp_path: Path) -> None:
+    assert cli(*RUN).returncode == 0
+    (tmp_path / "file").write_text("in the way")
+    done = cli("report", "--output", "file/table.md")
+    assert done.returncode == 2
+    assert "error: cannot write file/table.md" in done.stderr
 
 
 def test_an_unwritable_folder_is_one_clear_line(cli, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ def bcd_bench_suites() -> list[SuiteSpec]:
     reported = (ReportedRow("Paper & Sons_1", "A paper, table 1", {"toy-content": 99.5}),)
     return [
         SuiteSpec("toy", "1", "Squares in 6 colours and 4 motions.", "bcd_bench_toy.suite:build", reported=reported),
+        SuiteSpec("toy-torn", "1", "Raises.", "bcd_bench_toy.suite:torn"),
         SuiteSpec("toy-data", "1", "Needs data.", "bcd_bench_toy.suite:build", data=("toys",)),
     ]
 
@@ -49,12 +50,18 @@ def bcd_bench_metrics() -> list[MetricSpec]:
 @hookimpl
 def bcd_bench_trainables() -> list[TrainableSpec]:
     presets = {"tiny": "one step", "long": "many steps"}
-    return [TrainableSpec("toy-net", "1", "A net.", "bcd_bench_toy.train:train", presets, "tiny")]
+    return [
+        TrainableSpec("toy-net", "1", "A net.", "bcd_bench_toy.train:train", presets, "tiny"),
+        TrainableSpec("toy-lost", "1", "Lost.", "bcd_bench_toy.absent:train", presets, "tiny"),
+    ]
 
 
 @hookimpl
 def bcd_bench_commands() -> list[CommandSpec]:
-    return [CommandSpec("toy-hello", "Greets.", "bcd_bench_toy.train:hello")]
+    return [
+        CommandSpec("toy-hello", "Greets.", "bcd_bench_toy.train:hello"),
+        CommandSpec("toy-mute", "Says nothing.", "bcd_bench_toy.train:mute"),
+    ]
 
 
 @hookimpl

@@ -35,3 +35,7 @@ def build(data: Mapping[str, Path]) -> Suite:
             driver = ref((colour + 1) % len(COLOURS), motion)
             pairs.append(Pair(f"c{colour}-m{motion}", content, driver, ref(colour, motion), {"motion": f"m{motion}"}))
     return Suite("toy", "1", pairs, (SIDE, SIDE), 8.0, ("toy-match", "toy-mean"))
+
+
+def torn(data: Mapping[str, Path]) -> Suite:
+    raise RuntimeError("torn in two")
