@@ -1,13 +1,15 @@
 """The hooks a plugin may implement. Every one returns a list of specs; implement only those you need.
 
-    # my_package/plugin.py
+In the module `my_package/plugin.py`:
+
     from bcd_bench import hookimpl, MethodSpec
 
     @hookimpl
     def bcd_bench_methods():
         return [MethodSpec(name="mine", version="1", summary="…", factory="my_package.method:Mine")]
 
-    # pyproject.toml
+and in `pyproject.toml`:
+
     [project.entry-points.bcd_bench]
     my-package = "my_package.plugin"
 """
