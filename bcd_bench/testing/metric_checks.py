@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from bcd_bench.assets import AssetStore
 from bcd_bench.clips import Clip, Failed, Pair
 from bcd_bench.features import BatchFeatures, FeatureStore
@@ -56,10 +58,8 @@ def _score(subject: Subject, metric: Any, items: Sequence[Scored]) -> list[Mappi
             continue
         assert canonical_json(dict(row)), "rows must be plain JSON values"
         for column in metric.columns:
-            if column.kind in ("mean", "rate"):
-                assert column.name in row, f"a row lacks column {column.name}"
             if column.kind == "rate":
-                assert row[column.name] in (0, 1, None), f"rate {column.name} is {row[column.name]!r}, not 0 or 1"
+                assert row.get(column.name) in (0, 1, None), f"rate {column.name} is {row[column.name]!r}, not 0 or 1"
     return rows
 
 
@@ -81,7 +81,11 @@ def rows_are_json_safe(subject: Subject) -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = _score(subject, metric, _items(subject, *_scored_pairs(subject), Path(folder)))
     good = [row for row in rows if not isinstance(row, Failed)]
-    assert good, f"every output failed: {rows}"
+    if not good:
+        pytest.skip(f"{subject.spec.name} fails on every practice output: {rows[0].reason}")  # type: ignore[union-attr]
+    for column in metric.columns:
+        if column.kind in ("mean", "rate"):
+            assert any(column.name in row for row in good), f"no row has column {column.name}"
     derived = dict(metric.derive(good))
     wanted = {column.name for column in metric.columns if column.kind == "derived"}
     assert wanted <= set(derived), f"derive lacks {sorted(wanted - set(derived))}"
@@ -106,7 +110,7 @@ def batch_mates_do_not_matter(subject: Subject) -> None:
             if isinstance(row, Failed) or isinstance(again, Failed):
                 continue
             for name in names:
-                _expect_close(row[name], again[name], f"{name} depends on {what}")
+                _expect_close(row.get(name), again.get(name), f"{name} depends on {what}")
 
 
 def blank_frames_do_not_raise(subject: Subject) -> None:

@@ -203,6 +203,16 @@ class FailsOnBlank(Brightness):
         return {"bright": 1 / value} if value else Failed("nothing there")
 
 
+class Fussy(Brightness):
+    def row(self, value: float, index: int) -> Mapping[str, Any] | Failed:
+        return Failed("needs what the method says")
+
+
+class Selective(Brightness):
+    def row(self, value: float, index: int) -> Mapping[str, Any] | Failed:
+        return {"bright": None} if value > 60 else {"bright": value}
+
+
 class Undocumented(Brightness):
     columns = (Column("bright", "levels", None, "x"),)
 
@@ -216,9 +226,10 @@ def metric(cls: type, level: str = "pair") -> Subject:
     [
         (Brightness, set()),
         (FailsOnBlank, set()),
+        (Selective, set()),
         (Undocumented, {"columns_are_documented"}),
         (OrderedScore, {"batch_mates_do_not_matter"}),
-        (Unnamed, {"rows_are_json_safe", "batch_mates_do_not_matter", "blank_frames_do_not_raise"}),
+        (Unnamed, {"rows_are_json_safe"}),
     ],
 )
 def test_each_metric_fault_is_caught(cls: type, expected: set[str]) -> None:
@@ -229,6 +240,11 @@ def test_each_metric_fault_is_caught(cls: type, expected: set[str]) -> None:
 def test_rows_that_json_cannot_hold_are_caught(cls: type) -> None:
     with pytest.raises(UsageError, match="not plain JSON"):
         metric_checks.rows_are_json_safe(metric(cls))
+
+
+def test_a_metric_that_fails_everywhere_is_skipped_with_its_reason() -> None:
+    with pytest.raises(pytest.skip.Exception, match="fails on every practice output: needs what the method says"):
+        metric_checks.rows_are_json_safe(metric(Fussy))
 
 
 def test_a_metric_that_raises_on_blank_frames_is_caught() -> None:
