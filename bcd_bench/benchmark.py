@@ -39,15 +39,17 @@ def prepare(
 ) -> tuple[RunPlan, Suite, list[str]]:
     """The plan, the suite and the metrics of a run, with everything checked that can be before the work starts.
 
-    `metrics` None means the suite's default ones. Raises `UsageError` for unknown names and unfit metrics, and
-    `MissingAssetError` for assets and weights that are absent or altered, those of the metrics included.
+    `metrics` None means the suite's default ones and those of the method. Raises `UsageError` for unknown names and
+    unfit metrics, and `MissingAssetError` for assets and weights that are absent or altered, those of the metrics too.
     """
     made = load_suite(registry, suite, data) if isinstance(suite, str) else suite
     plan = make_plan(
         registry, method, made, weights=weights, config=config, seed=seed, limit=limit, device=device, dtype=dtype,
         data=data,
     )  # fmt: skip
-    specs = check_metrics(registry, made.name, made.default_metrics if metrics is None else metrics)
+    if metrics is None:
+        metrics = (*made.default_metrics, *registry.get("methods", method).metrics)
+    specs = check_metrics(registry, made.name, metrics)
     store = AssetStore(registry)
     for spec in specs:
         for asset in (*spec.assets, *(a for name in spec.extractors for a in registry.get("extractors", name).assets)):

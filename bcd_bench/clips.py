@@ -24,13 +24,15 @@ __all__ = ["Clip", "ClipRef", "ClipSource", "Failed", "Generated", "Pair", "Suit
 class Clip:
     """A short RGB video in memory.
 
-    `frames` is `uint8[T, H, W, 3]` (RGB, 0..255) with T >= 1; `fps` is frames per second.
+    `frames` is `uint8[T, H, W, 3]` (RGB, 0..255) with T >= 1; `fps` is frames per second. `info` holds what a method
+    says of an output beside its pixels (JSON values, such as motion codes), for metrics to look at.
     Raises `ValueError` where the array is of another shape or type.
     """
 
     frames: npt.NDArray[np.uint8]
     fps: float
     id: str = ""
+    info: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         import numpy as np

@@ -140,7 +140,8 @@ class _Writer:
 
 
 def _finished(pair_id: str, clip: Clip, seconds: float, size: int) -> PairResult:
-    return PairResult(pair_id, "ok", seconds, clip.sha256, len(clip), float(clip.fps), size)
+    info = None if clip.info is None else dict(clip.info)
+    return PairResult(pair_id, "ok", seconds, clip.sha256, len(clip), float(clip.fps), size, info=info)
 
 
 def _sync(path: Path) -> None:

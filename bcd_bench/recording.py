@@ -45,7 +45,7 @@ def build_record(
     metrics share gets the metric's name before it ("metric.column") from the second on.
     """
     plan, pairs, env = run.plan, run.pairs(), run.env()
-    outputs = hash_json([[pair.id, pairs[pair.id].output_sha256 if pair.id in pairs else None] for pair in plan.pairs])
+    outputs = hash_json([[pair.id, pairs[pair.id].score_key if pair.id in pairs else None] for pair in plan.pairs])
     kept, kept_pairs = _earlier(run.path, outputs, set(results))
     values, metrics = dict(kept.values) if kept else {}, dict(kept.metrics) if kept else {}
     columns = dict(kept_pairs.columns) if kept_pairs else {}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from bcd_bench.atomic import TEMPORARY_SUFFIX, append_jsonl, read_jsonl, write_text_atomic
 from bcd_bench.clips import Clip, Suite
 from bcd_bench.errors import UsageError
+from bcd_bench.identity import hash_json
 from bcd_bench.plan import RunPlan, load_suite, read_plan
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ class PairResult:
     """What became of one pair; one line of `pairs.jsonl`.
 
     `output_sha256` is the hash of the output's frames (`Clip.sha256`), `frames` their number, `bytes` the size of the
-    file. `seconds` is the pair's share of its batch. A failed pair has an `error` and no output.
+    file. `seconds` is the pair's share of its batch, `info` the output's `Clip.info`. A failed pair has an `error` and
+    no output.
     """
 
     id: str
@@ -39,6 +41,13 @@ class PairResult:
     fps: float | None = None
     bytes: int | None = None
     error: str | None = None
+    info: dict[str, Any] | None = None
+
+    @property
+    def score_key(self) -> str:
+        """What scores of this output are kept under: its hash, and that of what the method said beside it."""
+        key = self.output_sha256 or ""
+        return key if self.info is None else hash_json([key, self.info])
 
     @staticmethod
     def from_json(record: Mapping[str, Any]) -> PairResult | None:

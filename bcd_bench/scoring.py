@@ -90,7 +90,7 @@ def score_run(
         )
     with run.locked(), writing(run.path), _stoppable():
         finished = {pair: result for pair, result in run.pairs().items() if result.status == "ok"}
-        outputs = {pair: result.output_sha256 or "" for pair, result in finished.items()}
+        outputs = {pair: result.score_key for pair, result in finished.items()}
         planned = [[pair.id, outputs.get(pair.id)] for pair in run.plan.pairs]
         results: dict[str, MetricResult | None] = {}
         jobs: dict[str, tuple[MetricJob, str]] = {}
@@ -139,7 +139,7 @@ def _stream(
             for job in jobs:
                 if job.needs(block.outputs):
                     items = [
-                        Scored(pair, clip, features.of(index, job.spec.extractors))
+                        Scored(pair, clip, features.of(index, job.spec.extractors), results[pair.id].info or {})
                         for index, (pair, clip) in enumerate(zip(readable, decoded, strict=True))
                     ]
                     job.take(items, outputs, unreadable)

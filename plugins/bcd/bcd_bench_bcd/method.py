@@ -14,6 +14,7 @@ from torch import Tensor
 from bcd_bench.clips import Clip, Failed, Pair
 from bcd_bench.errors import UsageError
 from bcd_bench.identity import pair_seed
+from bcd_bench_bcd.bitrate import INFO_KEY
 from bcd_bench_bcd.devices import fast_bf16
 from bcd_bench_bcd.model import BCD, Encoding, load_model, to_frames, to_unit
 from bcd_bench_bcd.presets import SamplerConfig
@@ -82,20 +83,20 @@ class BCDMethod:
             else:
                 groups.setdefault(len(motion), []).append((pair, content, motion))
         for group in groups.values():
-            frames = self._transfer(
+            frames, codes = self._transfer(
                 [c.frames for _, c, _ in group],
                 [m.frames for _, _, m in group],
                 [pair_seed(seed, p.id) for p, _, _ in group],
             )
-            for (pair, _, motion), clip in zip(group, frames, strict=True):
-                results[pair.id] = Clip(clip, motion.fps, pair.id)
+            for (pair, _, motion), clip, used in zip(group, frames, codes.tolist(), strict=True):
+                results[pair.id] = Clip(clip, motion.fps, pair.id, {INFO_KEY: used})
         return (results[pair.id] for pair in pairs)
 
     @torch.inference_mode()
     def _transfer(
         self, contents: Sequence[np.ndarray], motions: Sequence[np.ndarray], seeds: Sequence[int]
-    ) -> np.ndarray:
-        """uint8 content clips (any lengths) and motion clips (one length) -> uint8[B, T, H, W, 3]."""
+    ) -> tuple[np.ndarray, Tensor]:
+        """uint8 content clips (any lengths) and motion clips (one length) -> uint8[B, T, H, W, 3], codes [B, T, N]."""
         model = self._loaded()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             content = (
@@ -103,11 +104,11 @@ class BCDMethod:
                 if len({c.shape for c in contents}) > 1
                 else self.encode(np.stack(contents)).content
             )
-            motion = self.encode(np.stack(motions)).quantized.motion
-            shape = model.noise_shape(motion.shape[1])
+            motion = self.encode(np.stack(motions)).quantized
+            shape = model.noise_shape(motion.motion.shape[1])
             noise = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
-            values = model.decode(content, motion, self.sampler, noise.to(self.device))
-        return to_frames(values).cpu().numpy()
+            values = model.decode(content, motion.motion, self.sampler, noise.to(self.device))
+        return to_frames(values).cpu().numpy(), motion.codes.cpu()
 
     def encode(self, frames: np.ndarray) -> Encoding:
         """uint8 [T, H, W, 3] or [B, T, H, W, 3] -> content, motion latents and codes."""
@@ -117,7 +118,7 @@ class BCDMethod:
     @torch.inference_mode()
     def reconstruct(self, frames: np.ndarray, *, seed: int = 0) -> np.ndarray:
         """A clip from its own content and motion: uint8 [T, H, W, 3] in and out."""
-        result: np.ndarray = self._transfer([frames], [frames], [seed])[0]
+        result: np.ndarray = self._transfer([frames], [frames], [seed])[0][0]
         return result
 
     def motion_codes(self, frames: np.ndarray) -> Tensor:

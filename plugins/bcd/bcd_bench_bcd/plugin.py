@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from bcd_bench import MethodSpec, TrainableSpec, hookimpl
+from bcd_bench import MethodSpec, MetricSpec, TrainableSpec, hookimpl
 from bcd_bench_bcd import __version__
 
-__all__ = ["bcd_bench_methods", "bcd_bench_trainables"]
+__all__ = ["bcd_bench_methods", "bcd_bench_metrics", "bcd_bench_trainables"]
 
 
 @hookimpl
@@ -21,6 +21,21 @@ def bcd_bench_methods() -> list[MethodSpec]:
             paper="Bitrate-Controlled Diffusion for Disentangling Motion and Content in Video",
             config={"sampler": "default", "solver": None, "steps": None, "guidance": None, "precision": "auto"},
             batch_size=16,
+            metrics=("motion-bitrate",),
+        )
+    ]
+
+
+@hookimpl
+def bcd_bench_metrics() -> list[MetricSpec]:
+    """What the motion code costs."""
+    return [
+        MetricSpec(
+            name="motion-bitrate",
+            version="1",
+            summary="Bits per frame of the motion codes, for methods that say them",
+            factory="bcd_bench_bcd.bitrate:MotionBitrate",
+            licence="Apache-2.0",
         )
     ]
 

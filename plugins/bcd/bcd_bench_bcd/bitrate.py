@@ -1,0 +1,69 @@
+"""The metric `motion-bitrate`: how many bits per frame the motion codes of a run really take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bcd_bench.clips import Failed
+from bcd_bench.specs import Column, Scored
+
+__all__ = ["INFO_KEY", "MotionBitrate", "code_entropy"]
+
+INFO_KEY = "motion_codes"
+"""Where a method puts the codes it used into `Clip.info`: int [T][N], one index per frame and group."""
+
+
+def code_entropy(codes: np.ndarray) -> float:
+    """Zero-order entropy in bits per frame of codes int [F, N] over F frames, summed over the N groups.
+
+    This is R_hard: the rate of an ideal static coder that knows how often each code occurs in these frames (the hard
+    counterpart of eq. 5, which averages soft assignments).
+    """
+    total = 0.0
+    for group in codes.T:
+        share = np.bincount(group) / len(group)
+        share = share[share > 0]
+        total -= float((share * np.log2(share)).sum())
+    return total
+
+
+class MotionBitrate:
+    """Rates over all motion clips of a run; needs methods that say their codes."""
+
+    columns: Sequence[Column] = (
+        Column(
+            "motion-bits",
+            "bit/frame",
+            False,
+            "Entropy of the motion codes over all frames of all driving clips, summed over code groups (hard, "
+            "zero-order): the rate of an ideal static entropy coder.",
+            "derived",
+            2,
+        ),
+        Column("motion-kbps", "kbit/s", False, "motion-bits times the frame rate.", "derived", 3, False),
+        Column("motion-codes-used", "codes", None, "Codes that occur at all, over all groups.", "derived", 0, False),
+    )
+
+    def load(self, device: str) -> None:
+        del device
+
+    def score(self, items: Sequence[Scored]) -> list[Mapping[str, Any] | Failed]:
+        """The codes and the frame rate of every item; `Failed` where the method said none."""
+        rows: list[Mapping[str, Any] | Failed] = []
+        for item in items:
+            codes = item.info.get(INFO_KEY)
+            if codes is None:
+                rows.append(Failed("the method gives no motion codes"))
+            else:
+                rows.append({"codes": codes, "fps": item.output.fps})
+        return rows
+
+    def derive(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+        codes = np.concatenate([np.asarray(row["codes"]) for row in rows])
+        bits = code_entropy(codes)
+        fps = float(np.mean([row["fps"] for row in rows]))
+        used = sum(len(np.unique(group)) for group in codes.T)
+        return {"motion-bits": bits, "motion-kbps": bits * fps / 1000, "motion-codes-used": float(used)}
