@@ -11,10 +11,11 @@ import torch
 from PIL import Image
 
 from bcd_bench.errors import BcdBenchError, Interrupted, UsageError
+from bcd_bench_bcd.data import drawn_patches
 from bcd_bench_bcd.guards import GRACE, WINDOW, CollapseGuard
 from bcd_bench_bcd.model import load_model
 from bcd_bench_bcd.presets import resolve_preset
-from bcd_bench_bcd.train import Trainer, drawn_patches, train
+from bcd_bench_bcd.train import Trainer, train
 
 
 def test_writes_weights_log_grid_and_config(request_for: Any) -> None:

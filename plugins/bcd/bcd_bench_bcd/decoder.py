@@ -1,4 +1,4 @@
-"""The denoising decoder: a DiT over the patches of every frame, conditioned on noise level, motion and content (Sec. 3.3).
+"""The denoising decoder (Sec. 3.3): a DiT over the patches of every frame, told noise level, motion and content.
 
 Spatial blocks attend within a frame, temporal blocks over the frames at one place. Motion enters with the noise level
 through adaptive layer norm (eq. 13), content by concatenation with the noisy input.
@@ -30,7 +30,7 @@ def grid_positions(rows: int, columns: int, width: int) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention. On CPUs, where sequences here are short, plain matrix products beat the fused kernel."""
+    """Multi-head self-attention. On CPUs and for short sequences, plain matrix products beat the fused kernel."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -63,7 +65,7 @@ def sample(denoise: Denoiser, noise: Tensor, config: SamplerConfig) -> Tensor:
 
 
 def _euler(denoise: Callable[[Tensor, float], Tensor], x: Tensor, sigmas: list[float]) -> Tensor:
-    for now, after in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for now, after in pairwise(sigmas):
         slope = (x - denoise(x, now)) / now
         x = x + (after - now) * slope
     return x
@@ -71,7 +73,7 @@ def _euler(denoise: Callable[[Tensor, float], Tensor], x: Tensor, sigmas: list[f
 
 def _heun(denoise: Callable[[Tensor, float], Tensor], x: Tensor, sigmas: list[float]) -> Tensor:
     """EDM's Algorithm 1 without churn: an Euler step, corrected by the slope where it lands (except at 0)."""
-    for now, after in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for now, after in pairwise(sigmas):
         slope = (x - denoise(x, now)) / now
         landed = x + (after - now) * slope
         if after > 0:
@@ -83,11 +85,9 @@ def _heun(denoise: Callable[[Tensor, float], Tensor], x: Tensor, sigmas: list[fl
 
 def _dpmpp_2m(denoise: Callable[[Tensor, float], Tensor], x: Tensor, sigmas: list[float]) -> Tensor:
     """DPM-Solver++(2M) (Lu et al. 2022) in the variable lambda = -ln sigma: one evaluation a step, second order."""
-    import math
-
     previous: Tensor | None = None
     step_before = 0.0
-    for now, after in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for now, after in pairwise(sigmas):
         clean = denoise(x, now)
         if after == 0:
             return clean

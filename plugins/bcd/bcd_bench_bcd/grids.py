@@ -16,7 +16,7 @@ __all__ = ["swap_grid"]
 def swap_grid(
     model: BCD, content: Tensor, motion: Tensor, sampler: SamplerConfig, generator: torch.Generator
 ) -> Image.Image:
-    """Transfer the motion of uint8 clips `motion` [B, T, H, W, 3] onto `content` and lay all three out, frames side by side."""
+    """Transfer the motion of uint8 clips [B, T, H, W, 3] onto `content`; all three laid out, frames side by side."""
     encoded = model.encode(to_unit(content))
     driving = model.encode(to_unit(motion)).quantized.motion
     noise = torch.randn((len(content), *model.noise_shape(driving.shape[1])), generator=generator).to(driving)

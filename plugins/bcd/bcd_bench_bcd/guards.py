@@ -37,5 +37,5 @@ class CollapseGuard:
             raise BcdBenchError(
                 f"step {step}: the codebook has collapsed: a code says {said:.2f} bits about its frame "
                 f"({values[2]:.2f} bits of rate, {values[3]:.2f} of them noise), target {self.target_bits:g}",
-                hint="try --set model.quantizer.normalize=batch, --set model.quantizer.codes_from_data=true or a larger alpha",
+                hint="try --set model.quantizer.normalize=batch, model.quantizer.codes_from_data=true or more alpha",
             )

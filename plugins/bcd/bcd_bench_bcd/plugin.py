@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from bcd_bench import MethodSpec, MetricSpec, TrainableSpec, hookimpl
+from bcd_bench import CommandSpec, MethodSpec, MetricSpec, TrainableSpec, hookimpl
 from bcd_bench_bcd import __version__
 
-__all__ = ["bcd_bench_methods", "bcd_bench_metrics", "bcd_bench_trainables"]
+__all__ = ["bcd_bench_commands", "bcd_bench_methods", "bcd_bench_metrics", "bcd_bench_trainables"]
 
 
 @hookimpl
@@ -36,6 +36,18 @@ def bcd_bench_metrics() -> list[MetricSpec]:
             summary="Bits per frame of the motion codes, for methods that say them",
             factory="bcd_bench_bcd.bitrate:MotionBitrate",
             licence="Apache-2.0",
+        )
+    ]
+
+
+@hookimpl
+def bcd_bench_commands() -> list[CommandSpec]:
+    """`bcd-bench probe`."""
+    return [
+        CommandSpec(
+            name="probe",
+            summary="What a linear classifier reads from BCD's content and motion codes.",
+            factory="bcd_bench_bcd.probe:command",
         )
     ]
 

@@ -58,7 +58,7 @@ class QuantizerConfig(_Config):
     tau_start: float = Field(2.0, gt=0)
     tau_end: float = Field(0.5, gt=0)
     normalize: Literal["none", "batch"] = "none"
-    """Ours: "batch" standardises motion latents with running statistics, so that an encoder that drifts cannot leave its codebook."""
+    """Ours: "batch" standardises motion latents by running statistics: the encoder cannot drift off its codebook."""
     codes_from_data: bool = False
     """Ours: start the codebook from the first motion latents instead of U(-1, 1)."""
 
@@ -75,7 +75,7 @@ class DecoderConfig(_Config):
     """"tokens": content tokens join the patch tokens of every frame. "channels": one content token per patch is
     concatenated to that patch along channels (then K is the number of patches that are drawn)."""
     skip_static_patches: bool = False
-    """Ours: patches that never change over the training set are not computed; they are output as the constant they are."""
+    """Ours: patches that are black all over the training set are not computed; they are output as black."""
 
 
 class DiffusionConfig(_Config):

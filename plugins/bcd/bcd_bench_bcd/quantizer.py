@@ -1,4 +1,4 @@
-"""The bitrate-controlled bottleneck: group vector quantisation with a distance-Gumbel-softmax (Sec. 3.2, eqs. 1-5, 8)."""
+"""The bitrate-controlled bottleneck: group VQ with a distance-Gumbel-softmax (Sec. 3.2, eqs. 1-5 and 8)."""
 
 from __future__ import annotations
 

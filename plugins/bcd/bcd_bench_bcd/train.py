@@ -22,16 +22,17 @@ from torch import Tensor, nn
 from bcd_bench.atomic import write_json_atomic
 from bcd_bench.errors import BcdBenchError, UsageError
 from bcd_bench.progress import open_progress
-from bcd_bench.specs import TrainingClips, TrainRequest, load_factory
+from bcd_bench.specs import TrainingClips, TrainRequest
 from bcd_bench_bcd import __version__
+from bcd_bench_bcd.data import fitted_model_config, open_training_clips
 from bcd_bench_bcd.devices import fast_bf16
 from bcd_bench_bcd.guards import CollapseGuard
 from bcd_bench_bcd.model import BCD, save_model, to_unit
 from bcd_bench_bcd.objective import ContentAdversary, Losses, training_loss
 from bcd_bench_bcd.optimizers import Optimizers
-from bcd_bench_bcd.presets import ModelConfig, Preset, resolve_preset
+from bcd_bench_bcd.presets import Preset, resolve_preset
 
-__all__ = ["Trainer", "open_training_clips", "train"]
+__all__ = ["Trainer", "step_generator", "train"]
 
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "model.safetensors"
@@ -55,47 +56,10 @@ def train(request: TrainRequest) -> None:
     trainer.run(max_steps=request.max_steps, max_minutes=request.max_minutes)
 
 
-def open_training_clips(suite: str, request: TrainRequest) -> TrainingClips:
-    """The training split that the suite's plugin offers. Raises `UsageError` where it has none."""
-    from bcd_bench.plugins import load_registry
-
-    spec = load_registry().get("suites", suite)
-    if not spec.training:
-        raise UsageError(f"suite {suite!r} has no training split", hint="choose another with --set train.suite=NAME")
-    clips: TrainingClips = load_factory(spec.training)(request.data)
-    return clips
-
-
 def step_generator(seed: int, step: int, process: int = 0) -> torch.Generator:
     """The random numbers of one step of one process, on the CPU."""
     digest = hashlib.sha256(f"bcd-train/{seed}/{step}/{process}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
-
-
-def drawn_patches(clips: TrainingClips, patch: int) -> tuple[int, ...]:
-    """Indices of the patches that are ever non-black in the training set (every frame of every clip is looked at)."""
-    seen: np.ndarray | None = None
-    for start in range(0, len(clips), 250):
-        lit = clips.clips(range(start, min(start + 250, len(clips)))).max(axis=(0, 1, 4)) > 0
-        seen = lit if seen is None else seen | lit
-    if seen is None:
-        raise UsageError("the training split is empty")
-    height, width = seen.shape
-    blocks = seen.reshape(height // patch, patch, width // patch, patch).any(axis=(1, 3))
-    return tuple(int(i) for i in np.flatnonzero(blocks))
-
-
-def fitted_model_config(preset: Preset, clips: TrainingClips) -> ModelConfig:
-    """The preset's model with what depends on the data filled in: drawn patches and, for channels, the token count."""
-    config = preset.model
-    if config.decoder.skip_static_patches:
-        config = config.model_copy(update={"drawn_patches": drawn_patches(clips, config.decoder.patch)})
-    if config.decoder.content == "channels":
-        height, width = config.frame_size
-        total = (height // config.decoder.patch) * (width // config.decoder.patch)
-        count = len(config.drawn_patches) if config.drawn_patches is not None else total
-        config = config.model_copy(update={"encoder": config.encoder.model_copy(update={"content_tokens": count})})
-    return config
 
 
 class TrainingStep(nn.Module):
@@ -201,8 +165,9 @@ class Trainer:
         description = json.loads(json.dumps(self._description()))
         for part in ("preset", "model", "precision"):
             if state["description"][part] != description[part]:
+                difference = _first_difference(state["description"][part], description[part])
                 raise UsageError(
-                    f"{path}: was made with another {part}: {_first_difference(state['description'][part], description[part])}",
+                    f"{path}: was made with another {part}: {difference}",
                     hint="resume with the settings it was started with (see config.json beside it)",
                 )
         self.module.load_state_dict(state["module"])
@@ -287,7 +252,7 @@ class Trainer:
         print(f"weights: {self.out / WEIGHTS}")
 
     def step(self) -> list[float]:
-        """One optimiser step; returns [loss, diffusion, bits, conditional bits, content bits, adversary, gradient norm]."""
+        """One optimiser step; returns the values of `Losses` in their order, then the gradient norm."""
         train, step = self.preset.train, self.progress.step
         rate = self.optimizers.set_rates(step)
         generator = step_generator(train.seed, step, self.accelerator.process_index)
@@ -300,7 +265,8 @@ class Trainer:
         numbers = torch.stack([v.detach().float() for v in values]).tolist()
         if not all(math.isfinite(n) for n in numbers):
             raise BcdBenchError(
-                f"step {step}: the loss is not finite (loss {numbers[0]:g}, gradient norm {numbers[-1]:g}); nothing was updated",
+                f"step {step}: the loss is not finite (loss {numbers[0]:g}, gradient norm {numbers[-1]:g}); "
+                "nothing was updated",
                 hint=f"resume from the last checkpoint in {self.out} with a lower --set train.lr (now {rate:.1e})",
             )
         self.optimizers.step()
@@ -353,7 +319,7 @@ class Trainer:
 
     @torch.no_grad()
     def write_grid(self) -> None:
-        """Rows of content reference, motion reference, result: four swaps of training clips, by the averaged weights."""
+        """Four swaps of training clips by the averaged weights: rows of content, motion and result."""
         from bcd_bench_bcd.grids import swap_grid
 
         if not self.accelerator.is_main_process:
@@ -379,6 +345,9 @@ class Trainer:
             times.append(time.monotonic() - tick)
         seconds = min(times[1:])
         clips = train.steps * train.batch
+        quantizer = self.preset.model.quantizer
+        capacity = quantizer.groups * math.log2(quantizer.entries)
+        hours = seconds * train.steps / 3600
         parts = {
             name: sum(p.numel() for p in getattr(self.model, name).parameters())
             for name in ("encoder", "quantizer", "decoder")
@@ -387,11 +356,11 @@ class Trainer:
             [
                 f"suite: {train.suite} ({len(self.clips)} training clips)",
                 f"parameters: {count / 1e6:.1f} M ({', '.join(f'{k} {v / 1e6:.1f} M' for k, v in parts.items())})",
-                f"capacity: {self.preset.model.quantizer.groups * math.log2(self.preset.model.quantizer.entries):.1f} bits per frame, "
-                f"target {self.preset.objective.target_bits:g}",
-                f"work: {train.steps} steps of {train.batch} clips = {clips} clips = {clips / len(self.clips):.1f} epochs",
+                f"capacity: {capacity:.1f} bits per frame, target {self.preset.objective.target_bits:g}",
+                f"work: {train.steps} steps of {train.batch} clips = {clips} clips "
+                f"= {clips / len(self.clips):.1f} epochs",
                 f"speed here ({self.accelerator.device.type}, {self.precision}): {seconds:.2f} s a step, "
-                f"{train.batch / seconds:.1f} clips/s, {seconds * train.steps / 3600:.2f} h in all",
+                f"{train.batch / seconds:.1f} clips/s, {hours:.2f} h in all",
             ]
         )
 

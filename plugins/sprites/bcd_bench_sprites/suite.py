@@ -15,6 +15,7 @@ from bcd_bench_sprites.factors import (
     ATTRIBUTES,
     DIRECTIONS,
     FPS,
+    FRAMES,
     MOTIONS,
     SIZE,
     attributes_of,
@@ -124,4 +125,5 @@ def clip_ref(name: SuiteName, character: int, motion: int) -> ClipRef:
     labels |= zip(ATTRIBUTES, attributes_of(character), strict=True)
     labels |= {"motion": motion, "action": ACTIONS[action], "direction": DIRECTIONS[direction]}
     arguments = {"suite": name, "character": character, "motion": motion}
-    return ClipRef(f"{character:04d}-{motion_name(motion)}", Generated(DRAW_CLIP, arguments), labels)
+    clip_id = f"{character:04d}-{motion_name(motion)}"
+    return ClipRef(clip_id, Generated(DRAW_CLIP, arguments), labels, frames=FRAMES)
