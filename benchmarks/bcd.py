@@ -1,0 +1,141 @@
+"""Speed of BCD: sampling against the paper's recipe, training against a plain loop, and a step of the paper's preset.
+
+    python benchmarks/bcd.py sampling [--suite sprites] [--pairs 256]
+    python benchmarks/bcd.py training [--suite sprites]
+    python benchmarks/bcd.py paper-step
+
+Everything compared is measured in one run, in turns, on the threads that torch takes by default (OMP_NUM_THREADS).
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bcd_bench.clips import Clip, Pair
+from bcd_bench.plan import load_suite
+from bcd_bench.plugins import load_registry
+from bcd_bench.specs import Scored, TrainingClips, TrainRequest, load_factory
+from bcd_bench.statistics import paired_difference
+from bcd_bench.weights import resolve_weights
+from bcd_bench_bcd.data import open_training_clips
+from bcd_bench_bcd.method import BCDMethod
+from bcd_bench_bcd.presets import resolve_preset
+from bcd_bench_bcd.train import Trainer
+
+BATCH = 16
+COLUMNS = ("action", "skin", "pants", "top", "hair", "exact-psnr")
+
+
+def sampling(suite: str, count: int, weights: str | None) -> None:
+    """Accuracies, PSNR and seconds of the default sampler and of 50 Heun steps with guidance 1.5, batch by batch."""
+    registry = load_registry()
+    made = load_suite(registry, suite, {})
+    chosen = resolve_weights(registry.get("methods", "bcd"), suite, weights)
+    methods = {name: BCDMethod({"sampler": name}) for name in ("default", "paper")}
+    for method in methods.values():
+        method.load(chosen.path if chosen else None, "cpu")
+    judge = load_factory(registry.get("metrics", "sprites-judge").factory)()
+    judge.load("cpu")
+    pairs = list(made.pairs[:count])
+    rows: dict[str, list[Any]] = {name: [] for name in methods}
+    spent = dict.fromkeys(methods, 0.0)
+    for start in range(0, len(pairs), BATCH):
+        batch = pairs[start : start + BATCH]
+        for name, method in methods.items():
+            outputs, seconds = timed_transfer(method, batch)
+            spent[name] += seconds
+            rows[name] += judge.score([Scored(pair, clip) for pair, clip in zip(batch, outputs, strict=True)])
+    for name, method in methods.items():
+        print(f"{name}: {method.sampler.nfe} evaluations a clip, {spent[name] / len(pairs) * 1000:.1f} ms a pair")
+    print(f"ratio: {spent['paper'] / spent['default']:.1f} x less time over {len(pairs)} pairs")
+    clusters = [pair.cluster for pair in pairs]
+    for column in COLUMNS:
+        values = {name: np.array([float(row[column]) for row in rows[name]]) for name in methods}
+        paired = paired_difference(values["default"], values["paper"], clusters)
+        interval = paired.interval
+        means = ", ".join(f"{name} {v.mean():.4f}" for name, v in values.items())
+        bounds = "" if interval is None else f" [{interval.low:+.4f}, {interval.high:+.4f}]"
+        print(f"{column}: {means}; difference {paired.difference:+.4f}{bounds}")
+
+
+def timed_transfer(method: BCDMethod, batch: list[Pair]) -> tuple[list[Clip], float]:
+    started = time.perf_counter()
+    outputs = [clip for clip in method.transfer(batch, seed=0) if isinstance(clip, Clip)]
+    return outputs, time.perf_counter() - started
+
+
+PLAIN = {
+    "train.precision": "fp32",
+    "train.optimizer": "adamw",
+    "train.direction": "random",
+    "model.decoder.skip_static_patches": False,
+}
+STAGES: dict[str, dict[str, Any]] = {
+    "plain float32 loop": PLAIN,
+    "+ bfloat16": {**PLAIN, "train.precision": "bf16"},
+    "+ static patches skipped": {"train.optimizer": "adamw", "train.direction": "random"},
+    "+ both directions": {"train.optimizer": "adamw"},
+    "+ Muon (the preset)": {},
+}
+
+
+def training(suite: str) -> None:
+    """Driving halves learned per second, from the plain loop to the preset, one change at a time; medians of 5 steps."""
+    clips = open_training_clips(suite, request(Path()))
+    reference = 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        for number, (name, changes) in enumerate(STAGES.items()):
+            preset = resolve_preset("sprites-small", {"train.suite": suite, **changes})
+            seconds = seconds_per_step(Trainer(preset, clips, Path(folder) / str(number), "cpu"), 5)
+            halves = preset.train.batch * (2 if preset.train.direction == "both" else 1) / seconds
+            reference = reference or halves
+            print(f"{name:<28} {halves:7.1f} driving halves/s   {halves / reference:5.2f} x", flush=True)
+
+
+def seconds_per_step(trainer: Trainer, steps: int) -> float:
+    trainer.start(resume=False)
+    times = []
+    for _ in range(steps + 1):
+        started = time.perf_counter()
+        trainer.step()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times[1:])
+
+
+def paper_step() -> None:
+    """Real steps of the preset `sprites` (Table A8, batch 128) on this device."""
+    preset = resolve_preset("sprites", {"train.suite": "sprites-procedural"})
+    clips: TrainingClips = open_training_clips(preset.train.suite, request(Path()))
+    print(Trainer(preset, clips, Path("unused"), "auto").plan())
+
+
+def request(out: Path) -> TrainRequest:
+    return TrainRequest("sprites-small", {}, out, False, None, None, "cpu", {}, False)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["sampling", "training", "paper-step"])
+    parser.add_argument("--suite", default="sprites-procedural")
+    parser.add_argument("--pairs", type=int, default=256)
+    parser.add_argument("--weights")
+    arguments = parser.parse_args()
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
+    if arguments.what == "sampling":
+        sampling(arguments.suite, arguments.pairs, arguments.weights)
+    elif arguments.what == "training":
+        training(arguments.suite)
+    else:
+        paper_step()
+
+
+if __name__ == "__main__":
+    main()
