@@ -88,7 +88,7 @@ STAGES: dict[str, dict[str, Any]] = {
 
 
 def training(suite: str) -> None:
-    """Driving halves learned per second, from the plain loop to the preset, one change at a time; medians of 5 steps."""
+    """Driving halves learned per second, from the plain loop to the preset, one change at a time; medians of 5."""
     clips = open_training_clips(suite, request(Path()))
     reference = 0.0
     with tempfile.TemporaryDirectory() as folder:
