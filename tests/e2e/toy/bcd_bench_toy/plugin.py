@@ -21,7 +21,7 @@ def bcd_bench_methods() -> list[MethodSpec]:
 
     return [
         method("toy-swap", noise=3, delay=0.0, bad="", damage=""),
-        method("toy-slow", noise=3, delay=0.04, bad="", damage=""),
+        method("toy-slow", noise=3, delay=0.1, bad="", damage=""),
         method("toy-flaky", noise=3, delay=0.0, bad="m3", damage="raise"),
         method("toy-short", noise=3, delay=0.0, bad="m3", damage="shorten"),
         MethodSpec("toy-unloadable", "1", "Cannot be imported.", "bcd_bench_toy.absent:Nothing"),
