@@ -14,7 +14,7 @@ from bcd_bench.errors import UsageError
 from bcd_bench_bcd.data import fitted_model_config
 from bcd_bench_bcd.method import BCDMethod
 from bcd_bench_bcd.model import BCD, load_model, save_model, to_frames, to_unit
-from bcd_bench_bcd.objective import ContentAdversary, cross_driven_halves, training_loss
+from bcd_bench_bcd.objective import ContentAdversary, content_price, cross_driven_halves, training_loss
 from bcd_bench_bcd.presets import PRESETS, ModelConfig, ObjectiveConfig, SamplerConfig, resolve_preset
 from tests.bcd.conftest import TINY, BlockClips
 
@@ -122,6 +122,18 @@ def test_halves_are_disjoint_and_swap_roles() -> None:
     content, driving = cross_driven_halves(many, "random", g)
     assert 20 < (content[:, 0] % 8 == 4).sum() < 80
     assert ((content + driving).sort().values == (many[:, :4] + many[:, 4:]).sort().values).all()
+
+
+def test_the_price_of_content_rises_late_and_relaxes() -> None:
+    config = ObjectiveConfig(
+        content_rate_weight=8.0,
+        content_rate_start=10,
+        content_rate_warmup=4,
+        content_rate_relax=20,
+        content_rate_final=0.5,
+    )
+    assert [content_price(step, config) for step in (0, 9, 10, 11, 14, 19, 20, 99)] == [0, 0, 0, 2, 8, 8, 0.5, 0.5]
+    assert content_price(3, ObjectiveConfig(content_rate_weight=2.0)) == 2.0
 
 
 @pytest.mark.parametrize("direction", ["forward", "random", "both"])

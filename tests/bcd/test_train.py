@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from bcd_bench.errors import BcdBenchError, Interrupted, UsageError
+from bcd_bench.identity import sha256_file
 from bcd_bench_bcd.data import drawn_patches
 from bcd_bench_bcd.guards import GRACE, WINDOW, CollapseGuard
 from bcd_bench_bcd.model import load_model
@@ -61,6 +62,25 @@ def _clips(request: Any) -> Any:
     from bcd_bench_bcd import train as module
 
     return module.open_training_clips("", request)
+
+
+def test_a_second_stage_starts_from_the_first_and_says_so(request_for: Any, clips: Any) -> None:
+    first = request_for("first", max_steps=2)
+    train(first)
+    weights = first.out / "model.safetensors"
+    still = {"train.init": str(weights), "train.lr": 1e-9, "train.muon_lr": 1e-9, "train.warmup": 0}
+    second = request_for("second", max_steps=1, overrides=still)
+    train(second)
+    (before, _), (after, card) = (load_model(r.out / "model.safetensors") for r in (first, second))
+    for name, value in before.state_dict().items():
+        if "running" not in name:
+            assert torch.allclose(after.state_dict()[name], value, atol=1e-5), name
+    assert card["started_from"]["step"] == 2
+    assert card["started_from"]["sha256"] == sha256_file(weights)
+    assert str(first.out) not in json.dumps(card)
+    other = request_for("other", overrides={"train.init": str(weights), "model.encoder.layers": 2})
+    with pytest.raises(UsageError, match=r"another architecture: encoder\.layers was 1, is 2"):
+        train(other)
 
 
 def test_another_seed_gives_another_curve(request_for: Any) -> None:

@@ -14,7 +14,7 @@ from bcd_bench_bcd.model import BCD, to_unit
 from bcd_bench_bcd.presets import ObjectiveConfig
 from bcd_bench_bcd.quantizer import rate_loss
 
-__all__ = ["ContentAdversary", "Losses", "cross_driven_halves", "training_loss"]
+__all__ = ["ContentAdversary", "Losses", "content_price", "cross_driven_halves", "training_loss"]
 
 
 @dataclass
@@ -67,6 +67,17 @@ class ContentAdversary(nn.Module):
         )
         histogram = nn.functional.one_hot(codes, self.shape[1]).float().mean(1)
         return (histogram * (histogram.clamp_min(1e-9).log() - guess)).sum(-1).mean()
+
+
+def content_price(step: int, objective: ObjectiveConfig) -> float:
+    """What a nat of content costs at `step`: nothing at first, then a linear rise, at last the final price."""
+    if objective.content_rate_relax is not None and step >= objective.content_rate_relax:
+        return objective.content_rate_final
+    late = step - objective.content_rate_start
+    if late < 0:
+        return 0.0
+    rise = late / objective.content_rate_warmup if objective.content_rate_warmup else 1.0
+    return min(1.0, rise) * objective.content_rate_weight
 
 
 def cross_driven_halves(
@@ -138,15 +149,11 @@ def training_loss(
     error = (denoised - clean).square().mean((1, 2, 3))
     diffusion = (loss_weight(sigma, model.config.diffusion) * error).mean()
     rate = rate_loss(quantized.group_bits, objective.target_bits, objective.rate_form)
-    late = step - objective.content_rate_start
-    warm = (
-        min(1.0, max(0.0, late / objective.content_rate_warmup)) if objective.content_rate_warmup else float(late >= 0)
-    )
     total = (
         diffusion
         + objective.rate_weight * rate
         + objective.code_confidence * quantized.conditional_bits
-        + warm * objective.content_rate_weight * content_nats
+        + content_price(step, objective) * content_nats
         + guess
     )
     terms = (diffusion, quantized.bits, quantized.conditional_bits, content_nats / math.log(2), guess)

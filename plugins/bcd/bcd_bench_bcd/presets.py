@@ -127,6 +127,9 @@ class ObjectiveConfig(_Config):
     """Step from which content has a price: before it is used, any price would silence it for good."""
     content_rate_warmup: int = Field(0, ge=0)
     """Steps over which the price then rises linearly."""
+    content_rate_relax: int | None = Field(None, ge=0)
+    """Step from which the price is `content_rate_final`: once motion has left the content, the rest may be precise."""
+    content_rate_final: float = Field(0.0, ge=0)
 
 
 class SamplerConfig(_Config):
@@ -150,6 +153,8 @@ class TrainConfig(_Config):
 
     suite: str = "sprites-procedural"
     """The suite whose training split is learned."""
+    init: str | None = None
+    """Weights of an earlier stage to start from (a model.safetensors of the same architecture)."""
     steps: int = Field(100_000, ge=1)
     batch: int = Field(128, ge=2)
     optimizer: Literal["adamw", "muon"] = "adamw"
@@ -202,6 +207,8 @@ _SPRITES_SMALL = Preset(
         content_rate_weight=3e-4,
         content_rate_start=500,
         content_rate_warmup=400,
+        content_rate_relax=1800,
+        content_rate_final=4e-5,
     ),
     sampler=SamplerConfig(name="euler", steps=2, guidance=1.0, sigma_min=0.3, sigma_max=20.0),
     train=TrainConfig(

@@ -21,13 +21,14 @@ from torch import Tensor, nn
 
 from bcd_bench.atomic import write_json_atomic
 from bcd_bench.errors import BcdBenchError, UsageError
+from bcd_bench.identity import sha256_file
 from bcd_bench.progress import open_progress
 from bcd_bench.specs import TrainingClips, TrainRequest
 from bcd_bench_bcd import __version__
 from bcd_bench_bcd.data import fitted_model_config, open_training_clips
 from bcd_bench_bcd.devices import fast_bf16
 from bcd_bench_bcd.guards import CollapseGuard
-from bcd_bench_bcd.model import BCD, save_model, to_unit
+from bcd_bench_bcd.model import BCD, load_model, save_model, to_unit
 from bcd_bench_bcd.objective import ContentAdversary, Losses, training_loss
 from bcd_bench_bcd.optimizers import Optimizers
 from bcd_bench_bcd.presets import Preset, resolve_preset
@@ -114,6 +115,7 @@ class Trainer:
         self.module = TrainingStep(self.model, self.adversary, preset).to(self.accelerator.device)
         self.average.to(self.accelerator.device)
         self.optimizers = Optimizers(self.model, self.adversary, preset.train)
+        self.earlier: dict[str, Any] | None = None
         self.progress = _Progress()
         self.guard = CollapseGuard(preset.objective.target_bits)
 
@@ -136,13 +138,27 @@ class Trainer:
         except OSError as error:
             raise UsageError(f"{self.out}: cannot be written ({error.strerror})", hint="give another --out") from None
         write_json_atomic(self.out / "config.json", self._description())
-        if self.preset.model.quantizer.codes_from_data:
+        if self.preset.train.init is not None:
+            self._start_from(Path(self.preset.train.init))
+        elif self.preset.model.quantizer.codes_from_data:
             generator = step_generator(self.preset.train.seed, -1)
             batch = self._batch(generator, max(self.preset.train.batch, 64))
             with torch.no_grad(), self.accelerator.autocast():
                 latents = self.model.features(to_unit(batch))[1]
             self.model.quantizer.start_codes_from(latents, generator)
             self.average.load_state_dict(self.model.state_dict())
+
+    def _start_from(self, path: Path) -> None:
+        """Take the weights of an earlier stage; its card travels on in ours."""
+        earlier, card = load_model(path, str(self.accelerator.device))
+        if earlier.config != self.model.config:
+            difference = _first_difference(
+                earlier.config.model_dump(mode="json"), self.model.config.model_dump(mode="json")
+            )
+            raise UsageError(f"{path}: weights of another architecture: {difference}")
+        self.model.load_state_dict(earlier.state_dict())
+        self.average.load_state_dict(earlier.state_dict())
+        self.earlier = {"sha256": sha256_file(path), **card}
 
     def _description(self) -> dict[str, Any]:
         return {
@@ -173,6 +189,7 @@ class Trainer:
         self.module.load_state_dict(state["module"])
         self.average.load_state_dict(state["average"])
         self.optimizers.load_state_dicts(state["optimizers"])
+        self.earlier = state["earlier"]
         self.progress = _Progress(state["step"], state["seconds"], state["window"])
         log = self.out / LOG
         kept = [line for line in log.read_text().splitlines() if json.loads(line)["step"] <= self.progress.step]
@@ -187,6 +204,7 @@ class Trainer:
             "average": self.average.state_dict(),
             "optimizers": self.optimizers.state_dicts(),
             "step": self.progress.step,
+            "earlier": self.earlier,
             "seconds": self.progress.seconds,
             "window": self.progress.window,
             "description": self._description(),
@@ -208,7 +226,8 @@ class Trainer:
             "precision": self.precision,
             "objective": self.preset.objective.model_dump(mode="json"),
             "sampler": self.preset.sampler.model_dump(mode="json"),
-            "train": train.model_dump(mode="json"),
+            "train": train.model_dump(mode="json", exclude={"init"}),
+            "started_from": self.earlier,
         }
 
     # ---- the loop ------------------------------------------------------------------------------------------------
