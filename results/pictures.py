@@ -1,0 +1,78 @@
+"""Draws the pictures of this folder: sheets of swaps from run folders, and curves from training logs.
+
+    python results/pictures.py swaps RUN_FOLDER results/swaps-sprites-procedural.png
+    python results/pictures.py curve results/training/NAME.jsonl results/training/NAME.png
+
+A sheet shows, for every pair, the content clip, the motion clip, the output, and the exact target, frame by frame.
+Curves need matplotlib.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from bcd_bench.plugins import load_registry
+from bcd_bench.runs import RunFolder
+
+PAIRS = (0, 3, 10, 17, 24, 31)
+ROWS = ("content", "motion", "output", "target")
+SCALE, MARGIN, GAP = 2, 64, 10
+
+
+def swaps(folder: Path, target: Path) -> None:
+    """Six pairs in two columns, each with its four clips."""
+    run = RunFolder(folder)
+    suite = run.suite(load_registry())
+    results = run.pairs()
+    blocks = []
+    for index in PAIRS:
+        pair = suite.pairs[index]
+        exact = pair.target.load() if pair.target is not None else None
+        clips = [pair.content.load(), pair.motion.load(), run.read_output(results[pair.id]), exact]
+        strips = [np.concatenate(list(clip.frames), 1) for clip in clips if clip is not None]
+        blocks.append(_labelled(np.concatenate(strips)))
+    columns = [np.concatenate([_below(block) for block in blocks[side::2]]) for side in (0, 1)]
+    Image.fromarray(np.concatenate(columns, 1)).save(target, optimize=True)
+
+
+def _labelled(block: np.ndarray) -> np.ndarray:
+    """`block` enlarged, with the names of its rows to the left."""
+    large = block.repeat(SCALE, 0).repeat(SCALE, 1)
+    image = Image.new("RGB", (large.shape[1] + MARGIN, large.shape[0]), (255, 255, 255))
+    image.paste(Image.fromarray(large), (MARGIN, 0))
+    draw = ImageDraw.Draw(image)
+    height = large.shape[0] // len(ROWS)
+    for row, name in enumerate(ROWS):
+        draw.text((6, row * height + height // 2 - 6), name, fill=(0, 0, 0))
+    return np.asarray(image)
+
+
+def _below(block: np.ndarray) -> np.ndarray:
+    return np.concatenate([block, np.full((GAP, *block.shape[1:]), 255, np.uint8)])
+
+
+def curve(log: Path, target: Path) -> None:
+    """Loss, rate of the motion code, and rate of the content over the steps of a training run."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    steps = [line["step"] for line in lines]
+    panels = (("diffusion", "diffusion loss"), ("bits", "motion, bits per frame"), ("content_bits", "content, bits"))
+    figure, axes = plt.subplots(1, 3, figsize=(12, 3.2), layout="constrained")
+    for axis, (key, title) in zip(axes, panels, strict=True):
+        axis.plot(steps, [line[key] for line in lines])
+        axis.set(title=title, xlabel="step", yscale="linear" if key == "bits" else "log")
+        axis.grid(alpha=0.3)
+    figure.savefig(target, dpi=80, metadata={"Software": None})
+
+
+if __name__ == "__main__":
+    {"swaps": swaps, "curve": curve}[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))
