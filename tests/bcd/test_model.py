@@ -124,16 +124,11 @@ def test_halves_are_disjoint_and_swap_roles() -> None:
     assert ((content + driving).sort().values == (many[:, :4] + many[:, 4:]).sort().values).all()
 
 
-def test_the_price_of_content_rises_late_and_relaxes() -> None:
-    config = ObjectiveConfig(
-        content_rate_weight=8.0,
-        content_rate_start=10,
-        content_rate_warmup=4,
-        content_rate_relax=20,
-        content_rate_final=0.5,
-    )
+def test_the_price_of_content_follows_its_points() -> None:
+    config = ObjectiveConfig(content_price=((10, 0.0), (14, 8.0), (19, 8.0), (20, 0.5)))
     assert [content_price(step, config) for step in (0, 9, 10, 11, 14, 19, 20, 99)] == [0, 0, 0, 2, 8, 8, 0.5, 0.5]
-    assert content_price(3, ObjectiveConfig(content_rate_weight=2.0)) == 2.0
+    assert content_price(3, ObjectiveConfig(content_price=((0, 2.0),))) == 2.0
+    assert content_price(3, ObjectiveConfig()) == 0.0
 
 
 @pytest.mark.parametrize("direction", ["forward", "random", "both"])
@@ -143,7 +138,7 @@ def test_the_loss_reaches_every_parameter(direction: Any) -> None:
         model,
         None,
         frames(6),
-        ObjectiveConfig(content_rate_weight=1e-3, condition_drop=0.5, target_bits=3),
+        ObjectiveConfig(content_price=((0, 1e-3),), condition_drop=0.5, target_bits=3),
         tau=1.0,
         step=5,
         direction=direction,

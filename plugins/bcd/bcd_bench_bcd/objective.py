@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +15,7 @@ from bcd_bench_bcd.model import BCD, to_unit
 from bcd_bench_bcd.presets import ObjectiveConfig
 from bcd_bench_bcd.quantizer import rate_loss
 
-__all__ = ["ContentAdversary", "Losses", "content_price", "cross_driven_halves", "training_loss"]
+__all__ = ["ContentAdversary", "Losses", "content_price", "cross_driven_halves", "pixel_error", "training_loss"]
 
 
 @dataclass
@@ -70,14 +71,16 @@ class ContentAdversary(nn.Module):
 
 
 def content_price(step: int, objective: ObjectiveConfig) -> float:
-    """What a nat of content costs at `step`: nothing at first, then a linear rise, at last the final price."""
-    if objective.content_rate_relax is not None and step >= objective.content_rate_relax:
-        return objective.content_rate_final
-    late = step - objective.content_rate_start
-    if late < 0:
-        return 0.0
-    rise = late / objective.content_rate_warmup if objective.content_rate_warmup else 1.0
-    return min(1.0, rise) * objective.content_rate_weight
+    """What a nat of content costs at `step`: on the line between the points around it, flat beyond the last ones."""
+    points = objective.content_price
+    return float(np.interp(step, [p[0] for p in points], [p[1] for p in points])) if points else 0.0
+
+
+def pixel_error(difference: Tensor, huber: float | None) -> Tensor:
+    """Squared error, or the pseudo-Huber loss that equals it for small differences and grows linearly for large ones."""
+    if huber is None:
+        return difference.square()
+    return 2 * huber * ((difference.square() + huber**2).sqrt() - huber)
 
 
 def cross_driven_halves(
@@ -146,7 +149,7 @@ def training_loss(
         both | chance(objective.content_drop),
         both | chance(objective.motion_drop),
     )
-    error = (denoised - clean).square().mean((1, 2, 3))
+    error = pixel_error(denoised - clean, objective.huber if step >= objective.huber_from else None).mean((1, 2, 3))
     diffusion = (loss_weight(sigma, model.config.diffusion) * error).mean()
     rate = rate_loss(quantized.group_bits, objective.target_bits, objective.rate_form)
     total = (

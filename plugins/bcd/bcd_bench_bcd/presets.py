@@ -110,6 +110,11 @@ class ObjectiveConfig(_Config):
     """lambda."""
     target_bits: float = Field(6.0, gt=0)
     """H_target in bits per frame, over all groups."""
+    huber: float | None = Field(None, gt=0)
+    """Ours: width c of a pseudo-Huber loss, 2 c (sqrt(e^2 + c^2) - c), in place of e^2: errors above c weigh less, so
+    that few faint pixels (skin, trousers) are not drowned by outlines."""
+    huber_from: int = Field(0, ge=0)
+    """Step from which the pseudo-Huber loss holds; the squared error before."""
     rate_form: Literal["per-group", "total"] = "per-group"
     condition_drop: float = Field(0.1, ge=0, lt=1)
     """Chance to replace content and motion together by learned nulls (classifier-free guidance)."""
@@ -121,15 +126,9 @@ class ObjectiveConfig(_Config):
     """Ours: weight of the mean conditional entropy H(code | frame) in bits; keeps the code from being noise."""
     adversary: float = Field(0.0, ge=0)
     """Ours: weight of a label-free adversary that predicts the content half's code histogram from the content."""
-    content_rate_weight: float = Field(0.0, ge=0)
-    """Ours: price of one nat of content (needs `content_dim`)."""
-    content_rate_start: int = Field(0, ge=0)
-    """Step from which content has a price: before it is used, any price would silence it for good."""
-    content_rate_warmup: int = Field(0, ge=0)
-    """Steps over which the price then rises linearly."""
-    content_rate_relax: int | None = Field(None, ge=0)
-    """Step from which the price is `content_rate_final`: once motion has left the content, the rest may be precise."""
-    content_rate_final: float = Field(0.0, ge=0)
+    content_price: tuple[tuple[int, float], ...] = ()
+    """Ours: what a nat of content costs (needs `content_dim`), as points (step, price) with straight lines between
+    them. Before content is used, any price would silence it for good; once motion has left it, it may be precise."""
 
 
 class SamplerConfig(_Config):
@@ -204,22 +203,21 @@ _SPRITES_SMALL = Preset(
     objective=ObjectiveConfig(
         content_drop=0.15,
         code_confidence=0.02,
-        content_rate_weight=3e-4,
-        content_rate_start=500,
-        content_rate_warmup=400,
-        content_rate_relax=1800,
-        content_rate_final=4e-5,
+        content_price=((500, 0.0), (900, 3e-4), (1800, 3e-4), (1801, 4e-5), (2900, 4e-5), (2901, 8e-6)),
+        huber=0.05,
+        huber_from=2900,
+        target_bits=5.5,
     ),
     sampler=SamplerConfig(name="euler", steps=2, guidance=1.0, sigma_min=0.3, sigma_max=20.0),
     train=TrainConfig(
         suite="sprites",
-        steps=4000,
+        steps=4500,
         batch=20,
         direction="both",
         optimizer="muon",
         lr=1e-3,
         muon_lr=2e-3,
-        encoder_lr=0.5,
+        encoder_lr=1.0,
         betas=(0.9, 0.99),
         warmup=100,
         schedule="cosine",
