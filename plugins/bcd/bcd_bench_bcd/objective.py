@@ -77,7 +77,7 @@ def content_price(step: int, objective: ObjectiveConfig) -> float:
 
 
 def pixel_error(difference: Tensor, huber: float | None) -> Tensor:
-    """Squared error, or the pseudo-Huber loss that equals it for small differences and grows linearly for large ones."""
+    """Squared error, or the pseudo-Huber loss: the same for small differences, linear for large ones."""
     if huber is None:
         return difference.square()
     return 2 * huber * ((difference.square() + huber**2).sqrt() - huber)
