@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bcd_bench import CommandSpec, MethodSpec, MetricSpec, TrainableSpec, hookimpl
 from bcd_bench_bcd import __version__
+from bcd_bench_bcd.shipped import SHIPPED
 
 __all__ = ["bcd_bench_commands", "bcd_bench_methods", "bcd_bench_metrics", "bcd_bench_trainables"]
 
@@ -20,6 +21,7 @@ def bcd_bench_methods() -> list[MethodSpec]:
             licence="Apache-2.0",
             paper="Bitrate-Controlled Diffusion for Disentangling Motion and Content in Video",
             config={"sampler": "default", "solver": None, "steps": None, "guidance": None, "precision": "auto"},
+            weights=SHIPPED,
             batch_size=16,
             metrics=("motion-bitrate",),
         )
