@@ -12,13 +12,13 @@ SHIPPED = (
         suites=("sprites-procedural",),
         package="bcd_bench_bcd",
         path="weights/sprites-procedural-small.safetensors",
-        sha256="577c718747cfa3a28e16949cacd2f6e35049a35a28874d12e7809cc314fbf736",
+        sha256="6b62190a13fd67a936448ce3024e1869fed4cfd050acef4ef387a03f6c93fa36",
     ),
     Weights(
         name="sprites-small",
         suites=("sprites",),
         package="bcd_bench_bcd",
         path="weights/sprites-small.safetensors",
-        sha256="34471d9a960f8557ce5fe41065e963a5b8a60ac0868fec4caa118b3bf18d605c",
+        sha256="e254e076f167b66bfe0c349a79e88d4450078c463bc798bbcc5ba7bafd96a11a",
     ),
 )
