@@ -1,0 +1,47 @@
+"""The committed results: every record can be read, and the tables are those that the records give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bcd_bench.plugins import load_registry
+from bcd_bench.records import PairValues, RunRecord
+from bcd_bench.report.markdown import render
+from bcd_bench.report.rows import collect_rows
+
+RESULTS = Path(__file__).parents[2] / "results"
+RECORDS = sorted(RESULTS.glob("*/*/*/record.json"))
+
+
+def test_both_suites_have_bcd_between_its_anchors() -> None:
+    found = {path.parents[2].name + "/" + path.parents[1].name for path in RECORDS}
+    for suite in ("sprites@1", "sprites-procedural@1"):
+        assert {f"{suite}/{name}" for name in ("bcd", "copy-content", "copy-motion", "oracle")} <= found
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=lambda path: "/".join(path.parts[-4:-1]))
+def test_records_are_whole_runs_with_provenance(path: Path) -> None:
+    record = RunRecord.model_validate_json(path.read_text())
+    assert not record.partial
+    assert (record.n_pairs, record.n_failed) == (2664, 0)
+    assert f"{record.suite.name}@{record.suite.version}" == path.parents[2].name
+    assert record.run_id == path.parent.name
+    values = PairValues.load(path.parent)
+    assert values is not None
+    rate = values.columns["action"]
+    assert record.values["action"].value == pytest.approx(100 * sum(rate) / len(rate))
+
+
+def test_the_weights_behind_bcd_are_those_shipped() -> None:
+    from bcd_bench_bcd.shipped import SHIPPED
+
+    for weights in SHIPPED:
+        (path,) = RESULTS.glob(f"{weights.suites[0]}@1/bcd/*/record.json")
+        assert weights.sha256 in path.read_text()
+
+
+def test_the_leaderboard_is_made_from_the_records() -> None:
+    rows = collect_rows([RESULTS], registry=load_registry())
+    assert render(rows) == (RESULTS / "leaderboard.md").read_text()
