@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.state import AcceleratorState
 
 from bcd_bench.clips import Clip, Pair
 from bcd_bench.plan import load_suite
@@ -93,6 +94,7 @@ def training(suite: str) -> None:
     reference = 0.0
     with tempfile.TemporaryDirectory() as folder:
         for number, (name, changes) in enumerate(STAGES.items()):
+            AcceleratorState._reset_state(reset_partial_state=True)  # one process, several precisions
             preset = resolve_preset("sprites-small", {"train.suite": suite, **changes})
             seconds = seconds_per_step(Trainer(preset, clips, Path(folder) / str(number), "cpu"), 5)
             halves = preset.train.batch * (2 if preset.train.direction == "both" else 1) / seconds
