@@ -250,7 +250,7 @@ def pair(content: int, motion: int, length: int = 8) -> Pair:
 @pytest.fixture
 def method(tmp_path: Path) -> BCDMethod:
     save_model(tmp_path / "w.safetensors", tiny_model(), {"sampler": {"name": "euler", "steps": 2, "guidance": 1.0}})
-    bcd = BCDMethod({"precision": "fp32"})
+    bcd = BCDMethod({})
     bcd.load(tmp_path / "w.safetensors", "cpu")
     return bcd
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from bcd_bench.errors import UsageError
 from bcd_bench.specs import TrainingClips, TrainRequest, load_factory
 from bcd_bench_bcd.presets import ModelConfig, Preset
 
-__all__ = ["drawn_patches", "fitted_model_config", "open_training_clips"]
+__all__ = ["fitted_model_config", "lit_shares", "open_training_clips"]
 
 
 def open_training_clips(suite: str, request: TrainRequest) -> TrainingClips:
@@ -22,24 +23,28 @@ def open_training_clips(suite: str, request: TrainRequest) -> TrainingClips:
     return clips
 
 
-def drawn_patches(clips: TrainingClips, patch: int) -> tuple[int, ...]:
-    """Indices of the patches that are ever non-black in the training set (every frame of every clip is looked at)."""
-    seen: np.ndarray | None = None
-    for start in range(0, len(clips), 250):
-        lit = clips.clips(range(start, min(start + 250, len(clips)))).max(axis=(0, 1, 4)) > 0
-        seen = lit if seen is None else seen | lit
-    if seen is None:
+def lit_shares(clips: TrainingClips, patch: int) -> npt.NDArray[np.float64]:
+    """Share of all frames in which each patch is not all black, float64 [rows * columns]; every frame is looked at."""
+    if not len(clips):
         raise UsageError("the training split is empty")
-    height, width = seen.shape
-    blocks = seen.reshape(height // patch, patch, width // patch, patch).any(axis=(1, 3))
-    return tuple(int(i) for i in np.flatnonzero(blocks))
+    lit, frames = np.zeros(0), 0
+    for start in range(0, len(clips), 250):
+        part = clips.clips(range(start, min(start + 250, len(clips)))).max(axis=-1) > 0
+        count, length, height, width = part.shape
+        blocks = part.reshape(count * length, height // patch, patch, width // patch, patch).any(axis=(2, 4))
+        lit = blocks.sum(0) + (lit if frames else 0)
+        frames += count * length
+    return lit.ravel() / frames
 
 
-def fitted_model_config(preset: Preset, clips: TrainingClips) -> ModelConfig:
-    """The preset's model with what depends on the data filled in: drawn patches and, for channels, the token count."""
+def fitted_model_config(preset: Preset, shares: npt.NDArray[np.float64]) -> ModelConfig:
+    """The preset's model with what depends on the data filled in: drawn patches and, for channels, the token count.
+
+    `shares` are `lit_shares` of the training split; with `skip_static_patches` those of 0 are not drawn.
+    """
     config = preset.model
     if config.decoder.skip_static_patches:
-        config = config.model_copy(update={"drawn_patches": drawn_patches(clips, config.decoder.patch)})
+        config = config.model_copy(update={"drawn_patches": tuple(int(i) for i in np.flatnonzero(shares))})
     if config.decoder.content == "channels":
         height, width = config.frame_size
         total = (height // config.decoder.patch) * (width // config.decoder.patch)

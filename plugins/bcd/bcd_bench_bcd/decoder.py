@@ -135,11 +135,13 @@ class VideoDiT(nn.Module):
         motion: Tensor,
         drop_content: Tensor | None = None,
         drop_motion: Tensor | None = None,
+        places: Tensor | None = None,
     ) -> Tensor:
         """Scaled noisy patches [B, T, S, values] -> network output of the same shape.
 
         `noise` is c_noise [B]; `content` [B, K, content_width]; `motion` [B, T, motion_width]; the bool masks [B]
-        replace a sample's condition by the learned null.
+        replace a sample's condition by the learned null. With `places` (int [S]), `patches` holds only these of the
+        drawn patches.
         """
         if drop_content is not None:
             content = torch.where(drop_content[:, None, None], self.null_content.to(content.dtype), content)
@@ -147,17 +149,19 @@ class VideoDiT(nn.Module):
             motion = torch.where(drop_motion[:, None, None], self.null_motion.to(motion.dtype), motion)
         condition = self.noise_in(sinusoid(100.0 * noise, 128))[:, None] + self.motion_in(motion)
         condition = nn.functional.silu(condition)  # [B, T, d]
-        frames, places = patches.shape[1:3]
+        frames = patches.shape[1]
+        positions = self.positions if places is None else self.positions[places]
         if self.config.decoder.content == "channels":
-            spread = content[:, None].expand(-1, frames, -1, -1)
+            own = content if places is None else content[:, places]
+            spread = own[:, None].expand(-1, frames, -1, -1)
             h = self.patch_in(torch.cat([patches.to(content.dtype), spread], -1))
-            h = h + self.positions.to(h.dtype)
+            h = h + positions.to(h.dtype)
         else:
             h = self.patch_in(patches)
-            h = h + self.positions.to(h.dtype)
+            h = h + positions.to(h.dtype)
             tokens = (self.content_in(content) + self.content_type).to(h.dtype)
             h = torch.cat([tokens[:, None].expand(-1, frames, -1, -1), h], 2)
-        extra = h.shape[2] - places
+        extra = h.shape[2] - patches.shape[2]
         for index, block in enumerate(self.blocks):
             h = block(h, condition)
             if str(index) in self.temporal:

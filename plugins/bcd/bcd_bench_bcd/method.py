@@ -15,7 +15,6 @@ from bcd_bench.clips import Clip, Failed, Pair
 from bcd_bench.errors import UsageError
 from bcd_bench.identity import pair_seed
 from bcd_bench_bcd.bitrate import INFO_KEY
-from bcd_bench_bcd.devices import fast_bf16
 from bcd_bench_bcd.model import BCD, Encoding, load_model, to_frames, to_unit
 from bcd_bench_bcd.presets import SamplerConfig
 
@@ -35,7 +34,8 @@ class MethodConfig(BaseModel):
     solver: Literal["heun", "euler", "dpmpp-2m"] | None = None
     steps: int | None = Field(None, ge=1)
     guidance: float | None = Field(None, ge=0)
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """In which matrices are multiplied. Named, never guessed from the machine: it is part of a run's identity."""
 
 
 class BCDMethod:
@@ -66,7 +66,6 @@ class BCDMethod:
         )
         changes = {"name": self.config.solver, "steps": self.config.steps, "guidance": self.config.guidance}
         self.sampler = base.model_copy(update={key: value for key, value in changes.items() if value is not None})
-        self.bf16 = self.config.precision == "bf16" or (self.config.precision == "auto" and fast_bf16(self.device.type))
 
     def transfer(self, pairs: Sequence[Pair], *, seed: int) -> Iterator[Clip | Failed]:
         """One clip a pair, as long as its motion clip. Clips of other sizes than the model's are `Failed`."""
@@ -98,7 +97,7 @@ class BCDMethod:
     ) -> tuple[np.ndarray, Tensor]:
         """uint8 content clips (any lengths) and motion clips (one length) -> uint8[B, T, H, W, 3], codes [B, T, N]."""
         model = self._loaded()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+        with self._autocast():
             content = (
                 torch.cat([self.encode(clip).content for clip in contents])
                 if len({c.shape for c in contents}) > 1
@@ -123,8 +122,14 @@ class BCDMethod:
 
     def motion_codes(self, frames: np.ndarray) -> Tensor:
         """Code indices int64 [T, N] of a clip uint8 [T, H, W, 3]."""
-        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.dtype == "bfloat16"),
+        ):
             return self.encode(frames).quantized.codes[0].cpu()
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.dtype == "bfloat16")
 
     def _loaded(self) -> BCD:
         if self.model is None:

@@ -17,7 +17,7 @@ from bcd_bench_bcd.encoder import DisentangleEncoder
 from bcd_bench_bcd.presets import ModelConfig, SamplerConfig
 from bcd_bench_bcd.quantizer import GroupVectorQuantizer, Quantized
 
-__all__ = ["BCD", "Encoding", "load_model", "save_model", "to_frames", "to_unit"]
+__all__ = ["BACKGROUND", "BCD", "Encoding", "load_model", "save_model", "to_frames", "to_unit"]
 
 FORMAT = "bcd-1"
 PIXEL_MEAN, PIXEL_STD = -0.8, 0.45
@@ -60,12 +60,16 @@ class ContentBottleneck(nn.Module):
 
     def mean(self, tokens: Tensor) -> Tensor:
         """[B, K, width] -> float32 [B, K, dim]."""
-        return self.head(tokens).float().chunk(2, -1)[0]
+        return self.gaussian(tokens)[0]
+
+    def gaussian(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of the channels, float32 [B, K, dim] each."""
+        mean, log_variance = self.head(tokens).float().chunk(2, -1)
+        return mean, log_variance.clamp(-10, 4)
 
     def sample(self, tokens: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """A sample [B, K, dim], and its rate: KL to the unit normal in nats, mean over clips."""
-        mean, log_variance = self.head(tokens).float().chunk(2, -1)
-        log_variance = log_variance.clamp(-10, 4)
+        mean, log_variance = self.gaussian(tokens)
         noise = torch.randn(mean.shape, generator=generator).to(mean)
         nats = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum((1, 2)).mean()
         return mean + (0.5 * log_variance).exp() * noise, nats
@@ -105,11 +109,12 @@ class BCD(nn.Module):
         motion: Tensor,
         drop_content: Tensor | None = None,
         drop_motion: Tensor | None = None,
+        places: Tensor | None = None,
     ) -> Tensor:
-        """D_theta(x; sigma, m-hat, c) on the drawn patches [B, T, S, values]."""
+        """D_theta(x; sigma, m-hat, c) on the drawn patches [B, T, S, values], or on those at `places` (int [S])."""
 
         def network(x: Tensor, noise: Tensor) -> Tensor:
-            return self.decoder(x, noise, content, motion, drop_content, drop_motion)
+            return self.decoder(x, noise, content, motion, drop_content, drop_motion, places)
 
         return precondition(network, patches, sigma, self.config.diffusion)
 

@@ -11,11 +11,22 @@ import torch
 from torch import Tensor, nn
 
 from bcd_bench_bcd.diffusion import loss_weight, training_sigmas
-from bcd_bench_bcd.model import BCD, to_unit
+from bcd_bench_bcd.model import BACKGROUND, BCD, to_unit
 from bcd_bench_bcd.presets import ObjectiveConfig
-from bcd_bench_bcd.quantizer import rate_loss
+from bcd_bench_bcd.quantizer import Quantized, rate_loss
 
-__all__ = ["ContentAdversary", "Losses", "content_price", "cross_driven_halves", "pixel_error", "training_loss"]
+__all__ = [
+    "ContentAdversary",
+    "Losses",
+    "content_price",
+    "cross_driven_halves",
+    "pixel_error",
+    "swap_cycle",
+    "training_loss",
+]
+
+CYCLE_SIGMA = 20.0
+"""Noise level from which the swap cycle draws: far above the data, so that nothing but content and motion is seen."""
 
 
 @dataclass
@@ -32,6 +43,10 @@ class Losses:
     """Rate of the content in bits per clip (0 without a bottleneck)."""
     adversary: Tensor
     """KL divergence of the adversary's guess in nats (0 when it is off)."""
+    cycle: Tensor
+    """Cross-entropy of the codes of redrawn halves in nats (0 while the swap cycle is off)."""
+    cycle_content: Tensor
+    """How far the content of redrawn halves is off, in nats of the bottleneck's noise."""
 
 
 class _ReverseGradient(torch.autograd.Function):
@@ -98,6 +113,32 @@ def cross_driven_halves(
     return torch.where(swap, second, first), torch.where(swap, first, second)
 
 
+def swap_cycle(
+    model: BCD, content: Tensor, tokens: Tensor, quantized: Quantized, chosen: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Draw the `chosen` driving halves with the content of another clip and encode what was drawn.
+
+    Returns the cross-entropy of the codes they were drawn from, and how far the content is from the one they were
+    drawn with (in nats of the bottleneck's noise, 0 without one), both in nats. What is drawn comes from one
+    evaluation at the highest noise level and carries no gradient: encoder alone learns, from exact swaps without
+    labels, that a code must not depend on who moves, nor content on how.
+    """
+    with torch.no_grad():
+        motion = quantized.motion[chosen]
+        noise = torch.randn((len(chosen), *model.noise_shape(motion.shape[1])), generator=generator).to(motion)
+        sigma = motion.new_full((len(chosen),), CYCLE_SIGMA)
+        drawn = model.denoise(CYCLE_SIGMA * noise, sigma, content.roll(1, 0)[chosen], motion)
+        frames = model.decoder.unpatchify(drawn.clamp(-1, 1), BACKGROUND)
+    again, latents = model.features(frames)
+    codes = model.quantizer.code_nats(latents, quantized.sampled[chosen])
+    if model.bottleneck is None:
+        return codes, codes.new_zeros(())
+    mean = model.bottleneck.mean(again)
+    with torch.no_grad():
+        wanted, log_variance = (part.roll(1, 0)[chosen] for part in model.bottleneck.gaussian(tokens))
+    return codes, 0.5 * ((mean - wanted).square() * (-log_variance).exp()).sum((1, 2)).mean()
+
+
 def training_loss(
     model: BCD,
     adversary: ContentAdversary | None,
@@ -108,8 +149,12 @@ def training_loss(
     step: int,
     direction: Literal["forward", "random", "both"],
     generator: torch.Generator,
+    patch_chances: Tensor | None = None,
 ) -> Losses:
-    """Loss of uint8 clips [B, T, H, W, 3]. All randomness comes from `generator` (on the CPU, so devices agree)."""
+    """Loss of uint8 clips [B, T, H, W, 3]. All randomness comes from `generator` (on the CPU, so devices agree).
+
+    `patch_chances` (float [S], on the CPU) are the chances of the drawn patches to be computed in this step.
+    """
     device = clips.device
     content_half, driving_half = (to_unit(half) for half in cross_driven_halves(clips, direction, generator))
     batch = len(driving_half)
@@ -133,12 +178,19 @@ def training_loss(
         model.quantizer.train(model.training)
         guess = adversary(content, codes, objective.adversary)
     content_nats = guess.new_zeros(())
+    tokens = content
     if model.bottleneck is not None:
         content, content_nats = model.bottleneck.sample(content, generator)
 
     quantized = model.quantizer(latents, tau, generator)
     sigma = training_sigmas(batch, model.config.diffusion, generator).to(device)
     clean = model.decoder.patchify(driving_half)
+    places = weight = None
+    if patch_chances is not None:
+        places = torch.nonzero(torch.rand(len(patch_chances), generator=generator) < patch_chances).flatten()
+        weight = (1 / patch_chances[places]).to(device)
+        places = places.to(device)
+        clean = clean[:, :, places]
     noise = torch.randn(clean.shape, generator=generator).to(device)
     both = chance(objective.condition_drop)
     denoised = model.denoise(
@@ -148,8 +200,11 @@ def training_loss(
         quantized.motion,
         both | chance(objective.content_drop),
         both | chance(objective.motion_drop),
+        places,
     )
-    error = pixel_error(denoised - clean, objective.huber if step >= objective.huber_from else None).mean((1, 2, 3))
+    error = pixel_error(denoised - clean, objective.huber if step >= objective.huber_from else None).mean((1, 3))
+    # Weighted by how seldom a patch is computed, the sum over some patches is that over all of them in expectation.
+    error = error.mean(1) if weight is None else (error * weight).sum(1) / len(model.decoder.drawn)
     diffusion = (loss_weight(sigma, model.config.diffusion) * error).mean()
     rate = rate_loss(quantized.group_bits, objective.target_bits, objective.rate_form)
     total = (
@@ -159,5 +214,19 @@ def training_loss(
         + content_price(step, objective) * content_nats
         + guess
     )
-    terms = (diffusion, quantized.bits, quantized.conditional_bits, content_nats / math.log(2), guess)
+    cycle = cycle_content = guess.new_zeros(())
+    if objective.cycle and step >= objective.cycle_from:
+        count = max(1, round(objective.cycle_share * batch))
+        chosen = torch.randperm(batch, generator=generator)[:count]
+        cycle, cycle_content = swap_cycle(model, content, tokens, quantized, chosen, generator)
+        total = total + objective.cycle * cycle + objective.cycle_content * cycle_content
+    terms = (
+        diffusion,
+        quantized.bits,
+        quantized.conditional_bits,
+        content_nats / math.log(2),
+        guess,
+        cycle,
+        cycle_content,
+    )
     return Losses(total, *(term.detach() for term in terms))

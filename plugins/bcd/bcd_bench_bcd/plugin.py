@@ -20,7 +20,7 @@ def bcd_bench_methods() -> list[MethodSpec]:
             factory="bcd_bench_bcd.method:BCDMethod",
             licence="Apache-2.0",
             paper="Bitrate-Controlled Diffusion for Disentangling Motion and Content in Video",
-            config={"sampler": "default", "solver": None, "steps": None, "guidance": None, "precision": "auto"},
+            config={"sampler": "default", "solver": None, "steps": None, "guidance": None, "dtype": "float32"},
             weights=SHIPPED,
             batch_size=16,
             metrics=("motion-bitrate",),

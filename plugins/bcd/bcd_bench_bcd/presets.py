@@ -130,6 +130,17 @@ class ObjectiveConfig(_Config):
     """Ours: what a nat of content costs (needs `content_dim`), as points (step, price) with straight lines between
     them. Before content is used, any price would silence it for good; once motion has left it, it may be precise."""
 
+    cycle: float = Field(0.0, ge=0)
+    """Ours: weight of the swap cycle. Some driving halves are redrawn with another clip's content and encoded again:
+    they have to get the codes they were drawn from (cross-entropy in nats) and the content they were drawn with (in
+    nats of the bottleneck's noise, by `cycle_content`). So codes cannot tell who moves, nor content how."""
+    cycle_content: float = Field(0.0, ge=0)
+    """Ours: weight of the content's part of the swap cycle."""
+    cycle_share: float = Field(0.25, gt=0, le=1)
+    """Ours: share of the driving halves that go through the swap cycle."""
+    cycle_from: int = Field(0, ge=0)
+    """Ours: step from which the swap cycle runs; before, what the decoder draws teaches nothing."""
+
 
 class SamplerConfig(_Config):
     """How clips are sampled. `nfe` counts network evaluations of one clip, guidance included."""
@@ -170,6 +181,11 @@ class TrainConfig(_Config):
     gradient_clip: float = Field(1.0, gt=0)
     ema: float = Field(0.9999, ge=0, lt=1)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    patch_floor: float = Field(1.0, gt=0, le=1)
+    """Ours: in a step, a patch that is non-black in a share r of all frames is computed with chance
+    max(sqrt(r), patch_floor) and weighted by its inverse. 1 computes all patches."""
+    patches_until: float = Field(0.9, ge=0, le=1)
+    """Ours: share of the steps after which all patches are computed, as in sampling."""
     direction: Literal["forward", "random", "both"] = "random"
     """Which half of a clip gives the content: the first, one drawn at random, or each in turn for the other (one
     encoder pass then serves two decoder samples)."""

@@ -61,7 +61,7 @@ def command(
     registry = load_registry()
     made = load_suite(registry, suite, {})
     chosen = resolve_weights(registry.get("methods", "bcd"), suite, weights)
-    method = BCDMethod({"precision": "auto"})
+    method = BCDMethod({})
     method.load(None if chosen is None else chosen.path, device)
     clips = {pair.content.id: pair.content for pair in made.pairs}
     content, codes = _features(method, list(clips.values()))
@@ -96,8 +96,7 @@ def _features(method: Any, clips: Sequence[Any]) -> tuple[npt.NDArray[np.float64
     with open_progress().task("probe", total=len(clips), unit="clips") as task, torch.inference_mode():
         for start in range(0, len(clips), 16):
             batch = np.stack([clip.load().frames for clip in clips[start : start + 16]])
-            with torch.autocast(method.device.type, torch.bfloat16, enabled=method.bf16):
-                encoded = method.encode(batch)
+            encoded = method.encode(batch)
             content.append(encoded.content.flatten(1).float().cpu().numpy())
             one_hot = torch.nn.functional.one_hot(encoded.quantized.codes, entries)
             codes.append(one_hot.flatten(1).float().cpu().numpy())

@@ -21,6 +21,8 @@ class Quantized:
     """m-hat [B, T, N*D], differentiable (straight-through)."""
     codes: Tensor
     """Index of the nearest entry, int64 [B, T, N]."""
+    sampled: Tensor
+    """Index of the entry that `motion` holds, int64 [B, T, N]: drawn in training, the nearest otherwise."""
     group_bits: Tensor
     """H^i [N]: entropy of the batch-mean assignment of each group, in bits (eq. 5)."""
     conditional_bits: Tensor
@@ -84,6 +86,22 @@ class GroupVectorQuantizer(nn.Module):
         jitter = torch.randn(entries.shape, generator=generator).to(entries)
         self.codebook.copy_(entries + 0.02 * jitter)
 
+    def code_nats(self, latents: Tensor, codes: Tensor) -> Tensor:
+        """Cross-entropy of softmax(-d) against given codes, in nats (0-dim): how far latents [B, T, width] are from
+        the codes int64 [B, T, N] they should get. Uses the running statistics and teaches the latents, not the codes.
+        """
+        config = self.config
+        with torch.autocast(latents.device.type, enabled=False):
+            parts = self.into(latents.float())
+            if config.normalize == "batch":
+                parts = (parts - self.running_mean) / self.running_std
+            parts = parts.flatten(0, 1).view(-1, config.groups, config.dim).transpose(0, 1)
+            distance = torch.cdist(
+                parts, self.codebook.detach(), compute_mode="donot_use_mm_for_euclid_dist"
+            )  # [N, B*T, J]
+            wanted = codes.flatten(0, 1).T  # [N, B*T]
+            return nn.functional.cross_entropy(-distance.flatten(0, 1), wanted.flatten())
+
     def forward(self, latents: Tensor, tau: float = 1.0, generator: torch.Generator | None = None) -> Quantized:
         """`latents` [B, T, width] -> `Quantized`. `tau` and `generator` matter in training only."""
         config, (batch, frames) = self.config, latents.shape[:2]
@@ -102,8 +120,10 @@ class GroupVectorQuantizer(nn.Module):
                 assignment = self._sample(logits, tau, generator)
             else:
                 assignment = nn.functional.one_hot(codes, config.entries).float()
+            sampled = assignment.detach().argmax(-1)
             motion = (assignment @ self.codebook).transpose(0, 1).reshape(batch, frames, self.out_width)
-        return Quantized(motion, codes.T.reshape(batch, frames, config.groups), group_bits, conditional)
+        codes, sampled = (index.T.reshape(batch, frames, config.groups) for index in (codes, sampled))
+        return Quantized(motion, codes, sampled, group_bits, conditional)
 
     @staticmethod
     def _sample(logits: Tensor, tau: float, generator: torch.Generator | None) -> Tensor:

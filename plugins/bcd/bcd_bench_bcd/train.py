@@ -25,7 +25,7 @@ from bcd_bench.identity import sha256_file
 from bcd_bench.progress import open_progress
 from bcd_bench.specs import TrainingClips, TrainRequest
 from bcd_bench_bcd import __version__
-from bcd_bench_bcd.data import fitted_model_config, open_training_clips
+from bcd_bench_bcd.data import fitted_model_config, lit_shares, open_training_clips
 from bcd_bench_bcd.devices import fast_bf16
 from bcd_bench_bcd.guards import CollapseGuard
 from bcd_bench_bcd.model import BCD, load_model, save_model, to_unit
@@ -70,7 +70,9 @@ class TrainingStep(nn.Module):
         super().__init__()
         self.model, self.adversary, self.preset = model, adversary, preset
 
-    def forward(self, clips: Tensor, step: int, tau: float, generator: torch.Generator) -> Losses:
+    def forward(
+        self, clips: Tensor, step: int, tau: float, generator: torch.Generator, patch_chances: Tensor | None = None
+    ) -> Losses:
         return training_loss(
             self.model,
             self.adversary,
@@ -80,6 +82,7 @@ class TrainingStep(nn.Module):
             step=step,
             direction=self.preset.train.direction,
             generator=generator,
+            patch_chances=patch_chances,
         )
 
 
@@ -105,7 +108,12 @@ class Trainer:
         self.precision = precision
         self.accelerator = Accelerator(cpu=cpu, mixed_precision="no" if precision == "fp32" else "bf16")
         torch.manual_seed(preset.train.seed)
-        self.model = BCD(fitted_model_config(preset, clips)).train()
+        shares = lit_shares(clips, preset.model.decoder.patch)
+        self.model = BCD(fitted_model_config(preset, shares)).train()
+        self.patch_chances: Tensor | None = None
+        if preset.train.patch_floor < 1:
+            drawn = torch.from_numpy(shares).float()[self.model.decoder.drawn]
+            self.patch_chances = drawn.sqrt().clamp(preset.train.patch_floor, 1)
         config = self.model.config
         self.adversary = None
         if preset.objective.adversary:
@@ -277,7 +285,8 @@ class Trainer:
         generator = step_generator(train.seed, step, self.accelerator.process_index)
         batch = self._batch(generator, train.batch)
         with self.accelerator.autocast():
-            losses = self.module(batch, step, self._tau(step), generator)
+            chances = self.patch_chances if step < train.patches_until * train.steps else None
+            losses = self.module(batch, step, self._tau(step), generator, chances)
         self.accelerator.backward(losses.total)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), train.gradient_clip)
         values = [*vars(losses).values(), norm]
@@ -313,7 +322,8 @@ class Trainer:
     def _log(self) -> str:
         if not self.accelerator.is_main_process:
             return ""
-        loss, diffusion, bits, conditional, content, adversary, norm = np.mean(self.progress.window, axis=0).tolist()
+        means = np.mean(self.progress.window, axis=0).tolist()
+        loss, diffusion, bits, conditional, content, adversary, cycle, cycle_content, norm = means
         self.progress.window = []
         step = self.progress.step
         line = {
@@ -324,6 +334,8 @@ class Trainer:
             "conditional_bits": conditional,
             "content_bits": content,
             "adversary": adversary,
+            "cycle": cycle,
+            "cycle_content": cycle_content,
             "gradient_norm": norm,
             "tau": self._tau(step - 1),
         }
