@@ -11,16 +11,23 @@ import torch
 
 from bcd_bench.clips import Clip, ClipRef, Failed, Generated, Pair
 from bcd_bench.errors import UsageError
-from bcd_bench_bcd.data import fitted_model_config
+from bcd_bench_bcd.data import fitted_model_config, lit_shares
 from bcd_bench_bcd.method import BCDMethod
 from bcd_bench_bcd.model import BCD, load_model, save_model, to_frames, to_unit
-from bcd_bench_bcd.objective import ContentAdversary, content_price, cross_driven_halves, training_loss
+from bcd_bench_bcd.objective import (
+    ContentAdversary,
+    Losses,
+    content_price,
+    cross_driven_halves,
+    swap_cycle,
+    training_loss,
+)
 from bcd_bench_bcd.presets import PRESETS, ModelConfig, ObjectiveConfig, SamplerConfig, resolve_preset
 from tests.bcd.conftest import TINY, BlockClips
 
 
 def tiny_config(**changes: Any) -> ModelConfig:
-    return fitted_model_config(resolve_preset("sprites-small", {**TINY, **changes}), BlockClips())
+    return fitted_model_config(resolve_preset("sprites-small", {**TINY, **changes}), lit_shares(BlockClips(), 8))
 
 
 def tiny_model(**changes: Any) -> BCD:
@@ -148,6 +155,75 @@ def test_the_loss_reaches_every_parameter(direction: Any) -> None:
     silent = [name for name, p in model.named_parameters() if p.grad is None]
     assert silent == []
     assert losses.content_bits > 0
+
+
+def test_some_places_get_what_all_places_would_get_without_attention() -> None:
+    model = tiny_model()
+    for block in [*model.decoder.blocks, *model.decoder.temporal.values()]:
+        torch.nn.init.zeros_(block.attention.out.weight)  # then patches do not see each other
+        torch.nn.init.zeros_(block.attention.out.bias)
+    encoded = model.encode(to_unit(frames(2)))
+    x, places = torch.randn(2, *model.noise_shape(8)), torch.tensor([2, 0])
+    rest = (torch.zeros(2), encoded.content, encoded.quantized.motion)
+    whole = model.decoder(x, *rest)
+    some = model.decoder(x[:, :, places], *rest, places=places)
+    assert torch.allclose(some, whole[:, :, places], atol=1e-5)
+
+
+def test_the_loss_over_some_patches_is_that_over_all_in_expectation() -> None:
+    model = tiny_model().train()
+    config = ObjectiveConfig(condition_drop=0.0)
+
+    def diffusion(seed: int, chances: torch.Tensor | None) -> float:
+        # The same noise for all seeds would need the same draws; an average over many does as well.
+        generator = torch.Generator().manual_seed(seed)
+        clips = frames(8)
+        with torch.no_grad():
+            losses = training_loss(
+                model, None, clips, config, tau=1.0, step=0, direction="both", generator=generator,
+                patch_chances=chances,
+            )  # fmt: skip
+        return losses.diffusion.item()
+
+    all_of_them = np.mean([diffusion(seed, None) for seed in range(60)])
+    some = np.mean([diffusion(seed, torch.tensor([1.0, 0.5, 0.4])) for seed in range(60)])
+    assert some == pytest.approx(all_of_them, rel=0.1)
+
+
+def test_the_swap_cycle_teaches_the_encoder_alone_and_codes_that_come_back_cost_nothing() -> None:
+    model, generator = tiny_model().train(), torch.Generator().manual_seed(2)
+    tokens, latents = model.features(to_unit(frames(6)))
+    assert model.bottleneck is not None
+    content, _ = model.bottleneck.sample(tokens, generator)
+    quantized = model.quantizer(latents, 1.0, generator)
+    cycle, off = swap_cycle(model, content, tokens, quantized, torch.tensor([0, 3, 4]), generator)
+    assert cycle > 0
+    assert off > 0
+    (cycle + off).backward()
+    moved = {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert moved == {"encoder", "bottleneck"}
+    drawn = model.eval().quantizer(latents)
+    with torch.no_grad():
+        model.quantizer.codebook.mul_(50)  # entries far apart: an encoding near its own entry is sure of it
+        own = model.quantizer.code_nats(model.quantizer.codebook[:, :4].clone(), torch.arange(4).view(1, 4, 1))
+    assert own.item() == pytest.approx(0, abs=1e-6)
+    assert torch.equal(drawn.sampled, drawn.codes)  # inference draws nothing
+
+
+def test_the_swap_cycle_waits_for_its_step_and_adds_to_the_total() -> None:
+    def losses(step: int, weight: float) -> Losses:
+        model = tiny_model().train()
+        config = ObjectiveConfig(cycle=weight, cycle_content=weight / 2, cycle_from=4)
+        generator = torch.Generator().manual_seed(2)
+        return training_loss(
+            model, None, frames(6), config, tau=1.0, step=step, direction="both", generator=generator
+        )  # fmt: skip
+
+    assert losses(3, 0.1).cycle == 0
+    plain, cycled = losses(4, 0.0), losses(4, 0.1)
+    added = 0.1 * cycled.cycle + 0.05 * cycled.cycle_content
+    assert added > 0
+    assert cycled.total.item() == pytest.approx((plain.total + added).item(), rel=1e-5)
 
 
 def test_the_adversary_pushes_the_encoder_away_from_what_it_can_guess() -> None:

@@ -107,3 +107,22 @@ def test_bits_never_exceed_the_capacity() -> None:
         result = quantizer().eval()(m)
         assert 0 <= result.bits.item() <= 2 * math.log2(4) + 1e-4
         assert result.conditional_bits.item() <= result.bits.item() + 1e-4
+
+
+def test_code_nats_are_the_cross_entropy_of_minus_the_distance() -> None:
+    vq, m = quantizer(normalize="batch").eval(), latents()
+    vq.running_mean.fill_(0.3)
+    vq.running_std.fill_(2.0)
+    codes = torch.randint(0, 4, (3, 5, 2), generator=torch.Generator().manual_seed(4))
+    parts, book = ((m - 0.3) / 2).reshape(15, 2, 3), vq.codebook.detach()
+    expected = [
+        -(-torch.linalg.norm(parts[row, group] - book[group], dim=-1)).log_softmax(-1)[codes.view(15, 2)[row, group]]
+        for row in range(15)
+        for group in range(2)
+    ]
+    assert vq.code_nats(m, codes).item() == pytest.approx(torch.stack(expected).mean().item(), abs=1e-5)
+    m = m.clone().requires_grad_()
+    vq.code_nats(m, codes).backward()
+    assert m.grad is not None
+    assert m.grad.any()
+    assert vq.codebook.grad is None

@@ -12,11 +12,12 @@ from PIL import Image
 
 from bcd_bench.errors import BcdBenchError, Interrupted, UsageError
 from bcd_bench.identity import sha256_file
-from bcd_bench_bcd.data import drawn_patches
+from bcd_bench_bcd.data import fitted_model_config, lit_shares
 from bcd_bench_bcd.guards import GRACE, WINDOW, CollapseGuard
-from bcd_bench_bcd.model import load_model
+from bcd_bench_bcd.model import load_model, to_unit
 from bcd_bench_bcd.presets import resolve_preset
 from bcd_bench_bcd.train import Trainer, train
+from tests.bcd.conftest import TINY
 
 
 def test_writes_weights_log_grid_and_config(request_for: Any) -> None:
@@ -165,9 +166,49 @@ def test_plan_trains_nothing(request_for: Any, capsys: pytest.CaptureFixture[str
     assert not request.out.exists()
 
 
-def test_drawn_patches_are_those_ever_lit(clips: Any) -> None:
-    assert drawn_patches(clips, 8) == (4, 5, 6)
-    assert drawn_patches(clips, 16) == (0, 1)
+def test_lit_shares_count_frames_and_fix_what_is_drawn(clips: Any) -> None:
+    shares = lit_shares(clips, 8)
+    frames = clips.clips(range(len(clips)))
+    expected = [(frames[:, :, 8:16, x : x + 8].max(axis=(2, 3, 4)) > 0).mean() for x in (0, 8, 16)]
+    assert shares[4:7].tolist() == pytest.approx(expected)
+    assert np.flatnonzero(shares).tolist() == [4, 5, 6]
+    assert np.flatnonzero(lit_shares(clips, 16)).tolist() == [0, 1]
+    preset = resolve_preset("sprites-small", dict(TINY))
+    assert fitted_model_config(preset, shares).drawn_patches == (4, 5, 6)
+    whole = resolve_preset("sprites-small", {**TINY, "model.decoder.skip_static_patches": False})
+    assert fitted_model_config(whole, shares).drawn_patches is None
+
+
+def test_rarely_lit_patches_are_computed_less_often_until_the_end(request_for: Any) -> None:
+    request = request_for(overrides={"train.patch_floor": 0.2, "train.patches_until": 0.5})
+    trainer = Trainer(resolve_preset("sprites-small", dict(request.overrides)), _clips(request), request.out, "cpu")
+    trainer.start(resume=False)
+    assert trainer.patch_chances is not None
+    assert trainer.patch_chances.max() == 1
+    assert trainer.patch_chances.min() >= 0.2
+    computed: list[int] = []
+    original = trainer.model.decoder.forward
+
+    def counted(patches: torch.Tensor, *rest: Any) -> torch.Tensor:
+        computed.append(patches.shape[2])
+        return original(patches, *rest)
+
+    trainer.model.decoder.forward = counted  # type: ignore[method-assign]
+    for _ in range(8):
+        trainer.step()
+    assert min(computed[:4]) < 3
+    assert computed[4:] == [3] * 4
+
+
+def test_weights_carry_the_grid_of_their_content(request_for: Any) -> None:
+    request = request_for(max_steps=2)
+    train(request)
+    model, _ = load_model(request.out / "model.safetensors")
+    assert model.bottleneck is not None
+    assert (model.bottleneck.step > 0).all()
+    content = model.encode(to_unit(torch.from_numpy(_clips(request).clips(range(8))))).content
+    levels = (content - model.bottleneck.center) / model.bottleneck.step
+    assert torch.allclose(levels, levels.round(), atol=1e-3)
 
 
 def test_unknown_presets_and_fields_name_the_nearest() -> None:

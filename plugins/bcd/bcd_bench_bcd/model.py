@@ -25,6 +25,9 @@ PIXEL_MEAN, PIXEL_STD = -0.8, 0.45
 BACKGROUND = -1.0
 """The value of patches that are not drawn: black."""
 
+STEP = 2.0
+"""Grid of rounded content, in standard deviations of its channel: rounding then errs by a third of the noise power."""
+
 
 def to_unit(frames: Tensor) -> Tensor:
     """uint8 [B, T, H, W, 3] -> float32 [B, T, 3, H, W] in [-1, 1]."""
@@ -52,15 +55,34 @@ class ContentBottleneck(nn.Module):
     price on content does: what the motion code says for free is not paid for twice.
     """
 
-    def __init__(self, width: int, dim: int) -> None:
+    def __init__(self, tokens: int, width: int, dim: int) -> None:
         super().__init__()
         self.head = nn.Linear(width, 2 * dim)
         nn.init.zeros_(self.head.weight[dim:])
         nn.init.constant_(self.head.bias[dim:], -4.0)  # starts nearly noiseless, so that content is learned first
+        self.register_buffer("center", torch.zeros(tokens, dim))
+        self.register_buffer("step", torch.zeros(tokens, dim))
 
     def mean(self, tokens: Tensor) -> Tensor:
         """[B, K, width] -> float32 [B, K, dim]."""
         return self.gaussian(tokens)[0]
+
+    def rounded(self, tokens: Tensor) -> Tensor:
+        """The means on the grid that `calibrate` has set, float32 [B, K, dim]; as they are before that.
+
+        What lies below the noise that the decoder was trained with is no information it paid for, yet a classifier
+        could read it. Channels that carry nothing fall on their center.
+        """
+        mean = self.mean(tokens)
+        levels = ((mean - self.center) / self.step.clamp_min(1e-12)).round()
+        return torch.where(self.step > 0, self.center + self.step * levels, mean)
+
+    @torch.no_grad()
+    def calibrate(self, tokens: Tensor) -> None:
+        """Set the grid from the content of many clips, [B, K, width]: steps of `STEP` mean standard deviations."""
+        mean, log_variance = self.gaussian(tokens)
+        self.center.copy_(mean.mean(0))
+        self.step.copy_(STEP * (0.5 * log_variance).exp().mean(0))
 
     def gaussian(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of the channels, float32 [B, K, dim] each."""
@@ -87,7 +109,7 @@ class BCD(nn.Module):
         content_width = config.encoder.width
         if config.encoder.content_dim is not None:
             content_width = config.encoder.content_dim
-            self.bottleneck = ContentBottleneck(config.encoder.width, content_width)
+            self.bottleneck = ContentBottleneck(config.encoder.content_tokens, config.encoder.width, content_width)
         self.quantizer = GroupVectorQuantizer(config.quantizer, config.encoder.width)
         self.decoder = VideoDiT(config, content_width, self.quantizer.out_width)
 
@@ -98,7 +120,7 @@ class BCD(nn.Module):
     def encode(self, frames: Tensor) -> Encoding:
         """Take clips apart with the codes inference uses (call in eval mode)."""
         content, latents = self.features(frames)
-        content = content.float() if self.bottleneck is None else self.bottleneck.mean(content)
+        content = content.float() if self.bottleneck is None else self.bottleneck.rounded(content)
         return Encoding(content, latents.float(), self.quantizer(latents))
 
     def denoise(

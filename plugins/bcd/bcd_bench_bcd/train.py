@@ -38,6 +38,8 @@ __all__ = ["Trainer", "step_generator", "train"]
 CHECKPOINT = "checkpoint.pt"
 WEIGHTS = "model.safetensors"
 LOG = "log.jsonl"
+CALIBRATION_BATCH, CALIBRATION_BATCHES = 32, 16
+"""Clips from which the grid of rounded content is measured: 512, in parts that fit any memory."""
 
 
 def train(request: TrainRequest) -> None:
@@ -114,6 +116,7 @@ class Trainer:
         if preset.train.patch_floor < 1:
             drawn = torch.from_numpy(shares).float()[self.model.decoder.drawn]
             self.patch_chances = drawn.sqrt().clamp(preset.train.patch_floor, 1)
+            self.patch_chances[drawn.argmax()] = 1  # at least one patch in every step
         config = self.model.config
         self.adversary = None
         if preset.objective.adversary:
@@ -220,7 +223,19 @@ class Trainer:
         temporary = self.out / (CHECKPOINT + ".part")
         torch.save(state, temporary)
         temporary.replace(self.out / CHECKPOINT)
+        self._calibrate()
         save_model(self.out / WEIGHTS, self.average, self.card())
+
+    @torch.no_grad()
+    def _calibrate(self) -> None:
+        """Fit the grid of the averaged model's rounded content to it, on whole training clips."""
+        if self.average.bottleneck is None:
+            return
+        generator = step_generator(self.preset.train.seed, -3)
+        batches = [self._batch(generator, CALIBRATION_BATCH) for _ in range(CALIBRATION_BATCHES)]
+        with self.accelerator.autocast():
+            tokens = [self.average.features(to_unit(batch))[0].float() for batch in batches]
+        self.average.bottleneck.calibrate(torch.cat(tokens))
 
     def card(self) -> dict[str, Any]:
         """What the weights were trained on, how, and for how long; travels in the weight file."""
