@@ -157,6 +157,19 @@ def test_the_loss_reaches_every_parameter(direction: Any) -> None:
     assert losses.content_bits > 0
 
 
+def test_recomputing_blocks_changes_no_gradient() -> None:
+    gradients = []
+    for recompute in (False, True):
+        model = tiny_model(**{"model.decoder.content": "tokens"}).train()
+        model.decoder.recompute = recompute
+        generator = torch.Generator().manual_seed(2)
+        training_loss(
+            model, None, frames(3), ObjectiveConfig(), tau=1.0, step=0, direction="both", generator=generator
+        ).total.backward()  # fmt: skip
+        gradients.append({name: p.grad for name, p in model.named_parameters()})
+    assert all(torch.equal(value, gradients[1][name]) for name, value in gradients[0].items() if value is not None)
+
+
 def test_some_places_get_what_all_places_would_get_without_attention() -> None:
     model = tiny_model()
     for block in [*model.decoder.blocks, *model.decoder.temporal.values()]:

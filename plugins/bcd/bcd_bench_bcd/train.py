@@ -112,6 +112,7 @@ class Trainer:
         torch.manual_seed(preset.train.seed)
         shares = lit_shares(clips, preset.model.decoder.patch)
         self.model = BCD(fitted_model_config(preset, shares)).train()
+        self.model.decoder.recompute = preset.train.recompute
         self.patch_chances: Tensor | None = None
         if preset.train.patch_floor < 1:
             drawn = torch.from_numpy(shares).float()[self.model.decoder.drawn]
