@@ -83,7 +83,7 @@ class VideoDiT(nn.Module):
         super().__init__()
         self.config = config
         self.recompute = False
-        """Whether blocks are computed again in the backward pass instead of kept: a third more work, far less memory."""
+        """Compute blocks again in the backward pass instead of keeping them: a third more work, far less memory."""
         decoder, (height, width) = config.decoder, config.frame_size
         self.rows, self.columns = height // decoder.patch, width // decoder.patch
         values = config.channels * decoder.patch**2
