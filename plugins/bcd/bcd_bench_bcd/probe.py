@@ -64,41 +64,49 @@ def command(
     method = BCDMethod({})
     method.load(None if chosen is None else chosen.path, device)
     clips = {pair.content.id: pair.content for pair in made.pairs}
-    content, codes = _features(method, list(clips.values()))
+    features = _features(method, list(clips.values()))
     labels = [clip.labels for clip in clips.values()]
     subjects = [clip.labels["subject"] for clip in clips.values()]
     figures: dict[str, dict[str, float]] = {}
     for name in sorted(set(labels[0]) - {"subject"}):
         values = [label[name] for label in labels]
-        figures[name] = {
-            "content": linear_probe(content, values, subjects),
-            "motion_codes": linear_probe(codes, values, subjects),
-            "chance": 100 / len(set(values)),
-        }
-    print(
-        f"{'label':<12}{'from content':>14}{'from codes':>12}{'chance':>8}   (balanced accuracy, %, {len(clips)} clips)"
-    )
+        figures[name] = {what: linear_probe(values_of, values, subjects) for what, values_of in features.items()}
+        figures[name]["chance"] = 100 / len(set(values))
+    columns = [*features, "chance"]
+    print(f"Balanced accuracy in percent of linear probes on {len(clips)} clips, held out by character")
+    print("label".ljust(12) + "".join(column.rjust(len(column) + 2) for column in columns))
     for name, row in figures.items():
-        print(f"{name:<12}{row['content']:>14.1f}{row['motion_codes']:>12.1f}{row['chance']:>8.1f}")
+        print(name.ljust(12) + "".join(f"{row[column]:.1f}".rjust(len(column) + 2) for column in columns))
     if output is not None:
         sha256 = None if chosen is None else chosen.sha256
         write_json_atomic(output, {"suite": suite, "weights_sha256": sha256, "clips": len(clips), "probes": figures})
 
 
-def _features(method: Any, clips: Sequence[Any]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Content [N, K * C_c] as the decoder gets it, and one-hot motion codes by frame [N, T * N * J]."""
+def _features(method: Any, clips: Sequence[Any]) -> dict[str, npt.NDArray[np.float64]]:
+    """What is probed, float64 [N, ...] each: "content" [N, K * C_c] as the decoder gets it, with a bottleneck also
+    "unrounded content", and "motion codes" as one-hot vectors by frame [N, T * G * J].
+    """
     import torch
 
     from bcd_bench.progress import open_progress
+    from bcd_bench_bcd.model import to_unit
 
-    content, codes = [], []
-    entries = method.model.config.quantizer.entries
+    model = method.model
+    entries = model.config.quantizer.entries
+    parts: dict[str, list[npt.NDArray[np.float64]]] = {}
+
+    def keep(name: str, values: torch.Tensor) -> None:
+        parts.setdefault(name, []).append(values.flatten(1).double().cpu().numpy())
+
     with open_progress().task("probe", total=len(clips), unit="clips") as task, torch.inference_mode():
         for start in range(0, len(clips), 16):
-            batch = np.stack([clip.load().frames for clip in clips[start : start + 16]])
-            encoded = method.encode(batch)
-            content.append(encoded.content.flatten(1).float().cpu().numpy())
-            one_hot = torch.nn.functional.one_hot(encoded.quantized.codes, entries)
-            codes.append(one_hot.flatten(1).float().cpu().numpy())
-            task.advance(len(batch))
-    return np.concatenate(content).astype(np.float64), np.concatenate(codes).astype(np.float64)
+            frames = np.stack([clip.load().frames for clip in clips[start : start + 16]])
+            tokens, latents = model.features(to_unit(torch.from_numpy(frames).to(method.device)))
+            if model.bottleneck is None:
+                keep("content", tokens)
+            else:
+                keep("content", model.bottleneck.rounded(tokens))
+                keep("unrounded content", model.bottleneck.mean(tokens))
+            keep("motion codes", torch.nn.functional.one_hot(model.quantizer(latents).codes, entries))
+            task.advance(len(frames))
+    return {name: np.concatenate(values) for name, values in parts.items()}
