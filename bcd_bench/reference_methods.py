@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from bcd_bench.clips import Clip, Failed, Pair
 __all__ = ["CopyContent", "CopyMotion", "Oracle"]
 
 
-class _Reference:
+class _Reference(ABC):
     """Needs no weights and no randomness."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -26,8 +27,9 @@ class _Reference:
         del seed
         return (self.one(pair) for pair in pairs)
 
+    @abstractmethod
     def one(self, pair: Pair) -> Clip | Failed:
-        raise NotImplementedError
+        """The output of one pair."""
 
 
 class CopyContent(_Reference):
