@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,16 @@ if TYPE_CHECKING:
     from bcd_bench.plugins import Registry
     from bcd_bench.progress import Progress
 
-__all__ = ["finish", "prepare", "run"]
+__all__ = ["Prepared", "finish", "prepare", "run"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that was checked and has not begun: its plan, its suite, and the names of the metrics to score."""
+
+    plan: RunPlan
+    suite: Suite
+    metrics: Sequence[str]
 
 
 def prepare(
@@ -36,7 +46,7 @@ def prepare(
     seed: int = 0,
     device: str = "cpu",
     dtype: str | None = None,
-) -> tuple[RunPlan, Suite, list[str]]:
+) -> Prepared:
     """The plan, the suite and the metrics of a run, with everything checked that can be before the work starts.
 
     `metrics` None means the suite's default ones and those of the method. Raises `UsageError` for unknown names and
@@ -54,22 +64,13 @@ def prepare(
     for spec in specs:
         for asset in (*spec.assets, *(a for name in spec.extractors for a in registry.get("extractors", name).assets)):
             store.find(asset)
-    return plan, made, [spec.name for spec in specs]
+    return Prepared(plan, made, [spec.name for spec in specs])
 
 
 def run(
     registry: Registry,
-    method: str,
-    suite: str | Suite,
+    prepared: Prepared,
     *,
-    weights: str | None = None,
-    data: Mapping[str, Path] | None = None,
-    config: Mapping[str, Any] | None = None,
-    metrics: Sequence[str] | None = None,
-    limit: int | None = None,
-    seed: int = 0,
-    device: str = "cpu",
-    dtype: str | None = None,
     executor: str = "local",
     jobs: int = 1,
     out: Path = Path("runs"),
@@ -77,20 +78,17 @@ def run(
     progress: Progress | None = None,
     warn: Callable[[str], None] | None = None,
 ) -> RunFolder:
-    """Run `method` on `suite` below `out`, continuing what an earlier call began; returns the recorded run.
+    """Do what `prepare` has prepared below `out`, continuing what an earlier call began; returns the recorded run.
 
     Failed pairs and failed metrics are in the record and do not raise; lines about plugins whose
-    `bcd_bench_run_finished` hook failed go to `warn` (stderr). Raises as `prepare` and `generate.generate` do:
-    `UsageError`, `MissingAssetError`, and `Interrupted` after Ctrl-C or SIGTERM.
+    `bcd_bench_run_finished` hook failed go to `warn` (stderr). Raises as `generate.generate` does: `UsageError`,
+    `MissingAssetError`, and `Interrupted` after Ctrl-C or SIGTERM.
     """
-    plan, made, names = prepare(
-        registry, method, suite, weights=weights, data=data, config=config, metrics=metrics, limit=limit, seed=seed,
-        device=device, dtype=dtype,
-    )  # fmt: skip
+    plan, suite = prepared.plan, prepared.suite
     folder, _ = generate(
-        registry, plan, made, out, executor=executor, jobs=jobs, retry_failed=retry_failed, progress=progress
+        registry, plan, suite, out, executor=executor, jobs=jobs, retry_failed=retry_failed, progress=progress
     )
-    results = score_run(registry, folder, names, device=device, progress=progress, suite=made)
+    results = score_run(registry, folder, prepared.metrics, device=plan.device, progress=progress, suite=suite)
     write_record(registry, folder, results)
     finish(registry, folder, warn=warn)
     return folder

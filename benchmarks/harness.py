@@ -71,9 +71,10 @@ def registry_with_stand_in() -> Registry:
 def bare_loop(registry: Registry, method: str, suite: Suite, pairs: Sequence[Pair]) -> float:
     """Seconds per pair of transferring and judging alone, in the batches of the method."""
     spec = registry.get("methods", method)
-    plan, _, names = benchmark.prepare(registry, method, suite)
+    prepared = benchmark.prepare(registry, method, suite)
+    plan = prepared.plan
     model = load_method(Work(method, spec.factory, plan.method.config, plan.weights_path, "cpu", 0, suite.size))
-    metrics = [load_factory(registry.get("metrics", name).factory)() for name in names]
+    metrics = [load_factory(registry.get("metrics", name).factory)() for name in prepared.metrics]
     for metric in metrics:
         metric.load("cpu")
     started = time.perf_counter()
@@ -89,7 +90,7 @@ def whole_run(registry: Registry, method: str, suite: Suite, n: int) -> float:
     """Seconds per pair of `run`: generate, write, hash, judge and record."""
     with tempfile.TemporaryDirectory() as out:
         started = time.perf_counter()
-        benchmark.run(registry, method, suite, limit=n, out=Path(out))
+        benchmark.run(registry, benchmark.prepare(registry, method, suite, limit=n), out=Path(out))
         return (time.perf_counter() - started) / n
 
 
@@ -123,7 +124,7 @@ def memory(suite_name: str, n: int) -> dict[str, Any]:
     peaks = {}
     with tempfile.TemporaryDirectory() as out:
         for part in (n // 10, n):
-            benchmark.run(registry, "copy-content", many, limit=part, out=Path(out))
+            benchmark.run(registry, benchmark.prepare(registry, "copy-content", many, limit=part), out=Path(out))
             peaks[part] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     return {"peak_mb": {str(part): round(peak) for part, peak in peaks.items()}, "allowed_mb": 1500}
 

@@ -77,24 +77,21 @@ def command(
     registry.get("executors", executor)
     made: Suite = load_suite(registry, suite, paths)
     common: dict[str, Any] = {"metrics": metrics, "limit": limit, "seed": seed, "device": device, "data": paths}
-    # everything that can be wrong is found before the first method starts
-    plans = {name: benchmark.prepare(registry, name, made, **given[name], **common) for name in chosen}
+    # names, settings, weights and assets that are wrong are found before the first method starts
+    prepared = {name: benchmark.prepare(registry, name, made, **given[name], **common) for name in chosen}
     if dry_run:
-        for plan, _, scored in plans.values():
-            _print_plan(plan, scored, out)
+        for one in prepared.values():
+            _print_plan(one.plan, one.metrics, out)
         return 0
     folders: list[Path] = []
     first: BcdBenchError | None = None
-    for name in chosen:
+    for name, one in prepared.items():
         if len(chosen) > 1:
             print(f"{name} on {suite}", file=sys.stderr)
         try:
             folder = benchmark.run(
                 registry,
-                name,
-                made,
-                **given[name],
-                **common,
+                one,
                 executor=executor,
                 jobs=jobs,
                 out=out,

@@ -63,7 +63,7 @@ def test_a_torn_line_is_ignored_and_does_not_spoil_the_next(folder: RunFolder) -
 
 
 def test_a_damaged_output_is_noticed_when_read(registry: Registry, tmp_path: Path) -> None:
-    run = benchmark.run(registry, "noise", "toy", out=tmp_path)
+    run = benchmark.run(registry, benchmark.prepare(registry, "noise", "toy"), out=tmp_path)
     results = run.pairs()
     run.output_path("p00").write_bytes(run.output_path("p01").read_bytes())
     with pytest.raises(UsageError, match=r"p00\.mkv has changed since it was made"):
@@ -105,35 +105,36 @@ def test_a_changed_suite_is_noticed(registry: Registry, folder: RunFolder, monke
 
 
 def test_a_benchmark_is_recorded_once_and_equal_runs_give_equal_records(registry: Registry, tmp_path: Path) -> None:
-    first = benchmark.run(registry, "fragile", "toy", out=tmp_path / "a")
-    second = benchmark.run(registry, "fragile", "toy", out=tmp_path / "b")
+    first = benchmark.run(registry, benchmark.prepare(registry, "fragile", "toy"), out=tmp_path / "a")
+    second = benchmark.run(registry, benchmark.prepare(registry, "fragile", "toy"), out=tmp_path / "b")
     assert first.record_path.read_bytes() == second.record_path.read_bytes()
     record = first.record()
     assert record is not None
     assert (record["n_pairs"], record["n_failed"], record["run_id"]) == (10, 6, first.plan.run_id)
     before = first.record_path.read_bytes()
-    benchmark.run(registry, "fragile", "toy", out=tmp_path / "a")
+    benchmark.run(registry, benchmark.prepare(registry, "fragile", "toy"), out=tmp_path / "a")
     assert first.record_path.read_bytes() == before
 
 
 def test_names_and_assets_are_checked_before_anything_is_made(registry: Registry, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown metric 'psnr'"):
-        benchmark.run(registry, "noise", "toy", metrics=["psnr"], out=tmp_path / "runs")
+        benchmark.prepare(registry, "noise", "toy", metrics=["psnr"])
     with pytest.raises((UsageError, MissingAssetError), match="nowhere"):
-        benchmark.run(registry, "noise", "toy-asset", out=tmp_path / "runs")
-    assert not (tmp_path / "runs").exists()
+        benchmark.prepare(registry, "noise", "toy-asset")
+    assert not list(tmp_path.iterdir())
 
 
 def test_plugins_hear_of_a_finished_run_and_their_errors_are_lines(tmp_path: Path) -> None:
     told, said = Told(), []
-    run = benchmark.run(Registry.from_modules([toy_plugin, told]), "oracle", "toy", out=tmp_path, warn=said.append)
+    registry = Registry.from_modules([toy_plugin, told])
+    run = benchmark.run(registry, benchmark.prepare(registry, "oracle", "toy"), out=tmp_path, warn=said.append)
     assert told.runs == [run.path]
     assert len(said) == 1
     assert said[0].startswith("warning: after the run, plugin test_runs: RuntimeError: the server is down")
 
 
 def test_the_oracle_fails_where_there_are_no_targets(registry: Registry, tmp_path: Path) -> None:
-    run = benchmark.run(registry, "oracle", "toy-open", out=tmp_path)
+    run = benchmark.run(registry, benchmark.prepare(registry, "oracle", "toy-open"), out=tmp_path)
     record = run.record()
     assert record is not None
     assert record["failures"] == {"the pair has no ground-truth target": 10}
