@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 __all__ = [
     "TEMPORARY_SUFFIX",
     "append_jsonl",
-    "fsync_folder",
+    "atomic_path",
+    "fsync_path",
     "read_jsonl",
     "temporary_name",
     "write_bytes_atomic",
@@ -29,29 +30,38 @@ def temporary_name(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
 
 
-def fsync_folder(folder: Path) -> None:
-    """Make renames and new names in `folder` survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
+def fsync_path(path: Path) -> None:
+    """Make a file's bytes, or the renames and new names in a folder, survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
 
 
-def write_bytes_atomic(path: Path, data: bytes) -> None:
-    """Write `data` to `path`, whole or not at all. Raises `OSError` and leaves the old file as it was."""
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path to write to, for code that wants a path; at the end of the block it becomes `path`, synced.
+
+    The name ends in `.part`, so a writer that guesses a format from it has to be told (`image.save(…, format="png")`).
+    Where the block raises, or wrote no file (`OSError`), the old file stays as it was and nothing is left behind.
+    """
     temporary = temporary_name(path)
     try:
-        with temporary.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
+        yield temporary
+        fsync_path(temporary)
         temporary.replace(path)
-        fsync_folder(path.parent)
+        fsync_path(path.parent)
     except BaseException:
         with contextlib.suppress(OSError):  # the first error is the one to report
             temporary.unlink()
         raise
+
+
+def write_bytes_atomic(path: Path, data: bytes) -> None:
+    """Write `data` to `path`, whole or not at all. Raises `OSError` and leaves the old file as it was."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def write_text_atomic(path: Path, text: str) -> None:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
-import signal
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
-from bcd_bench.atomic import fsync_folder, temporary_name, write_json_atomic
+from bcd_bench.atomic import fsync_path, temporary_name, write_json_atomic
 from bcd_bench.clips import Clip, Failed, Suite
 from bcd_bench.environment import environment
 from bcd_bench.errors import BcdBenchError, Interrupted, UsageError
@@ -22,6 +19,7 @@ from bcd_bench.execution import Batch, Executor, Outcome, Work
 from bcd_bench.progress import NoProgress, Progress, Task
 from bcd_bench.runs import PairResult, RunFolder, writing
 from bcd_bench.specs import ExecutorSpec, MethodSpec, load_factory
+from bcd_bench.stopping import Stop, stopping
 from bcd_bench.video import encode_lossless
 
 if TYPE_CHECKING:
@@ -115,11 +113,11 @@ class _Writer:
                 written.append((temporary, target))
                 temporary.write_bytes(data)
                 lines.append(_finished(pair_id, result, seconds, len(data)))
-            list(self.syncing.map(_sync, (temporary for temporary, _ in written)))
+            list(self.syncing.map(fsync_path, (temporary for temporary, _ in written)))
             for temporary, target in written:
                 temporary.replace(target)
             if written:
-                fsync_folder(self.run.outputs_dir)
+                fsync_path(self.run.outputs_dir)
             self.run.append_pairs(lines)
         except BaseException:
             for temporary, _ in written:
@@ -142,52 +140,6 @@ class _Writer:
 def _finished(pair_id: str, clip: Clip, seconds: float, size: int) -> PairResult:
     info = None if clip.info is None else dict(clip.info)
     return PairResult(pair_id, "ok", seconds, clip.sha256, len(clip), float(clip.fps), size, info=info)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-class _Stop:
-    """Ctrl-C and SIGTERM during a run: break into the method at once, but never into the writing of results."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self.breakable = False
-
-    def __call__(self, signum: int, frame: FrameType | None) -> None:
-        self.asked = True
-        if self.breakable:
-            self.breakable = False
-            raise KeyboardInterrupt
-
-    @contextlib.contextmanager
-    def installed(self) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():
-            yield  # signals reach the main thread only
-            return
-        before = {number: signal.signal(number, self) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    @contextlib.contextmanager
-    def into(self) -> Iterator[None]:
-        """Where a signal may break in; what is going on here is done again after a stop."""
-        self.breakable = True
-        if self.asked:
-            self.breakable = False
-            raise KeyboardInterrupt
-        try:
-            yield
-        finally:
-            self.breakable = False
 
 
 def _note_environment(run: RunFolder, registry: Registry, device: str) -> None:
@@ -226,7 +178,7 @@ def _interrupted(run: RunFolder) -> Interrupted:
     return Interrupted(text, hint="the same command continues")
 
 
-def _drive(outcomes: Iterator[Outcome], run: RunFolder, registry: Registry, task: Task, stop: _Stop) -> None:
+def _drive(outcomes: Iterator[Outcome], run: RunFolder, registry: Registry, task: Task, stop: Stop) -> None:
     """Take outcomes from the executor and hand them to the writer, until they end or somebody asks to stop."""
     writer = _Writer(run, task)
     noted = False
@@ -273,8 +225,7 @@ def generate(
     spec: MethodSpec = registry.get("methods", plan.method.name)
     chosen: ExecutorSpec = registry.get("executors", executor)
     run = RunFolder.create(out, plan)
-    stop = _Stop()
-    with stop.installed(), run.locked():
+    with stopping() as stop, run.locked():
         with writing(run.path):
             run.remove_leftovers()
             before = run.finished()
@@ -304,7 +255,7 @@ def generate(
         after = run.pairs()
         with writing(run.path):
             run.rewrite_pairs(after)
-    if stop.asked:  # too late to break into the method, but whoever asked wants no scoring either
+    if stop():  # too late to break into the method, but whoever asked wants no scoring either
         raise _interrupted(run)
     errors = [result.error for result in after.values() if result.status == "failed"]
     return run, GenerateSummary(

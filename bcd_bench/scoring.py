@@ -7,13 +7,10 @@ scored before by the same metric are not looked at again. Only rows stay in memo
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
 
 from bcd_bench.assets import cache_folder
@@ -27,6 +24,7 @@ from bcd_bench.recording import note_timing
 from bcd_bench.runs import writing
 from bcd_bench.score_files import MetricResult, ScoreFiles
 from bcd_bench.specs import MetricSpec, Scored
+from bcd_bench.stopping import Stop, stopping
 
 if TYPE_CHECKING:
     from bcd_bench.plugins import Registry
@@ -88,7 +86,7 @@ def score_run(
         raise UsageError(
             f"{run.path} is not finished ({done} of {len(run.plan.pairs)} pairs)", hint="the same run command continues"
         )
-    with run.locked(), writing(run.path), _stoppable():
+    with run.locked(), writing(run.path), _stoppable() as stop:
         finished = {pair: result for pair, result in run.pairs().items() if result.status == "ok"}
         outputs = {pair: result.score_key for pair, result in finished.items()}
         planned = [[pair.id, outputs.get(pair.id)] for pair in run.plan.pairs]
@@ -105,7 +103,7 @@ def score_run(
                 jobs[spec.name] = (job, key)
         if jobs:
             pairs = (suite or run.suite(registry)).pairs[: len(planned)]
-            _stream(registry, run, [job for job, _ in jobs.values()], pairs, outputs, device, progress)
+            _stream(registry, run, [job for job, _ in jobs.values()], pairs, outputs, device, progress, stop)
             clusters = [(pair.id, pair.cluster) for pair in pairs]
             for name, (job, key) in jobs.items():
                 results[name] = job.finish(clusters, outputs, key)
@@ -121,6 +119,7 @@ def _stream(
     outputs: Mapping[str, str],
     device: str,
     progress: Progress | None,
+    stop: Stop,
 ) -> None:
     """Take every needed block through every job that needs it; the next block is decoded meanwhile."""
     for job in jobs:
@@ -132,6 +131,7 @@ def _stream(
     told: set[str] = set()
     with (progress or NoProgress()).task("score", total=len(outputs), done=done) as task:
         for block, clips in ahead(lambda block: _decode(run, block, results), needed):
+            stop.check()  # a metric may have swallowed the interrupt
             unreadable = {pair: clip for pair, clip in clips.items() if isinstance(clip, Failed)}
             readable = [pair for pair in block.pairs if pair.id not in unreadable]
             decoded = [clip for clip in clips.values() if isinstance(clip, Clip)]
@@ -189,18 +189,11 @@ def ahead(work: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
 
 
 @contextmanager
-def _stoppable() -> Iterator[None]:
+def _stoppable() -> Iterator[Stop]:
     """Ctrl-C and SIGTERM end scoring as `Interrupted`: finished batches are on disk."""
-    main = threading.current_thread() is threading.main_thread()
-
-    def stop(signum: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)} if main else {}
     try:
-        yield
+        with stopping() as stop, stop.into():
+            yield stop
+            stop.check()
     except KeyboardInterrupt:
         raise Interrupted("stopped while scoring; what was scored is kept", hint="the same command continues") from None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import json
@@ -157,6 +158,24 @@ def test_a_stopped_scoring_continues(
     whole = score_run(registry, run, ["shade"])["shade"]
     assert resumed.pair_values == whole.pair_values
     assert len(_pairs_of(run, "stopping")) == 11
+
+
+def test_a_metric_that_swallows_the_interrupt_is_stopped_at_the_next_block(
+    registry: Registry, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def score(self: toy.Shade, items: Sequence[Scored]) -> list[Any]:
+        seen.append(len(items))
+        with contextlib.suppress(BaseException):
+            signal.raise_signal(signal.SIGINT)
+        return [{"distance": 1.0, "close": 1.0} for _ in items]
+
+    seen: list[int] = []
+    monkeypatch.setattr(scoring, "PIXELS_PER_BATCH", 2 * 64)
+    monkeypatch.setattr(toy.Shade, "score", score)
+    with pytest.raises(Interrupted, match="stopped while scoring"):
+        score_run(registry, run, ["shade"])
+    assert len(seen) == 1
+    assert len(_pairs_of(run, "shade")) == seen[0]
 
 
 def _pairs_of(run: RunFolder, metric: str) -> set[str]:
