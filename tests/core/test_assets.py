@@ -266,8 +266,12 @@ def test_truncated_or_tampered_weights_are_refused(package: Path, damage: bytes)
 
 def test_weights_that_are_not_shipped_after_all_are_missing(package: Path) -> None:
     (package / "weights" / "toy.safetensors").unlink()
-    with pytest.raises(MissingAssetError, match="shipped weights 'a' are missing at"):
+    with pytest.raises(MissingAssetError, match="shipped weights 'a' are missing at") as caught:
         resolve_weights(method(shipped("a", "sprites")), "sprites", "a")
+    assert caught.value.hint == "pip install --force-reinstall shipping"
+    for nowhere in ("shipping.absent.deep", "absent.deep"):
+        with pytest.raises(MissingAssetError, match="which is not installed"):
+            resolve_weights(method(Weights("a", ("*",), nowhere, "a.safetensors")), "sprites", "a")
 
 
 def test_weights_may_be_a_name_a_file_or_a_folder(package: Path, tmp_path: Path) -> None:
@@ -283,6 +287,8 @@ def test_weights_may_be_a_name_a_file_or_a_folder(package: Path, tmp_path: Path)
     assert (found.name, found.path, found.sha256) == ("checkpoint", mine, sha256_path(mine))
     with pytest.raises(UsageError, match=r"--weights 'bb': no such file, and no weights of 'm'; did you mean b\?"):
         resolve_weights(spec_, "sprites", "bb")
+    with pytest.raises(UsageError, match="--weights '': no such file"):
+        resolve_weights(spec_, "sprites", "")
     oracle = Registry.from_modules([]).get("methods", "oracle")
     with pytest.raises(UsageError, match="method 'oracle' takes no weights"):
         resolve_weights(oracle, "sprites", str(mine))
