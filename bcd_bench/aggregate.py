@@ -16,11 +16,15 @@ __all__ = ["aggregate_rows", "set_value", "usable"]
 
 
 def usable(column: Column, row: Mapping[str, Any]) -> float | None:
-    """A row's number in a "mean" or "rate" column; None where it is absent, null, or a rate outside [0, 1]."""
+    """A row's number in a "mean" or "rate" column; None where it is absent, not finite, or a rate outside [0, 1]."""
     value = row.get(column.name)
-    if not isinstance(value, int | float) or not math.isfinite(value):
+    try:
+        number = float(value) if isinstance(value, int | float) else math.nan
+    except OverflowError:  # an int beyond every float
         return None
-    return None if column.kind == "rate" and not 0 <= value <= 1 else float(value)
+    if not math.isfinite(number) or (column.kind == "rate" and not 0 <= number <= 1):
+        return None
+    return number
 
 
 def aggregate_rows(
@@ -58,11 +62,10 @@ def set_value(metric_name: str, column: Column, computed: Any, interval: Interva
     """The value of a "set" column from `Metric.compute`: a number, or (number, ci_low, ci_high) of its own."""
     if isinstance(computed, tuple | list):
         number, low, high = (float(part) for part in computed)
-        interval = Interval(low, high, "metric") if math.isfinite(low) and math.isfinite(high) else None
+        interval = Interval(low, high, "metric")
     else:
         number = float(computed)
-    value = number if math.isfinite(number) else None
-    return _value(metric_name, column, value, interval if value is not None else None, None, n, total - n)
+    return _value(metric_name, column, number, interval, None, n, total - n)
 
 
 def _summary(metric_name: str, column: Column, kept: Sequence[tuple[float, str]], total: int) -> Value:
@@ -75,8 +78,9 @@ def _summary(metric_name: str, column: Column, kept: Sequence[tuple[float, str]]
         beside = wilson(float(numbers.sum()), len(numbers)).scaled(100)
         value = 100 * float(numbers.mean())
         return _value(metric_name, column, value, interval, beside, len(kept), total - len(kept))
-    interval_or_none = bootstrap_mean(numbers, clusters)
-    return _value(metric_name, column, float(numbers.mean()), interval_or_none, None, len(kept), total - len(kept))
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, interval_or_none = float(numbers.mean()), bootstrap_mean(numbers, clusters)
+    return _value(metric_name, column, mean, interval_or_none, None, len(kept), total - len(kept))
 
 
 def _derive(
@@ -106,6 +110,10 @@ def _value(
     n: int,
     failed: int,
 ) -> Value:
+    if value is not None and not math.isfinite(value):
+        value, interval = None, None  # finite numbers whose sum is not
+    if interval is not None and not (math.isfinite(interval.low) and math.isfinite(interval.high)):
+        interval = None
     return Value(
         metric=metric,
         value=value,

@@ -73,4 +73,11 @@ def trouble_of(folders: Sequence[Path]) -> int:
                 print(f"warning: {record.method.name}: metric {name} failed: {metric.error}", file=sys.stderr)
                 print(f"hint: bcd-bench score {path.parent} --metric {name}", file=sys.stderr)
                 code = 1
+            elif metric.failures:
+                reason, count = max(metric.failures.items(), key=lambda item: item[1])
+                print(
+                    f"warning: {record.method.name}: metric {name} could not score {sum(metric.failures.values())} of "
+                    f"{record.n_pairs - record.n_failed} outputs ({count}x {reason})",
+                    file=sys.stderr,
+                )
     return code

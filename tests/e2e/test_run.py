@@ -97,6 +97,9 @@ def test_one_method_that_cannot_load_does_not_stop_the_others(cli, tmp_path: Pat
 def test_a_metric_that_raises_takes_nothing_down(cli, tmp_path: Path) -> None:
     done = cli("run", "--method", "toy-swap", "--suite", "toy", "--metric", "toy-raises", "--metric", "toy-match")
     assert "Traceback" not in done.stderr
+    assert (
+        "toy-swap: metric toy-raises could not score 6 of 24 outputs (6x ValueError: toy metric trouble)" in done.stderr
+    )
     record = json.loads((run_folders(tmp_path)["toy-swap"] / "record.json").read_text())
     assert record["values"]["toy-content"]["value"] == 100.0
     assert record["values"]["toy-one"]["n"] == 18
