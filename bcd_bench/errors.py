@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-__all__ = ["BcdBenchError", "Interrupted", "MissingAssetError", "MissingDependencyError", "UsageError"]
+__all__ = [
+    "PLUGIN_ERRORS",
+    "BcdBenchError",
+    "Interrupted",
+    "MissingAssetError",
+    "MissingDependencyError",
+    "UsageError",
+    "one_line",
+    "printable",
+]
+
+PLUGIN_ERRORS = (Exception, SystemExit)
+"""What the guards around code of plugins catch: a plugin that calls `sys.exit` must not end a run as if it were ours.
+Ctrl-C is not among them."""
 
 
 class BcdBenchError(Exception):
@@ -36,3 +49,31 @@ class Interrupted(BcdBenchError):
     """Ctrl-C or SIGTERM: everything finished so far is on disk and the same command continues."""
 
     exit_code = 4
+
+
+def printable(text: str) -> str:
+    """`text` on one line, without what a terminal or UTF-8 cannot hold (control characters, lone surrogates)."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in " ".join(text.split()))
+
+
+def one_line(error: BaseException, *, place: bool = True) -> str:
+    """An exception as one line without machine paths: type, message, and the innermost line of code that is not of
+    Python's or our own loading."""
+    import traceback
+    from pathlib import Path
+
+    try:
+        said = str(error)
+    except Exception:  # noqa: BLE001 - the exception is a plugin's, and so is its `__str__`
+        said = "(its message cannot be shown)"
+    text = printable(f"{type(error).__name__}: {said}").rstrip(": ")
+    if not place:
+        return text
+    ours = Path(__file__).parent
+    loading = {str(ours / "plugins.py"), str(ours / "specs.py")}
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith("<") and frame.filename not in loading and "importlib" not in frame.filename
+    ]
+    return f"{text} ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else text

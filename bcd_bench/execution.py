@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +12,18 @@ from typing import Any, Protocol
 import numpy as np
 
 from bcd_bench.clips import Clip, Failed, Pair
-from bcd_bench.errors import BcdBenchError, MissingDependencyError, UsageError
+from bcd_bench.errors import (
+    PLUGIN_ERRORS,
+    BcdBenchError,
+    MissingDependencyError,
+    UsageError,
+    one_line,
+    printable,
+)
 from bcd_bench.identity import canonical_json
 from bcd_bench.specs import Method, load_factory
 
-__all__ = ["Batch", "Executor", "Outcome", "Work", "load_method", "one_line", "run_batch", "run_local"]
+__all__ = ["Batch", "Executor", "Outcome", "Work", "load_code", "load_method", "plugin_code", "run_batch", "run_local"]
 
 
 @dataclass(frozen=True)
@@ -59,11 +66,33 @@ class Executor(Protocol):
     def __call__(self, work: Work, batches: Iterator[Batch], *, jobs: int) -> Iterator[Outcome]: ...
 
 
-def one_line(error: BaseException) -> str:
-    """An exception as one line without machine paths: type, message, and the innermost line of code."""
-    text = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"{text} ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else text
+def load_code(factory: str, what: str) -> Any:
+    """Import what a spec's `factory` names; `what` names the thing in messages.
+
+    Raises `MissingDependencyError` for a package that is not installed, and `UsageError` for whatever else the
+    plugin's code raises.
+    """
+    with plugin_code(what, "cannot be loaded"):
+        return load_factory(factory)
+
+
+@contextlib.contextmanager
+def plugin_code(what: str, trouble: str) -> Iterator[None]:
+    """Turn what a plugin's code raises into one clear line, "<what> <trouble>: <why>".
+
+    Raises `MissingDependencyError` for a package that is not installed and `UsageError` for anything else; errors that
+    are the user's to mend pass through.
+    """
+    try:
+        yield
+    except BcdBenchError:
+        raise
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            f"{what} needs the package {error.name!r}", hint=f"pip install {error.name}"
+        ) from error
+    except PLUGIN_ERRORS as error:
+        raise UsageError(f"{what} {trouble}: {one_line(error)}") from error
 
 
 def load_method(work: Work) -> Method:
@@ -72,17 +101,9 @@ def load_method(work: Work) -> Method:
     Raises `MissingDependencyError` for a package that is not installed, `UsageError` for anything else that the
     method's own code raises; errors that are the user's to mend pass through.
     """
-    try:
+    with plugin_code(f"method {work.method!r}", "cannot be loaded"):
         method: Method = load_factory(work.factory)(work.config)
         method.load(work.weights, work.device)
-    except BcdBenchError:
-        raise
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            f"method {work.method!r} needs the package {error.name!r}", hint=f"pip install {error.name}"
-        ) from error
-    except Exception as error:
-        raise UsageError(f"method {work.method!r} cannot be loaded: {one_line(error)}") from error
     return method
 
 
@@ -96,7 +117,7 @@ def _transfer(method: Method, pairs: Sequence[Pair], seed: int) -> list[Clip | F
 def _checked(pair: Pair, result: Any, size: tuple[int, int]) -> Clip | Failed:
     """The output if it is what was asked for: a clip of the driver's length and the suite's size."""
     if isinstance(result, Failed):
-        return result
+        return Failed(printable(str(result.reason)))
     if not isinstance(result, Clip):
         return Failed(f"output is {type(result).__name__}, not a Clip")
     if result.frames.dtype != np.uint8 or result.frames.ndim != 4 or result.frames.shape[-1] != 3:
@@ -122,7 +143,7 @@ def run_batch(method: Method, batch: Batch, *, seed: int, size: tuple[int, int])
     results: list[Clip | Failed]
     try:
         results = _transfer(method, batch.pairs, seed)
-    except Exception:  # noqa: BLE001 - plugin code; what it raised comes out below, pair by pair
+    except PLUGIN_ERRORS:  # what it raised comes out below, pair by pair
         results = []
         for pair in batch.pairs:
             if batch.wanted and pair.id not in batch.wanted:
@@ -130,13 +151,13 @@ def run_batch(method: Method, batch: Batch, *, seed: int, size: tuple[int, int])
                 continue
             try:
                 results += _transfer(method, [pair], seed)
-            except Exception as error:  # noqa: BLE001 - plugin code
+            except PLUGIN_ERRORS as error:
                 results.append(Failed(one_line(error)))
     checked: list[Clip | Failed] = []
     for pair, result in zip(batch.pairs, results, strict=True):
         try:
             checked.append(_checked(pair, result, size))
-        except Exception as error:  # noqa: BLE001 - loading the driver is the suite's code
+        except PLUGIN_ERRORS as error:  # loading the driver is the suite's code
             checked.append(Failed(one_line(error)))
     return Outcome(batch, checked, time.perf_counter() - started)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bcd_bench.arrays import load_tree, save_tree
 from bcd_bench.clips import Clip, Failed, Pair
-from bcd_bench.errors import BcdBenchError
+from bcd_bench.errors import PLUGIN_ERRORS, BcdBenchError, one_line
 from bcd_bench.identity import hash_json
 from bcd_bench.specs import load_factory
 
@@ -79,9 +79,9 @@ class FeatureStore:
                 raise ValueError(f"returned {len(features)} results for {len(clips)} clips")
         except BcdBenchError:
             raise
-        except Exception as error:  # noqa: BLE001 - plugin code: one bad clip must cost itself alone
+        except PLUGIN_ERRORS as error:  # one bad clip must cost itself alone
             if len(clips) == 1:
-                return [(Failed(f"{name}: {type(error).__name__}: {error}"), False)]
+                return [(Failed(f"{name}: {one_line(error, place=False)}"), False)]
             return [result for clip in clips for result in self._extract(name, [clip])]
         return [(item, True) for item in features]
 
@@ -157,6 +157,6 @@ def _load(reference: Any, role: str) -> Clip | Failed:
         return Failed(f"the pair has no {role} clip")
     try:
         clip: Clip = reference.load()
-    except Exception as error:  # noqa: BLE001 - a clip that cannot be read costs its pair alone
-        return Failed(f"{role} clip {reference.id}: {type(error).__name__}: {error}")
+    except PLUGIN_ERRORS as error:  # a clip that cannot be read costs its pair alone
+        return Failed(f"{role} clip {reference.id}: {one_line(error, place=False)}")
     return clip

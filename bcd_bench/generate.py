@@ -15,7 +15,7 @@ from bcd_bench.atomic import fsync_path, temporary_name, write_json_atomic
 from bcd_bench.clips import Clip, Failed, Suite
 from bcd_bench.environment import environment
 from bcd_bench.errors import BcdBenchError, Interrupted, UsageError
-from bcd_bench.execution import Batch, Executor, Outcome, Work
+from bcd_bench.execution import Batch, Executor, Outcome, Work, plugin_code
 from bcd_bench.progress import NoProgress, Progress, Task
 from bcd_bench.runs import PairResult, RunFolder, writing
 from bcd_bench.specs import ExecutorSpec, MethodSpec, load_factory
@@ -178,6 +178,13 @@ def _interrupted(run: RunFolder) -> Interrupted:
     return Interrupted(text, hint="the same command continues")
 
 
+def _execute(spec: ExecutorSpec, work: Work, batches: Iterator[Batch], jobs: int) -> Iterator[Outcome]:
+    """What the executor yields; whatever else comes out of it is one clear line."""
+    with plugin_code(f"executor {spec.name!r}", "failed"):
+        execute: Executor = load_factory(spec.factory)
+        yield from execute(work, batches, jobs=jobs)
+
+
 def _drive(outcomes: Iterator[Outcome], run: RunFolder, registry: Registry, task: Task, stop: Stop) -> None:
     """Take outcomes from the executor and hand them to the writer, until they end or somebody asks to stop."""
     writer = _Writer(run, task)
@@ -250,8 +257,7 @@ def generate(
             batches = (Batch(n, [suite.pairs[i] for i in indices], wanted) for n, indices, wanted in pending)
             shown = progress or NoProgress()
             with shown.task("generate", total=len(plan.pairs), done=len(plan.pairs) - todo) as task:
-                execute: Executor = load_factory(chosen.factory)
-                _drive(execute(work, batches, jobs=jobs), run, registry, task, stop)
+                _drive(_execute(chosen, work, batches, jobs), run, registry, task, stop)
         after = run.pairs()
         with writing(run.path):
             run.rewrite_pairs(after)

@@ -34,10 +34,12 @@ RUN_ID_LENGTH = 12
 def canonical_json(obj: Any) -> str:
     """The one JSON text of `obj`: sorted keys, no spaces, UTF-8 kept, no NaN.
 
-    Raises `UsageError` for values that JSON cannot hold (NaN, infinities, objects).
+    Raises `UsageError` for values that JSON in UTF-8 cannot hold (NaN, infinities, objects, lone surrogates).
     """
     try:
-        return json.dumps(obj, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        text = json.dumps(obj, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        text.encode()
+        return text
     except (TypeError, ValueError) as error:
         raise UsageError(f"not plain JSON: {error}") from error
 

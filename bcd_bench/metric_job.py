@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bcd_bench.aggregate import aggregate_rows, set_value
 from bcd_bench.arrays import save_tree
 from bcd_bench.clips import Failed
-from bcd_bench.errors import BcdBenchError
+from bcd_bench.errors import PLUGIN_ERRORS, BcdBenchError, one_line, printable
 from bcd_bench.identity import hash_json, sha256_sources
 from bcd_bench.records import MetricInfo, PairValues, Value
 from bcd_bench.score_files import MetricResult, Row, ScoreFiles
@@ -126,6 +126,11 @@ class MetricJob:
                 values = values if self._keep(state) else {}
             else:
                 values, pair_values = self._pair_values(metric, pairs)
+        if self.error is None and self.passing and not self.rows and not self.is_set:
+            # Not one row: that is no coverage but a broken metric, or outputs that are all gone.
+            reason, count = Counter(row.reason for row in self.passing.values()).most_common(1)[0]
+            self.error = f"no output could be scored ({count}x {reason})"
+            values, pair_values = {}, None
         reasons = [row.reason for pair, row in (self.rows | self.passing).items() if isinstance(row, Failed)]
         counted = dict(sorted(Counter(reasons).items()))
         info = self.info.model_copy(update={"columns": list(values), "failures": counted, "error": self.error})
@@ -172,8 +177,8 @@ class MetricJob:
             return work()
         except BcdBenchError as error:
             self.error = f"{error} ({error.hint})" if error.hint else str(error)
-        except Exception as error:  # noqa: BLE001 - plugin code: one metric must take nothing else down
-            self.error = _why(error)
+        except PLUGIN_ERRORS as error:  # one metric must take nothing else down
+            self.error = one_line(error, place=False)
         return None
 
     def _score(self, metric: Metric, items: Sequence[Scored]) -> dict[str, Row]:
@@ -187,9 +192,9 @@ class MetricJob:
         except BcdBenchError as error:
             self.error = f"{error} ({error.hint})" if error.hint else str(error)
             return {}
-        except Exception as error:  # noqa: BLE001 - plugin code: one bad output must cost itself alone
+        except PLUGIN_ERRORS as error:  # one bad output must cost itself alone
             if len(items) == 1:
-                self.passing[items[0].pair.id] = Failed(_why(error))
+                self.passing[items[0].pair.id] = Failed(one_line(error, place=False))
                 return {}
         found: dict[str, Row] = {}
         for item in items:
@@ -253,9 +258,10 @@ class MetricJob:
 
 
 def _plain_row(row: Any) -> Row:
-    """A row as plain JSON, without the numbers that are not finite. Raises `TypeError` for what JSON cannot hold."""
+    """A row as plain JSON, without the numbers that are not finite. Raises `TypeError` or `ValueError` for what JSON
+    cannot hold."""
     if isinstance(row, Failed):
-        return row
+        return Failed(printable(str(row.reason)))
     if not isinstance(row, Mapping):
         raise TypeError(f"score must give mappings or Failed, not {type(row).__name__}")
     plain = ((str(key), given, _plain(given)) for key, given in row.items())
@@ -268,6 +274,8 @@ def _plain(value: Any) -> Any:
         value = value.tolist()
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        value.encode()  # a lone surrogate is no text that a file can hold
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, Mapping):
@@ -275,10 +283,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     raise TypeError(f"{type(value).__name__} is not JSON-safe")
-
-
-def _why(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
 
 
 def _assets(registry: Registry, names: Sequence[str]) -> dict[str, Any]:

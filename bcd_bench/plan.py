@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bcd_bench.assets import AssetStore
 from bcd_bench.atomic import write_text_atomic
 from bcd_bench.clips import Suite
-from bcd_bench.errors import BcdBenchError, UsageError
-from bcd_bench.execution import one_line
-from bcd_bench.identity import hash_json, pair_seed, run_id, run_identity
+from bcd_bench.errors import UsageError
+from bcd_bench.execution import plugin_code
+from bcd_bench.identity import canonical_json, hash_json, pair_seed, run_id, run_identity
 from bcd_bench.specs import AssetSpec, MethodSpec, SuiteSpec, load_factory
 from bcd_bench.weights import resolve_weights
 
@@ -164,14 +164,11 @@ def load_suite(registry: Registry, name: str, data: Mapping[str, Path] | None = 
         raise UsageError(f"suite {name!r} takes no data {extra!r}")
     store = AssetStore(registry)
     given |= {asset: store.find(asset) for asset in spec.assets}
-    try:
+    with plugin_code(f"suite {name!r}", "cannot be built"):
         suite = load_factory(spec.factory)(given)
-    except BcdBenchError:
-        raise
-    except Exception as error:
-        raise UsageError(f"suite {name!r} cannot be built: {one_line(error)}") from error
-    if not isinstance(suite, Suite):
-        raise UsageError(f"suite {name!r} is broken: its factory returned {type(suite).__name__}, not a Suite")
+        if not isinstance(suite, Suite):
+            raise UsageError(f"suite {name!r} is broken: its factory returned {type(suite).__name__}, not a Suite")
+        _ = suite.manifest_sha256  # kept by the suite; asks every pair, also of suites that make them when asked
     return suite
 
 
@@ -190,6 +187,11 @@ def _asset_sha256(spec: AssetSpec) -> str:
 
 
 def _resolved_config(spec: MethodSpec, given: Mapping[str, Any]) -> dict[str, Any]:
+    for key, value in {**spec.config, **given}.items():
+        try:
+            canonical_json(value)
+        except UsageError as error:
+            raise UsageError(f"setting {key!r} of method {spec.name!r} is {error}") from None
     for key in given:
         if key not in spec.config:
             from bcd_bench.plugins import nearest
@@ -222,6 +224,8 @@ def make_plan(
     owner = registry.owner("methods", method_name)
     if limit is not None and limit < 1:
         raise UsageError(f"--limit {limit}: at least one pair is needed")
+    if spec.batch_size < 1:
+        raise UsageError(f"method {method_name!r} is broken: its batch_size is {spec.batch_size}")
     total = len(suite.pairs)
     if total == 0:
         raise UsageError(f"suite {suite.name!r} has no pairs")

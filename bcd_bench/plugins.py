@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-import traceback
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -16,7 +16,7 @@ from typing import Any
 import pluggy
 
 from bcd_bench import hookspecs
-from bcd_bench.errors import UsageError
+from bcd_bench.errors import PLUGIN_ERRORS, UsageError, one_line
 from bcd_bench.hookspecs import ENTRY_POINT_GROUP
 from bcd_bench.specs import (
     AssetSpec,
@@ -50,6 +50,10 @@ KINDS: Mapping[str, type[Any]] = {
     "commands": CommandSpec,
 }
 """Kind -> type of its specs; the hook of a kind is `bcd_bench_<kind>`."""
+
+
+NAME = re.compile(r"(?![.\s])[^,/\\\x00-\x1f\x7f]+(?<!\s)")
+"""What a spec may be called: names are listed with commas between them, and become names of folders."""
 
 
 @dataclass(frozen=True)
@@ -95,15 +99,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close:
         return f"did you mean {' or '.join(close)}?"
     return f"there are: {', '.join(known)}" if known else "there are none"
-
-
-def _why(error: BaseException) -> str:
-    """One line: what was raised, and the last place in the plugin's own code."""
-    text = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
-    frames = traceback.extract_tb(error.__traceback__)
-    places = [frame for frame in frames if not frame.filename.startswith("<") and frame.filename != __file__]
-    place = places[-1] if places and "importlib" not in places[-1].filename else None
-    return f"{text} ({Path(place.filename).name}:{place.lineno})" if place else text
 
 
 @dataclass
@@ -166,8 +161,8 @@ class Registry:
         for plugin, function in self._finished_hooks:
             try:
                 function(run_dir=run_dir)
-            except Exception as error:  # noqa: BLE001 - plugin code
-                errors.append(f"plugin {plugin.name}: {_why(error)}")
+            except PLUGIN_ERRORS as error:
+                errors.append(f"plugin {plugin.name}: {one_line(error)}")
         return errors
 
     def _accept(self, info: PluginInfo, specs: Mapping[str, list[Any]], finished: Sequence[Callable[..., Any]]) -> None:
@@ -206,8 +201,10 @@ def _specs_of(plugin: Any) -> tuple[dict[str, list[Any]], list[Callable[..., Any
         for spec in specs:
             if not isinstance(spec, type_):
                 raise TypeError(f"bcd_bench_{kind} handed in {type(spec).__name__}, not {type_.__name__}")
-            if not spec.name or spec.name != spec.name.strip() or "/" in spec.name or "," in spec.name:
-                raise ValueError(f"bcd_bench_{kind}: {spec.name!r} is no name (no commas, slashes or outer spaces)")
+            if not NAME.fullmatch(spec.name):
+                raise ValueError(
+                    f"bcd_bench_{kind}: {spec.name!r} is no name (no commas, slashes, outer spaces or leading dots)"
+                )
         found[kind] = specs
     return found, [impl.function for impl in manager.hook.bcd_bench_run_finished.get_hookimpls()]
 
@@ -235,7 +232,8 @@ def load_registry(*, only: Sequence[str] | None = None) -> Registry:
 
     `only` (or the environment variable `BCD_BENCH_PLUGINS`, comma-separated) limits loading by entry-point name; the
     core always loads. A plugin that raises is kept in `plugins` with status "BROKEN" and hands in nothing. Two
-    distributions with one plugin name are both BROKEN. Raises `UsageError` where a name in `only` is not installed.
+    distributions with one plugin name are both BROKEN, but for the core, which nobody can take down. Raises
+    `UsageError` where a name in `only` is not installed.
     """
     found = _entry_points()
     wanted = _wanted(only, (entry.name for entry in found))
@@ -249,10 +247,10 @@ def load_registry(*, only: Sequence[str] | None = None) -> Registry:
         dist, version = (entry.dist.name, entry.dist.version) if entry.dist else ("?", "?")
         info = PluginInfo(entry.name, dist, version, entry.module)
         try:
-            if len(dists[entry.name]) > 1:
+            if len(dists[entry.name]) > 1 and entry.value != CORE_MODULE:  # nobody takes the core down
                 raise UsageError(f"the plugin name {entry.name!r} is claimed by {' and '.join(dists[entry.name])}")
             registry._accept(info, *_specs_of(entry.load()))
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - plugin code: one that fails takes nothing down
-            why = str(error) if isinstance(error, UsageError) else _why(error)
+        except PLUGIN_ERRORS as error:  # one that fails takes nothing down
+            why = str(error) if isinstance(error, UsageError) else one_line(error)
             registry.plugins.append(PluginInfo(entry.name, dist, version, entry.module, "BROKEN", why))
     return registry

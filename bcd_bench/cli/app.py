@@ -46,11 +46,16 @@ def _chosen_verb(arguments: Sequence[str]) -> str | None:
     return next((word for word in arguments if not word.startswith("-")), None)
 
 
+def _verb(factory: str, name: str) -> Any:
+    from bcd_bench.execution import load_code  # imports NumPy, which the general help does without
+
+    return load_code(factory, f"verb {name!r}")
+
+
 def _add_plugin_verbs(app: typer.Typer, chosen: str | None) -> None:
     """Plugins may bring verbs; they are looked up only for the general help and for a verb that is not ours."""
     if chosen in VERBS:
         return
-    from bcd_bench.cli.common import load_plugin_code
     from bcd_bench.plugins import load_registry
 
     registry = load_registry()
@@ -59,7 +64,7 @@ def _add_plugin_verbs(app: typer.Typer, chosen: str | None) -> None:
             owner = registry.owner("commands", name)
             print(f"warning: verb {name!r} of plugin {owner.name} hides behind the verb of that name", file=sys.stderr)
             continue
-        function = load_plugin_code(spec.factory, f"verb {name!r}") if name == chosen else _placeholder
+        function = _verb(spec.factory, name) if name == chosen else _placeholder
         app.command(name, help=None if name == chosen else spec.summary)(function)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bcd_bench.errors import BcdBenchError, MissingDependencyError, UsageError
+from bcd_bench.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = [
     "console",
     "load",
-    "load_plugin_code",
     "names",
     "parse_data",
     "parse_settings",
@@ -130,24 +129,3 @@ def load() -> Registry:
     registry = load_registry()
     warn_broken(registry.plugins)
     return registry
-
-
-def load_plugin_code(factory: str, what: str) -> Any:
-    """Import what a spec's `factory` names.
-
-    Raises MissingDependencyError for a package that is not installed, and UsageError for whatever else the plugin's
-    code raises; `what` names the thing in the message.
-    """
-    from bcd_bench.execution import one_line
-    from bcd_bench.specs import load_factory
-
-    try:
-        return load_factory(factory)
-    except BcdBenchError:
-        raise
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            f"{what} needs the package {error.name!r}", hint=f"pip install {error.name}"
-        ) from error
-    except Exception as error:
-        raise UsageError(f"{what} cannot be loaded: {one_line(error)}") from error

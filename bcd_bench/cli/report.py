@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bcd_bench.cli.common import load, load_plugin_code
+from bcd_bench.cli.common import load
 from bcd_bench.errors import UsageError
 
 
@@ -22,10 +22,11 @@ def command(
 ) -> None:
     """Tables and pages from run folders and records (by default those under ./runs)."""
     from bcd_bench.atomic import write_text_atomic
+    from bcd_bench.execution import load_code, plugin_code
     from bcd_bench.report.rows import collect_rows
 
     registry = load()
-    render = load_plugin_code(registry.get("report_formats", format_).factory, f"report format {format_!r}")
+    render = load_code(registry.get("report_formats", format_).factory, f"report format {format_!r}")
     if not paths and not Path("runs").is_dir():
         raise UsageError("there is no ./runs here; name run folders or records", hint="bcd-bench report PATH")
     places = paths or [Path("runs")]
@@ -35,7 +36,10 @@ def command(
     unfinished = sum(1 for place in places for plan in place.rglob("plan.json") if not _recorded(plan))
     if unfinished:
         print(f"warning: {unfinished} unfinished run(s) without a record are left out", file=sys.stderr)
-    text = render(rows, suite=suite)
+    with plugin_code(f"report format {format_!r}", "failed"):
+        text = render(rows, suite=suite)
+        if not isinstance(text, str):
+            raise TypeError(f"it gave {type(text).__name__}, not text")
     if output is None:
         print(text, end="" if text.endswith("\n") else "\n")
         return

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bcd_bench.cli.common import load, load_plugin_code, parse_data, plain, print_json
+from bcd_bench.cli.common import load, parse_data, plain, print_json
 from bcd_bench.errors import BcdBenchError, UsageError
+from bcd_bench.specs import load_factory
 
 if TYPE_CHECKING:
     from bcd_bench.plugins import Registry
@@ -46,8 +47,11 @@ def _suite_facts(registry: Registry, name: str, data: dict[str, Path]) -> dict[s
 
 def _metric_facts(spec: Any) -> dict[str, Any]:
     """The columns with unit, direction and definition."""
+    from bcd_bench.execution import plugin_code
+
     try:
-        return {"columns": plain(list(load_plugin_code(spec.factory, f"metric {spec.name!r}")().columns))}
+        with plugin_code(f"metric {spec.name!r}", "cannot be loaded"):
+            return {"columns": plain(list(load_factory(spec.factory)().columns))}
     except BcdBenchError as error:
         return {"columns": [], "missing": str(error)}
 

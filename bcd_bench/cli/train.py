@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bcd_bench.cli.common import load, load_plugin_code, parse_data, parse_settings
+from bcd_bench.cli.common import load, parse_data, parse_settings
 from bcd_bench.errors import UsageError
 from bcd_bench.specs import TrainableSpec, TrainRequest
 
@@ -20,6 +20,8 @@ def chosen_preset(spec: TrainableSpec, preset: str | None) -> str:
     """
     from bcd_bench.plugins import nearest
 
+    if spec.default_preset not in spec.presets:
+        raise UsageError(f"trainable {spec.name!r} is broken: it has no preset {spec.default_preset!r}, its default")
     if preset is None:
         others = [f"{name} ({summary})" for name, summary in spec.presets.items() if name != spec.default_preset]
         print(f"preset {spec.default_preset}: {spec.presets[spec.default_preset]}", file=sys.stderr)
@@ -46,6 +48,8 @@ def command(
     plan: Annotated[bool, typer.Option("--plan", help="Say what would be trained, and stop.")] = False,
 ) -> None:
     """Train a method or a judge from a preset."""
+    from bcd_bench.execution import load_code
+
     spec: TrainableSpec = load().get("trainables", name)
     if max_minutes is not None and not max_minutes > 0:
         raise UsageError(f"--max-minutes {max_minutes}: must be more than 0")
@@ -62,5 +66,5 @@ def command(
         plan_only=plan,
         seed=seed,
     )
-    trainer = load_plugin_code(spec.factory, f"training {name}")
+    trainer = load_code(spec.factory, f"training {name}")
     trainer(request)

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bcd_bench import __version__
+from bcd_bench import ReportFormatSpec, TrainableSpec, __version__, hookimpl
 from bcd_bench.cli.app import MODULES, VERBS, main
 from bcd_bench.cli.common import names, parse_data, parse_settings, plain
 from bcd_bench.cli.doctor import check_packages, check_plugins, examine
 from bcd_bench.errors import Interrupted, UsageError
 from bcd_bench.plugins import PluginInfo, Registry
-from bcd_bench.specs import MethodSpec
+from bcd_bench.specs import MethodSpec, MetricSpec
 
 
 @pytest.fixture(autouse=True)
@@ -238,3 +238,46 @@ def test_plain_makes_json_types() -> None:
     assert found["path"] == "x"
     assert found["spec"]["config"] == {"a": [1, 2]}
     assert json.loads(json.dumps(found)) == found
+
+
+class Awkward:
+    """A plugin whose report format, metric and trainable are all broken."""
+
+    @hookimpl
+    def bcd_bench_report_formats(self) -> list[ReportFormatSpec]:
+        return [
+            ReportFormatSpec("raises", "", "operator:truediv"),
+            ReportFormatSpec("mute", "", "builtins:dict"),
+        ]
+
+    @hookimpl
+    def bcd_bench_metrics(self) -> list[MetricSpec]:
+        return [MetricSpec("unmade", "1", "", "zipfile:ZipFile")]
+
+    @hookimpl
+    def bcd_bench_trainables(self) -> list[TrainableSpec]:
+        return [TrainableSpec("aimless", "1", "", "builtins:print", {"a": ""}, "b")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("report", ".", "--format", "raises"), 2, "report format 'raises' failed: TypeError"),
+        (("report", ".", "--format", "mute"), 2, "report format 'mute' failed: TypeError: it gave dict, not text"),
+        (("show", "metric", "unmade"), 0, "metric 'unmade' cannot be loaded: TypeError"),
+        (("train", "aimless"), 2, "trainable 'aimless' is broken: it has no preset 'b', its default"),
+    ],
+)
+def test_broken_code_of_a_plugin_is_one_clear_line(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    code: int,
+    says: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("bcd_bench.plugins.load_registry", lambda: Registry.from_modules([Awkward()]))
+    done, out, err = run(capsys, *arguments)
+    assert done == code
+    assert says in out + err

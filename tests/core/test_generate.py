@@ -9,14 +9,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import toy_plugin
 
-from bcd_bench import Clip
+from bcd_bench import Clip, Failed, Pair
 from bcd_bench import generate as generate_module
 from bcd_bench.errors import Interrupted, MissingDependencyError, UsageError
 from bcd_bench.generate import GenerateSummary, generate
@@ -218,6 +218,52 @@ def test_another_executor_gives_the_same_bytes_in_any_order(registry: Registry, 
     assert (summary.n_generated, summary.n_failed) == (10, 0)
     assert outputs(folder) == outputs(whole)
     assert [line["id"] for line in lines(folder)] == [f"p{i:02d}" for i in range(10)]
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize(
+    ("raised", "error"),
+    [
+        (SystemExit(3), "SystemExit: 3 (test_generate.py:"),
+        (Mute(), "Mute: (its message cannot be shown) (test_generate.py:"),
+        (ValueError("\udc80\x00\n\x1b[31m"), "ValueError: \ufffd\ufffd \ufffd[31m (test_generate.py:"),
+    ],
+)
+def test_whatever_a_method_raises_costs_its_pair_alone(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: BaseException, error: str
+) -> None:
+    def transfer(self: toy_plugin.Noise, pairs: Sequence[Pair], *, seed: int) -> Iterator[Clip | Failed]:
+        for pair in pairs:
+            if pair.id == "p03":
+                raise raised
+            yield Failed("not \udc80 today") if pair.id == "p04" else pair.motion.load()
+
+    monkeypatch.setattr(toy_plugin.Noise, "transfer", transfer)
+    folder, summary = run(registry, tmp_path)
+    assert summary.n_failed == 2
+    assert (folder.pairs()["p03"].error or "").startswith(error)
+    assert folder.pairs()["p04"].error == "not \ufffd today"
+
+
+@pytest.mark.parametrize(
+    ("execute", "error"),
+    [
+        (None, "TypeError: 'NoneType' object is not callable"),
+        (lambda work, batches, *, jobs: 1 / 0, "ZeroDivisionError: division by zero"),
+        (lambda work, batches, *, jobs: sys.exit(3), "SystemExit: 3"),
+    ],
+)
+def test_a_broken_executor_is_one_clear_line(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, execute: object, error: str
+) -> None:
+    monkeypatch.setattr(toy_plugin, "run_backwards", execute)
+    suite = load_suite(registry, "toy")
+    with pytest.raises(UsageError, match=f"executor 'backwards' failed: {error}"):
+        generate(registry, make_plan(registry, "noise", suite), suite, tmp_path, executor="backwards", jobs=2)
 
 
 def test_an_output_that_cannot_be_encoded_is_a_failed_pair(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import toy_plugin
@@ -80,8 +84,14 @@ def test_settings_are_checked_by_name(registry: Registry) -> None:
     assert plan(registry, config={"steps": 7}).method.config == {"steps": 7}
     with pytest.raises(UsageError, match=r"method 'noise' has no setting 'step'; did you mean steps\?"):
         plan(registry, config={"step": 7})
-    with pytest.raises(UsageError, match="not plain JSON"):
+    with pytest.raises(UsageError, match="setting 'steps' of method 'noise' is not plain JSON"):
         plan(registry, config={"steps": float("nan")})
+
+
+def test_a_method_without_batches_is_refused(registry: Registry) -> None:
+    registry.methods["noise"] = dataclasses.replace(registry.methods["noise"], batch_size=0)
+    with pytest.raises(UsageError, match="method 'noise' is broken: its batch_size is 0"):
+        plan(registry)
 
 
 def test_a_dtype_is_for_methods_that_have_one(registry: Registry) -> None:
@@ -114,6 +124,31 @@ def test_pair_ids_must_be_safe_file_names(registry: Registry, ids: list[str], er
     suite = Suite("s", "1", [Pair(i, toy_plugin.ref(0, 0), toy_plugin.ref(1, 1)) for i in ids], (16, 24), 8.0)
     with pytest.raises(UsageError, match=error):
         make_plan(registry, "noise", suite)
+
+
+class Unmade(Sequence[Pair]):
+    """Pairs that are made when they are asked for, and cannot be."""
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: Any) -> Any:
+        raise RuntimeError("no such clip")
+
+
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [
+        (lambda data: Suite("toy", "1", Unmade(), (16, 24), 8.0), r"RuntimeError: no such clip \(test_plan.py:"),
+        (lambda data: sys.exit(3), "SystemExit: 3"),
+    ],
+)
+def test_a_suite_that_cannot_be_built_is_one_clear_line(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, make: Any, error: str
+) -> None:
+    monkeypatch.setattr(toy_plugin, "make_suite", make)
+    with pytest.raises(UsageError, match=f"suite 'toy' cannot be built: {error}"):
+        load_suite(registry, "toy")
 
 
 def test_an_empty_suite_is_refused(registry: Registry) -> None:

@@ -97,6 +97,14 @@ def test_every_factory_of_the_core_exists() -> None:
         ("from bcd_bench import hookimpl\n@hookimpl\ndef bcd_bench_methods(): return 5", "TypeError"),
         ("from bcd_bench import hookimpl\n@hookimpl\ndef bcd_bench_motheds(): return []", "bcd_bench_motheds"),
         (METHOD.format(name="a/b"), "'a/b' is no name"),
+        (METHOD.format(name=".."), "'..' is no name"),
+        (METHOD.format(name="a\\nb"), "is no name"),
+        (METHOD.format(name="a "), "'a ' is no name"),
+        (METHOD.format(name=""), "'' is no name"),
+        (
+            "raise RuntimeError('\\udc80 \\x1b[31m')",
+            "RuntimeError: \ufffd \ufffd[31m",
+        ),
     ],
 )
 def test_a_broken_plugin_is_listed_and_takes_nothing_down(install, source: str, error: str) -> None:
@@ -133,6 +141,18 @@ def test_two_plugins_of_one_name_are_both_broken_and_named(install) -> None:
     assert [plugin.status for plugin in twins] == ["BROKEN", "BROKEN"]
     assert all("dist-a and dist-b" in (twin.error or "") or "dist-b and dist-a" in (twin.error or "") for twin in twins)
     assert "copy-content" in registry.methods
+
+
+def test_a_plugin_that_calls_itself_core_breaks_itself_alone(install) -> None:
+    install(("core", "bad-dist", METHOD.format(name="x")), ("good", "good-dist", METHOD.format(name="fine")))
+    registry = load_registry()
+    assert {(plugin.dist, plugin.status) for plugin in registry.plugins} == {
+        ("bcd-bench", "ok"),
+        ("bad-dist", "BROKEN"),
+        ("good-dist", "ok"),
+    }
+    assert {"copy-content", "fine"} <= set(registry.methods)
+    assert "x" not in registry.methods
 
 
 def test_loading_can_be_limited_but_never_the_core(install, monkeypatch: pytest.MonkeyPatch) -> None:

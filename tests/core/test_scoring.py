@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import json
 import signal
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -285,14 +286,35 @@ def test_a_result_of_another_version_is_made_again(registry: Registry, run: RunF
 def test_rows_must_be_json_and_complete(registry: Registry, run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(toy.Shade, "score", lambda self, items: [{"distance": object(), "close": 1} for _ in items])
     result = score_run(registry, run, ["shade"])["shade"]
-    assert result.values["distance"].value is None
+    assert result.values == {}
     assert result.info.failures == {"TypeError: object is not JSON-safe": 11}
+    assert result.info.error == "no output could be scored (11x TypeError: object is not JSON-safe)"
+    monkeypatch.setattr(toy.Shade, "score", lambda self, items: [{"distance": "\udc80", "close": 1} for _ in items])
+    result = score_run(registry, run, ["shade"])["shade"]
+    assert "surrogates not allowed" in (result.info.error or "")
     monkeypatch.setattr(toy.Shade, "score", lambda self, items: [])
     result = score_run(registry, run, ["shade"])["shade"]
     assert result.info.failures == {"ValueError: score returned 0 rows for 1 outputs": 11}
     monkeypatch.setattr(toy.Shade, "score", lambda self, items: [{"distance": 1, "close": 2.0} for _ in items])
     values = score_run(registry, run, ["shade"])["shade"].values
     assert (values["distance"].n, values["close"].n) == (11, 0)
+
+
+@pytest.mark.parametrize("number", [10**400, 1.7e308])
+def test_numbers_beyond_every_float_take_nothing_down(
+    registry: Registry, run: RunFolder, monkeypatch: pytest.MonkeyPatch, number: float
+) -> None:
+    monkeypatch.setattr(toy.Shade, "score", lambda self, items: [{"distance": number, "close": 1} for _ in items])
+    values = score_run(registry, run, ["shade"])["shade"].values
+    assert (values["distance"].value, values["distance"].ci_low) == (None, None)
+    assert values["close"].value == 100
+
+
+def test_a_metric_that_exits_takes_nothing_down(
+    registry: Registry, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(toy.Shade, "score", lambda self, items: sys.exit(3))
+    assert score_run(registry, run, ["shade"])["shade"].info.error == "no output could be scored (11x SystemExit: 3)"
 
 
 def test_a_column_may_not_apply_to_a_pair(registry: Registry, run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
