@@ -6,13 +6,14 @@ import contextlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from bcd_bench.atomic import temporary_name, write_text_atomic
+from bcd_bench.atomic import TEMPORARY_SUFFIX, atomic_path, fsync_path, write_text_atomic
 from bcd_bench.errors import MissingAssetError, UsageError
 from bcd_bench.identity import canonical_json, hash_json, sha256_file
 from bcd_bench.specs import AssetSpec
@@ -94,6 +95,22 @@ class _Hashes:
             self.changed = False
 
 
+@contextlib.contextmanager
+def _writing(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"cannot write {target}: {error.strerror or error}") from error
+
+
+def _replace_folder(draft: Path, target: Path) -> None:
+    """Give a finished folder its name; what had the name before goes."""
+    if target.is_dir():
+        shutil.rmtree(target)
+    draft.replace(target)
+    fsync_path(target.parent)
+
+
 class AssetStore:
     """Finds, verifies, downloads and adds the assets that plugins declare.
 
@@ -119,9 +136,12 @@ class AssetStore:
         try:
             for folder in search_path():
                 path = folder / spec.filename
-                if not path.exists():
-                    continue
-                problem = "; ".join(self._problems(spec, path, fresh=fresh))
+                try:
+                    if not path.exists():
+                        continue
+                    problem = "; ".join(self._problems(spec, path, fresh=fresh))
+                except OSError as error:  # the folder itself may not be entered
+                    problem = f"{path} cannot be read ({error.strerror})"
                 if not problem:
                     return AssetStatus(spec, "ok", path)
                 bad = bad or AssetStatus(spec, "altered", path, problem)
@@ -152,9 +172,15 @@ class AssetStore:
                 f"asset {name!r} has no download source: {spec.how_to}", hint=f"bcd-bench assets add {name} PATH"
             )
         target = cache_folder() / "assets" / spec.filename
-        wanted = dict(spec.files) if spec.directory else {"": spec.sha256}
-        for relative, sha256 in wanted.items():
-            self._download(spec, relative, sha256, target / relative if relative else target)
+        if not spec.directory:
+            self._download(spec, "", spec.sha256, target)
+            return self.find(name)
+        # A folder gets its name when it is whole. What came of one that did not get that far is kept for the next try.
+        draft = target.with_name(f".{target.name}{TEMPORARY_SUFFIX}")
+        for relative, sha256 in spec.files.items():
+            self._download(spec, relative, sha256, draft / relative)
+        with _writing(target):
+            _replace_folder(draft, target)
         return self.find(name)
 
     def add(self, name: str, path: Path) -> Path:
@@ -169,25 +195,18 @@ class AssetStore:
         if problem:
             raise self._error(AssetStatus(spec, "altered", path, problem))
         target = cache_folder() / "assets" / spec.filename
-        temporary = temporary_name(target)
-        try:
+        with _writing(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             if spec.directory:
-                for relative in spec.files:
-                    (temporary / relative).parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copy2(path / relative, temporary / relative)
-                if target.exists():
-                    shutil.rmtree(target)
+                with tempfile.TemporaryDirectory(dir=target.parent, suffix=TEMPORARY_SUFFIX, prefix=".") as scratch:
+                    draft = Path(scratch) / target.name
+                    for relative in spec.files:
+                        (draft / relative).parent.mkdir(parents=True, exist_ok=True)
+                        shutil.copy2(path / relative, draft / relative)
+                    _replace_folder(draft, target)
             else:
-                shutil.copy2(path, temporary)
-            temporary.replace(target)
-        except OSError as error:
-            raise UsageError(f"cannot write {target}: {error.strerror or error}") from error
-        finally:
-            if temporary.is_dir():
-                shutil.rmtree(temporary)
-            else:
-                temporary.unlink(missing_ok=True)
+                with atomic_path(target) as temporary:
+                    shutil.copy2(path, temporary)
         return self.find(name)
 
     def _problems(self, spec: AssetSpec, path: Path, *, fresh: bool) -> Iterator[str]:
@@ -211,10 +230,14 @@ class AssetStore:
         if not path.is_file():
             yield f"{name} is missing"
             return
-        if size is not None and 0 < path.stat().st_size < size:
+        if size is not None and path.stat().st_size < size:
             yield f"{name} is truncated ({path.stat().st_size} of {size} bytes)"
             return
-        actual = self._hashes.of(path, fresh=fresh)
+        try:
+            actual = self._hashes.of(path, fresh=fresh)
+        except OSError as error:
+            yield f"{name} cannot be read ({error.strerror})"
+            return
         if actual != sha256:
             yield f"{name} is altered (sha256 {actual[:12]}…, expected {sha256[:12]}…)"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -199,10 +200,48 @@ def test_fetch_verifies_what_it_downloads(tmp_path: Path, monkeypatch: pytest.Mo
     assert store.fetch("net") == tmp_path / "home" / "assets" / "net.bin"
     assert len(asked) == 2, "what is there is not fetched again"
     assert sorted(p.name for p in (store.fetch("art") / "body").iterdir()) == [f"{i}.png" for i in range(6)]
+    assert sorted(p.name for p in (tmp_path / "home" / "assets").iterdir()) == ["art", "net.bin"]
     with pytest.raises(MissingAssetError, match=r"'bad' could not be fetched: https://example\.org/broken: SHA256"):
         store.fetch("bad")
     with pytest.raises(UsageError, match="'hand' has no download source: ask the authors"):
         store.fetch("hand")
+
+
+def test_a_folder_that_is_fetched_in_part_is_missing_and_goes_on_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pooch
+
+    asked: list[str] = []
+    online = 3
+
+    def retrieve(url: str, known_hash: str, path: Path, fname: str) -> None:
+        asked.append(fname)
+        if len(asked) > online:
+            raise OSError("no route to host")
+        (path / fname).write_bytes(PICTURES[url.partition("art/")[2]])
+
+    monkeypatch.setattr(pooch, "retrieve", retrieve)
+    store = store_of(art(urls=("https://example.org/art/",)))
+    with pytest.raises(MissingAssetError, match="no route to host"):
+        store.fetch("art")
+    assert store.status_of("art").state == "missing"
+    online, before = 99, len(asked)
+    assert store.fetch("art") == tmp_path / "home" / "assets" / "art"
+    assert asked[before:] == ["3.png", "4.png", "5.png"], "what was fetched before is not fetched again"
+    assert [path.name for path in (tmp_path / "home" / "assets").iterdir()] == ["art"]
+
+
+def test_a_file_that_cannot_be_read_is_a_problem_of_that_asset(
+    places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sha256_file(path: Path) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    paint(places[0])
+    monkeypatch.setattr(assets, "sha256_file", sha256_file)
+    status = store_of(art()).status_of("art")
+    assert (status.state, status.problem[:50]) == ("altered", "body/0.png cannot be read (Permission denied); bod")
 
 
 def test_the_real_art_is_the_art_the_plugin_declares(monkeypatch: pytest.MonkeyPatch) -> None:
