@@ -57,7 +57,9 @@ def compare_runs(a: Path, b: Path, metrics: Sequence[str] = ()) -> list[Comparis
     (folder_a, record_a), (folder_b, record_b) = _single(a), _single(b)
     if record_a.suite.manifest_sha256 != record_b.suite.manifest_sha256:
         raise UsageError(f"the runs are not over the same pairs: {_suite(record_a)} and {_suite(record_b)}")
-    shared = [name for name in record_a.values if name in record_b.values]
+    # a column that two metrics share is called after the metric scored first, which need not be the same in both runs
+    ours, theirs = record_a.values, record_b.values
+    shared = [name for name in ours if name in theirs and ours[name].metric == theirs[name].metric]
     wanted = set(metrics)
     chosen = [name for name in shared if not wanted or name in wanted or record_a.values[name].metric in wanted]
     missing = wanted - set(chosen) - {record_a.values[name].metric for name in chosen}

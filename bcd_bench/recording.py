@@ -24,6 +24,7 @@ from bcd_bench.records import (
     Provenance,
     RunRecord,
     SuiteInfo,
+    Value,
     load_record,
 )
 from bcd_bench.runs import writing
@@ -41,17 +42,24 @@ def build_record(
 ) -> tuple[RunRecord, PairValues | None]:
     """The record of a finished run from its metrics' results, and the per-pair values that belong beside it.
 
-    Metrics that an earlier record of the same outputs holds and `results` does not are kept. A column name that two
-    metrics share gets the metric's name before it ("metric.column") from the second on.
+    Metrics that an earlier record of the same outputs holds and `results` does not are kept, and all stay in the order
+    they were first scored in, so that scoring again changes nothing. A column name that two metrics share gets the
+    metric's name before it ("metric.column") from the second on.
     """
     plan, pairs, env = run.plan, run.pairs(), run.env()
     outputs = hash_json([[pair.id, pairs[pair.id].score_key if pair.id in pairs else None] for pair in plan.pairs])
-    kept, kept_pairs = _earlier(run.path, outputs, set(results))
-    values, metrics = dict(kept.values) if kept else {}, dict(kept.metrics) if kept else {}
-    columns = dict(kept_pairs.columns) if kept_pairs else {}
-    frame = kept_pairs
-    for name, result in results.items():
-        metrics[name] = result.info
+    earlier, frame = _earlier(run.path, outputs)
+    before, before_pairs = earlier.values if earlier else {}, frame.columns if frame else {}
+    metrics = {**(earlier.metrics if earlier else {}), **{name: result.info for name, result in results.items()}}
+    values: dict[str, Value] = {}
+    columns: dict[str, list[float | None]] = {}
+    for name in dict.fromkeys([*(value.metric for value in before.values()), *results]):
+        if name not in results:
+            kept = {key: value for key, value in before.items() if value.metric == name}
+            values |= kept
+            columns |= {key: before_pairs[key] for key in kept if key in before_pairs}
+            continue
+        result = results[name]
         for column, value in result.values.items():
             key = column if column not in values else f"{name}.{column}"
             values[key] = value
@@ -119,20 +127,13 @@ def note_timing(folder: Path, key: str, value: Any) -> None:
     write_json_atomic(path, {**known, key: value})
 
 
-def _earlier(folder: Path, outputs_sha256: str, again: set[str]) -> tuple[RunRecord | None, PairValues | None]:
-    """The still valid part of the record that lies in `folder`: other metrics of the very same outputs."""
+def _earlier(folder: Path, outputs_sha256: str) -> tuple[RunRecord | None, PairValues | None]:
+    """The record that lies in `folder` and its values, if they are of the very same outputs."""
     try:
         record, values = load_record(folder / RECORD_NAME), PairValues.load(folder)
     except UsageError:
         return None, None  # none yet, or of another version: everything is made from the scores
-    if record.outputs_sha256 != outputs_sha256:
-        return None, None
-    keep = {name: value for name, value in record.values.items() if value.metric not in again}
-    metrics = {name: info for name, info in record.metrics.items() if name not in again}
-    if values is not None:
-        columns = {name: column for name, column in values.columns.items() if name in keep}
-        values = values.model_copy(update={"columns": columns})
-    return record.model_copy(update={"values": keep, "metrics": metrics}), values
+    return (record, values) if record.outputs_sha256 == outputs_sha256 else (None, None)
 
 
 def _plugins(registry: Registry, run: RunFolder, metrics: Mapping[str, MetricInfo]) -> dict[str, dict[str, str]]:

@@ -171,7 +171,10 @@ def _decode(run: RunFolder, block: _Block, results: Mapping[str, PairResult]) ->
         try:
             clips[pair.id] = run.read_output(results[pair.id])
         except (BcdBenchError, OSError, ValueError) as error:
-            clips[pair.id] = Failed(f"output cannot be read: {error}")
+            # without the place, so that equal troubles count as one and a record names no folder of this machine
+            path = run.output_path(pair.id)
+            why = str(error).replace(str(path), "its file").replace(path.name, "its file")
+            clips[pair.id] = Failed(f"output cannot be read: {why}")
     return clips
 
 

@@ -98,3 +98,11 @@ def test_few_identities_and_constant_differences_are_noted(tmp_path: Path) -> No
     [close] = compare_runs(*same, metrics=["close"])
     assert (close.difference, close.ci_low, close.ci_high, close.p_value) == (0, 0, 0, 1)
     assert close.note.startswith("the difference is the same on every pair")
+
+
+def test_columns_of_one_name_from_two_metrics_are_not_compared(tmp_path: Path) -> None:
+    registry = Registry.from_modules([toy])
+    first = record_run(registry, tmp_path, "exact", metrics=("shade",)).path
+    second = record_run(registry, tmp_path, "off", metrics=("bad-derive",)).path
+    with pytest.raises(UsageError, match="the runs share no column"):
+        compare_runs(first, second)
