@@ -211,9 +211,9 @@ def load_record(path: Path) -> RunRecord:
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
     except ValidationError as error:
-        raise UsageError(
-            f"{path}: not a record of this version: {_first(error)}", hint=f"bcd-bench score {path.parent}"
-        ) from None
+        run = path.parent
+        hint = f"bcd-bench score {run}" if path.name == RECORD_NAME and (run / "plan.json").is_file() else None
+        raise UsageError(f"{path}: not a record of this version: {_first(error)}", hint=hint) from None
 
 
 def find_records(paths: Iterable[Path]) -> list[Path]:

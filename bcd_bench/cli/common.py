@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bcd_bench.errors import UsageError
+from bcd_bench.errors import BcdBenchError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bcd_bench.plugins import PluginInfo, Registry
 
 __all__ = [
+    "complain",
     "console",
     "load",
     "names",
@@ -112,6 +113,13 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     for row in grid[1:]:
         table.add_row(*(Text(cell) for cell in row))
     console().print(table)
+
+
+def complain(error: BcdBenchError, what: object) -> None:
+    """An error that does not end the command, as `main` prints those that do; `what` says what it is about."""
+    print(f"error: {what}: {' '.join(str(error).split())}", file=sys.stderr)
+    if error.hint:
+        print(f"hint: {error.hint}", file=sys.stderr)
 
 
 def warn_broken(plugins: Iterable[PluginInfo]) -> None:

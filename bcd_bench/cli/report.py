@@ -25,6 +25,8 @@ def command(
     from bcd_bench.execution import load_code, plugin_code
     from bcd_bench.report.rows import collect_rows
 
+    if output is not None and output.is_dir():
+        raise UsageError(f"--output {output}: a folder, not a file")
     registry = load()
     render = load_code(registry.get("report_formats", format_).factory, f"report format {format_!r}")
     if not paths and not Path("runs").is_dir():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bcd_bench.cli.common import load, names, parse_data, parse_settings
+from bcd_bench.cli.common import complain, load, names, parse_data, parse_settings
 from bcd_bench.cli.tables import print_runs, trouble_of
 from bcd_bench.errors import BcdBenchError, Interrupted, UsageError
 from bcd_bench.progress import open_progress
@@ -105,9 +105,7 @@ def command(
             if len(chosen) == 1:
                 raise
             first = first or error
-            print(f"error: {name}: {error}", file=sys.stderr)
-            if error.hint:
-                print(f"hint: {error.hint}", file=sys.stderr)
+            complain(error, name)
             continue
         folders.append(folder.path)
     print_runs(folders)

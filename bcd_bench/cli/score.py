@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bcd_bench.cli.common import load
+from bcd_bench.cli.common import complain, load
 from bcd_bench.cli.tables import print_runs, trouble_of
 from bcd_bench.errors import BcdBenchError, Interrupted
 from bcd_bench.progress import open_progress
@@ -53,7 +52,7 @@ def command(
             if len(found) == 1:
                 raise
             first = first or error
-            print(f"error: {run.path}: {error}", file=sys.stderr)
+            complain(error, run.path)
             continue
         scored.append(run.path)
     print_runs(scored)

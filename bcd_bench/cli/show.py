@@ -96,6 +96,8 @@ def command(
     if kind not in KINDS:
         near = difflib.get_close_matches(kind, KINDS, n=1)
         raise UsageError(f"cannot show a {kind!r}; there are {', '.join(KINDS)}", hint=_near_hint(near, name))
+    if data and kind != "suite":
+        raise UsageError(f"a {kind} takes no --data; only suites do")
     found = facts(load(), kind, name, parse_data(data or []))
     if as_json:
         print_json(found)

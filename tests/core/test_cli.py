@@ -281,3 +281,19 @@ def test_broken_code_of_a_plugin_is_one_clear_line(
     done, out, err = run(capsys, *arguments)
     assert done == code
     assert says in out + err
+
+
+@pytest.mark.parametrize("output", ["", ".", "/"])
+def test_a_report_is_not_written_over_a_folder(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, output: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(capsys, "report", ".", "--output", output)
+    assert code == 2
+    assert "a folder, not a file" in err
+
+
+def test_only_suites_take_data(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "show", "method", "oracle", "--data", "x=.")
+    assert code == 2
+    assert "a method takes no --data; only suites do" in err

@@ -78,6 +78,14 @@ def test_scoring_one_more_metric_keeps_the_others(registry: Registry, tmp_path: 
     assert values.columns["bad-derive.close"] == values.columns["close"]
 
 
+@pytest.mark.parametrize("again", [("shade",), ("spread",), ("spread", "shade")])
+def test_scoring_again_changes_no_byte(registry: Registry, tmp_path: Path, again: tuple[str, ...]) -> None:
+    run = record_run(registry, tmp_path, metrics=("shade", "spread", "bad-derive"))
+    before = {name: (run.path / name).read_bytes() for name in ("record.json", "values.json")}
+    write_record(registry, run, score_run(registry, run, again))
+    assert {name: (run.path / name).read_bytes() for name in before} == before
+
+
 def test_values_stay_when_their_plugin_is_gone(registry: Registry, tmp_path: Path) -> None:
     run = record_run(registry, tmp_path, metrics=("shade",))
     before = load_record(run.path / "record.json")
@@ -128,6 +136,11 @@ def test_damaged_records_are_refused_with_one_line(registry: Registry, tmp_path:
             load_record(path)
         assert "\n" not in str(caught.value)
         assert caught.value.hint == f"bcd-bench score {run.path}"
+    stranger = tmp_path / "stranger.json"
+    stranger.write_text("{}")
+    with pytest.raises(UsageError, match="not a record of this version") as caught:
+        load_record(stranger)
+    assert caught.value.hint is None
     (run.path / "values.json").write_text("{}")
     with pytest.raises(UsageError, match="values file"):
         PairValues.load(run.path)
