@@ -99,6 +99,22 @@ def check_assets(registry: Registry) -> Iterator[Finding]:
         yield Finding("asset", spec.name, state, detail, f"bcd-bench assets {verb}")
 
 
+def check_weights(registry: Registry) -> Iterator[Finding]:
+    """Whether the weights that methods ship are there and unaltered; those that are assets are looked at as such."""
+    from bcd_bench.errors import MissingAssetError
+    from bcd_bench.weights import verify_weights
+
+    for method in registry.methods.values():
+        for weights in method.weights:
+            if weights.asset is not None:
+                continue
+            name = f"{method.name}/{weights.name}"
+            try:
+                yield Finding("weights", name, "ok", str(verify_weights(weights, None).path))
+            except (MissingAssetError, OSError) as error:
+                yield Finding("weights", name, "broken", str(error), getattr(error, "hint", None) or "reinstall it")
+
+
 def check_machine() -> Iterator[Finding]:
     """Processor, accelerator, disk, the cache folder and pdflatex. Does not import torch."""
     from bcd_bench.assets import cache_folder, format_size
@@ -136,6 +152,7 @@ def examine() -> list[Finding]:
         *check_packages(distributions),
         *check_plugins(registry),
         *check_assets(registry),
+        *check_weights(registry),
         *check_machine(),
     ]
 

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from bcd_bench import __version__
+from bcd_bench.cli.common import load
 from bcd_bench.errors import UsageError
 
 TEMPLATE = Path(__file__).parent.parent / "templates" / "new-plugin"
@@ -60,6 +61,12 @@ def command(
 ) -> None:
     """Write a plugin that installs, runs and passes the conformance kit."""
     folder = Path(f"bcd-bench-{name}") if out is None else out
+    registry = load()
+    taken = [plugin for plugin in registry.plugins if plugin.name == name]
+    taken += [registry.owner("methods", name)] if name in registry.methods else []
+    if taken:
+        owner = f"{taken[0].dist} (plugin {taken[0].name})"
+        raise UsageError(f"the name {name!r} is taken by {owner}", hint="choose another name")
     for file in write_plugin(name, folder):
         print(folder / file)
     print(f"\nNow:\n  pip install -e '{folder}[test]'\n  bcd-bench list plugins")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -14,10 +15,10 @@ from hypothesis import strategies as st
 from bcd_bench import ReportFormatSpec, TrainableSpec, __version__, hookimpl
 from bcd_bench.cli.app import MODULES, VERBS, main
 from bcd_bench.cli.common import names, parse_data, parse_settings, plain
-from bcd_bench.cli.doctor import check_packages, check_plugins, examine
+from bcd_bench.cli.doctor import check_packages, check_plugins, check_weights, examine
 from bcd_bench.errors import Interrupted, UsageError
 from bcd_bench.plugins import PluginInfo, Registry
-from bcd_bench.specs import MethodSpec, MetricSpec
+from bcd_bench.specs import MethodSpec, MetricSpec, Weights
 
 
 @pytest.fixture(autouse=True)
@@ -120,6 +121,32 @@ def test_doctor_finds_what_is_here(capsys: pytest.CaptureFixture[str]) -> None:
     assert findings["plugin", "core"]["detail"] == f"bcd-bench {__version__}"
     assert findings["machine", "cache"]["status"] == "ok"
     assert all(row["mend"] for row in findings.values() if row["status"] != "ok")
+
+
+def test_doctor_names_altered_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "shipping").mkdir()
+    (tmp_path / "shipping" / "__init__.py").write_text("")
+    (tmp_path / "shipping" / "a.bin").write_bytes(b"good")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    good, bad = hashlib.sha256(b"good").hexdigest(), "0" * 64
+    weights = [Weights("a", (), "shipping", "a.bin", sha256=good), Weights("b", (), "shipping", "a.bin", sha256=bad)]
+    weights += [Weights("c", (), "shipping", "c.bin"), Weights("d", asset="elsewhere")]
+    registry = Registry.from_modules([])
+    registry.methods["m"] = MethodSpec("m", "1", "", "x:Y", weights=tuple(weights))
+    found = {finding.name: finding for finding in check_weights(registry)}
+    assert {name: one.status for name, one in found.items()} == {"m/a": "ok", "m/b": "broken", "m/c": "broken"}
+    assert "truncated or altered" in found["m/b"].detail
+    assert found["m/c"].mend == "pip install --force-reinstall shipping"
+
+
+@pytest.mark.parametrize(("name", "owner"), [("core", "bcd-bench"), ("oracle", "bcd-bench")])
+def test_a_new_plugin_takes_nobodys_name(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str, owner: str
+) -> None:
+    code, _, err = run(capsys, "new-plugin", name, "--out", str(tmp_path / "new"))
+    assert code == 2
+    assert f"the name {name!r} is taken by {owner} (plugin core)" in err
+    assert not (tmp_path / "new").exists()
 
 
 def test_doctor_names_a_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
