@@ -8,20 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bcd_bench.assets import AssetStore
 from bcd_bench.clips import Suite
 from bcd_bench.errors import UsageError
 from bcd_bench.generate import generate
 from bcd_bench.plan import RunPlan, load_suite, make_plan
 from bcd_bench.recording import write_record
 from bcd_bench.runs import RunFolder
-from bcd_bench.scoring import check_metrics, score_run
+from bcd_bench.scoring import check_metrics, find_assets, score_run
 
 if TYPE_CHECKING:
     from bcd_bench.plugins import Registry
     from bcd_bench.progress import Progress
 
-__all__ = ["Prepared", "finish", "prepare", "run"]
+__all__ = ["Prepared", "default_metrics", "finish", "prepare", "run"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,12 @@ class Prepared:
     plan: RunPlan
     suite: Suite
     metrics: Sequence[str]
+
+
+def default_metrics(registry: Registry, suite: Suite, method: str) -> list[str]:
+    """What a plain `run` or `score` scores: the suite's metrics, and those of what the method alone can tell."""
+    spec = registry.methods.get(method)  # gone, where an old run is scored again
+    return list(dict.fromkeys([*suite.default_metrics, *(spec.metrics if spec else ())]))
 
 
 def prepare(
@@ -58,12 +63,9 @@ def prepare(
         data=data,
     )  # fmt: skip
     if metrics is None:
-        metrics = (*made.default_metrics, *registry.get("methods", method).metrics)
+        metrics = default_metrics(registry, made, method)
     specs = check_metrics(registry, made.name, metrics)
-    store = AssetStore(registry)
-    for spec in specs:
-        for asset in (*spec.assets, *(a for name in spec.extractors for a in registry.get("extractors", name).assets)):
-            store.find(asset)
+    find_assets(registry, specs)
     return Prepared(plan, made, [spec.name for spec in specs])
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from bcd_bench.assets import cache_folder
+from bcd_bench.assets import AssetStore, cache_folder
 from bcd_bench.clips import Clip, Failed, Pair, Suite
 from bcd_bench.errors import BcdBenchError, Interrupted, UsageError
 from bcd_bench.features import BatchFeatures, FeatureStore
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from bcd_bench.progress import Progress, Task
     from bcd_bench.runs import PairResult, RunFolder
 
-__all__ = ["MetricResult", "check_metrics", "score_run"]
+__all__ = ["MetricResult", "check_metrics", "find_assets", "score_run"]
 
 PIXELS_PER_BATCH = 64 * 64 * 64
 """Frame area times pairs in a batch: 64 pairs at 64 x 64, 4 at 256 x 256, so that memory is bounded by the suite."""
@@ -60,6 +60,14 @@ def check_metrics(registry: Registry, suite: str, metrics: Iterable[str]) -> lis
             raise UsageError(f"metric {name!r} is made for {', '.join(spec.suites)}, not for suite {suite!r}")
         specs.append(spec)
     return specs
+
+
+def find_assets(registry: Registry, specs: Iterable[MetricSpec]) -> None:
+    """Raise `MissingAssetError` where an asset of these metrics or of their extractors is absent or altered."""
+    store = AssetStore(registry)
+    for spec in specs:
+        for asset in (*spec.assets, *(a for name in spec.extractors for a in registry.get("extractors", name).assets)):
+            store.find(asset)
 
 
 def score_run(

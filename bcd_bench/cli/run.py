@@ -57,7 +57,9 @@ def command(
     weights: Annotated[str | None, typer.Option(help="Weights by name or path; default: the suite's.")] = None,
     data: Annotated[list[str] | None, typer.Option(metavar="NAME=PATH", help="Data of your own.")] = None,
     config: Annotated[list[str] | None, typer.Option(metavar="K=V", help="Change a setting of the method.")] = None,
-    metric: Annotated[list[str] | None, typer.Option(help="A metric; may be repeated. Default: the suite's.")] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="A metric; may be repeated. Default: suite's and method's.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="The first N pairs only: a partial run, never ranked.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of all noise.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
@@ -77,7 +79,7 @@ def command(
     registry.get("executors", executor)
     made: Suite = load_suite(registry, suite, paths)
     common: dict[str, Any] = {"metrics": metrics, "limit": limit, "seed": seed, "device": device, "data": paths}
-    # names, settings, weights and assets that are wrong are found before the first method starts
+    # wrong names, weights and assets are found before the first method starts
     prepared = {name: benchmark.prepare(registry, name, made, **given[name], **common) for name in chosen}
     if dry_run:
         for one in prepared.values():

@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
 
 def _score(registry: Registry, run: RunFolder, metrics: list[str], device: str, progress: Progress) -> None:
-    """Score one run and write its record anew. Without `metrics`, the suite's default ones."""
-    from bcd_bench.benchmark import finish
+    """Score one run and write its record anew. Without `metrics`, the default ones."""
+    from bcd_bench.benchmark import default_metrics, finish
     from bcd_bench.recording import write_record
-    from bcd_bench.scoring import score_run
+    from bcd_bench.scoring import check_metrics, find_assets, score_run
 
     suite = None if metrics else run.suite(registry)
-    names = metrics or list(suite.default_metrics if suite else ())
+    names = metrics or (default_metrics(registry, suite, run.plan.method.name) if suite else [])
+    find_assets(registry, check_metrics(registry, run.plan.suite.name, names))
     results = score_run(registry, run, names, device=device, progress=progress, suite=suite)
     write_record(registry, run, results)
     finish(registry, run)
@@ -33,7 +34,7 @@ def _score(registry: Registry, run: RunFolder, metrics: list[str], device: str, 
 
 def command(
     runs: Annotated[list[Path], typer.Argument(help="Run folders, or folders that hold some.")],
-    metric: Annotated[list[str] | None, typer.Option(help="A metric; may be repeated. Default: the suite's.")] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="A metric; may be repeated. Default: as in `run`.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
 ) -> int:
     """Score finished runs again, without generating."""

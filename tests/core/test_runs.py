@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -114,6 +115,13 @@ def test_a_benchmark_is_recorded_once_and_equal_runs_give_equal_records(registry
     before = first.record_path.read_bytes()
     benchmark.run(registry, benchmark.prepare(registry, "fragile", "toy"), out=tmp_path / "a")
     assert first.record_path.read_bytes() == before
+
+
+def test_default_metrics_are_the_suites_and_the_methods_own(registry: Registry) -> None:
+    suite = dataclasses.replace(load_suite(registry, "toy"), default_metrics=("sharp", "near"))
+    registry.methods["noise"] = dataclasses.replace(registry.methods["noise"], metrics=("bits", "near"))
+    assert benchmark.default_metrics(registry, suite, "noise") == ["sharp", "near", "bits"]
+    assert benchmark.default_metrics(registry, suite, "a-method-that-is-gone") == ["sharp", "near"]
 
 
 def test_names_and_assets_are_checked_before_anything_is_made(registry: Registry, tmp_path: Path) -> None:

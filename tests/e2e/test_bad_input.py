@@ -74,6 +74,17 @@ def test_a_report_that_cannot_be_written_is_one_clear_line(cli, tmp_path: Path) 
     assert "error: cannot write file/table.md" in done.stderr
 
 
+def test_a_missing_asset_is_exit_3_with_the_command_that_mends_it(cli, tmp_path: Path) -> None:
+    assert cli(*RUN).returncode == 0
+    for arguments in ((*RUN, "--metric", "toy-lost"), ("score", "runs", "--metric", "toy-lost")):
+        done = cli(*arguments)
+        assert done.returncode == 3
+        assert f"asset 'toys': not found (toys.bin, sha256 {'0' * 64}, 812 B, licence MIT)" in done.stderr
+        assert "hint: bcd-bench assets add toys PATH   (carve it from wood)" in done.stderr
+    [record] = tmp_path.rglob("record.json")
+    assert "toy-lost" not in record.read_text()
+
+
 def test_an_unwritable_folder_is_one_clear_line(cli, tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file where the folder should be")
     done = cli(*RUN)

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from bcd_bench import (
+    AssetSpec,
     CommandSpec,
     MethodSpec,
     MetricSpec,
@@ -43,8 +44,14 @@ def bcd_bench_metrics() -> list[MetricSpec]:
     return [
         MetricSpec("toy-match", "1", "Colour and distance.", "bcd_bench_toy.metrics:Match", needs_target=True),
         MetricSpec("toy-mean", "1", "Mean grey level of the set.", "bcd_bench_toy.metrics:MeanLevel", level="set"),
+        MetricSpec("toy-lost", "1", "Needs a file.", "bcd_bench_toy.metrics:MeanLevel", level="set", assets=("toys",)),
         MetricSpec("toy-raises", "1", "Raises on motion 2.", "bcd_bench_toy.metrics:Raises"),
     ]
+
+
+@hookimpl
+def bcd_bench_assets() -> list[AssetSpec]:
+    return [AssetSpec("toys", "toys.bin", "0" * 64, 812, "MIT", "carve it from wood")]
 
 
 @hookimpl
