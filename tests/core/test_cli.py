@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -218,6 +219,16 @@ def test_a_closed_pipe_is_no_error() -> None:
     )
     assert done.stdout.strip() == "{"
     assert done.stderr == ""
+
+
+def test_a_terminal_without_the_characters_is_no_error() -> None:
+    command = [sys.executable, "-c", "from bcd_bench.cli import main; main(['list', 'methods'])"]
+    text = "import bcd_bench.builtin as b; b.MethodSpec = lambda **k: real(**{**k, 'summary': '\\u2191'})"
+    command[2] = f"import bcd_bench.specs; real = bcd_bench.specs.MethodSpec; {text}; {command[2]}"
+    env = {**os.environ, "PYTHONIOENCODING": "ascii", "BCD_BENCH_PLUGINS": "core"}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "oracle        1        ?        core" in done.stdout
 
 
 def test_settings_are_json_where_they_parse() -> None:
