@@ -147,9 +147,7 @@ class BarProgress:
             yield _BarTask(bar, name, total, done, unit)
 
 
-def open_progress(*, quiet: bool = False, stream: TextIO | None = None) -> Progress:
-    """The progress that fits `stream` (stderr): a bar on a terminal, plain lines elsewhere, nothing when quiet."""
+def open_progress(stream: TextIO | None = None) -> Progress:
+    """The progress that fits `stream` (stderr): a bar on a terminal, plain lines elsewhere."""
     target = sys.stderr if stream is None else stream
-    if quiet:
-        return NoProgress()
     return BarProgress(target) if target.isatty() else PlainProgress(target)

@@ -7,7 +7,7 @@ so a plugin module must not import torch (or anything slow) at its top level.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # specs are what `list` loads, so NumPy stays out of them
     import numpy as np
     import numpy.typing as npt
 
-    from bcd_bench.clips import Clip, Failed, Pair, Suite
+    from bcd_bench.clips import Clip, Failed, Pair
 
 __all__ = [
     "AssetSpec",
@@ -311,6 +311,3 @@ class Extractor(Protocol):
     def load(self, device: str) -> None: ...
 
     def extract(self, clips: Sequence[Clip]) -> Sequence[Mapping[str, Any] | Failed]: ...
-
-
-SuiteFactory = Callable[..., "Suite"]

@@ -98,5 +98,4 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_stream_decides() -> None:
     assert isinstance(open_progress(stream=Terminal()), BarProgress)
     assert isinstance(open_progress(stream=io.StringIO()), PlainProgress)
-    assert isinstance(open_progress(stream=Terminal(), quiet=True), NoProgress)
     work(NoProgress())
