@@ -130,10 +130,14 @@ def note_timing(folder: Path, key: str, value: Any) -> None:
 def _earlier(folder: Path, outputs_sha256: str) -> tuple[RunRecord | None, PairValues | None]:
     """The record that lies in `folder` and its values, if they are of the very same outputs."""
     try:
-        record, values = load_record(folder / RECORD_NAME), PairValues.load(folder)
+        record = load_record(folder / RECORD_NAME)
     except UsageError:
         return None, None  # none yet, or of another version: everything is made from the scores
-    return (record, values) if record.outputs_sha256 == outputs_sha256 else (None, None)
+    if record.outputs_sha256 != outputs_sha256:
+        return None, None
+    with contextlib.suppress(UsageError):  # damaged: the record's own values stay
+        return record, PairValues.load(folder)
+    return record, None
 
 
 def _plugins(registry: Registry, run: RunFolder, metrics: Mapping[str, MetricInfo]) -> dict[str, dict[str, str]]:

@@ -53,12 +53,15 @@ def parse_settings(items: Iterable[str], option: str) -> dict[str, Any]:
 
 
 def parse_data(items: Iterable[str]) -> dict[str, Path]:
-    """`["lrs3=/data/lrs3"]` -> `{"lrs3": Path(...)}`. Raises UsageError where the path does not exist."""
+    """`["lrs3=/data/lrs3"]` -> `{"lrs3": Path(...)}`. Raises UsageError where a path does not exist or a name
+    is given twice."""
     data: dict[str, Path] = {}
     for item in items:
         name, equals, path = item.partition("=")
         if not equals or not name or not path:
             raise UsageError(f"--data {item!r} is not of the form NAME=PATH")
+        if name in data:
+            raise UsageError(f"--data {name} is given twice")
         data[name] = Path(path).expanduser()
         if not data[name].exists():
             raise UsageError(f"--data {name}: {path} does not exist")

@@ -264,6 +264,11 @@ def test_data_paths_must_exist(tmp_path: Path) -> None:
         parse_data(["faces"])
 
 
+def test_data_is_given_once(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--data a is given twice"):
+        parse_data([f"a={tmp_path}", f"a={tmp_path}"])
+
+
 def test_names_are_split_and_kept_once() -> None:
     assert names(" a, b,,a ", "--method") == ["a", "b"]
     with pytest.raises(UsageError, match="--method names nothing"):

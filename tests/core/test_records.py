@@ -96,6 +96,14 @@ def test_values_stay_when_their_plugin_is_gone(registry: Registry, tmp_path: Pat
     assert after.metrics["shade"] == before.metrics["shade"]
 
 
+def test_a_damaged_values_file_costs_the_record_nothing(registry: Registry, tmp_path: Path) -> None:
+    run = record_run(registry, tmp_path, metrics=("shade",))
+    before = load_record(run.path / "record.json")
+    (run.path / "values.json").write_text("{")
+    after = write_record(registry, run, score_run(registry, run, ["spread"]))
+    assert {name: after.values[name] for name in before.values} == before.values
+
+
 def test_values_of_other_outputs_are_not_kept(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
