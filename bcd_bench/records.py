@@ -200,6 +200,8 @@ class PairValues(_Model):
             return None
         try:
             return PairValues.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
         except ValidationError as error:
             raise UsageError(f"{path}: not a values file of this version: {_first(error)}") from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 from pathlib import Path
 
@@ -130,7 +131,13 @@ def test_values_survive_the_round_trip(tmp_path: Path) -> None:
     assert PairValues.load(tmp_path / "elsewhere") is None
 
 
-def test_damaged_records_are_refused_with_one_line(registry: Registry, tmp_path: Path) -> None:
+def _refuse(path: Path) -> bytes:
+    raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+
+def test_damaged_records_are_refused_with_one_line(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = record_run(registry, tmp_path, limit=2)
     path = run.path / "record.json"
     whole = path.read_text()
@@ -152,6 +159,10 @@ def test_damaged_records_are_refused_with_one_line(registry: Registry, tmp_path:
     (run.path / "values.json").write_text("{}")
     with pytest.raises(UsageError, match="values file"):
         PairValues.load(run.path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", _refuse)
+        with pytest.raises(UsageError, match=r"values\.json: cannot be read \(Permission denied\)"):
+            PairValues.load(run.path)
     with pytest.raises(UsageError, match="no such run folder"):
         find_records([tmp_path / "absent"])
     with pytest.raises(UsageError, match="cannot be read"):
