@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from bcd_bench.errors import UsageError
 from bcd_bench_bcd import devices
 
 
@@ -38,3 +39,20 @@ def test_where_there_is_no_description_the_processor_names_itself(
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
     assert devices.fast_bf16("cpu") is False
+
+
+def test_devices_are_named_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert devices.resolve_device("cpu") == devices.resolve_device("auto") == torch.device("cpu")
+    with pytest.raises(UsageError, match="this machine has 0 CUDA devices"):
+        devices.resolve_device("cuda")
+    for name in ("banana", "meta", "cuda:x"):
+        with pytest.raises(UsageError, match=f"--device {name}: no such device"):
+            devices.resolve_device(name)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert devices.resolve_device("auto") == torch.device("cuda")
+    assert devices.resolve_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(UsageError, match="this machine has 2"):
+        devices.resolve_device("cuda:2")

@@ -12,6 +12,7 @@ from PIL import Image
 
 from bcd_bench.errors import BcdBenchError, Interrupted, UsageError
 from bcd_bench.identity import sha256_file
+from bcd_bench_bcd import data
 from bcd_bench_bcd.data import fitted_model_config, lit_shares
 from bcd_bench_bcd.guards import GRACE, WINDOW, CollapseGuard
 from bcd_bench_bcd.model import load_model, to_unit
@@ -218,3 +219,11 @@ def test_unknown_presets_and_fields_name_the_nearest() -> None:
         resolve_preset("sprites", {"train.learning_rate": 1.0})
     with pytest.raises(UsageError, match=r"train\.batch"):
         resolve_preset("sprites", {"train.batch": 0})
+
+
+def test_data_that_nothing_reads_is_refused(tmp_path: Any) -> None:
+    from bcd_bench.specs import TrainRequest
+
+    request = TrainRequest("sprites-small", {}, tmp_path, False, None, None, "cpu", {"lrs3": tmp_path}, True)
+    with pytest.raises(UsageError, match="--data lrs3: suite 'sprites-procedural' takes no data"):
+        data.open_training_clips("sprites-procedural", request)

@@ -13,12 +13,18 @@ __all__ = ["fitted_model_config", "lit_shares", "open_training_clips"]
 
 
 def open_training_clips(suite: str, request: TrainRequest) -> TrainingClips:
-    """The training split that the suite's plugin offers. Raises `UsageError` where it has none."""
+    """The training split that the suite's plugin offers.
+
+    Raises `UsageError` where it has none, and for `--data` that the suite has no use for.
+    """
     from bcd_bench.plugins import load_registry
 
     spec = load_registry().get("suites", suite)
     if not spec.training:
         raise UsageError(f"suite {suite!r} has no training split", hint="choose another with --set train.suite=NAME")
+    for name in request.data:
+        if name not in spec.data:
+            raise UsageError(f"--data {name}: suite {suite!r} takes {', '.join(spec.data) or 'no data'}")
     clips: TrainingClips = load_factory(spec.training)(request.data)
     return clips
 

@@ -7,9 +7,28 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["fast_bf16"]
+from bcd_bench.errors import UsageError
+
+__all__ = ["fast_bf16", "resolve_device"]
 
 CPU_DESCRIPTION = Path("/proc/cpuinfo")
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device that "auto", "cpu", "cuda" or "cuda:N" names on this machine. Raises `UsageError` for any other."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"--device {name}: no such device", hint="--device cpu, cuda, cuda:N or auto")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(
+            f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices", hint="--device cpu"
+        )
+    return device
 
 
 def fast_bf16(device_type: str) -> bool:

@@ -15,6 +15,7 @@ from bcd_bench.clips import Clip, Failed, Pair
 from bcd_bench.errors import UsageError
 from bcd_bench.identity import pair_seed
 from bcd_bench_bcd.bitrate import INFO_KEY
+from bcd_bench_bcd.devices import resolve_device
 from bcd_bench_bcd.model import BCD, Encoding, load_model, to_frames, to_unit
 from bcd_bench_bcd.presets import SamplerConfig
 
@@ -55,10 +56,8 @@ class BCDMethod:
             raise UsageError(
                 "method bcd needs weights", hint="bcd-bench train bcd, then --weights train/…/model.safetensors"
             )
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.model, self.card = load_model(weights, device)
-        self.device = torch.device(device)
+        self.device = resolve_device(device)
+        self.model, self.card = load_model(weights, str(self.device))
         base = (
             PAPER_SAMPLER
             if self.config.sampler == "paper"

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bcd_bench.atomic import atomic_path
 from bcd_bench.errors import UsageError
 from bcd_bench_bcd.decoder import VideoDiT
 from bcd_bench_bcd.diffusion import precondition, sample
@@ -189,9 +190,8 @@ def save_model(path: Path, model: BCD, extra: dict[str, Any], *, compress: bool 
         else:
             state[name] = value.contiguous()
     metadata = {"format": FORMAT, "config": model.config.model_dump_json(), "extra": json.dumps(extra, sort_keys=True)}
-    temporary = path.with_name(path.name + ".part")
-    save_file(state, temporary, metadata)
-    temporary.replace(path)
+    with atomic_path(path) as temporary:
+        save_file(state, temporary, metadata)
 
 
 def load_model(path: Path, device: str = "cpu") -> tuple[BCD, dict[str, Any]]:
@@ -202,6 +202,8 @@ def load_model(path: Path, device: str = "cpu") -> tuple[BCD, dict[str, Any]]:
     from pydantic import ValidationError
     from safetensors import SafetensorError, safe_open
 
+    if path.is_dir():
+        raise UsageError(f"{path}: is a folder, not a weight file", hint=f"--weights {path / 'model.safetensors'}")
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}

@@ -19,14 +19,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bcd_bench.atomic import write_json_atomic
+from bcd_bench.atomic import atomic_path, write_json_atomic
 from bcd_bench.errors import BcdBenchError, UsageError
 from bcd_bench.identity import sha256_file
 from bcd_bench.progress import open_progress
 from bcd_bench.specs import TrainingClips, TrainRequest
+from bcd_bench.stopping import stopping
 from bcd_bench_bcd import __version__
 from bcd_bench_bcd.data import fitted_model_config, lit_shares, open_training_clips
-from bcd_bench_bcd.devices import fast_bf16
+from bcd_bench_bcd.devices import fast_bf16, resolve_device
 from bcd_bench_bcd.guards import CollapseGuard
 from bcd_bench_bcd.model import BCD, load_model, save_model, to_unit
 from bcd_bench_bcd.objective import ContentAdversary, Losses, training_loss
@@ -103,12 +104,14 @@ class Trainer:
         from accelerate import Accelerator
 
         self.preset, self.clips, self.out = preset, clips, out
-        cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
+        place = resolve_device(device)
+        if place.index is not None:
+            torch.cuda.set_device(place)
         precision = preset.train.precision
         if precision == "auto":
-            precision = "bf16" if fast_bf16("cpu" if cpu else "cuda") else "fp32"
+            precision = "bf16" if fast_bf16(place.type) else "fp32"
         self.precision = precision
-        self.accelerator = Accelerator(cpu=cpu, mixed_precision="no" if precision == "fp32" else "bf16")
+        self.accelerator = Accelerator(cpu=place.type == "cpu", mixed_precision="no" if precision == "fp32" else "bf16")
         torch.manual_seed(preset.train.seed)
         shares = lit_shares(clips, preset.model.decoder.patch)
         self.model = BCD(fitted_model_config(preset, shares)).train()
@@ -221,9 +224,8 @@ class Trainer:
             "window": self.progress.window,
             "description": self._description(),
         }
-        temporary = self.out / (CHECKPOINT + ".part")
-        torch.save(state, temporary)
-        temporary.replace(self.out / CHECKPOINT)
+        with atomic_path(self.out / CHECKPOINT) as temporary:
+            torch.save(state, temporary)
         self._calibrate()
         save_model(self.out / WEIGHTS, self.average, self.card())
 
@@ -257,13 +259,11 @@ class Trainer:
     # ---- the loop ------------------------------------------------------------------------------------------------
     def run(self, *, max_steps: int | None = None, max_minutes: float | None = None) -> None:
         """Train to the preset's last step, or to the limits. Interrupted or limited runs leave a checkpoint."""
-        from bcd_bench_bcd.signals import stop_requested
-
         train = self.preset.train
         last = min(train.steps, max_steps or train.steps)
         began = time.monotonic()
         with (
-            stop_requested() as stop,
+            stopping(insist=True) as stop,
             open_progress().task("train bcd", total=last, done=self.progress.step, unit="steps") as task,
         ):
             while self.progress.step < last:
@@ -376,9 +376,8 @@ class Trainer:
         with self.accelerator.autocast():
             image = swap_grid(self.average, batch[:4], batch[4:], self.preset.sampler, generator)
         path = self.out / "grids" / f"step-{self.progress.step:07d}.png"
-        temporary = path.with_name(path.name + ".part")
-        image.save(temporary, format="PNG")
-        temporary.replace(path)
+        with atomic_path(path) as temporary:
+            image.save(temporary, format="PNG")
 
     # ---- what would be done --------------------------------------------------------------------------------------
     def plan(self) -> str:
