@@ -126,3 +126,27 @@ def test_code_nats_are_the_cross_entropy_of_minus_the_distance() -> None:
     assert m.grad is not None
     assert m.grad.any()
     assert vq.codebook.grad is None
+
+
+def test_unused_entries_move_to_what_others_stand_for() -> None:
+    vq = quantizer(groups=1, entries=4, dim=2, alpha=5.0).train()
+    places = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0], [10.0, 10.0]])
+    with torch.no_grad():  # two entries in place, one between two places, one that nothing is near to
+        vq.codebook.copy_(torch.tensor([[[0.0, 0.0], [10.0, 0.0], [5.0, 10.0], [90.0, 90.0]]]))
+    m = places.repeat(10, 1)[None]
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(150):
+        vq(m, 1.0, generator)
+    assert vq.usage[0].tolist() == pytest.approx([0.25, 0.25, 0.5, 0.0], abs=0.02)
+    before = vq.codebook.detach().clone()
+    assert vq.revive(m, generator) == 1
+    assert torch.equal(vq.codebook[0, :3], before[0, :3])
+    assert vq.codebook[0, 3].tolist() in ([0.0, 10.0], [10.0, 10.0])
+    assert vq.revive(m, generator) == 0  # it counts as used until it proves otherwise
+    assert vq.eval()(places[None]).codes.unique().numel() == 4
+
+
+def test_there_is_nothing_to_revive_where_every_latent_is_an_entry() -> None:
+    vq = quantizer(groups=1, entries=4, dim=2)
+    vq.usage.zero_()
+    assert vq.revive(vq.codebook.detach()[:, :2].clone(), torch.Generator().manual_seed(0)) == 0

@@ -182,6 +182,8 @@ def training_loss(
     if model.bottleneck is not None:
         content, content_nats = model.bottleneck.sample(content, generator)
 
+    if objective.revive_every and step % objective.revive_every == 0 and 0 < step < objective.revive_until:
+        model.quantizer.revive(latents.detach(), generator)
     quantized = model.quantizer(latents, tau, generator)
     sigma = training_sigmas(batch, model.config.diffusion, generator).to(device)
     clean = model.decoder.patchify(driving_half)

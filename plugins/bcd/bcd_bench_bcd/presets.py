@@ -130,6 +130,10 @@ class ObjectiveConfig(_Config):
     """Ours: what a nat of content costs (needs `content_dim`), as points (step, price) with straight lines between
     them. Before content is used, any price would silence it for good; once motion has left it, it may be precise."""
 
+    revive_every: int = Field(0, ge=0)
+    """Ours: steps between moves of hardly used codebook entries onto latents far from all entries (0: never)."""
+    revive_until: int = Field(0, ge=0)
+    """Ours: step from which entries are no longer moved."""
     cycle: float = Field(0.0, ge=0)
     """Ours: weight of the swap cycle. Some driving halves are redrawn with another clip's content and encoded again:
     they have to get the codes they were drawn from (cross-entropy in nats) and the content they were drawn with (in
@@ -221,18 +225,20 @@ _SPRITES_SMALL = Preset(
     objective=ObjectiveConfig(
         content_drop=0.15,
         code_confidence=0.02,
-        content_price=((300, 0.0), (450, 3e-4), (700, 3e-4), (701, 1e-5)),
+        content_price=((450, 0.0), (600, 6e-5), (800, 6e-5), (801, 1e-5), (1600, 1e-5), (1601, 3e-6)),
         huber=0.05,
-        huber_from=700,
+        huber_from=800,
         target_bits=5.6,
+        revive_every=25,
+        revive_until=1200,
         cycle=0.01,
         cycle_content=1e-4,
-        cycle_from=400,
+        cycle_from=450,
     ),
     sampler=SamplerConfig(name="euler", steps=2, guidance=1.0, sigma_min=0.3, sigma_max=20.0),
     train=TrainConfig(
         suite="sprites",
-        steps=2600,
+        steps=2300,
         batch=20,
         patch_floor=0.3,
         direction="both",
@@ -261,7 +267,7 @@ PRESETS: dict[str, Preset] = {
     "sprites-procedural-small": _SPRITES_SMALL.model_copy(
         update={
             "summary": "the same small model on the embedded procedural suite: no files needed (default)",
-            "train": _SPRITES_SMALL.train.model_copy(update={"suite": "sprites-procedural"}),
+            "train": _SPRITES_SMALL.train.model_copy(update={"suite": "sprites-procedural", "steps": 1900}),
         }
     ),
     "sprites-small": _SPRITES_SMALL,

@@ -12,6 +12,12 @@ from bcd_bench_bcd.presets import QuantizerConfig
 
 __all__ = ["GroupVectorQuantizer", "Quantized", "rate_loss"]
 
+USAGE_MEMORY = 0.02
+"""Weight of the newest batch in the running share of an entry: about 50 batches are remembered."""
+DEAD_SHARE = 0.1
+"""An entry with less than this part of a fair share is hardly used."""
+REVIVED_AT_ONCE = 4
+
 
 @dataclass
 class Quantized:
@@ -60,6 +66,7 @@ class GroupVectorQuantizer(nn.Module):
         self.codebook = nn.Parameter(torch.empty(config.groups, config.entries, config.dim).uniform_(-1, 1))
         self.register_buffer("running_mean", torch.zeros(total))
         self.register_buffer("running_std", torch.ones(total))
+        self.register_buffer("usage", torch.full((config.groups, config.entries), 1 / config.entries))
 
     def _standardize(self, latents: Tensor) -> Tensor:
         if self.config.normalize == "none":
@@ -85,6 +92,31 @@ class GroupVectorQuantizer(nn.Module):
         entries = chosen.view(-1, self.config.groups, self.config.dim).transpose(0, 1)
         jitter = torch.randn(entries.shape, generator=generator).to(entries)
         self.codebook.copy_(entries + 0.02 * jitter)
+
+    @torch.no_grad()
+    def revive(self, latents: Tensor, generator: torch.Generator) -> int:
+        """Move entries that are hardly used onto motion latents [B, T, width] that lie far from all entries.
+
+        Latents are drawn with a chance in proportion to their squared distance (as k-means++ does): an entry that
+        stands for several poses lies far from each of them, so it is what gets split. At most `REVIVED_AT_ONCE`
+        entries a group; returns how many moved.
+        """
+        config, moved = self.config, 0
+        parts = self.into(latents.float()).flatten(0, 1)
+        if config.normalize == "batch":
+            parts = (parts - parts.mean(0)) / (parts.var(0) + 1e-4).sqrt()
+        parts = parts.view(-1, config.groups, config.dim).transpose(0, 1)
+        for group, usage in enumerate(self.usage):
+            dead = (usage < DEAD_SHARE / config.entries).nonzero().flatten()[:REVIVED_AT_ONCE]
+            distance = torch.cdist(parts[group], self.codebook[group], compute_mode="donot_use_mm_for_euclid_dist")
+            chances = distance.amin(1).square().cpu()
+            count = min(len(dead), int((chances > 0).sum()))
+            if count:
+                chosen = torch.multinomial(chances, count, generator=generator).to(parts.device)
+                self.codebook[group, dead[:count]] = parts[group, chosen]
+                usage[dead[:count]] = 1 / config.entries
+                moved += count
+        return moved
 
     def code_nats(self, latents: Tensor, codes: Tensor) -> Tensor:
         """Cross-entropy of softmax(-d) against given codes, in nats (0-dim): how far latents [B, T, width] are from
@@ -117,6 +149,7 @@ class GroupVectorQuantizer(nn.Module):
             conditional = -(probabilities * (probabilities + 1e-9).log2()).sum(-1).mean(1).sum()
             codes = logits.argmax(-1)
             if self.training:
+                self._count(codes)
                 assignment = self._sample(logits, tau, generator)
             else:
                 assignment = nn.functional.one_hot(codes, config.entries).float()
@@ -124,6 +157,12 @@ class GroupVectorQuantizer(nn.Module):
             motion = (assignment @ self.codebook).transpose(0, 1).reshape(batch, frames, self.out_width)
         codes, sampled = (index.T.reshape(batch, frames, config.groups) for index in (codes, sampled))
         return Quantized(motion, codes, sampled, group_bits, conditional)
+
+    @torch.no_grad()
+    def _count(self, codes: Tensor) -> None:
+        """Keep the running share of every entry; `codes` [N, B*T]."""
+        share = nn.functional.one_hot(codes, self.config.entries).float().mean(1)
+        self.usage.lerp_(share, USAGE_MEMORY)
 
     @staticmethod
     def _sample(logits: Tensor, tau: float, generator: torch.Generator | None) -> Tensor:
