@@ -12,13 +12,13 @@ SHIPPED = (
         suites=("sprites-procedural",),
         package="bcd_bench_bcd",
         path="weights/sprites-procedural-small.safetensors",
-        sha256="6b62190a13fd67a936448ce3024e1869fed4cfd050acef4ef387a03f6c93fa36",
+        sha256="b8c906f9e98ecb7917dadc7ba15ec5a141664de23076ad9c524b26df6cf08ee0",
     ),
     Weights(
         name="sprites-small",
         suites=("sprites",),
         package="bcd_bench_bcd",
         path="weights/sprites-small.safetensors",
-        sha256="e254e076f167b66bfe0c349a79e88d4450078c463bc798bbcc5ba7bafd96a11a",
+        sha256="03f6afed55e71e39f290ddde5e2041f4a2c5bb766035b240cfebf031c8dac2c8",
     ),
 )
