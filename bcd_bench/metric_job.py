@@ -201,9 +201,21 @@ class MetricJob:
             found |= self._score(metric, [item])
         return found
 
+    def _accepted(self, metric: Metric, items: Sequence[Scored]) -> list[Scored]:
+        """The items that a set metric can use; the others are failures with its reason."""
+        refuse = getattr(metric, "refuse", None)
+        if refuse is None:
+            return list(items)
+        verdicts = self._guard(lambda: [refuse(item) for item in items])
+        if verdicts is None:
+            return []
+        refused = {item.pair.id: verdict for item, verdict in zip(items, verdicts, strict=True) if verdict is not None}
+        self.rows |= refused
+        return [item for item in items if item.pair.id not in refused]
+
     def _fold(self, metric: Metric, items: Sequence[Scored]) -> None:
         groups: dict[int, list[Scored]] = {}
-        for item in items:
+        for item in self._accepted(metric, items):
             groups.setdefault(self._groups[item.pair.cluster] if self._groups else 0, []).append(item)
 
         def work() -> None:

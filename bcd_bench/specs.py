@@ -294,6 +294,8 @@ class Metric(Protocol):
     # level "set" --------------------------------------------------------------------------------------------------
     # Optional attribute `jackknife_groups: int`: with 2 or more, the harness keeps one state per group of content
     # identities and makes the interval by leaving out one group at a time.
+    # Optional method `refuse(item) -> Failed | None`: an item that cannot enter the set, such as one without features,
+    # counts as failed with this reason and never reaches `update`.
     def update(self, state: Any, items: Sequence[Scored]) -> Any:
         """Fold items into a mergeable, JSON- or NumPy-serialisable state (None at the start)."""
 

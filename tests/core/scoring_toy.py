@@ -140,6 +140,17 @@ class PlainSpread(Spread):
     jackknife_groups = 0
 
 
+class ChoosySpread(Spread):
+    """Refuses pair p05, and raises on what it refused."""
+
+    def refuse(self, item: Scored) -> Failed | None:
+        return Failed("no features") if item.pair.id == "p05" else None
+
+    def update(self, state: Any, items: Sequence[Scored]) -> Any:
+        assert all(item.pair.id != "p05" for item in items)
+        return super().update(state, items)
+
+
 class Picky(Shade):
     """Raises on any batch that holds pair p05."""
 
@@ -266,6 +277,7 @@ def bcd_bench_metrics() -> list[MetricSpec]:
     sets = [
         MetricSpec("spread", "1", "spread", "scoring_toy:Spread", level="set"),
         MetricSpec("plain-spread", "1", "spread", "scoring_toy:PlainSpread", level="set"),
+        MetricSpec("choosy-spread", "1", "spread", "scoring_toy:ChoosySpread", level="set"),
     ]
     other = [
         MetricSpec("featured", "1", "brightness", "scoring_toy:Featured", extractors=("brightness",)),

@@ -204,6 +204,17 @@ def test_set_states_merge_exactly_and_give_a_jackknife_interval(
     assert (run.scores_dir / "spread.state.npz").is_file()
 
 
+def test_what_a_set_metric_refuses_is_a_failure_with_its_reason(registry: Registry, run: RunFolder) -> None:
+    result = score_run(registry, run, ["choosy-spread"])["choosy-spread"]
+    pixels = np.concatenate(
+        [run.read_output(one).frames.ravel() for one in run.pairs().values() if one.status == "ok" and one.id != "p05"]
+    )
+    assert result.values["spread"].value == pytest.approx(pixels.astype(float).std())
+    assert (result.values["spread"].n, result.values["spread"].n_failed) == (10, 2)
+    assert result.info.failures == {"no features": 1}
+    assert result.info.error is None
+
+
 def test_a_damaged_output_is_missing_coverage_until_it_is_mended(registry: Registry, run: RunFolder) -> None:
     path = run.output_path("p01")
     good = path.read_bytes()

@@ -15,6 +15,7 @@ def _checks() -> list[object]:
     registry = load_registry()
     loaded = {plugin.name for plugin in registry.plugins if plugin.status == "ok"}
     checks = checks_for("sprites", suite="sprites-procedural") if "sprites" in loaded else []
+    checks += checks_for("fidelity") if "fidelity" in loaded else []
     if "bcd" in loaded and registry.methods["bcd"].weights:
         checks += checks_for("bcd", suite="sprites-procedural", tolerance=ROUNDING)
     return [pytest.param(check, id=str(check)) for check in checks]

