@@ -182,7 +182,8 @@ def training_loss(
     if model.bottleneck is not None:
         content, content_nats = model.bottleneck.sample(content, generator)
 
-    if objective.revive_every and step % objective.revive_every == 0 and 0 < step < objective.revive_until:
+    reviving = objective.revive_from <= step < objective.revive_until
+    if objective.revive_every and reviving and step % objective.revive_every == 0:
         model.quantizer.revive(latents.detach(), generator)
     quantized = model.quantizer(latents, tau, generator)
     sigma = training_sigmas(batch, model.config.diffusion, generator).to(device)

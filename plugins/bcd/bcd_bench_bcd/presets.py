@@ -132,6 +132,9 @@ class ObjectiveConfig(_Config):
 
     revive_every: int = Field(0, ge=0)
     """Ours: steps between moves of hardly used codebook entries onto latents far from all entries (0: never)."""
+    revive_from: int = Field(0, ge=0)
+    """Ours: first step at which entries are moved. Before the swap cycle has made latents of one pose alike, those far
+    from all entries differ in who moves, and entries moved there would carry that."""
     revive_until: int = Field(0, ge=0)
     """Ours: step from which entries are no longer moved."""
     cycle: float = Field(0.0, ge=0)
@@ -225,20 +228,21 @@ _SPRITES_SMALL = Preset(
     objective=ObjectiveConfig(
         content_drop=0.15,
         code_confidence=0.02,
-        content_price=((450, 0.0), (600, 6e-5), (800, 6e-5), (801, 1e-5), (1600, 1e-5), (1601, 3e-6)),
+        content_price=((300, 0.0), (450, 3e-4), (700, 3e-4), (701, 1e-5)),
         huber=0.05,
-        huber_from=800,
+        huber_from=700,
         target_bits=5.6,
-        revive_every=25,
-        revive_until=1200,
+        revive_every=50,
+        revive_from=1300,
+        revive_until=1800,
         cycle=0.01,
         cycle_content=1e-4,
-        cycle_from=450,
+        cycle_from=400,
     ),
     sampler=SamplerConfig(name="euler", steps=2, guidance=1.0, sigma_min=0.3, sigma_max=20.0),
     train=TrainConfig(
         suite="sprites",
-        steps=2300,
+        steps=4500,
         batch=20,
         patch_floor=0.3,
         direction="both",
@@ -267,7 +271,7 @@ PRESETS: dict[str, Preset] = {
     "sprites-procedural-small": _SPRITES_SMALL.model_copy(
         update={
             "summary": "the same small model on the embedded procedural suite: no files needed (default)",
-            "train": _SPRITES_SMALL.train.model_copy(update={"suite": "sprites-procedural", "steps": 1900}),
+            "train": _SPRITES_SMALL.train.model_copy(update={"suite": "sprites-procedural"}),
         }
     ),
     "sprites-small": _SPRITES_SMALL,

@@ -32,7 +32,7 @@ from bcd_bench_bcd.guards import CollapseGuard
 from bcd_bench_bcd.model import BCD, load_model, save_model, to_unit
 from bcd_bench_bcd.objective import ContentAdversary, Losses, training_loss
 from bcd_bench_bcd.optimizers import Optimizers
-from bcd_bench_bcd.presets import Preset, resolve_preset
+from bcd_bench_bcd.presets import ModelConfig, Preset, resolve_preset
 
 __all__ = ["Trainer", "step_generator", "train"]
 
@@ -166,10 +166,9 @@ class Trainer:
     def _start_from(self, path: Path) -> None:
         """Take the weights of an earlier stage; its card travels on in ours."""
         earlier, card = load_model(path, str(self.accelerator.device))
-        if earlier.config != self.model.config:
-            difference = _first_difference(
-                earlier.config.model_dump(mode="json"), self.model.config.model_dump(mode="json")
-            )
+        old, new = (_architecture(model.config) for model in (earlier, self.model))
+        if old != new:
+            difference = _first_difference(old, new)
             raise UsageError(f"{path}: weights of another architecture: {difference}")
         self.model.load_state_dict(earlier.state_dict())
         self.average.load_state_dict(earlier.state_dict())
@@ -409,6 +408,12 @@ class Trainer:
                 f"{train.batch / seconds:.1f} clips/s, {hours:.2f} h in all",
             ]
         )
+
+
+def _architecture(config: ModelConfig) -> dict[str, Any]:
+    """The configuration without what only training looks at: noise levels, loss weight, Gumbel temperature."""
+    only_training = {"diffusion": {"p_mean", "p_std", "weight_max"}, "quantizer": {"tau_start", "tau_end"}}
+    return config.model_dump(mode="json", exclude=only_training)
 
 
 def _first_difference(old: Any, new: Any, where: str = "") -> str:
