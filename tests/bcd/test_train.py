@@ -76,7 +76,7 @@ def test_a_second_stage_starts_from_the_first_and_says_so(request_for: Any, clip
     train(second)
     (before, _), (after, card) = (load_model(r.out / "model.safetensors") for r in (first, second))
     for name, value in before.state_dict().items():
-        if "running" not in name:
+        if "running" not in name and "usage" not in name:  # statistics of the batches go on
             assert torch.allclose(after.state_dict()[name], value, atol=1e-5), name
     assert card["started_from"]["step"] == 2
     assert card["started_from"]["sha256"] == sha256_file(weights)
