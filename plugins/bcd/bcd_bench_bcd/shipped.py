@@ -12,13 +12,13 @@ SHIPPED = (
         suites=("sprites-procedural",),
         package="bcd_bench_bcd",
         path="weights/sprites-procedural-small.safetensors",
-        sha256="b8c906f9e98ecb7917dadc7ba15ec5a141664de23076ad9c524b26df6cf08ee0",
+        sha256="d6f5ea567346aa0850c18da2083095391753f62e2bcdff8cb344c62c861de60e",
     ),
     Weights(
         name="sprites-small",
         suites=("sprites",),
         package="bcd_bench_bcd",
         path="weights/sprites-small.safetensors",
-        sha256="03f6afed55e71e39f290ddde5e2041f4a2c5bb766035b240cfebf031c8dac2c8",
+        sha256="559d9442c82e3884166c156ff46421d0469419e1f0541f203c6337fd2095f96d",
     ),
 )
