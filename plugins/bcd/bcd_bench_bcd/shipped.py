@@ -12,7 +12,7 @@ SHIPPED = (
         suites=("sprites-procedural",),
         package="bcd_bench_bcd",
         path="weights/sprites-procedural-small.safetensors",
-        sha256="d6f5ea567346aa0850c18da2083095391753f62e2bcdff8cb344c62c861de60e",
+        sha256="b8c906f9e98ecb7917dadc7ba15ec5a141664de23076ad9c524b26df6cf08ee0",
     ),
     Weights(
         name="sprites-small",
