@@ -26,8 +26,8 @@ PIXEL_MEAN, PIXEL_STD = -0.8, 0.45
 BACKGROUND = -1.0
 """The value of patches that are not drawn: black."""
 
-STEP = 2.0
-"""Grid of rounded content, in standard deviations of its channel: rounding then errs by a third of the noise power."""
+STEP = 1.0
+"""Grid of rounded content, in standard deviations of its channel: rounding errs by a twelfth of the noise power."""
 
 
 def to_unit(frames: Tensor) -> Tensor:

@@ -12,13 +12,13 @@ SHIPPED = (
         suites=("sprites-procedural",),
         package="bcd_bench_bcd",
         path="weights/sprites-procedural-small.safetensors",
-        sha256="b8c906f9e98ecb7917dadc7ba15ec5a141664de23076ad9c524b26df6cf08ee0",
+        sha256="edb263525b4263af0e941fdcb4f6402ff944f54128d9ef1205ac5c37c18e6ad7",
     ),
     Weights(
         name="sprites-small",
         suites=("sprites",),
         package="bcd_bench_bcd",
         path="weights/sprites-small.safetensors",
-        sha256="559d9442c82e3884166c156ff46421d0469419e1f0541f203c6337fd2095f96d",
+        sha256="57e15213e2340e6ffa395d88eacb1317f8a8c3ac9e38c9bc1deac6a0ebc69e8c",
     ),
 )
