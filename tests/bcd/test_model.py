@@ -138,9 +138,10 @@ def test_the_price_of_content_follows_its_points() -> None:
     assert content_price(3, ObjectiveConfig()) == 0.0
 
 
+@pytest.mark.parametrize("normalize", ["none", "batch"])
 @pytest.mark.parametrize("direction", ["forward", "random", "both"])
-def test_the_loss_reaches_every_parameter(direction: Any) -> None:
-    model = tiny_model(**{"objective.content_drop": 0.3}).train()
+def test_the_loss_reaches_every_parameter(direction: Any, normalize: str) -> None:
+    model = tiny_model(**{"objective.content_drop": 0.3, "model.quantizer.normalize": normalize}).train()
     losses = training_loss(
         model,
         None,

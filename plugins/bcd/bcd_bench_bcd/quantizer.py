@@ -138,7 +138,7 @@ class GroupVectorQuantizer(nn.Module):
         """`latents` [B, T, width] -> `Quantized`. `tau` and `generator` matter in training only."""
         config, (batch, frames) = self.config, latents.shape[:2]
         with torch.autocast(latents.device.type, enabled=False):
-            parts = self._standardize(self.into(latents.float())).view(batch * frames, config.groups, config.dim)
+            parts = self._standardize(self.into(latents.float())).reshape(batch * frames, config.groups, config.dim)
             distance = torch.cdist(parts.transpose(0, 1), self.codebook, compute_mode="donot_use_mm_for_euclid_dist")
             if config.distance == "squared":
                 distance = distance.square()
