@@ -47,6 +47,11 @@ def rate_loss(group_bits: Tensor, target_bits: float, form: Literal["per-group",
     return ((group_bits - target_bits / len(group_bits)) ** 2).mean()
 
 
+def _distances(parts: Tensor, entries: Tensor) -> Tensor:
+    """L2 distances [.., B*T, J] by differences: the product form is too coarse between close entries."""
+    return torch.cdist(parts, entries, compute_mode="donot_use_mm_for_euclid_dist")
+
+
 class GroupVectorQuantizer(nn.Module):
     """N codebooks of J entries with D channels each.
 
@@ -68,17 +73,25 @@ class GroupVectorQuantizer(nn.Module):
         self.register_buffer("running_std", torch.ones(total))
         self.register_buffer("usage", torch.full((config.groups, config.entries), 1 / config.entries))
 
+    def _statistics(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and spread of motion latents [B, T, C] over clips and frames."""
+        flat = latents.flatten(0, 1)
+        return flat.mean(0), (flat.var(0) + 1e-4).sqrt()
+
     def _standardize(self, latents: Tensor) -> Tensor:
         if self.config.normalize == "none":
             return latents
         if not self.training:
             return (latents - self.running_mean) / self.running_std
-        flat = latents.flatten(0, 1)
-        mean, std = flat.mean(0), (flat.var(0) + 1e-4).sqrt()
+        mean, std = self._statistics(latents)
         with torch.no_grad():
             self.running_mean.lerp_(mean, 0.03)
             self.running_std.lerp_(std, 0.03)
         return (latents - mean) / std
+
+    def _parts(self, latents: Tensor) -> Tensor:
+        """Standardised latents [B, T, C] cut into what each codebook sees, [N, B*T, D]."""
+        return latents.flatten(0, 1).reshape(-1, self.config.groups, self.config.dim).transpose(0, 1)
 
     @torch.no_grad()
     def start_codes_from(self, latents: Tensor, generator: torch.Generator) -> None:
@@ -102,13 +115,14 @@ class GroupVectorQuantizer(nn.Module):
         entries a group; returns how many moved.
         """
         config, moved = self.config, 0
-        parts = self.into(latents.float()).flatten(0, 1)
-        if config.normalize == "batch":
-            parts = (parts - parts.mean(0)) / (parts.var(0) + 1e-4).sqrt()
-        parts = parts.view(-1, config.groups, config.dim).transpose(0, 1)
+        latents = self.into(latents.float())
+        if config.normalize == "batch":  # as a training step sees them, but without counting them twice
+            mean, std = self._statistics(latents)
+            latents = (latents - mean) / std
+        parts = self._parts(latents)
         for group, usage in enumerate(self.usage):
             dead = (usage < DEAD_SHARE / config.entries).nonzero().flatten()[:REVIVED_AT_ONCE]
-            distance = torch.cdist(parts[group], self.codebook[group], compute_mode="donot_use_mm_for_euclid_dist")
+            distance = _distances(parts[group], self.codebook[group])
             chances = distance.amin(1).square().cpu()
             count = min(len(dead), int((chances > 0).sum()))
             if count:
@@ -127,10 +141,7 @@ class GroupVectorQuantizer(nn.Module):
             parts = self.into(latents.float())
             if config.normalize == "batch":
                 parts = (parts - self.running_mean) / self.running_std
-            parts = parts.flatten(0, 1).view(-1, config.groups, config.dim).transpose(0, 1)
-            distance = torch.cdist(
-                parts, self.codebook.detach(), compute_mode="donot_use_mm_for_euclid_dist"
-            )  # [N, B*T, J]
+            distance = _distances(self._parts(parts), self.codebook.detach())  # [N, B*T, J]
             wanted = codes.flatten(0, 1).T  # [N, B*T]
             return nn.functional.cross_entropy(-distance.flatten(0, 1), wanted.flatten())
 
@@ -138,8 +149,8 @@ class GroupVectorQuantizer(nn.Module):
         """`latents` [B, T, width] -> `Quantized`. `tau` and `generator` matter in training only."""
         config, (batch, frames) = self.config, latents.shape[:2]
         with torch.autocast(latents.device.type, enabled=False):
-            parts = self._standardize(self.into(latents.float())).reshape(batch * frames, config.groups, config.dim)
-            distance = torch.cdist(parts.transpose(0, 1), self.codebook, compute_mode="donot_use_mm_for_euclid_dist")
+            parts = self._parts(self._standardize(self.into(latents.float())))
+            distance = _distances(parts, self.codebook)
             if config.distance == "squared":
                 distance = distance.square()
             logits = -config.alpha * distance  # [N, B*T, J]

@@ -13,7 +13,7 @@ from bcd_bench.specs import Column, Scored
 from bcd_bench_fidelity.backbones import EFFICIENTNET_LITE0, INCEPTION, Backbone
 from bcd_bench_fidelity.frechet import frechet_distance
 from bcd_bench_fidelity.moments import Moments
-from bcd_bench_fidelity.sets import REFERENCE, ROLES, failure, features_of
+from bcd_bench_fidelity.sets import REFERENCE, ROLES, FeatureSetMetric, features_of
 
 __all__ = ["FID", "FDEfficientNetLite0"]
 
@@ -37,24 +37,11 @@ def _columns(name: str, backbone: Backbone) -> tuple[Column, ...]:
     )
 
 
-class _FrechetMetric:
+class _FrechetMetric(FeatureSetMetric):
     """Frames stream through; a state holds the moments of outputs and references."""
 
     jackknife_groups: ClassVar[int] = JACKKNIFE_GROUPS
     columns: Sequence[Column]
-    backbone: ClassVar[Backbone]
-
-    def load(self, device: str) -> None:
-        """The network belongs to the extractor; here is only seen to it that its weights are to be had.
-
-        Raises `MissingAssetError` or `MissingDependencyError` before any clip is looked at.
-        """
-        del device
-        self.backbone.weights()
-
-    def refuse(self, item: Scored) -> Failed | None:
-        """An output without features, or without those of its reference, is missing from the set."""
-        return failure(item, self.backbone.extractor)
 
     def update(self, state: Any, items: Sequence[Scored]) -> Any:
         """With the frames of more items; None is the state of nothing."""

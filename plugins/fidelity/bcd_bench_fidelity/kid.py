@@ -15,7 +15,7 @@ from bcd_bench.statistics import delete_group_jackknife, jackknife_groups
 from bcd_bench_fidelity.backbones import INCEPTION, Backbone
 from bcd_bench_fidelity.kernel import kernel_distances
 from bcd_bench_fidelity.sample import Sample, keys_of
-from bcd_bench_fidelity.sets import REFERENCE, ROLES, failure, features_of
+from bcd_bench_fidelity.sets import REFERENCE, ROLES, FeatureSetMetric, features_of
 
 __all__ = ["KID", "SAMPLE"]
 
@@ -26,7 +26,7 @@ SAMPLE = 4096
 GROUPS = 20
 
 
-class KID:
+class KID(FeatureSetMetric):
     """Frames stream into two bounded samples; everything else happens at the end.
 
     The interval is made here, since the kernel sums between groups give every jackknife replicate at once, and since
@@ -47,15 +47,6 @@ class KID:
         ),
         Column("kid-frames", "frames", None, "Frames of the outputs that kid rests on.", kind="set", decimals=0),
     )
-
-    def load(self, device: str) -> None:
-        """As for FID: raises `MissingAssetError` where the weights are missing."""
-        del device
-        self.backbone.weights()
-
-    def refuse(self, item: Scored) -> Failed | None:
-        """An output without features, or without those of its reference, is missing from the set."""
-        return failure(item, self.backbone.extractor)
 
     def update(self, state: Any, items: Sequence[Scored]) -> Any:
         """With the frames of more items; None is the state of nothing."""

@@ -9,15 +9,16 @@ once, however many pairs share it, so that outputs and references stay in step a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from bcd_bench.clips import Failed
 from bcd_bench.specs import Scored
+from bcd_bench_fidelity.backbones import Backbone
 
-__all__ = ["REFERENCE", "ROLES", "failure", "features_of", "reference_role"]
+__all__ = ["REFERENCE", "ROLES", "FeatureSetMetric", "failure", "features_of", "reference_role"]
 
 REFERENCE = "the target clips, or the motion clips of pairs without a target"
 """The reference set, in the words of a definition."""
@@ -41,3 +42,21 @@ def failure(item: Scored, extractor: str) -> Failed | None:
     """Why an item cannot enter a set: both of its clips need features."""
     sides = (features_of(item, extractor, side) for side in ROLES)
     return next((side for side in sides if isinstance(side, Failed)), None)
+
+
+class FeatureSetMetric:
+    """A metric over sets of frame features of one backbone: what holds before any feature is looked at."""
+
+    backbone: ClassVar[Backbone]
+
+    def load(self, device: str) -> None:
+        """The network belongs to the extractor; here is only seen to it that its weights are to be had.
+
+        Raises `MissingAssetError` or `MissingDependencyError` before any clip is looked at.
+        """
+        del device
+        self.backbone.weights()
+
+    def refuse(self, item: Scored) -> Failed | None:
+        """An output without features, or without those of its reference, is missing from the set."""
+        return failure(item, self.backbone.extractor)
