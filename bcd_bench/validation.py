@@ -17,10 +17,10 @@ from bcd_bench.dose_response import Agreement, Cell, DoseResponse, Reaction
 from bcd_bench.environment import environment
 from bcd_bench.errors import PLUGIN_ERRORS, UsageError, one_line
 from bcd_bench.features import BatchFeatures, FeatureStore
-from bcd_bench.metric_job import metric_info
+from bcd_bench.metric_info import metric_info
 from bcd_bench.perturbations import GENERAL, Perturbation
 from bcd_bench.progress import NoProgress
-from bcd_bench.scoring import PIXELS_PER_BATCH, check_metrics, find_assets
+from bcd_bench.scoring import PIXELS_PER_BATCH, check_metrics, missing_assets
 from bcd_bench.specs import Scored, load_factory
 
 if TYPE_CHECKING:
@@ -67,8 +67,9 @@ def validate(
 ) -> Validation:
     """Score the targets of `suite` (of its first `limit` pairs) under every fault and dose with `metrics`.
 
-    `metrics` None means the suite's default ones. Features of perturbed clips are cached, so a second call is quick.
-    Raises `UsageError` for unknown names and for suites without targets, `MissingAssetError` for missing weights.
+    `metrics` None means the suite's default ones, without those that lack an asset, which `notes` names. Features of
+    perturbed clips are cached, so a second call is quick. Raises `UsageError` for unknown names and for suites without
+    targets, `MissingAssetError` where a metric that was named lacks an asset.
     """
     pairs = [suite.pairs[index] for index in range(min(len(suite.pairs), limit or len(suite.pairs)))]
     without = next((pair.id for pair in pairs if pair.target is None), None)
@@ -79,7 +80,11 @@ def validate(
         )
     faults = _choose(suite, perturbations)
     specs = check_metrics(registry, suite.name, suite.default_metrics if metrics is None else metrics)
-    find_assets(registry, specs)
+    missing = missing_assets(registry, specs)
+    if metrics is not None:
+        for error in missing.values():
+            raise error
+    specs = [spec for spec in specs if spec.name not in missing]
     jobs = [DoseResponse(spec, load_factory(spec.factory)(), faults, len(pairs)) for spec in specs]
     for job in jobs:
         job.metric.load(device)
@@ -101,7 +106,10 @@ def validate(
         agreements=tuple(found for job in jobs for found in job.agreements(clusters)),
         metrics={spec.name: metric_info(registry, spec).model_dump(mode="json") for spec in specs},
         environment=environment(registry, device=device),
-        notes=tuple(f"{job.spec.name}: {note}" for job in jobs for note in sorted(job.failures)),
+        notes=(
+            *(f"{name} was not scored: {error}" for name, error in missing.items()),
+            *(f"{job.spec.name}: {note}" for job in jobs for note in sorted(job.failures)),
+        ),
     )
 
 

@@ -77,9 +77,10 @@ def render(validation: Validation) -> str:
     lines += ["", "## Means", "", *_means(validation), ""]
     lines += [f"- {escape(note)}" for note in validation.notes]
     environment = validation.environment
+    device = escape(environment["device"]["name"])
     plugins = ", ".join(f"{dist} {info['version']}" for dist, info in sorted(environment["plugins"].items()))
     lines.append(
-        f"- bcd-bench {environment['bcd_bench']}, {escape(plugins)}; device {escape(environment['device']['name'])}; manifest "
-        f"{validation.manifest_sha256[:12]}"
+        f"- bcd-bench {environment['bcd_bench']}, {escape(plugins)}; device {device}; "
+        f"manifest {validation.manifest_sha256[:12]}"
     )
     return "\n".join(lines) + "\n"

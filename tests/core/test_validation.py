@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import toy_plugin as toy
 
-from bcd_bench import Clip, Column, Failed, MetricSpec, Pair, Scored, Suite, SuiteSpec, hookimpl
+from bcd_bench import AssetSpec, Clip, Column, Failed, MetricSpec, Pair, Scored, Suite, SuiteSpec, hookimpl
 from bcd_bench.cli.app import main
 from bcd_bench.dose_response import Reaction, rank_correlation
-from bcd_bench.errors import UsageError
+from bcd_bench.errors import MissingAssetError, UsageError
 from bcd_bench.perturbations import GENERAL, TRUTH_KEY, Perturbation, blur, delay, flicker, frame_shuffle
 from bcd_bench.plugins import Registry
 from bcd_bench.report.validation import render
@@ -93,9 +93,15 @@ def bcd_bench_suites() -> list[SuiteSpec]:
 
 
 @hookimpl
+def bcd_bench_assets() -> list[AssetSpec]:
+    return [AssetSpec("toy-weights", "toy.bin", "0" * 64, 1, "none", "make some")]
+
+
+@hookimpl
 def bcd_bench_metrics() -> list[MetricSpec]:
     return [
         MetricSpec("colour", "1", "Colour.", f"{__name__}:Colour", measures=("identity",)),
+        MetricSpec("lacking", "1", "Lacks its weights.", f"{__name__}:Colour", assets=("toy-weights",)),
         MetricSpec("path", "1", "Path.", f"{__name__}:Path_", measures=("motion", "time")),
     ]
 
@@ -149,6 +155,15 @@ def test_faults_and_metrics_can_be_chosen_and_the_same_is_found_twice(registry: 
     assert first.n_pairs == 3
     with pytest.raises(UsageError, match=r"unknown perturbation 'blurr' .* wrong-subject, blur, flicker"):
         found(registry, perturbations=["blurr"])
+
+
+def test_default_metrics_that_lack_an_asset_are_named_and_the_others_scored(registry: Registry) -> None:
+    suite = dataclasses.replace(make_suite({}), default_metrics=("lacking", "path"))
+    made = validate(registry, suite, perturbations=["delay"], limit=2)
+    assert {one.metric for one in made.reactions} == {"path"}
+    assert "lacking was not scored: asset 'toy-weights': not found" in made.notes[0]
+    with pytest.raises(MissingAssetError, match="toy-weights"):
+        validate(registry, suite, ["lacking"], limit=2)
 
 
 def test_suites_without_targets_are_refused(registry: Registry) -> None:
