@@ -80,9 +80,9 @@ def test_the_template_is_insightfaces() -> None:
 
 
 def test_a_face_in_place_is_cropped_as_it_is() -> None:
-    points = np.zeros((478, 3), np.float32)
+    points, half = np.zeros((478, 3), np.float32), np.array([6.0, 0.0])
     for corners, centre in zip(((33, 133), (362, 263)), TEMPLATE[:2], strict=True):
-        points[corners[0], :2], points[corners[1], :2] = centre - (6, 0), centre + (6, 0)
+        points[corners[0], :2], points[corners[1], :2] = centre - half, centre + half
     points[1, :2], points[61, :2], points[291, :2] = TEMPLATE[2:]
     np.testing.assert_allclose(five_points(points), TEMPLATE, atol=1e-4)
     frame = np.random.default_rng(0).integers(0, 256, (CROP, CROP, 3)).astype(np.uint8)

@@ -95,7 +95,7 @@ def test_the_larger_of_two_faces_is_taken_wherever_it_is(extractor: FaceLandmark
     left = landmarks(extractor, np.concatenate([large, small], 1)[None])
     assert (right["faces"][0], left["faces"][0]) == (2, 2)
     np.testing.assert_allclose(left["points"][0, NOSE_TIP, :2], alone, atol=3)
-    np.testing.assert_allclose(right["points"][0, NOSE_TIP, :2], alone + (224, 0), atol=3)
+    np.testing.assert_allclose(right["points"][0, NOSE_TIP, :2], alone + np.array([224, 0]), atol=3)
 
 
 @needs_landmarker
