@@ -21,7 +21,7 @@ from bcd_bench.specs import AssetSpec
 if TYPE_CHECKING:
     from bcd_bench.plugins import Registry
 
-__all__ = ["AssetStatus", "AssetStore", "cache_folder", "format_size", "search_path"]
+__all__ = ["AssetStatus", "AssetStore", "FileHashes", "cache_folder", "format_size", "search_path"]
 
 MEMO_NAME = "verified.json"
 SHOWN = 3
@@ -64,8 +64,11 @@ class AssetStatus:
     problem: str = ""
 
 
-class _Hashes:
-    """sha256 of files, remembered by (path, size, modification time) so that a large file is read once."""
+class FileHashes:
+    """sha256 of files, remembered in `folder` by (path, size, modification time) so that a large file is read once.
+
+    `save` keeps what was found; `of` raises `OSError` as reading does, and with `fresh` reads the file again.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.memo_path = folder / MEMO_NAME
@@ -120,7 +123,7 @@ class AssetStore:
 
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
-        self._hashes = _Hashes(cache_folder())
+        self._hashes = FileHashes(cache_folder())
 
     def find(self, name: str) -> Path:
         """The verified file or folder. Raises `MissingAssetError`: what is missing or altered, and how to get it."""

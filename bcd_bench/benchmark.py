@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bcd_bench.plugins import Registry
     from bcd_bench.progress import Progress
 
-__all__ = ["Prepared", "default_metrics", "finish", "prepare", "run"]
+__all__ = ["Prepared", "default_metrics", "finish", "installed_metrics", "prepare", "run"]
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,24 @@ class Prepared:
     plan: RunPlan
     suite: Suite
     metrics: Sequence[str]
+    notes: tuple[str, ...] = ()
+    """What the user should know before it begins: the suite's notes, and default metrics that are left out."""
 
 
 def default_metrics(registry: Registry, suite: Suite, method: str) -> list[str]:
     """What a plain `run` or `score` scores: the suite's metrics, and those of what the method alone can tell."""
     spec = registry.methods.get(method)  # gone, where an old run is scored again
     return list(dict.fromkeys([*suite.default_metrics, *(spec.metrics if spec else ())]))
+
+
+def installed_metrics(registry: Registry, names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Those of some default metrics that an installed plugin brings, and a line for each of the others.
+
+    A suite names metrics of plugins that not everybody has; asked for by name, they are an error.
+    """
+    claimed = {clash.name for clash in registry.clashes if clash.kind == "metrics"}  # an error of its own, later
+    known = [name for name in names if name in registry.metrics or name in claimed]
+    return known, [f"default metric {name} is left out: no plugin brings it" for name in names if name not in known]
 
 
 def prepare(
@@ -54,19 +66,21 @@ def prepare(
 ) -> Prepared:
     """The plan, the suite and the metrics of a run, with everything checked that can be before the work starts.
 
-    `metrics` None means the suite's default ones and those of the method. Raises `UsageError` for unknown names and
-    unfit metrics, and `MissingAssetError` for assets and weights that are absent or altered, those of the metrics too.
+    `metrics` None means the suite's default ones and those of the method, as far as they are installed. Raises
+    `UsageError` for unknown names and unfit metrics, and `MissingAssetError` for assets and weights that are absent or
+    altered, those of the metrics too.
     """
     made = load_suite(registry, suite, data) if isinstance(suite, str) else suite
     plan = make_plan(
         registry, method, made, weights=weights, config=config, seed=seed, limit=limit, device=device, dtype=dtype,
         data=data,
     )  # fmt: skip
+    left_out: list[str] = []
     if metrics is None:
-        metrics = default_metrics(registry, made, method)
+        metrics, left_out = installed_metrics(registry, default_metrics(registry, made, method))
     specs = check_metrics(registry, made.name, metrics)
     find_assets(registry, specs)
-    return Prepared(plan, made, [spec.name for spec in specs])
+    return Prepared(plan, made, [spec.name for spec in specs], (*made.notes, *left_out))
 
 
 def run(

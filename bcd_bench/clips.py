@@ -190,6 +190,8 @@ class Suite:
     default_metrics: tuple[str, ...] = ()
     seed: int = 0
     summary: str = ""
+    notes: tuple[str, ...] = ()
+    """What the user should know of how it was built, such as files left out and why; no part of the manifest."""
 
     @cached_property
     def manifest_sha256(self) -> str:
