@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bcd_bench import AssetSpec, ReportedRow, SuiteSpec, hookimpl
 from bcd_bench_faces.assets import FACE_LANDMARKER
-from bcd_bench_faces.protocol import LRS3_HELP, LRS3_VERSION, REPORTED, REPORTED_BY_CONTENT
+from bcd_bench_faces.protocol import CLIPS_HELP, CLIPS_VERSION, LRS3_HELP, LRS3_VERSION, REPORTED, REPORTED_BY_CONTENT
 
 
 @hookimpl
@@ -25,6 +25,19 @@ def _lrs3(name: str, factory: str, summary: str, reported: tuple[ReportedRow, ..
     )
 
 
+def _clips(name: str, factory: str, summary: str) -> SuiteSpec:
+    return SuiteSpec(
+        name=name,
+        version=CLIPS_VERSION,
+        summary=summary,
+        factory=f"bcd_bench_faces.clips_folder:{factory}",
+        data=("clips",),
+        data_help={"clips": CLIPS_HELP},
+        assets=(FACE_LANDMARKER.name,),
+        licence="that of your videos",
+    )
+
+
 @hookimpl
 def bcd_bench_suites() -> list[SuiteSpec]:
     return [
@@ -39,4 +52,6 @@ def bcd_bench_suites() -> list[SuiteSpec]:
             for n, reported in REPORTED_BY_CONTENT.items()
         ),
         _lrs3("lrs3-self", "self_suite", "LRS3 test clips: the second half drives the first, with exact targets."),
+        _clips("clips-cross", "cross_suite", "A folder of your own videos: each drives the face of somebody else."),
+        _clips("clips-self", "self_suite", "A folder of your own videos: the second half drives the first."),
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bcd_bench import ReportedRow
 
 __all__ = [
+    "CLIPS_HELP",
     "CLIPS_VERSION",
     "DEFAULT_METRICS",
     "FPS",
@@ -30,6 +31,10 @@ LRS3_HELP = (
     "LRS3 is no longer distributed by its authors. Holders of a copy give its folder and use it under its licence; "
     "without one, heads-cross and sprites-procedural need no data, and clips-cross runs on any folder of own videos, "
     "<identity>/*.mp4"
+)
+CLIPS_HELP = (
+    "a folder of talking-head videos, <identity>/*.mp4 (.mkv, .mov, .avi, .webm), of any size and frame rate; "
+    "sprites-procedural and heads-cross need none"
 )
 
 _NOTE = (
