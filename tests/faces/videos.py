@@ -77,5 +77,6 @@ class SquareLandmarker:
             rows, columns = np.nonzero(mask)
             if len(rows) > 16:
                 low, high = (columns.min(), rows.min(), 0), (columns.max() + 1, rows.max() + 1, 0)
-                faces.append(Face(np.array([low, high], np.float32), np.zeros(52, np.float32)))
+                corners = np.array([low, high], np.float32)
+                faces.append(Face(corners, np.zeros(52, np.float32), np.eye(3, dtype=np.float32)))
         return sorted(faces, key=lambda face: -float(np.ptp(face.points[:, :2], axis=0).prod()))

@@ -25,7 +25,7 @@ SEED = 423
 SIZE = (256, 256)
 """Height and width in pixels (paper, Sec. 4.1)."""
 FPS = 25.0
-DEFAULT_METRICS = ("fd-efficientnet-lite0", "flicker")
+DEFAULT_METRICS = ("fd-efficientnet-lite0", "csim", "ard", "auh", "flicker")
 
 LRS3_HELP = (
     "LRS3 is no longer distributed by its authors. Holders of a copy give its folder and use it under its licence; "
