@@ -14,13 +14,13 @@ from bcd_bench.generate import generate
 from bcd_bench.plan import RunPlan, load_suite, make_plan
 from bcd_bench.recording import write_record
 from bcd_bench.runs import RunFolder
-from bcd_bench.scoring import check_metrics, missing_assets, score_run
+from bcd_bench.scoring import check_metrics, installed_metrics, missing_assets, score_run
 
 if TYPE_CHECKING:
     from bcd_bench.plugins import Registry
     from bcd_bench.progress import Progress
 
-__all__ = ["Prepared", "default_metrics", "finish", "installed_metrics", "prepare", "run"]
+__all__ = ["Prepared", "default_metrics", "finish", "prepare", "run"]
 
 
 @dataclass(frozen=True)
@@ -42,16 +42,6 @@ def default_metrics(registry: Registry, suite: Suite, method: str) -> list[str]:
     """What a plain `run` or `score` scores: the suite's metrics, and those of what the method alone can tell."""
     spec = registry.methods.get(method)  # gone, where an old run is scored again
     return list(dict.fromkeys([*suite.default_metrics, *(spec.metrics if spec else ())]))
-
-
-def installed_metrics(registry: Registry, names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Those of some default metrics that an installed plugin brings, and a line for each of the others.
-
-    A suite names metrics of plugins that not everybody has; asked for by name, they are an error.
-    """
-    claimed = {clash.name for clash in registry.clashes if clash.kind == "metrics"}  # an error of its own, later
-    known = [name for name in names if name in registry.metrics or name in claimed]
-    return known, [f"default metric {name} is left out: no plugin brings it" for name in names if name not in known]
 
 
 def prepare(

@@ -22,9 +22,9 @@ def _score(
     registry: Registry, run: RunFolder, metrics: list[str], device: str, progress: Progress, *, strict: bool
 ) -> None:
     """Score one run and write its record anew. Without `metrics`, the default ones; `strict` wants all of them."""
-    from bcd_bench.benchmark import default_metrics, finish, installed_metrics
+    from bcd_bench.benchmark import default_metrics, finish
     from bcd_bench.recording import write_record
-    from bcd_bench.scoring import check_metrics, find_assets, score_run
+    from bcd_bench.scoring import check_metrics, find_assets, installed_metrics, score_run
 
     suite = None if metrics else run.suite(registry)
     names = metrics
