@@ -21,7 +21,7 @@ from bcd_bench.specs import AssetSpec
 if TYPE_CHECKING:
     from bcd_bench.plugins import Registry
 
-__all__ = ["AssetStatus", "AssetStore", "cache_folder", "format_size", "search_path"]
+__all__ = ["AssetStatus", "AssetStore", "FileHashes", "cache_folder", "format_size", "search_path"]
 
 MEMO_NAME = "verified.json"
 SHOWN = 3
@@ -74,8 +74,11 @@ class AssetStatus:
     """Of the file that was found, for an asset that may be any file."""
 
 
-class _Hashes:
-    """sha256 of files, remembered by (path, size, modification time) so that a large file is read once."""
+class FileHashes:
+    """sha256 of files, remembered in `folder` by (path, size, modification time) so that a large file is read once.
+
+    `save` keeps what was found; `of` raises `OSError` as reading does, and with `fresh` reads the file again.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.memo_path = folder / MEMO_NAME
@@ -130,7 +133,7 @@ class AssetStore:
 
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
-        self._hashes = _Hashes(cache_folder())
+        self._hashes = FileHashes(cache_folder())
 
     def find(self, name: str) -> Path:
         """The verified file or folder. Raises `MissingAssetError`: what is missing or altered, and how to get it."""

@@ -14,7 +14,7 @@ from bcd_bench.generate import generate
 from bcd_bench.plan import RunPlan, load_suite, make_plan
 from bcd_bench.recording import write_record
 from bcd_bench.runs import RunFolder
-from bcd_bench.scoring import check_metrics, missing_assets, score_run
+from bcd_bench.scoring import check_metrics, installed_metrics, missing_assets, score_run
 
 if TYPE_CHECKING:
     from bcd_bench.plugins import Registry
@@ -34,6 +34,8 @@ class Prepared:
     suite: Suite
     metrics: Sequence[str]
     missing: Mapping[str, MissingAssetError] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    """What the user should know before it begins: the suite's notes, and default metrics that are left out."""
 
 
 def default_metrics(registry: Registry, suite: Suite, method: str) -> list[str]:
@@ -59,10 +61,10 @@ def prepare(
 ) -> Prepared:
     """The plan, the suite and the metrics of a run, with everything checked that can be before the work starts.
 
-    `metrics` None means the suite's default ones and those of the method; of these, the ones that lack an asset are in
-    `Prepared.missing` and the others are scored, unless `strict`. Raises `UsageError` for unknown names and unfit
-    metrics, and `MissingAssetError` for assets and weights that are absent or altered, those of metrics that were
-    named (or any, with `strict`) too.
+    `metrics` None means the suite's default ones and those of the method, as far as they are installed; of these, the
+    ones that lack an asset are in `Prepared.missing` and the others are scored, unless `strict`. Raises `UsageError`
+    for unknown names and unfit metrics, and `MissingAssetError` for assets and weights that are absent or altered,
+    those of metrics that were named (or any, with `strict`) too.
     """
     strict = strict or metrics is not None
     made = load_suite(registry, suite, data) if isinstance(suite, str) else suite
@@ -70,14 +72,15 @@ def prepare(
         registry, method, made, weights=weights, config=config, seed=seed, limit=limit, device=device, dtype=dtype,
         data=data,
     )  # fmt: skip
+    left_out: list[str] = []
     if metrics is None:
-        metrics = default_metrics(registry, made, method)
+        metrics, left_out = installed_metrics(registry, default_metrics(registry, made, method))
     specs = check_metrics(registry, made.name, metrics)
     missing = missing_assets(registry, specs)
     if strict:
         for error in missing.values():
             raise error
-    return Prepared(plan, made, [spec.name for spec in specs], missing)
+    return Prepared(plan, made, [spec.name for spec in specs], missing, (*made.notes, *left_out))
 
 
 def run(

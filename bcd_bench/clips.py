@@ -192,6 +192,8 @@ class Suite:
     default_metrics: tuple[str, ...] = ()
     seed: int = 0
     summary: str = ""
+    notes: tuple[str, ...] = ()
+    """What the user should know of how it was built, such as files left out and why; no part of the manifest."""
     perturbations: tuple[Perturbation, ...] = ()
     """Faults that only this suite can draw, for `validate-metrics`; no part of the manifest."""
 

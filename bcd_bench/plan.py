@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bcd_bench.assets import AssetStore
 from bcd_bench.atomic import write_text_atomic
 from bcd_bench.clips import Suite
-from bcd_bench.errors import UsageError
+from bcd_bench.errors import MissingAssetError, UsageError
 from bcd_bench.execution import plugin_code
 from bcd_bench.identity import canonical_json, hash_json, pair_seed, run_id, run_identity
 from bcd_bench.specs import AssetSpec, MethodSpec, SuiteSpec, load_factory
@@ -54,6 +54,8 @@ class PlannedSuite(_Model):
     fps: float
     data: dict[str, str] = Field(default_factory=dict)
     """`--data` paths on this machine, so that the run can be scored again. Not part of the identity."""
+    notes: tuple[str, ...] = ()
+    """What the suite said of how it was built (`Suite.notes`). Not part of the identity."""
 
 
 class PlannedMethod(_Model):
@@ -149,11 +151,14 @@ def load_suite(registry: Registry, name: str, data: Mapping[str, Path] | None = 
     """Build a suite. Its factory gets the `--data` paths, and the paths of its assets under the assets' names.
 
     Raises `UsageError` for an unknown suite, missing `--data`, and whatever the suite's own code raises;
-    `MissingAssetError` for a missing asset.
+    `MissingAssetError` for a missing asset, and for missing data of which the suite says how to come by it.
     """
     spec: SuiteSpec = registry.get("suites", name)
     given = dict(data or {})
     for needed in spec.data:
+        if needed not in given and needed in spec.data_help:
+            text = f"suite {name!r} needs data {needed!r}: {spec.data_help[needed]}"
+            raise MissingAssetError(text, hint=f"--data {needed}=PATH")
         if needed not in given:
             raise UsageError(f"suite {name!r} needs data {needed!r}", hint=f"--data {needed}=PATH")
         if not given[needed].exists():
@@ -263,6 +268,7 @@ def make_plan(
             size=suite.size,
             fps=suite.fps,
             data={name: str(path.absolute()) for name, path in (data or {}).items()},
+            notes=suite.notes,
         ),
         method=PlannedMethod(
             name=spec.name,

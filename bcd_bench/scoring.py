@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from bcd_bench.progress import Progress, Task
     from bcd_bench.runs import PairResult, RunFolder
 
-__all__ = ["MetricResult", "check_metrics", "find_assets", "missing_assets", "score_run"]
+__all__ = ["MetricResult", "check_metrics", "find_assets", "installed_metrics", "missing_assets", "score_run"]
 
 PIXELS_PER_BATCH = 64 * 64 * 64
 """Frame area times pairs in a batch: 64 pairs at 64 x 64, 4 at 256 x 256, so that memory is bounded by the suite."""
@@ -50,6 +50,16 @@ class _Block:
 
     pairs: list[Pair]
     outputs: dict[str, str]
+
+
+def installed_metrics(registry: Registry, names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Those of some default metrics that an installed plugin brings, and a line for each of the others.
+
+    A suite names metrics of plugins that not everybody has; asked for by name, they are an error.
+    """
+    claimed = {clash.name for clash in registry.clashes if clash.kind == "metrics"}  # an error of its own, later
+    known = [name for name in names if name in registry.metrics or name in claimed]
+    return known, [f"default metric {name} is left out: no plugin brings it" for name in names if name not in known]
 
 
 def check_metrics(registry: Registry, suite: str, metrics: Iterable[str]) -> list[MetricSpec]:

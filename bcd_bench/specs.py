@@ -147,6 +147,8 @@ class SuiteSpec:
     summary: str
     factory: str
     data: tuple[str, ...] = ()
+    data_help: Mapping[str, str] = field(default_factory=dict)
+    """Data name -> who has it and what runs without it: said, with exit code 3, where it is not given."""
     assets: tuple[str, ...] = ()
     licence: str = ""
     reported: tuple[ReportedRow, ...] = ()

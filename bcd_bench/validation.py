@@ -20,7 +20,7 @@ from bcd_bench.features import BatchFeatures, FeatureStore
 from bcd_bench.metric_info import metric_info
 from bcd_bench.perturbations import GENERAL, Perturbation
 from bcd_bench.progress import NoProgress
-from bcd_bench.scoring import PIXELS_PER_BATCH, check_metrics, missing_assets
+from bcd_bench.scoring import PIXELS_PER_BATCH, check_metrics, installed_metrics, missing_assets
 from bcd_bench.specs import Scored, load_factory
 
 if TYPE_CHECKING:
@@ -67,9 +67,9 @@ def validate(
 ) -> Validation:
     """Score the targets of `suite` (of its first `limit` pairs) under every fault and dose with `metrics`.
 
-    `metrics` None means the suite's default ones, without those that lack an asset, which `notes` names. Features of
-    perturbed clips are cached, so a second call is quick. Raises `UsageError` for unknown names and for suites without
-    targets, `MissingAssetError` where a metric that was named lacks an asset.
+    `metrics` None means the suite's default ones, without those that lack an asset or a plugin, which `notes`
+    names. Features of perturbed clips are cached, so a second call is quick. Raises `UsageError` for unknown names and
+    for suites without targets, `MissingAssetError` where a metric that was named lacks an asset.
     """
     pairs = [suite.pairs[index] for index in range(min(len(suite.pairs), limit or len(suite.pairs)))]
     without = next((pair.id for pair in pairs if pair.target is None), None)
@@ -79,7 +79,8 @@ def validate(
             hint="bcd-bench validate-metrics --suite sprites-procedural",
         )
     faults = _choose(suite, perturbations)
-    specs = check_metrics(registry, suite.name, suite.default_metrics if metrics is None else metrics)
+    names, left_out = (metrics, []) if metrics is not None else installed_metrics(registry, suite.default_metrics)
+    specs = check_metrics(registry, suite.name, names)
     missing = missing_assets(registry, specs)
     if metrics is not None:
         for error in missing.values():
@@ -107,6 +108,7 @@ def validate(
         metrics={spec.name: metric_info(registry, spec).model_dump(mode="json") for spec in specs},
         environment=environment(registry, device=device),
         notes=(
+            *left_out,
             *(f"{name} was not scored: {error}" for name, error in missing.items()),
             *(f"{job.spec.name}: {note}" for job in jobs for note in sorted(job.failures)),
         ),

@@ -17,7 +17,7 @@ from bcd_bench.errors import UsageError
 if TYPE_CHECKING:
     import av
 
-__all__ = ["encode_lossless", "read_video", "write_preview", "write_video_lossless"]
+__all__ = ["encode_lossless", "read_video", "resize_frame", "write_preview", "write_video_lossless"]
 
 PIXELS = "bgr0"
 """FFV1's 8-bit RGB layout: blue, green, red and an unused byte. No colour conversion, so no loss."""
@@ -122,11 +122,11 @@ def _to_rgb(
             raise UsageError(f"{path.name}: crop {list(crop)} leaves the {width}x{height} frame")
         rgb = rgb[top:bottom, left:right]
     if size is not None and rgb.shape[:2] != tuple(size):
-        rgb = _resized(rgb, size)
+        rgb = resize_frame(rgb, size)
     return rgb
 
 
-def _resized(rgb: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+def resize_frame(rgb: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
     """Area averaging where smaller, bicubic where larger; the same flags everywhere so that hashes agree."""
     import av
     from av.video.reformatter import Interpolation

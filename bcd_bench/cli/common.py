@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bcd_bench.errors import BcdBenchError, UsageError
+from bcd_bench.errors import BcdBenchError, UsageError, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,12 +25,15 @@ __all__ = [
     "parse_settings",
     "plain",
     "print_json",
+    "print_notes",
     "print_table",
     "warn_broken",
 ]
 
 PIPE_WIDTH = 200
 """Columns of a table that is not printed on a terminal: wide, so that `| grep` finds whole lines."""
+SHOWN_NOTES = 20
+"""Notes of a suite that are printed; a folder of thousands of videos may have hundreds."""
 
 
 def parse_settings(items: Iterable[str], option: str) -> dict[str, Any]:
@@ -131,6 +134,15 @@ def warn_broken(plugins: Iterable[PluginInfo]) -> None:
         if plugin.status != "ok":
             reason = " ".join(str(plugin.error or "").split())
             print(f"warning: plugin {plugin.name} ({plugin.dist}) is BROKEN: {reason}", file=sys.stderr)
+
+
+def print_notes(notes: Iterable[str]) -> None:
+    """What a suite says of how it was built, on stderr: the first lines, then how many more there are."""
+    every = [printable(note) for note in notes]
+    for note in every[:SHOWN_NOTES]:
+        print(f"note: {note}", file=sys.stderr)
+    if len(every) > SHOWN_NOTES:
+        print(f"note: and {len(every) - SHOWN_NOTES} more; `bcd-bench show suite` prints all", file=sys.stderr)
 
 
 def load() -> Registry:

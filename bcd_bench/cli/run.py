@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bcd_bench.cli.common import complain, load, names, parse_data, parse_settings
+from bcd_bench.cli.common import complain, load, names, parse_data, parse_settings, print_notes
 from bcd_bench.cli.tables import print_runs, trouble_of
 from bcd_bench.errors import BcdBenchError, Interrupted, UsageError
 from bcd_bench.progress import open_progress
@@ -91,6 +91,7 @@ def command(
     common["strict"] = strict
     # wrong names, weights and assets are found before the first method starts
     prepared = {name: benchmark.prepare(registry, name, made, **given[name], **common) for name in chosen}
+    print_notes(dict.fromkeys(note for one in prepared.values() for note in one.notes))
     if dry_run:
         for one in prepared.values():
             _print_plan(one.plan, [f"{m} (not scored)" if m in one.missing else m for m in one.metrics], out)

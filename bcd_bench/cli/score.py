@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bcd_bench.cli.common import complain, load
+from bcd_bench.cli.common import complain, load, print_notes
 from bcd_bench.cli.tables import print_runs, trouble_of
 from bcd_bench.errors import BcdBenchError, Interrupted
 from bcd_bench.progress import open_progress
@@ -24,10 +24,13 @@ def _score(
     """Score one run and write its record anew. Without `metrics`, the default ones; `strict` wants all of them."""
     from bcd_bench.benchmark import default_metrics, finish
     from bcd_bench.recording import write_record
-    from bcd_bench.scoring import check_metrics, find_assets, score_run
+    from bcd_bench.scoring import check_metrics, find_assets, installed_metrics, score_run
 
     suite = None if metrics else run.suite(registry)
-    names = metrics or (default_metrics(registry, suite, run.plan.method.name) if suite else [])
+    names = metrics
+    if suite is not None:
+        names, left_out = installed_metrics(registry, default_metrics(registry, suite, run.plan.method.name))
+        print_notes([*suite.notes, *left_out])
     specs = check_metrics(registry, run.plan.suite.name, names)
     if strict or metrics:
         find_assets(registry, specs)

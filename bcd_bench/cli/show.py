@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bcd_bench.cli.common import load, parse_data, plain, print_json
-from bcd_bench.errors import BcdBenchError, UsageError
+from bcd_bench.errors import BcdBenchError, UsageError, printable
 from bcd_bench.specs import load_factory
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def _suite_facts(registry: Registry, name: str, data: dict[str, Path]) -> dict[s
         "fps": suite.fps,
         "seed": suite.seed,
         "default_metrics": list(suite.default_metrics),
+        "notes": list(suite.notes),
         "manifest_sha256": suite.manifest_sha256,
     }
 
@@ -81,6 +82,10 @@ def _print_facts(found: dict[str, Any], indent: str = "") -> None:
             for item in value:
                 print(f"{indent}  - {item.get('name') or item.get('method')}")
                 _print_facts({k: v for k, v in item.items() if k not in {"name", "method"}}, indent + "      ")
+        elif isinstance(value, list) and any(" " in str(item) for item in value):  # sentences
+            print(f"{indent}{key}:")
+            for item in value:
+                print(f"{indent}  - {printable(str(item))}")
         elif value not in (None, "", [], {}):
             text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
             print(f"{indent}{key:<{width}}  {text}")

@@ -108,12 +108,28 @@ def test_suites_get_their_data_and_their_assets(registry: Registry, tmp_path: Pa
     with pytest.raises(UsageError, match="data 'toys' of suite 'toy-data' is not at"):
         load_suite(registry, "toy-data", {"toys": tmp_path / "gone"})
     assert load_suite(registry, "toy-data", {"toys": tmp_path}).name == "toy"
+    help_ = {"toys": "the toys are sold out; 'toy' needs none"}
+    registry.suites["toy-data"] = dataclasses.replace(registry.suites["toy-data"], data_help=help_)
+    with pytest.raises(MissingAssetError, match="suite 'toy-data' needs data 'toys': the toys are sold out") as missing:
+        load_suite(registry, "toy-data")
+    assert (missing.value.hint, missing.value.exit_code) == ("--data toys=PATH", 3)
     with pytest.raises(UsageError, match="suite 'toy' takes no data 'toys'"):
         load_suite(registry, "toy", {"toys": tmp_path})
     monkeypatch.setenv("BCD_BENCH_HOME", str(tmp_path))
     monkeypatch.delenv("BCD_BENCH_ASSETS", raising=False)
     with pytest.raises(MissingAssetError, match="asset 'nowhere': not found"):
         load_suite(registry, "toy-asset")
+
+
+def test_the_notes_of_a_suite_are_in_the_plan_and_not_in_its_identity(registry: Registry, tmp_path: Path) -> None:
+    suite = load_suite(registry, "toy")
+    noted = dataclasses.replace(suite, notes=("a/b.mp4 is left out: no face",))
+    assert noted.manifest_sha256 == suite.manifest_sha256
+    made, bare = make_plan(registry, "noise", noted), make_plan(registry, "noise", suite)
+    assert (made.suite.notes, bare.suite.notes) == (("a/b.mp4 is left out: no face",), ())
+    assert made.run_id == bare.run_id
+    made.save(tmp_path / "plan.json")
+    assert read_plan(tmp_path / "plan.json").suite.notes == made.suite.notes
 
 
 @pytest.mark.parametrize(

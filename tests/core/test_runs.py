@@ -124,6 +124,15 @@ def test_default_metrics_are_the_suites_and_the_methods_own(registry: Registry) 
     assert benchmark.default_metrics(registry, suite, "a-method-that-is-gone") == ["sharp", "near"]
 
 
+def test_a_default_metric_that_nobody_brings_is_left_out_with_a_note(registry: Registry) -> None:
+    suite = dataclasses.replace(load_suite(registry, "toy"), default_metrics=("absent",), notes=("one file is gone",))
+    prepared = benchmark.prepare(registry, "noise", suite)
+    assert prepared.metrics == []
+    assert prepared.notes == ("one file is gone", "default metric absent is left out: no plugin brings it")
+    with pytest.raises(UsageError, match="unknown metric 'absent'"):
+        benchmark.prepare(registry, "noise", suite, metrics=["absent"])
+
+
 def test_names_and_assets_are_checked_before_anything_is_made(registry: Registry, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown metric 'psnr'"):
         benchmark.prepare(registry, "noise", "toy", metrics=["psnr"])

@@ -44,7 +44,7 @@ def toy_env(toy_site: Path, tmp_path: Path) -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("BCD_BENCH_", "TOY_"))}
     return {
         **kept,
-        "PYTHONPATH": str(toy_site),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(toy_site), os.environ.get("PYTHONPATH")])),
         "BCD_BENCH_PLUGINS": "toy",
         "BCD_BENCH_HOME": str(tmp_path / "home"),
         "COLUMNS": "200",

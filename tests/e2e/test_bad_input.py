@@ -28,6 +28,11 @@ RUN = ("run", "--method", "toy-swap", "--suite", "toy")
         (("run", "--method", "toy-swap,toy-slow", "--suite", "toy", "--weights", "x"), 2, "goes with one method"),
         (("run", "--suite", "toy"), 2, "--method"),
         (("run", "--method", "toy-swap", "--suite", "toy-data"), 2, "suite 'toy-data' needs data 'toys'"),
+        (
+            ("run", "--method", "toy-swap", "--suite", "toy-sold-out"),
+            3,
+            "suite 'toy-sold-out' needs data 'toys': the toys are sold out; the suite toy needs none",
+        ),
         (("run", "--method", "toy-unloadable", "--suite", "toy"), 3, "needs the package 'bcd_bench_toy.absent'"),
         (
             ("run", "--method", "toy-swap", "--suite", "toy-torn"),

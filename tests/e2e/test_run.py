@@ -117,6 +117,26 @@ def test_score_adds_a_metric_without_generating(cli, tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in (folder / "outputs").iterdir()} == outputs
 
 
+def test_notes_of_the_suite_and_left_out_metrics_are_said(cli, tmp_path: Path) -> None:
+    (tmp_path / "toys").mkdir()
+    run = ("run", "--method", "toy-swap,oracle", "--suite", "toy-sold-out", "--data", "toys=toys", "--limit", "2")
+    for arguments in ((*run, "--dry-run"), run):
+        done = cli(*arguments)
+        assert done.returncode == 0, done.stderr
+        notes = [line for line in done.stderr.splitlines() if line.startswith("note: ")]
+        assert notes[:2] == ["note: toy 0 is broken", "note: toy 1 is broken"]
+        assert notes[-1] == "note: and 3 more; `bcd-bench show suite` prints all"
+        assert len(notes) == 21
+    plan = json.loads(next(tmp_path.rglob("plan.json")).read_text())
+    assert len(plan["suite"]["notes"]) == 22
+    assert "toy-absent" not in next(tmp_path.rglob("record.json")).read_text()
+    shown = cli("show", "suite", "toy-sold-out", "--data", "toys=toys")
+    assert "notes:\n  - toy 0 is broken\n  - toy 1" in shown.stdout
+    scored = cli("score", "runs")
+    assert scored.returncode == 0, scored.stderr
+    assert "note: toy 19 is broken" in scored.stderr
+
+
 def test_dry_run_says_what_would_be_done_and_writes_nothing(cli, tmp_path: Path) -> None:
     done = cli("run", "--method", "toy-swap", "--suite", "toy", "--limit", "6", "--dry-run")
     assert done.returncode == 0

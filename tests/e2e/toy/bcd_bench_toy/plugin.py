@@ -44,6 +44,14 @@ def bcd_bench_suites() -> list[SuiteSpec]:
         SuiteSpec("toy", "1", "Squares in 6 colours and 4 motions.", "bcd_bench_toy.suite:build", reported=reported),
         SuiteSpec("toy-torn", "1", "Raises.", "bcd_bench_toy.suite:torn"),
         SuiteSpec("toy-data", "1", "Needs data.", "bcd_bench_toy.suite:build", data=("toys",)),
+        SuiteSpec(
+            "toy-sold-out",
+            "1",
+            "Needs data that few have.",
+            "bcd_bench_toy.suite:build_noted",
+            data=("toys",),
+            data_help={"toys": "the toys are sold out; the suite toy needs none"},
+        ),
     ]
 
 

@@ -1,6 +1,7 @@
 """A 16x16 square in one of 6 colours that walks one of 4 ways: 24 pairs with their exact targets."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,11 @@ def build(data: Mapping[str, Path]) -> Suite:
             driver = ref((colour + 1) % len(COLOURS), motion)
             pairs.append(Pair(f"c{colour}-m{motion}", content, driver, ref(colour, motion), {"motion": f"m{motion}"}))
     return Suite("toy", "1", pairs, (SIDE, SIDE), 8.0, ("toy-match", "toy-mean"))
+
+
+def build_noted(data: Mapping[str, Path]) -> Suite:
+    notes = tuple(f"toy {number} is broken" for number in range(22))
+    return replace(build(data), name="toy-sold-out", default_metrics=("toy-match", "toy-absent"), notes=notes)
 
 
 def torn(data: Mapping[str, Path]) -> Suite:

@@ -1,0 +1,106 @@
+"""The suites over LRS3 (Afouras et al. 2018), for holders of a copy: face crops of 224 x 224 at 25 fps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from bcd_bench.assets import FileHashes, cache_folder
+from bcd_bench.clips import ClipSource, Suite, VideoFile
+from bcd_bench.errors import UsageError, printable
+from bcd_bench_faces.pairing import CROSS_MINIMUM, SELF_MINIMUM, PreparedVideo, cross_pairs, self_pairs
+from bcd_bench_faces.protocol import DEFAULT_METRICS, FPS, LRS3_VERSION, SEED, SIZE
+from bcd_bench_faces.trees import TreeVideo, list_videos, safe_ids
+
+__all__ = ["cross_content1", "cross_content5", "cross_content15", "cross_content20", "cross_suite", "self_suite"]
+
+LONGEST = 250
+"""Frames of a clip that are used: ten seconds, more than any test clip of LRS3 has, so that memory stays flat."""
+SPLITS = ("test", "trainval", "pretrain")
+
+
+def cross_suite(data: Mapping[str, Path], *, content_frames: int | None = None) -> Suite:
+    """Every clip of the tree drives the face of another speaker. Raises `UsageError` where the tree gives no pair."""
+    videos, notes = _videos(data["lrs3"], CROSS_MINIMUM)
+    pairs = cross_pairs(videos, seed=SEED, content_frames=content_frames)
+    if not pairs:
+        raise _no_pairs(data["lrs3"], "clips of at least two speakers", notes)
+    name = "lrs3-cross" if content_frames is None else f"lrs3-cross-content{content_frames}"
+    return Suite(name, LRS3_VERSION, tuple(pairs), SIZE, FPS, DEFAULT_METRICS, SEED, notes=tuple(notes))
+
+
+cross_content1 = partial(cross_suite, content_frames=1)
+cross_content5 = partial(cross_suite, content_frames=5)
+cross_content15 = partial(cross_suite, content_frames=15)
+cross_content20 = partial(cross_suite, content_frames=20)
+
+
+def self_suite(data: Mapping[str, Path]) -> Suite:
+    """The first half of every clip is driven by its second. Raises `UsageError` where the tree gives no pair."""
+    videos, notes = _videos(data["lrs3"], SELF_MINIMUM)
+    pairs = self_pairs(videos, seed=SEED)
+    if not pairs:
+        raise _no_pairs(data["lrs3"], f"a clip of at least {SELF_MINIMUM} frames", notes)
+    return Suite("lrs3-self", LRS3_VERSION, tuple(pairs), SIZE, FPS, DEFAULT_METRICS, SEED, notes=tuple(notes))
+
+
+def _no_pairs(root: Path, needed: str, notes: list[str]) -> UsageError:
+    why = f"; {notes[0]}" if notes else ""
+    more = f" (and {len(notes) - 1} more)" if len(notes) > 1 else ""
+    return UsageError(
+        printable(f"no pair can be made of {root}: {needed} are needed, as test/<speaker>/<clip>.mp4{why}{more}")
+    )
+
+
+def _videos(root: Path, minimum: int) -> tuple[list[PreparedVideo], list[str]]:
+    """The usable clips of `test/<speaker>/<clip>.mp4`, or of `<speaker>/<clip>.mp4`, and a line for each other."""
+    splits = [split for split in SPLITS if (root / split).is_dir()]
+    if splits and "test" not in splits:
+        raise UsageError(f"{root} has {' and '.join(splits)} and no test folder; the suite is over LRS3's test clips")
+    listed, notes = list_videos(root / "test" if splits else root, (".mp4",))
+    hashes = FileHashes(cache_folder() / "clips")
+    usable = []
+    try:
+        for video, clip_id in zip(listed, safe_ids(listed), strict=True):
+            try:
+                usable.append(_usable(video, clip_id, minimum, hashes))
+            except (OSError, ValueError) as error:
+                reason = getattr(error, "strerror", None) or error
+                notes.append(f"{video.name}: left out: {reason}")
+    finally:
+        hashes.save()
+    return usable, notes
+
+
+def _usable(video: TreeVideo, clip_id: str, minimum: int, hashes: FileHashes) -> PreparedVideo:
+    """Raises `ValueError` with the reason for a clip that cannot be used, `OSError` for one that cannot be read."""
+    frames = min(_frames(video.path), LONGEST)
+    if frames < minimum:
+        raise ValueError(f"too short ({frames} of {minimum} frames)")
+    sha256 = hashes.of(video.path)
+
+    def part(start: int, stop: int) -> ClipSource:
+        return VideoFile(video.path, sha256, start, stop, size=SIZE)
+
+    return PreparedVideo(clip_id, video.identity, video.name, frames, part)
+
+
+def _frames(path: Path) -> int:
+    """Coded frames that are really there, without decoding. Raises `ValueError` for what is no face crop of LRS3."""
+    import av
+
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise ValueError("no video stream")
+            stream = container.streams.video[0]
+            rate, width, height = stream.average_rate, stream.codec_context.width, stream.codec_context.height
+            if rate is None or abs(float(rate) - FPS) > 0.01:
+                shown = "no" if rate is None else f"{float(rate):.5g}"
+                raise ValueError(f"{shown} frames per second, not 25; clips-cross takes videos of any rate")
+            if width != height:
+                raise ValueError(f"{width} x {height} pixels is no face crop; clips-cross crops faces itself")
+            return sum(packet.size > 0 for packet in container.demux(stream))
+    except av.error.FFmpegError as error:
+        raise ValueError(f"unreadable: {error.strerror}") from None

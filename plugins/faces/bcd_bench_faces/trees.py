@@ -1,0 +1,116 @@
+"""Folders of videos, `<identity>/<clip>.<ending>`: listed safely, and named the same on every machine."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bcd_bench.errors import UsageError
+
+__all__ = ["ENDINGS", "TreeVideo", "list_videos", "safe_ids"]
+
+ENDINGS = (".mp4", ".mkv", ".mov", ".avi", ".webm")
+LONGEST_PART = 35
+"""Characters of an identity or a clip name in an id: a pair's id names two clips and may have 200."""
+
+
+@dataclass(frozen=True)
+class TreeVideo:
+    """One video of a tree. Names are in Unicode's NFC form, whatever form the file system keeps."""
+
+    path: Path
+    identity: str
+    clip: str
+    """The file's name without its ending, or with it where another file differs in the ending alone."""
+
+    @property
+    def name(self) -> str:
+        """For people: where it is in the tree."""
+        return f"{self.identity}/{self.clip}"
+
+
+def list_videos(root: Path, endings: Iterable[str] = ENDINGS) -> tuple[list[TreeVideo], list[str]]:
+    """The videos of a tree in order of their names, and a line for each one that is not taken.
+
+    Only files of the given endings (in any case) in folders right below `root` count; hidden ones never do. A link
+    that leads out of the tree is not followed, and gets a line. Raises `UsageError` where `root` is no readable folder.
+    """
+    try:
+        inside = root.resolve(strict=True)
+        folders = sorted(_visible(root))
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
+        raise UsageError(f"{root} is no readable folder ({getattr(error, 'strerror', None) or error})") from None
+    wanted = {ending.lower() for ending in endings}
+    found: list[TreeVideo] = []
+    notes: list[str] = []
+    for folder in folders:
+        try:
+            if not _leads_inside(folder, inside):
+                notes.append(f"{_nfc(folder.name)}: left out: a link out of the tree")
+            elif folder.is_dir():
+                files = sorted(path for path in _visible(folder) if path.suffix.lower() in wanted)
+                stems = Counter(_nfc(path.stem) for path in files)
+                found += _taken(files, stems, _nfc(folder.name), inside, notes)
+        except (OSError, RuntimeError) as error:
+            reason = getattr(error, "strerror", None) or error
+            notes.append(f"{_nfc(folder.name)}: left out: cannot be read ({reason})")
+    found.sort(key=lambda video: (video.identity, video.clip))
+    taken: dict[str, TreeVideo] = {}
+    for video in found:
+        if video.name in taken:
+            notes.append(f"{video.name}: left out: another file has this name in another Unicode form")
+        taken.setdefault(video.name, video)
+    return list(taken.values()), notes
+
+
+def _taken(
+    files: Iterable[Path], stems: Counter[str], identity: str, inside: Path, notes: list[str]
+) -> Iterator[TreeVideo]:
+    for path in files:
+        clip = _nfc(path.stem if stems[_nfc(path.stem)] == 1 else path.name)
+        if not _leads_inside(path, inside):
+            notes.append(f"{identity}/{_nfc(path.name)}: left out: a link out of the tree")
+        elif not path.exists():
+            notes.append(f"{identity}/{_nfc(path.name)}: left out: a link to nothing")
+        elif not path.is_file():
+            notes.append(f"{identity}/{_nfc(path.name)}: left out: no plain file")
+        else:
+            yield TreeVideo(path, identity, clip)
+
+
+def _visible(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _leads_inside(path: Path, inside: Path) -> bool:
+    return path.resolve().is_relative_to(inside)
+
+
+def _nfc(name: str) -> str:
+    # A name that is no text in the file system's encoding comes with surrogates, which no manifest can hold.
+    return unicodedata.normalize("NFC", name.encode(errors="surrogateescape").decode(errors="replace"))
+
+
+def safe_ids(videos: Iterable[TreeVideo]) -> list[str]:
+    """An id per video that is safe as a file name and unique whatever the case: `p001-00002`.
+
+    Where characters had to go, or two videos would share an id, the start of a hash of the name tells them apart.
+    """
+    videos = list(videos)
+    plain = [f"{_safe(video.identity)}-{_safe(video.clip)}" for video in videos]
+    counts = Counter(text.casefold() for text in plain)
+    ids = []
+    for video, text in zip(videos, plain, strict=True):
+        unchanged = text == f"{video.identity}-{video.clip}" and counts[text.casefold()] == 1
+        digest = hashlib.sha256(f"{video.identity}\0{video.clip}".encode()).hexdigest()
+        ids.append(text if unchanged else f"{text}-{digest[:8]}")
+    return ids
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"^[^A-Za-z0-9_]|[^A-Za-z0-9._+@=,~-]", "_", name)[:LONGEST_PART]
