@@ -33,7 +33,7 @@ CROSS = FaceModel(
     expression=np.array([[[0.0, 3, 0]] + [[0, 0, 0]] * 3]),
     expression_names=("up",),
 )
-"""Four vertices; identity 0 shifts them all by 1 mm in x, identity 1 two of them by 2 in z; the expression moves one."""
+"""Four vertices; identity 0 shifts all by 1 mm in x, identity 1 two of them by 2 in z; the expression moves one."""
 
 
 def about_z(*degrees: float) -> Floats:

@@ -27,7 +27,7 @@ MAX_REPROJECTION = 3.0
 def fit_or_fail(
     basis: LandmarkBasis, points: npt.NDArray[np.floating], size: tuple[int, int], options: FitOptions | None = None
 ) -> HeadFit | Failed:
-    """The fit of `points` [T, N, 2 or 3], or why there is none: too few frames with a face, or a fit beside the gate."""
+    """The fit of `points` [T, N, 2 or 3], or why there is none: too few frames with a face, or too far off."""
     with_face = int(np.isfinite(points[:, :, :2]).all(axis=(1, 2)).sum())
     if with_face == 0 or with_face < MIN_VALID * len(points):
         return Failed(f"a face was found in {with_face} of {len(points)} frames; a fit needs {MIN_VALID:.0%}")

@@ -1,7 +1,7 @@
 """The metrics `shape-error`, `motion-error` and `cross-error`: the paper's Appendix C with an open head model.
 
 All three read the fits of the extractor `face-mesh`. Their figures are not comparable with those of the paper, whose
-fitter and head model were never released: another head model, other landmarks, and a unit that the paper does not state.
+fitter and head model were never released: other landmarks, another head, and a unit that the paper does not state.
 """
 
 from __future__ import annotations
