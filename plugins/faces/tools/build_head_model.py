@@ -107,9 +107,7 @@ def build(data: Path) -> dict[str, Array]:
         "texture": np.round(texture[used] * 65535).astype(np.uint16),
         "masks": texture_masks(data, texture[used]),
         "corners": corners.reshape(-1, 3).astype(np.uint16),
-        "skinning": with_rigid_face(head_and_neck_weights(data, len(positions))[kept], faces, region).astype(
-            np.float16
-        ),
+        "skinning": skinning.astype(np.float16),
         "region": region.astype(np.uint16),
         "region_faces": region_faces.astype(np.uint16),
     }
