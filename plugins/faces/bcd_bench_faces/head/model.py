@@ -54,6 +54,8 @@ class HeadModel:
     """float32[M, 2]: points of the texture plane, u right and v up in 0..1, and for every triangle's corners"""
     corners: Ints
     """int32[G, 3]: which of them it has."""
+    masks: Floats
+    """float32[M, 3] in 0..1: how much a texture point belongs to the lips, the eyelids and the ears."""
     skinning: Floats
     """float32[N, 2]: the shares of a vertex that follow the head and the neck; the rest stays with the shoulders."""
     region: Ints
@@ -97,14 +99,17 @@ class HeadModel:
         """The bust float32[T, N, 3], unposed, from identity [K] and expression [T, 52] (`bust_expression_names`)."""
         return _blend(self.bust_mean, self.bust_identity, self.bust_expression, identity, expression)
 
-    def pose(self, bust: Floats, rotation: npt.ArrayLike, translation: npt.ArrayLike) -> Floats:
+    def pose(
+        self, bust: Floats, rotation: npt.ArrayLike, translation: npt.ArrayLike, skinning: Floats | None = None
+    ) -> Floats:
         """The bust [T, N, 3] in the camera's frame, from rotations [T, 3, 3] and translations [T, 3] in mm.
 
         A vertex v of the head goes to R (v - PIVOT) + PIVOT + t; the neck takes half the turn, the shoulders none.
+        `skinning` [N, 2] stands for the model's own where more than the bust is posed.
         """
         turn = np.asarray(rotation, np.float32)
         half = _half_turn(turn)
-        head, neck = self.skinning[:, 0], self.skinning[:, 1]
+        head, neck = (self.skinning if skinning is None else skinning).T
         centred = bust - PIVOT
         out = np.einsum("tij,tnj->tni", turn, centred) * head[:, None]
         out += np.einsum("tij,tnj->tni", half, centred) * neck[:, None]
@@ -152,6 +157,7 @@ def _read(path: Path) -> HeadModel:
         label_names=tuple(arrays["label_names"].tolist()),
         texture=arrays["texture"].astype(np.float32) / 65535,
         corners=arrays["corners"].astype(np.int32),
+        masks=arrays["masks"].astype(np.float32) / 255,
         skinning=arrays["skinning"].astype(np.float32),
         region=arrays["region"].astype(np.int32),
         triangles=arrays["region_faces"].astype(np.int32),
