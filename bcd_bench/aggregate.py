@@ -12,7 +12,7 @@ from bcd_bench.records import Value
 from bcd_bench.specs import Column, Metric
 from bcd_bench.statistics import Interval, bootstrap_mean, bootstrap_statistics, rate_interval, wilson
 
-__all__ = ["aggregate_rows", "set_value", "usable"]
+__all__ = ["aggregate_rows", "empty_value", "set_value", "usable"]
 
 
 def usable(column: Column, row: Mapping[str, Any]) -> float | None:
@@ -56,6 +56,11 @@ def aggregate_rows(
         beside_the_point = sum(column.name in row and row[column.name] is None for row, _ in scored)
         values[column.name] = _summary(metric_name, column, kept, len(pairs) - beside_the_point)
     return values, per_pair
+
+
+def empty_value(metric_name: str, column: Column) -> Value:
+    """The value of a column that was not scored at all: neither a pair that entered it nor one that failed."""
+    return _value(metric_name, column, None, None, None, 0, 0)
 
 
 def set_value(metric_name: str, column: Column, computed: Any, interval: Interval | None, n: int, total: int) -> Value:

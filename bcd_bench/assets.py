@@ -54,6 +54,14 @@ def format_size(size: int) -> str:
     return f"{size} B" if unit == "B" else f"{amount:.1f} {unit}"
 
 
+def _candidates(spec: AssetSpec) -> list[Path]:
+    """Where a file of this asset may lie, the first choice first. A variable that is set is the only choice."""
+    given = os.environ.get(spec.variable) if spec.variable else None
+    if given:
+        return [Path(given).expanduser()]
+    return [folder / name for name in (spec.filename, *spec.also) for folder in search_path()]
+
+
 @dataclass(frozen=True)
 class AssetStatus:
     """What is known of one asset: `problem` says what is wrong unless its state is "ok"."""
@@ -62,6 +70,8 @@ class AssetStatus:
     state: Literal["ok", "missing", "altered"]
     path: Path | None = None
     problem: str = ""
+    sha256: str = ""
+    """Of the file that was found, for an asset that may be any file."""
 
 
 class _Hashes:
@@ -134,8 +144,7 @@ class AssetStore:
         spec: AssetSpec = self.registry.get("assets", name)
         bad: AssetStatus | None = None
         try:
-            for folder in search_path():
-                path = folder / spec.filename
+            for path in _candidates(spec):
                 try:
                     if not path.exists():
                         continue
@@ -143,11 +152,13 @@ class AssetStore:
                 except OSError as error:  # the folder itself may not be entered
                     problem = f"{path} cannot be read ({error.strerror})"
                 if not problem:
-                    return AssetStatus(spec, "ok", path)
+                    return AssetStatus(spec, "ok", path, sha256=self._hashes.of(path) if spec.any_file else "")
                 bad = bad or AssetStatus(spec, "altered", path, problem)
         finally:
             self._hashes.save()
-        return bad or AssetStatus(spec, "missing", None, "not found")
+        given = os.environ.get(spec.variable) if spec.variable else None
+        why = f"{spec.variable}={given} does not exist" if given else "not found"
+        return bad or AssetStatus(spec, "missing", None, why)
 
     def status(self) -> list[AssetStatus]:
         """The state of every asset, by name."""
@@ -195,6 +206,12 @@ class AssetStore:
         if problem:
             raise self._error(AssetStatus(spec, "altered", path, problem))
         target = cache_folder() / "assets" / spec.filename
+        if spec.any_file:  # it keeps its name, since the name tells in records which file it was
+            names = [spec.filename, *spec.also]
+            if path.name not in names:
+                hint = f"export {spec.variable}={path}" if spec.variable else None
+                raise UsageError(f"asset {name!r} is looked for as {' or '.join(names)}, not as {path.name}", hint=hint)
+            target = target.with_name(path.name)
         with _writing(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             if spec.directory:
@@ -230,6 +247,9 @@ class AssetStore:
         if not path.is_file():
             yield f"{name} is missing"
             return
+        if not sha256 and not path.stat().st_size:
+            yield f"{name} is empty"
+            return
         if size is not None and path.stat().st_size < size:
             yield f"{name} is truncated ({path.stat().st_size} of {size} bytes)"
             return
@@ -238,7 +258,7 @@ class AssetStore:
         except OSError as error:
             yield f"{name} cannot be read ({error.strerror})"
             return
-        if actual != sha256:
+        if sha256 and actual != sha256:
             yield f"{name} is altered (sha256 {actual[:12]}…, expected {sha256[:12]}…)"
 
     def _download(self, spec: AssetSpec, relative: str, sha256: str, target: Path) -> None:
@@ -263,6 +283,8 @@ class AssetStore:
         place = f" at {status.path}" if status.path else ""
         what = f"{len(spec.files)} files" if spec.directory else f"sha256 {spec.sha256}"
         facts = f"{spec.filename}, {what}, {format_size(spec.size)}, licence {spec.licence}"
+        if spec.any_file:
+            facts = f"{' or '.join([spec.filename, *spec.also])}, any such file, licence {spec.licence}"
         hint = f"bcd-bench assets fetch {spec.name}"
         if not spec.urls:
             hint = f"bcd-bench assets add {spec.name} PATH   ({spec.how_to})"

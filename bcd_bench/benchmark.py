@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bcd_bench.clips import Suite
-from bcd_bench.errors import UsageError
+from bcd_bench.errors import MissingAssetError, UsageError
 from bcd_bench.generate import generate
 from bcd_bench.plan import RunPlan, load_suite, make_plan
 from bcd_bench.recording import write_record
 from bcd_bench.runs import RunFolder
-from bcd_bench.scoring import check_metrics, find_assets, score_run
+from bcd_bench.scoring import check_metrics, missing_assets, score_run
 
 if TYPE_CHECKING:
     from bcd_bench.plugins import Registry
@@ -25,11 +25,15 @@ __all__ = ["Prepared", "default_metrics", "finish", "prepare", "run"]
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run that was checked and has not begun: its plan, its suite, and the names of the metrics to score."""
+    """A run that was checked and has not begun: its plan, its suite, and the names of the metrics to score.
+
+    `missing` tells of each metric that will not be scored which asset it lacks, and the command that mends it.
+    """
 
     plan: RunPlan
     suite: Suite
     metrics: Sequence[str]
+    missing: Mapping[str, MissingAssetError] = field(default_factory=dict)
 
 
 def default_metrics(registry: Registry, suite: Suite, method: str) -> list[str]:
@@ -51,12 +55,16 @@ def prepare(
     seed: int = 0,
     device: str = "cpu",
     dtype: str | None = None,
+    strict: bool = False,
 ) -> Prepared:
     """The plan, the suite and the metrics of a run, with everything checked that can be before the work starts.
 
-    `metrics` None means the suite's default ones and those of the method. Raises `UsageError` for unknown names and
-    unfit metrics, and `MissingAssetError` for assets and weights that are absent or altered, those of the metrics too.
+    `metrics` None means the suite's default ones and those of the method; of these, the ones that lack an asset are in
+    `Prepared.missing` and the others are scored, unless `strict`. Raises `UsageError` for unknown names and unfit
+    metrics, and `MissingAssetError` for assets and weights that are absent or altered, those of metrics that were
+    named (or any, with `strict`) too.
     """
+    strict = strict or metrics is not None
     made = load_suite(registry, suite, data) if isinstance(suite, str) else suite
     plan = make_plan(
         registry, method, made, weights=weights, config=config, seed=seed, limit=limit, device=device, dtype=dtype,
@@ -65,8 +73,11 @@ def prepare(
     if metrics is None:
         metrics = default_metrics(registry, made, method)
     specs = check_metrics(registry, made.name, metrics)
-    find_assets(registry, specs)
-    return Prepared(plan, made, [spec.name for spec in specs])
+    missing = missing_assets(registry, specs)
+    if strict:
+        for error in missing.values():
+            raise error
+    return Prepared(plan, made, [spec.name for spec in specs], missing)
 
 
 def run(

@@ -3,23 +3,63 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bcd_bench.arrays import load_tree, save_tree
 from bcd_bench.clips import Clip, Failed, Pair
-from bcd_bench.errors import PLUGIN_ERRORS, BcdBenchError, one_line
+from bcd_bench.errors import PLUGIN_ERRORS, BcdBenchError, UsageError, one_line
 from bcd_bench.identity import hash_json
 from bcd_bench.specs import load_factory
 
 if TYPE_CHECKING:
     from bcd_bench.plugins import Registry
-    from bcd_bench.specs import Extractor
+    from bcd_bench.specs import Extractor, ExtractorSpec
 
-__all__ = ["BatchFeatures", "FeatureStore"]
+__all__ = ["BatchFeatures", "FeatureStore", "extract_usable", "needed_extractors"]
 
 _FAILED = "__failed__"
+T = TypeVar("T")
+
+
+def needed_extractors(registry: Registry, names: Iterable[str]) -> list[ExtractorSpec]:
+    """The specs of these extractors and of all that they need, each once and after what it needs.
+
+    Raises `UsageError` for unknown names and for extractors that need one another in a circle.
+    """
+    found: dict[str, ExtractorSpec] = {}
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        if name in path:
+            circle = " -> ".join([*path[path.index(name) :], name])
+            raise UsageError(f"extractors need one another in a circle: {circle}")
+        if name not in found:
+            spec: ExtractorSpec = registry.get("extractors", name)
+            for needed in spec.extractors:
+                visit(needed, (*path, name))
+            found[name] = spec
+
+    for name in names:
+        visit(name, ())
+    return list(found.values())
+
+
+def extract_usable(
+    clips: Sequence[Clip],
+    needed: Mapping[str, Sequence[Any]],
+    extract: Callable[[list[Clip], dict[str, list[Any]]], Sequence[T]],
+) -> list[T | Failed]:
+    """`extract` on the clips that have all the `needed` features, which are aligned with `clips`; where one of them is
+    `Failed`, that stands in its place."""
+    failed = [
+        next((rows[place] for rows in needed.values() if isinstance(rows[place], Failed)), None)
+        for place in range(len(clips))
+    ]
+    usable = [place for place, verdict in enumerate(failed) if verdict is None]
+    given = {name: [rows[place] for place in usable] for name, rows in needed.items()}
+    found = iter(extract([clips[place] for place in usable], given) if usable else ())
+    return [next(found) if verdict is None else verdict for verdict in failed]
 
 
 class FeatureStore:
@@ -35,9 +75,13 @@ class FeatureStore:
         self._loaded: set[str] = set()
 
     def identity(self, name: str) -> str:
-        """Hash of everything but the clip that decides the features of extractor `name`."""
-        spec = self._registry.get("extractors", name)
-        return hash_json({"name": name, "version": spec.version, "identity": dict(self._extractor(name).identity)})
+        """Hash of everything but the clip that decides the features of `name`: its identity, and of those it needs."""
+        hashes: dict[str, str] = {}
+        for spec in needed_extractors(self._registry, [name]):
+            own = {"name": spec.name, "version": spec.version, "identity": dict(self._extractor(spec.name).identity)}
+            needed = {one: hashes[one] for one in spec.extractors}
+            hashes[spec.name] = hash_json(own | {"needs": needed} if needed else own)
+        return hashes[name]
 
     def get(self, name: str, clips: Sequence[Clip]) -> list[Mapping[str, Any] | Failed]:
         """Features of every clip, in order; equal clips are extracted once.
@@ -67,14 +111,25 @@ class FeatureStore:
             self._extractors[name] = load_factory(self._registry.get("extractors", name).factory)()
         return self._extractors[name]
 
-    def _extract(self, name: str, clips: Any) -> list[tuple[Mapping[str, Any] | Failed, bool]]:
+    def _extract(self, name: str, clips: Iterable[Clip]) -> list[tuple[Mapping[str, Any] | Failed, bool]]:
+        """Per clip its features, and whether they are to be kept. What a needed extractor failed on fails here too."""
         clips = list(clips)
-        extractor = self._extractor(name)
+        needs = self._registry.get("extractors", name).extractors
+        if not needs:
+            return self._call(name, clips, None)
+        needed = {one: self.get(one, clips) for one in needs}
+        found = extract_usable(clips, needed, lambda usable, given: self._call(name, usable, given))
+        return [(one, False) if isinstance(one, Failed) else one for one in found]
+
+    def _call(
+        self, name: str, clips: list[Clip], needed: Mapping[str, list[Any]] | None
+    ) -> list[tuple[Mapping[str, Any] | Failed, bool]]:
+        extractor: Any = self._extractor(name)
         if name not in self._loaded:
             extractor.load(self._device)
             self._loaded.add(name)
         try:
-            features = list(extractor.extract(clips))
+            features = list(extractor.extract(clips) if needed is None else extractor.extract(clips, needed))
             if len(features) != len(clips):
                 raise ValueError(f"returned {len(features)} results for {len(clips)} clips")
         except BcdBenchError:
@@ -82,7 +137,11 @@ class FeatureStore:
         except PLUGIN_ERRORS as error:  # one bad clip must cost itself alone
             if len(clips) == 1:
                 return [(Failed(f"{name}: {one_line(error, place=False)}"), False)]
-            return [result for clip in clips for result in self._extract(name, [clip])]
+            return [
+                result
+                for place, clip in enumerate(clips)
+                for result in self._call(name, [clip], needed and {one: [rows[place]] for one, rows in needed.items()})
+            ]
         return [(item, True) for item in features]
 
     def _path(self, name: str, identity: str, clip_sha256: str) -> Path:

@@ -3,72 +3,52 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
-from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bcd_bench.aggregate import aggregate_rows, set_value
+from bcd_bench.aggregate import aggregate_rows, empty_value, set_value
 from bcd_bench.arrays import save_tree
 from bcd_bench.clips import Failed
-from bcd_bench.errors import PLUGIN_ERRORS, BcdBenchError, one_line, printable
-from bcd_bench.identity import hash_json, sha256_sources
+from bcd_bench.errors import (
+    PLUGIN_ERRORS,
+    BcdBenchError,
+    MissingAssetError,
+    MissingDependencyError,
+    one_line,
+    printable,
+)
 from bcd_bench.records import MetricInfo, PairValues, Value
 from bcd_bench.score_files import MetricResult, Row, ScoreFiles
 from bcd_bench.specs import Metric, MetricSpec, Scored, load_factory
 from bcd_bench.statistics import delete_group_jackknife, jackknife_groups
 
 if TYPE_CHECKING:
-    from bcd_bench.plugins import PluginInfo, Registry
+    pass
 
-__all__ = ["MetricJob", "metric_identity", "metric_info", "plugin_origin", "restrictions"]
-
-
-def metric_identity(registry: Registry, spec: MetricSpec) -> str:
-    """Hash of all that decides a metric's rows: its version, its plugin's files, its assets, its extractors.
-
-    Shipped weights count through the plugin's files, so nothing has to be imported to tell whether old rows hold.
-    """
-    extractors = {name: registry.get("extractors", name) for name in spec.extractors}
-    return hash_json(
-        {
-            "name": spec.name,
-            "version": spec.version,
-            "plugin": _plugin(registry, "metrics", spec),
-            "assets": _assets(registry, spec.assets),
-            "extractors": {
-                name: [item.version, _plugin(registry, "extractors", item), _assets(registry, item.assets)]
-                for name, item in extractors.items()
-            },
-        },
-        16,
-    )
+__all__ = ["MetricJob", "not_scored"]
 
 
-def metric_info(registry: Registry, spec: MetricSpec) -> MetricInfo:
-    """What a record says of a metric before it has scored anything."""
-    owner = registry.owner("metrics", spec.name)
-    assets = [*spec.assets, *(asset for name in spec.extractors for asset in registry.get("extractors", name).assets)]
-    return MetricInfo(
-        version=spec.version,
-        identity=metric_identity(registry, spec),
-        plugin=plugin_origin(owner),
-        restrictions=restrictions(registry, assets),
-    )
+FOLDERS = re.compile(r"(?<![\w:/.])/(?:[^\s/:]+/)+")
+"""The folders of an absolute path, but not those of an address on the web."""
 
 
-def plugin_origin(owner: PluginInfo) -> dict[str, str]:
-    """A plugin as records name it."""
-    return {"name": owner.name, "dist": owner.dist, "version": owner.version, "source_sha256": owner.source_sha256}
+def not_scored(spec: MetricSpec, info: MetricInfo, error: BcdBenchError) -> MetricResult:
+    """The result of a metric whose asset or package is missing: every column, empty and without any failed pair."""
+    try:
+        columns = list(load_factory(spec.factory)().columns)
+    except PLUGIN_ERRORS:  # what is missing may be needed to import it: the note in the table is all there is
+        columns = []
+    values = {column.name: empty_value(spec.name, column) for column in columns}
+    told = info.model_copy(update={"columns": list(values), "error": _with_hint(error), "missing": True})
+    return MetricResult(metric=spec.name, info=told, values=values)
 
 
-def restrictions(registry: Registry, assets: Iterable[str]) -> list[str]:
-    """The licence restrictions of these assets, one line each, sorted."""
-    found = {name: registry.assets[name].restricted for name in assets if name in registry.assets}
-    return sorted(f"{name}: {text}" for name, text in found.items() if text)
+def _with_hint(error: BcdBenchError) -> str:
+    """An error with what mends it, for records: files by name, since a record names no folder of this machine."""
+    return FOLDERS.sub("", f"{error} ({error.hint})" if error.hint else str(error))
 
 
 class MetricJob:
@@ -77,6 +57,8 @@ class MetricJob:
     def __init__(self, spec: MetricSpec, info: MetricInfo, files: ScoreFiles, *, device: str) -> None:
         self.spec, self.info, self.files = spec, info, files
         self.error: str | None = None
+        self.missing: BcdBenchError | None = None
+        """The error, where it says that an asset or a package is missing: then the metric has not failed."""
         self.seconds = 0.0
         self.rows: dict[str, Row] = {}
         self.passing: dict[str, Failed] = {}
@@ -118,6 +100,8 @@ class MetricJob:
         """The result over `pairs` (id, cluster) in plan order. Cached, unless another try could mend a failure."""
         started = time.perf_counter()
         metric = self._ready()
+        if self.missing is not None:
+            return not_scored(self.spec, self.info, self.missing)
         values: dict[str, Value] = {}
         pair_values: PairValues | None = None
         if metric is not None and self.error is None:
@@ -176,10 +160,15 @@ class MetricJob:
         try:
             return work()
         except BcdBenchError as error:
-            self.error = f"{error} ({error.hint})" if error.hint else str(error)
+            self._stop(error)
         except PLUGIN_ERRORS as error:  # one metric must take nothing else down
             self.error = one_line(error, place=False)
         return None
+
+    def _stop(self, error: BcdBenchError) -> None:
+        self.error = _with_hint(error)
+        if isinstance(error, MissingAssetError | MissingDependencyError):
+            self.missing = error
 
     def _score(self, metric: Metric, items: Sequence[Scored]) -> dict[str, Row]:
         if not items:
@@ -190,7 +179,7 @@ class MetricJob:
                 raise ValueError(f"score returned {len(rows)} rows for {len(items)} outputs")
             return {item.pair.id: _plain_row(row) for item, row in zip(items, rows, strict=True)}
         except BcdBenchError as error:
-            self.error = f"{error} ({error.hint})" if error.hint else str(error)
+            self._stop(error)
             return {}
         except PLUGIN_ERRORS as error:  # one bad output must cost itself alone
             if len(items) == 1:
@@ -295,25 +284,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     raise TypeError(f"{type(value).__name__} is not JSON-safe")
-
-
-def _assets(registry: Registry, names: Sequence[str]) -> dict[str, Any]:
-    specs = {name: registry.get("assets", name) for name in names}
-    return {name: dict(spec.files) if spec.directory else spec.sha256 for name, spec in specs.items()}
-
-
-def _plugin(registry: Registry, kind: str, spec: Any) -> list[str]:
-    """Hashes of the plugin's sources and of the other files (weights) in the package of the factory."""
-    package = spec.factory.partition(":")[0].partition(".")[0]
-    return [registry.owner(kind, spec.name).source_sha256, _data_sha256(package)]
-
-
-@lru_cache
-def _data_sha256(package: str) -> str:
-    found = find_spec(package)
-    roots = [Path(place) for place in (found.submodule_search_locations or ()) if found] if found else []
-    hashes = []
-    for root in roots:
-        files = (path for path in root.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc"))
-        hashes.append(sha256_sources(root, files))
-    return hash_json(hashes)

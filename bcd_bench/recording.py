@@ -13,7 +13,7 @@ from bcd_bench import __version__
 from bcd_bench.atomic import write_json_atomic, write_text_atomic
 from bcd_bench.errors import UsageError
 from bcd_bench.identity import hash_json
-from bcd_bench.metric_job import plugin_origin, restrictions
+from bcd_bench.metric_info import plugin_origin, restrictions
 from bcd_bench.records import (
     RECORD_NAME,
     TIMING_NAME,
@@ -44,11 +44,14 @@ def build_record(
 
     Metrics that an earlier record of the same outputs holds and `results` does not are kept, and all stay in the order
     they were first scored in, so that scoring again changes nothing. A column name that two metrics share gets the
-    metric's name before it ("metric.column") from the second on.
+    metric's name before it ("metric.column") from the second on. A metric that cannot be scored now for want of an
+    asset or package keeps what an earlier record has of it.
     """
     plan, pairs, env = run.plan, run.pairs(), run.env()
     outputs = hash_json([[pair.id, pairs[pair.id].score_key if pair.id in pairs else None] for pair in plan.pairs])
     earlier, frame = _earlier(run.path, outputs)
+    known = {name for name, info in earlier.metrics.items() if not info.error} if earlier else set()
+    results = {name: result for name, result in results.items() if not (result.info.missing and name in known)}
     before, before_pairs = earlier.values if earlier else {}, frame.columns if frame else {}
     metrics = {**(earlier.metrics if earlier else {}), **{name: result.info for name, result in results.items()}}
     values: dict[str, Value] = {}

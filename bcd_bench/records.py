@@ -101,16 +101,20 @@ class MetricInfo(_Model):
     """Which metric scored; `failures` counts the reasons, `error` is set where the metric as a whole failed.
 
     `plugin` is what it came from when it scored (name, dist, version, source_sha256), `restrictions` the licences that
-    restrict the use of its assets.
+    restrict the use of its assets. `assets` maps each asset that leaves the choice of the file to the user to the
+    name and sha256 of the file that was used. With `missing` the metric did not fail: it was not scored, for want of
+    the asset or package that `error` names.
     """
 
     version: str
     identity: str
     plugin: dict[str, str] = Field(default_factory=dict)
+    assets: dict[str, dict[str, str]] = Field(default_factory=dict)
     restrictions: list[str] = Field(default_factory=list)
     columns: list[str] = Field(default_factory=list)
     failures: dict[str, int] = Field(default_factory=dict)
     error: str | None = None
+    missing: bool = False
 
 
 class Provenance(_Model):

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 from bcd_bench.assets import AssetStore, cache_folder
 from bcd_bench.clips import Clip, Failed, Pair, Suite
-from bcd_bench.errors import BcdBenchError, Interrupted, UsageError
+from bcd_bench.errors import BcdBenchError, Interrupted, MissingAssetError, UsageError
 from bcd_bench.features import BatchFeatures, FeatureStore
 from bcd_bench.identity import hash_json
-from bcd_bench.metric_job import MetricJob, metric_info
+from bcd_bench.metric_info import metric_assets, metric_info
+from bcd_bench.metric_job import MetricJob, not_scored
 from bcd_bench.progress import NoProgress
 from bcd_bench.recording import note_timing
 from bcd_bench.runs import writing
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from bcd_bench.progress import Progress, Task
     from bcd_bench.runs import PairResult, RunFolder
 
-__all__ = ["MetricResult", "check_metrics", "find_assets", "score_run"]
+__all__ = ["MetricResult", "check_metrics", "find_assets", "missing_assets", "score_run"]
 
 PIXELS_PER_BATCH = 64 * 64 * 64
 """Frame area times pairs in a batch: 64 pairs at 64 x 64, 4 at 256 x 256, so that memory is bounded by the suite."""
@@ -64,10 +65,21 @@ def check_metrics(registry: Registry, suite: str, metrics: Iterable[str]) -> lis
 
 def find_assets(registry: Registry, specs: Iterable[MetricSpec]) -> None:
     """Raise `MissingAssetError` where an asset of these metrics or of their extractors is absent or altered."""
+    for error in missing_assets(registry, specs).values():
+        raise error
+
+
+def missing_assets(registry: Registry, specs: Iterable[MetricSpec]) -> dict[str, MissingAssetError]:
+    """Metric -> the error of its first asset that is absent or altered, for those metrics that have one."""
     store = AssetStore(registry)
+    found: dict[str, MissingAssetError] = {}
     for spec in specs:
-        for asset in (*spec.assets, *(a for name in spec.extractors for a in registry.get("extractors", name).assets)):
-            store.find(asset)
+        try:
+            for asset in metric_assets(registry, spec):
+                store.find(asset)
+        except MissingAssetError as error:
+            found[spec.name] = error
+    return found
 
 
 def score_run(
@@ -83,7 +95,8 @@ def score_run(
 
     Scores are keyed by output hash and metric identity: what is on disk already is not computed again, and where
     every result is, neither suite nor metric is even loaded. A metric that failed as a whole comes back with
-    `info.error` and no values. `suite` saves building the run's suite again.
+    `info.error` and no values; so does one whose asset or package is missing, with `info.missing` and empty columns.
+    `suite` saves building the run's suite again.
 
     Raises `UsageError` for unknown or unfit metrics, a run that is not finished, or a folder that cannot be written,
     and `Interrupted` after Ctrl-C or SIGTERM (what was scored is on disk).
@@ -100,12 +113,15 @@ def score_run(
         planned = [[pair.id, outputs.get(pair.id)] for pair in run.plan.pairs]
         results: dict[str, MetricResult | None] = {}
         jobs: dict[str, tuple[MetricJob, str]] = {}
+        missing = missing_assets(registry, specs)
         for spec in specs:
             info = metric_info(registry, spec)
             files = ScoreFiles(run.scores_dir, spec.name, info.identity)
             key = hash_json([info.identity, AGGREGATION, planned])
             results[spec.name] = files.read_result(key)
-            if results[spec.name] is None:
+            if results[spec.name] is None and spec.name in missing:
+                results[spec.name] = not_scored(spec, info, missing[spec.name])
+            elif results[spec.name] is None:
                 job = MetricJob(spec, info, files, device=device)
                 job.rows = files.read_rows(outputs)
                 jobs[spec.name] = (job, key)

@@ -56,6 +56,10 @@ class AssetSpec:
     `filename` is looked for on the asset search path. With `directory=True` the asset is a folder and `files` maps
     relative path -> sha256; otherwise `sha256` is that of the file. `size` in bytes. No `urls` means it has to be
     added by hand, and `how_to` says how.
+
+    An empty `sha256` (and size 0) means any file of its kind, of the user's choice: it is looked for at the path in
+    the environment variable `variable`, then under `filename` and the names in `also`, cannot be fetched, and its
+    hash enters identities and records in place of the spec's.
     """
 
     name: str
@@ -69,6 +73,13 @@ class AssetSpec:
     files: Mapping[str, str] = field(default_factory=dict)
     restricted: str | None = None
     """A restriction of the licence ("research use only") that is printed at fetch and under every table."""
+    also: tuple[str, ...] = ()
+    variable: str = ""
+
+    @property
+    def any_file(self) -> bool:
+        """Whether the user chooses the file, so that there is no hash to verify."""
+        return not self.sha256 and not self.directory
 
 
 @dataclass(frozen=True)
@@ -152,13 +163,17 @@ class ReportedRow:
 
 @dataclass(frozen=True)
 class ExtractorSpec:
-    """Clip -> arrays, computed once and cached by (clip hash, extractor, version, weights hash, preprocessing)."""
+    """Clip -> arrays, computed once and cached by (clip hash, extractor, version, weights hash, preprocessing).
+
+    `extractors` names others whose features this one needs: they are extracted first and handed to `extract`.
+    """
 
     name: str
     version: str
     summary: str
     factory: str
     assets: tuple[str, ...] = ()
+    extractors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -312,4 +327,6 @@ class Extractor(Protocol):
 
     def load(self, device: str) -> None: ...
 
-    def extract(self, clips: Sequence[Clip]) -> Sequence[Mapping[str, Any] | Failed]: ...
+    # An extractor whose spec names `extractors` is called as `extract(clips, features)`: `features[name]` is a list
+    # aligned with `clips`. A clip for which one of them is `Failed` is failed with that reason and never gets here.
+    def extract(self, clips: Sequence[Clip], /) -> Sequence[Mapping[str, Any] | Failed]: ...

@@ -29,7 +29,7 @@ def _facts(status: AssetStatus) -> dict[str, Any]:
         "state": status.state,
         "filename": spec.filename,
         "size": spec.size,
-        "sha256": None if spec.directory else spec.sha256,
+        "sha256": None if spec.directory else (spec.sha256 or status.sha256 or None),
         "files": len(spec.files) if spec.directory else None,
         "licence": spec.licence,
         "restricted": spec.restricted,
@@ -53,8 +53,11 @@ def _print_statuses(statuses: list[AssetStatus], *, as_json: bool) -> None:
     for status in statuses:
         spec = status.spec
         content = f"{len(spec.files)} files" if spec.directory else f"sha256 {spec.sha256[:12]}…"
+        if spec.any_file:
+            content = f"any file, here sha256 {status.sha256[:12]}…" if status.sha256 else "any file"
         where = str(status.path) if status.state == "ok" else status.problem
-        rows.append([spec.name, status.state, format_size(spec.size), content, spec.licence, where])
+        size = format_size(spec.size) if spec.size else "–"
+        rows.append([spec.name, status.state, size, content, spec.licence, where])
     print_table("assets", ["name", "state", "size", "content", "licence", "where"], rows)
 
 

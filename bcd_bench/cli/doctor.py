@@ -94,7 +94,8 @@ def check_assets(registry: Registry) -> Iterator[Finding]:
             yield Finding("asset", spec.name, "ok", str(status.path))
             continue
         verb = f"fetch {spec.name}" if spec.urls else f"add {spec.name} PATH"
-        detail = f"{status.problem}; {spec.filename}, {format_size(spec.size)}, licence {spec.licence}"
+        what = "any such file" if spec.any_file else format_size(spec.size)
+        detail = f"{status.problem}; {' or '.join([spec.filename, *spec.also])}, {what}, licence {spec.licence}"
         state: Literal["missing", "broken"] = "missing" if status.state == "missing" else "broken"
         yield Finding("asset", spec.name, state, detail, f"bcd-bench assets {verb}")
 

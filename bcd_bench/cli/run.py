@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +15,7 @@ from bcd_bench.errors import BcdBenchError, Interrupted, UsageError
 from bcd_bench.progress import open_progress
 
 if TYPE_CHECKING:
+    from bcd_bench.benchmark import Prepared
     from bcd_bench.clips import Suite
     from bcd_bench.plan import RunPlan
     from bcd_bench.plugins import Registry
@@ -51,6 +52,13 @@ def _print_plan(plan: RunPlan, metrics: Sequence[str], out: Path) -> None:
     print(f"  folder    {folder}")
 
 
+def _say_missing(prepared: Iterable[Prepared]) -> None:
+    """Before the work begins, name every metric that will not be scored, and what mends it."""
+    for name, error in {name: error for one in prepared for name, error in one.missing.items()}.items():
+        print(f"note: metric {name} will not be scored: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"hint: {error.hint}", file=sys.stderr)
+
+
 def command(
     method: Annotated[str, typer.Option(metavar="M[,M…]", help="One or more methods, as `list methods` names them.")],
     suite: Annotated[str, typer.Option(metavar="S", help="A suite, as `list suites` names it.")],
@@ -68,6 +76,7 @@ def command(
     out: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed pairs again.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse where a default metric lacks an asset.")] = False,
 ) -> int:
     """Generate, score and record methods on a suite. The same command continues where it stopped."""
     from bcd_bench import benchmark
@@ -79,12 +88,15 @@ def command(
     registry.get("executors", executor)
     made: Suite = load_suite(registry, suite, paths)
     common: dict[str, Any] = {"metrics": metrics, "limit": limit, "seed": seed, "device": device, "data": paths}
+    common["strict"] = strict
     # wrong names, weights and assets are found before the first method starts
     prepared = {name: benchmark.prepare(registry, name, made, **given[name], **common) for name in chosen}
     if dry_run:
         for one in prepared.values():
-            _print_plan(one.plan, one.metrics, out)
+            _print_plan(one.plan, [f"{m} (not scored)" if m in one.missing else m for m in one.metrics], out)
+        _say_missing(prepared.values())
         return 0
+    _say_missing(prepared.values())
     folders: list[Path] = []
     first: BcdBenchError | None = None
     for name, one in prepared.items():
@@ -111,4 +123,4 @@ def command(
             continue
         folders.append(folder.path)
     print_runs(folders)
-    return first.exit_code if first else trouble_of(folders)
+    return first.exit_code if first else trouble_of(folders, wanted=metrics or (None if strict else ()))

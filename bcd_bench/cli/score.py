@@ -18,15 +18,19 @@ if TYPE_CHECKING:
     from bcd_bench.runs import RunFolder
 
 
-def _score(registry: Registry, run: RunFolder, metrics: list[str], device: str, progress: Progress) -> None:
-    """Score one run and write its record anew. Without `metrics`, the default ones."""
+def _score(
+    registry: Registry, run: RunFolder, metrics: list[str], device: str, progress: Progress, *, strict: bool
+) -> None:
+    """Score one run and write its record anew. Without `metrics`, the default ones; `strict` wants all of them."""
     from bcd_bench.benchmark import default_metrics, finish
     from bcd_bench.recording import write_record
     from bcd_bench.scoring import check_metrics, find_assets, score_run
 
     suite = None if metrics else run.suite(registry)
     names = metrics or (default_metrics(registry, suite, run.plan.method.name) if suite else [])
-    find_assets(registry, check_metrics(registry, run.plan.suite.name, names))
+    specs = check_metrics(registry, run.plan.suite.name, names)
+    if strict or metrics:
+        find_assets(registry, specs)
     results = score_run(registry, run, names, device=device, progress=progress, suite=suite)
     write_record(registry, run, results)
     finish(registry, run)
@@ -36,6 +40,7 @@ def command(
     runs: Annotated[list[Path], typer.Argument(help="Run folders, or folders that hold some.")],
     metric: Annotated[list[str] | None, typer.Option(help="A metric; may be repeated. Default: as in `run`.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse where a default metric lacks an asset.")] = False,
 ) -> int:
     """Score finished runs again, without generating."""
     from bcd_bench.runs import find_runs
@@ -46,7 +51,7 @@ def command(
     first: BcdBenchError | None = None
     for run in found:
         try:
-            _score(registry, run, metric or [], device, progress)
+            _score(registry, run, metric or [], device, progress, strict=strict)
         except Interrupted:
             raise
         except BcdBenchError as error:
@@ -57,4 +62,4 @@ def command(
             continue
         scored.append(run.path)
     print_runs(scored)
-    return first.exit_code if first else trouble_of(scored)
+    return first.exit_code if first else trouble_of(scored, wanted=metric or (None if strict else ()))

@@ -54,11 +54,15 @@ def print_runs(folders: Sequence[Path]) -> None:
         print(f"run folder: {folder}")
 
 
-def trouble_of(folders: Sequence[Path]) -> int:
-    """Exit code of finished runs: 1 where pairs or whole metrics failed (said on stderr), else 0."""
+def trouble_of(folders: Sequence[Path], *, wanted: Sequence[str] | None = ()) -> int:
+    """Exit code of finished runs: 1 where pairs or whole metrics failed (said on stderr), else 0.
+
+    A metric that was not scored for want of an asset or package is said too; it means 3 where it is among `wanted`
+    (None: every metric is) and nothing else.
+    """
     from bcd_bench.records import load_records
 
-    code = 0
+    code, lacking = 0, False
     for path, record in load_records(folders):
         if record.n_failed:
             reason, count = max(record.failures.items(), key=lambda item: item[1])
@@ -69,7 +73,11 @@ def trouble_of(folders: Sequence[Path]) -> int:
             )
             code = 1
         for name, metric in record.metrics.items():
-            if metric.error:
+            if metric.missing:
+                print(f"note: {record.method.name}: metric {name} was not scored: {metric.error}", file=sys.stderr)
+                print(f"hint: once that is mended: bcd-bench score {path.parent}", file=sys.stderr)
+                lacking = lacking or wanted is None or name in wanted
+            elif metric.error:
                 print(f"warning: {record.method.name}: metric {name} failed: {metric.error}", file=sys.stderr)
                 print(f"hint: bcd-bench score {path.parent} --metric {name}", file=sys.stderr)
                 code = 1
@@ -80,4 +88,4 @@ def trouble_of(folders: Sequence[Path]) -> int:
                     f"{record.n_pairs - record.n_failed} outputs ({count}x {reason})",
                     file=sys.stderr,
                 )
-    return code
+    return 3 if lacking else code

@@ -12,6 +12,8 @@ from bcd_bench.report.rows import ReportRow
 __all__ = ["Cell", "Line", "Table", "build_tables"]
 
 DAGGER = "†"
+NOT_SCORED = "not scored"
+"""Stands where a metric lacked an asset or a package: a note says which, and what mends it."""
 
 
 @dataclass(frozen=True)
@@ -111,12 +113,19 @@ def _status(row: ReportRow) -> str:
 def _cell(row: ReportRow, value: Value | None, mark: Mark | None) -> Cell:
     if value is None:
         return Cell("–")
+    if _missing(row, value):
+        return Cell(NOT_SCORED)
     if value.value is None:
         return Cell("–", dagger=not row.reported)
     interval = ""
     if value.ci_low is not None and value.ci_high is not None:
         interval = f"[{format_number(value, value.ci_low)}, {format_number(value, value.ci_high)}]"
     return Cell(format_number(value, value.value), interval, mark, not row.reported and not value.covered)
+
+
+def _missing(row: ReportRow, value: Value) -> bool:
+    info = row.record.metrics.get(value.metric) if row.record else None
+    return info is not None and info.missing
 
 
 def _header(name: str, value: Value) -> str:
@@ -156,12 +165,16 @@ def _notes(
     if sources:
         quoted = "; ".join(f"{', '.join(methods)}: {source}" for source, methods in sources.items())
         notes.append(f"Reported figures are quoted, not measured here, and not ranked: {quoted}.")
-    broken: dict[str, list[str]] = {}
+    told: dict[str, list[str]] = {}
     for row in measured:
         for name, info in (row.record.metrics if row.record else {}).items():
             if info.error:
-                broken.setdefault(f"{name}: {info.error}", []).append(row.method)
-    for what, methods in broken.items():
+                what = f"{name} not scored, something is missing" if info.missing else name
+                told.setdefault(f"{what}: {info.error}", []).append(row.method)
+            for asset, used in ({} if info.missing else info.assets).items():
+                model = f"{used['file']} (sha256 {used['sha256'][:12]})"
+                told.setdefault(f"{name} used {model} as {asset}", []).append(row.method)
+    for what, methods in told.items():
         notes.append(f"Metric {what} (on {', '.join(dict.fromkeys(methods))}).")
     restrictions = sorted({text for row in measured for text in row.provenance.get("restrictions", ())})
     if restrictions:

@@ -342,3 +342,41 @@ def test_weights_may_be_an_asset(places: tuple[Path, Path]) -> None:
     found = resolve_weights(spec_, "sprites", None, store)
     assert found is not None
     assert (found.path, found.sha256) == (places[0] / "net.bin", sha256(b"weights!"))
+
+
+def chosen() -> AssetSpec:
+    return AssetSpec("face", "a.onnx", "", 0, "MIT", "train one", also=("b.onnx",), variable="TOY_FACE")
+
+
+def test_an_asset_may_be_any_file_under_its_names_or_where_a_variable_says(
+    places: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = store_of(chosen())
+    monkeypatch.delenv("TOY_FACE", raising=False)
+    with pytest.raises(MissingAssetError, match=r"not found \(a\.onnx or b\.onnx, any such file, licence MIT\)"):
+        store.find("face")
+    (places[0] / "b.onnx").write_bytes(b"b")
+    assert store.find("face") == places[0] / "b.onnx"
+    assert store.status_of("face").sha256 == sha256(b"b")
+    (places[1] / "a.onnx").write_bytes(b"a")  # the first name goes before the first folder
+    assert store.find("face") == places[1] / "a.onnx"
+    mine = tmp_path / "mine.onnx"
+    monkeypatch.setenv("TOY_FACE", str(mine))
+    with pytest.raises(MissingAssetError, match=r"TOY_FACE=.*mine\.onnx does not exist"):
+        store.find("face")
+    mine.write_bytes(b"")
+    with pytest.raises(MissingAssetError, match="is empty"):
+        store.find("face")
+    mine.write_bytes(b"mine")
+    assert store.status_of("face").sha256 == sha256(b"mine")
+
+
+def test_a_file_of_ones_choice_is_added_under_its_own_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TOY_FACE", raising=False)
+    store = store_of(chosen())
+    for name in ("other.onnx", "b.onnx"):
+        (tmp_path / name).write_bytes(b"b")
+    with pytest.raises(UsageError, match=r"looked for as a\.onnx or b\.onnx, not as other\.onnx") as caught:
+        store.add("face", tmp_path / "other.onnx")
+    assert caught.value.hint == f"export TOY_FACE={tmp_path / 'other.onnx'}"
+    assert store.add("face", tmp_path / "b.onnx") == tmp_path / "home" / "assets" / "b.onnx"

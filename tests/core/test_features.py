@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from bcd_bench import Clip, Failed, Pair
+from bcd_bench import AssetSpec, Clip, ExtractorSpec, Failed, MetricSpec, Pair
 from bcd_bench.arrays import load_tree, save_tree
 from bcd_bench.errors import UsageError
 from bcd_bench.features import BatchFeatures, FeatureStore
+from bcd_bench.metric_info import metric_assets, metric_identity
 from bcd_bench.plugins import Registry
+from bcd_bench.scoring import missing_assets
 
 LEAVES = st.one_of(st.none(), st.booleans(), st.integers(), st.text(), st.floats(allow_nan=False))
 ARRAYS = hnp.arrays(st.sampled_from([np.uint8, np.float32, np.int64]), hnp.array_shapes(max_dims=3, max_side=3))
@@ -145,3 +148,71 @@ def test_a_batch_extracts_only_what_is_looked_at(registry: Registry, tmp_path: P
         views[0]["landmarks"]
     no_target = BatchFeatures(store_at(registry, tmp_path), [Pair("x", pairs[0].content, pairs[0].motion)], outputs[:1])
     assert no_target.of(0, ["brightness"])["brightness"]["target"] == Failed("the pair has no target clip")
+
+
+class Contrast:
+    """Needs the brightness of a clip; fails by itself on brightness 60."""
+
+    def __init__(self) -> None:
+        self.identity = {"weights": "none"}
+
+    def load(self, device: str) -> None:
+        toy.count("contrast.load")
+
+    def extract(self, clips: Any, features: Any) -> list[Any]:
+        toy.count("contrast.extract")
+        means = [float(item["mean"]) for item in features["brightness"]]
+        assert means == [clip.frames.mean() for clip in clips]
+        if 60 in means:
+            raise RuntimeError("sixty")
+        return [{"contrast": np.float64(255 - mean)} for mean in means]
+
+
+@pytest.fixture
+def deep(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Registry:
+    """The toy plugin with an extractor `contrast` that needs `brightness`."""
+    monkeypatch.setattr(toy, "Contrast", Contrast, raising=False)
+    spec = ExtractorSpec("contrast", "1", "contrast", "scoring_toy:Contrast", extractors=("brightness",))
+    registry._add("extractors", spec, registry.owner("extractors", "brightness"))
+    return registry
+
+
+def test_an_extractor_gets_the_features_it_needs(deep: Registry, tmp_path: Path) -> None:
+    shades = (20, 1, 60, 30)
+    found = store_at(deep, tmp_path).get("contrast", [toy.draw(shade, 2) for shade in shades])
+    assert [one["contrast"] for one in (found[0], found[3])] == [235, 225]  # type: ignore[index]
+    assert found[1] == Failed("too dark")  # as brightness says, and contrast never saw it
+    assert found[2] == Failed("contrast: RuntimeError: sixty")
+    assert toy.calls["brightness.extract"] == 1
+    assert len(list((tmp_path / "brightness").rglob("*.npz"))) == 4
+    assert len(list((tmp_path / "contrast").rglob("*.npz"))) == 2
+    store_at(deep, tmp_path).get("contrast", [toy.draw(20, 2)])
+    assert toy.calls["brightness.extract"] == 1
+
+
+def test_a_changed_needed_extractor_changes_whoever_needs_it(
+    deep: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metric = MetricSpec("deep", "1", "deep", "scoring_toy:Featured", extractors=("contrast",))
+    deep._add("metrics", metric, deep.owner("metrics", "shade"))
+    before = (store_at(deep, tmp_path).identity("contrast"), metric_identity(deep, metric))
+    deep.extractors["brightness"] = replace(deep.extractors["brightness"], version="2")
+    after = (store_at(deep, tmp_path).identity("contrast"), metric_identity(deep, metric))
+    assert before[0] != after[0]
+    assert before[1] != after[1]
+    monkeypatch.setattr(toy.Brightness, "__init__", lambda self: setattr(self, "identity", {"weights": "new"}))
+    assert store_at(deep, tmp_path).identity("contrast") not in (before[0], after[0])
+    asset = AssetSpec("lens", "lens.bin", "0" * 64, 9, "MIT", "grind it")
+    deep._add("assets", asset, deep.owner("metrics", "shade"))
+    deep.extractors["brightness"] = replace(deep.extractors["brightness"], assets=("lens",))
+    assert metric_assets(deep, metric) == ["lens"]
+    assert "asset 'lens': not found" in str(missing_assets(deep, [metric])["deep"])
+
+
+def test_circles_and_unknown_needs_are_one_clear_error(deep: Registry, tmp_path: Path) -> None:
+    deep.extractors["brightness"] = replace(deep.extractors["brightness"], extractors=("contrast",))
+    with pytest.raises(UsageError, match="in a circle: contrast -> brightness -> contrast"):
+        store_at(deep, tmp_path).get("contrast", [toy.draw(20, 2)])
+    deep.extractors["brightness"] = replace(deep.extractors["brightness"], extractors=("colour",))
+    with pytest.raises(UsageError, match="unknown extractor 'colour'"):
+        store_at(deep, tmp_path).get("contrast", [toy.draw(20, 2)])

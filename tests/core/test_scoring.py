@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import hashlib
 import json
 import signal
 import sys
@@ -17,10 +18,14 @@ import pytest
 import scoring_toy as toy
 from scoring_toy import make_run
 
-from bcd_bench import Scored, scoring
-from bcd_bench.errors import Interrupted, UsageError
+from bcd_bench import AssetSpec, Scored, scoring
+from bcd_bench.cli.tables import trouble_of
+from bcd_bench.errors import Interrupted, MissingDependencyError, UsageError
 from bcd_bench.plugins import Registry
 from bcd_bench.progress import PlainProgress
+from bcd_bench.recording import write_record
+from bcd_bench.report.rows import collect_rows
+from bcd_bench.report.table import Cell, build_tables
 from bcd_bench.runs import RunFolder
 from bcd_bench.scoring import score_run
 
@@ -342,3 +347,86 @@ def test_a_column_may_not_apply_to_a_pair(registry: Registry, run: RunFolder, mo
     assert (close.n, close.n_failed, close.value) == (9, 2, pytest.approx(100 * 8 / 9))
     assert result.pair_values is not None
     assert result.pair_values.columns["close"][:5] == [1, None, None, None, 0]
+
+
+@pytest.fixture
+def lens(registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the file belongs that the metric `shade` now needs: any file, of the user's choice."""
+    folder = tmp_path / "assets"
+    folder.mkdir()
+    monkeypatch.setenv("BCD_BENCH_ASSETS", str(folder))
+    monkeypatch.delenv("TOY_LENS", raising=False)
+    spec = AssetSpec("lens", "lens.bin", "", 0, "MIT", "grind it", also=("old.bin",), variable="TOY_LENS")
+    registry._add("assets", spec, registry.owner("metrics", "shade"))
+    registry.metrics["shade"] = dataclasses.replace(registry.metrics["shade"], assets=("lens",))
+    return folder / "lens.bin"
+
+
+def test_a_metric_without_its_asset_is_marked_and_filled_in_later(
+    registry: Registry, run: RunFolder, lens: Path
+) -> None:
+    results = score_run(registry, run, ["shade", "spread"])
+    record = write_record(registry, run, results)
+    assert results["spread"].info.error is None
+    info = record.metrics["shade"]
+    assert (info.missing, info.failures, info.assets) == (True, {}, {})
+    assert info.error == (
+        "asset 'lens': not found (lens.bin or old.bin, any such file, licence MIT) "
+        "(bcd-bench assets add lens PATH   (grind it))"
+    )
+    empty = record.values["distance"]
+    assert (empty.value, empty.n, empty.n_failed) == (None, 0, 0)
+    [table] = build_tables(collect_rows([run.path]))
+    cells = dict(zip(table.headers, table.lines[0].cells, strict=True))
+    assert cells["distance (levels) ↓"] == Cell("not scored")
+    assert any(note.startswith("Metric shade not scored, something is missing: asset 'lens'") for note in table.notes)
+    assert trouble_of([run.path]) == 1  # pair p03 failed, and that is all
+    assert trouble_of([run.path], wanted=["spread"]) == 1
+    assert trouble_of([run.path], wanted=["shade"]) == 3
+    assert trouble_of([run.path], wanted=None) == 3
+
+    lens.write_bytes(b"glass")
+    record = write_record(registry, run, score_run(registry, run, ["shade", "spread"]))
+    assert record.values["distance"].n == 11
+    assert record.metrics["shade"].error is None
+    sha256 = hashlib.sha256(b"glass").hexdigest()
+    assert record.metrics["shade"].assets == {"lens": {"file": "lens.bin", "sha256": sha256}}
+    [table] = build_tables(collect_rows([run.path]))
+    assert f"Metric shade used lens.bin (sha256 {sha256[:12]}) as lens (on off)." in table.notes
+
+    lens.unlink()
+    again = write_record(registry, run, score_run(registry, run, ["shade", "spread"]))
+    assert again.values == record.values
+    assert again.metrics == record.metrics
+
+
+def test_another_file_of_the_users_choice_scores_anew(
+    registry: Registry, run: RunFolder, lens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lens.write_bytes(b"glass")
+    first = score_run(registry, run, ["shade"])["shade"].info
+    toy.calls.clear()
+    mine = tmp_path / "mine.bin"
+    mine.write_bytes(b"quartz")
+    monkeypatch.setenv("TOY_LENS", str(mine))
+    second = score_run(registry, run, ["shade"])["shade"].info
+    assert second.identity != first.identity
+    assert second.assets["lens"]["file"] == "mine.bin"
+    assert toy.calls["shade.score"] == 1
+    monkeypatch.setenv("TOY_LENS", str(tmp_path / "gone.bin"))
+    error = score_run(registry, run, ["shade"])["shade"].info.error or ""
+    assert error.startswith("asset 'lens': TOY_LENS=gone.bin does not exist")  # no folder of this machine
+
+
+def test_a_package_that_turns_out_to_be_missing_is_no_failure(
+    registry: Registry, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(self: toy.Shade, device: str) -> None:
+        raise MissingDependencyError("no torch", hint="pip install torch")
+
+    monkeypatch.setattr(toy.Shade, "load", load)
+    result = score_run(registry, run, ["shade"])["shade"]
+    assert (result.info.missing, result.info.error) == (True, "no torch (pip install torch)")
+    assert result.values["distance"].n_failed == 0
+    monkeypatch.undo()
+    assert score_run(registry, run, ["shade"])["shade"].values["distance"].n == 11

@@ -85,6 +85,46 @@ def test_a_missing_asset_is_exit_3_with_the_command_that_mends_it(cli, tmp_path:
     assert "toy-lost" not in record.read_text()
 
 
+def test_a_default_metric_without_its_asset_stops_nothing_unless_strict(cli, tmp_path: Path) -> None:
+    command = ("run", "--method", "toy-asks,toy-swap", "--suite", "toy", "--limit", "4")
+    strict = cli(*command, "--strict")
+    assert strict.returncode == 3, strict.stderr
+    assert "asset 'toys': not found" in strict.stderr
+    assert not (tmp_path / "runs").exists()
+
+    dry = cli(*command, "--dry-run")
+    assert "toy-lost (not scored)" in dry.stdout
+    done = cli(*command)
+    assert done.returncode == 0, done.stderr
+    before, _, after = done.stderr.partition("generate")
+    assert "note: metric toy-lost will not be scored: asset 'toys': not found" in before
+    assert "note: toy-asks: metric toy-lost was not scored" in after
+    assert "warning" not in done.stderr
+    row = next(line for line in done.stdout.splitlines() if line.startswith("| toy-lost.toy-level"))
+    assert row.split("|")[2].strip() == "not scored"
+    assert "†" not in done.stdout
+
+    paths = {path.parent.parent.name: path for path in (tmp_path / "runs").rglob("record.json")}
+    record = json.loads(paths["toy-asks"].read_text())
+    info = record["metrics"]["toy-lost"]
+    assert info["missing"] is True
+    assert info["error"].endswith("(bcd-bench assets add toys PATH   (carve it from wood))")
+    assert info["failures"] == {}
+    assert record["values"]["toy-content"]["n"] == 4
+    lost = next(value for value in record["values"].values() if value["metric"] == "toy-lost")
+    assert (lost["value"], lost["n"], lost["n_failed"]) == (None, 0, 0)
+
+    report = cli("report", "runs")
+    assert "not scored" in report.stdout
+    assert "toy-lost not scored, something is missing: asset 'toys': not found" in report.stdout
+    for form in ("csv", "html"):
+        assert cli("report", "runs", "--format", form).returncode == 0
+    folder = paths["toy-asks"].parent
+    assert cli("score", folder).returncode == 0
+    assert cli("score", folder, "--strict").returncode == 3
+    assert cli("score", folder, "--metric", "toy-lost").returncode == 3
+
+
 def test_an_unwritable_folder_is_one_clear_line(cli, tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file where the folder should be")
     done = cli(*RUN)

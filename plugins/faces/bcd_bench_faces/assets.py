@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bcd_bench import AssetSpec
 
-__all__ = ["FACE_LANDMARKER"]
+__all__ = ["ARCFACE", "FACE_LANDMARKER"]
 
 FACE_LANDMARKER = AssetSpec(
     name="face-landmarker",
@@ -16,4 +16,17 @@ FACE_LANDMARKER = AssetSpec(
     urls=(
         "https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/face_landmarker.task",
     ),
+)
+
+ARCFACE = AssetSpec(
+    name="arcface",
+    filename="w600k_r50.onnx",
+    sha256="",
+    size=0,
+    licence="of the model you bring",
+    how_to="any ArcFace model in ONNX for 112 x 112 crops, such as w600k_r50.onnx from buffalo_l.zip, release v0.7 of "
+    "insightface (sha256 4c06341c…, for non-commercial research); or export BCD_BENCH_ARCFACE=PATH",
+    also=("arcface_mobilefacenet.onnx",),
+    variable="BCD_BENCH_ARCFACE",
+    restricted="the licence of the ArcFace model in use holds; insightface's own are for non-commercial research",
 )

@@ -2,8 +2,61 @@
 
 from __future__ import annotations
 
-from bcd_bench import AssetSpec, SuiteSpec, hookimpl
-from bcd_bench_faces.assets import FACE_LANDMARKER
+from bcd_bench import AssetSpec, ExtractorSpec, MetricSpec, SuiteSpec, hookimpl
+from bcd_bench_faces.assets import ARCFACE, FACE_LANDMARKER
+
+LANDMARKS = "face-landmarks"
+
+
+@hookimpl
+def bcd_bench_metrics() -> list[MetricSpec]:
+    return [
+        MetricSpec(
+            name="csim",
+            version="1",
+            summary="Cosine similarity of ArcFace embeddings of output and content.",
+            factory="bcd_bench_faces.csim:CSIM",
+            extractors=("arcface",),
+            licence="Apache-2.0",
+        ),
+        MetricSpec(
+            name="ard",
+            version="1",
+            summary="Average rotation distance of the head, output against driver.",
+            factory="bcd_bench_faces.rotation:ARD",
+            extractors=(LANDMARKS,),
+            licence="Apache-2.0",
+        ),
+        MetricSpec(
+            name="auh",
+            version="1",
+            summary="Average action-unit Hamming distance, output against driver.",
+            factory="bcd_bench_faces.action_units:AUH",
+            extractors=(LANDMARKS,),
+            licence="Apache-2.0",
+        ),
+    ]
+
+
+@hookimpl
+def bcd_bench_extractors() -> list[ExtractorSpec]:
+    return [
+        ExtractorSpec(
+            name=LANDMARKS,
+            version="1",
+            summary="478 points, 52 blendshapes and the head's rotation, a frame.",
+            factory="bcd_bench_faces.landmarks:FaceLandmarks",
+            assets=(FACE_LANDMARKER.name,),
+        ),
+        ExtractorSpec(
+            name="arcface",
+            version="1",
+            summary="The unit vector of an ArcFace network for the face in a frame.",
+            factory="bcd_bench_faces.arcface:ArcFace",
+            assets=(ARCFACE.name,),
+            extractors=(LANDMARKS,),
+        ),
+    ]
 
 
 @hookimpl
@@ -26,4 +79,4 @@ _HEADS = [
 
 @hookimpl
 def bcd_bench_assets() -> list[AssetSpec]:
-    return [FACE_LANDMARKER]
+    return [FACE_LANDMARKER, ARCFACE]

@@ -25,6 +25,14 @@ def bcd_bench_methods() -> list[MethodSpec]:
         method("toy-slow", noise=3, delay=0.1, bad="", damage=""),
         method("toy-flaky", noise=3, delay=0.0, bad="m3", damage="raise"),
         method("toy-short", noise=3, delay=0.0, bad="m3", damage="shorten"),
+        MethodSpec(
+            "toy-asks",
+            "1",
+            "Asks for a metric that lacks a file.",
+            "bcd_bench_toy.methods:Swap",
+            config={"noise": 3, "delay": 0.0, "bad": "", "damage": ""},
+            metrics=("toy-lost",),
+        ),
         MethodSpec("toy-unloadable", "1", "Cannot be imported.", "bcd_bench_toy.absent:Nothing"),
     ]
 
