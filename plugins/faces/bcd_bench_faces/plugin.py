@@ -68,6 +68,19 @@ def bcd_bench_assets() -> list[AssetSpec]:
     return [FACE_LANDMARKER, ARCFACE]
 
 
+_HEADS = [
+    SuiteSpec(
+        name=name,
+        version="1",
+        summary=f"Rendered talking heads, {size}x{size}: transfers between people, with exact targets.",
+        factory=f"bcd_bench_faces.heads:suite_{size}",
+        training=f"bcd_bench_faces.heads:training_{size}",
+        licence="Apache-2.0; head model CC0-1.0",
+    )
+    for name, size in (("heads-cross", 256), ("heads-cross-128", 128), ("heads-cross-64", 64))
+]
+
+
 def _lrs3(name: str, factory: str, summary: str, reported: tuple[ReportedRow, ...] = ()) -> SuiteSpec:
     return SuiteSpec(
         name=name,
@@ -110,4 +123,5 @@ def bcd_bench_suites() -> list[SuiteSpec]:
         _lrs3("lrs3-self", "self_suite", "LRS3 test clips: the second half drives the first, with exact targets."),
         _clips("clips-cross", "cross_suite", "A folder of your own videos: each drives the face of somebody else."),
         _clips("clips-self", "self_suite", "A folder of your own videos: the second half drives the first."),
+        *_HEADS,
     ]

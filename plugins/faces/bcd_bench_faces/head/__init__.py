@@ -1,0 +1,1 @@
+"""Synthetic talking heads: the parametric head model, its samplers and its renderer."""

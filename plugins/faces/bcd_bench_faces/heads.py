@@ -1,0 +1,221 @@
+"""The suite `heads-cross`: rendered talking heads, with the exact answer to every transfer and its true parameters.
+
+A clip is (split, person, motion): the person's identity and appearance doing that motion. Clip n of a split is person
+n with motion n; the target of a pair is the content's person with the driver's motion, so it is exact by construction.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from bcd_bench.assets import cache_folder
+from bcd_bench.clips import Clip, ClipRef, Generated, Pair, Suite
+from bcd_bench.errors import UsageError
+from bcd_bench_faces.head.model import HeadModel
+from bcd_bench_faces.head.sample import FPS, Split, identity_of, look_of, motion_of
+
+if TYPE_CHECKING:
+    from bcd_bench_faces.head.render import Actor
+
+__all__ = [
+    "DEFAULT_METRICS",
+    "FRAMES",
+    "SIZES",
+    "HeadsTrainingClips",
+    "TrueParameters",
+    "draw_clip",
+    "heads_suite",
+    "suite_64",
+    "suite_128",
+    "suite_256",
+    "training_64",
+    "training_128",
+    "training_256",
+    "true_parameters",
+]
+
+VERSION: Final = "1"
+"""Raised with every change of the pairs or the pixels."""
+FRAMES: Final = 25
+SIZES: Final = (64, 128, 256)
+PEOPLE: Final = 60
+"""Test people; each is content in `PARTNERS` pairs and drives as many."""
+PARTNERS: Final = (1, 23)
+"""Person n takes the motions of persons n + 1 and n + 23 (around the circle)."""
+TRAINING_PEOPLE: Final = 2_000
+DEFAULT_METRICS: Final = ("target-psnr", "target-ssim", "flicker", "fd-efficientnet-lite0")
+DRAW_CLIP: Final = "bcd_bench_faces.heads:draw_clip"
+
+
+def heads_suite(size: int) -> Suite:
+    """120 pairs of 60 people at `size` x `size` pixels, 25 frames at 25 fps."""
+    name = "heads-cross" if size == 256 else f"heads-cross-{size}"
+    pairs = []
+    for step in PARTNERS:
+        for person in range(PEOPLE):
+            driver = (person + step) % PEOPLE
+            pairs.append(
+                Pair(
+                    id=f"{person:03d}-from-{driver:03d}",
+                    content=clip_ref("test", person, person, size),
+                    motion=clip_ref("test", driver, driver, size),
+                    target=clip_ref("test", person, driver, size),
+                )
+            )
+    summary = f"Rendered talking heads, {size}x{size}: 120 transfers between 60 people, with exact targets."
+    return Suite(name, VERSION, tuple(pairs), (size, size), FPS, DEFAULT_METRICS, 1, summary)
+
+
+def clip_ref(split: Split, person: int, motion: int, size: int) -> ClipRef:
+    """A clip by what it shows. Labels: subject, split, person, motion."""
+    return ClipRef(
+        id=f"{split}-{person:04d}-{motion:04d}",
+        source=Generated(DRAW_CLIP, {"split": split, "person": person, "motion": motion, "size": size}),
+        labels={"subject": f"{split}-{person:04d}", "split": split, "person": person, "motion": motion},
+        frames=FRAMES,
+    )
+
+
+def suite_64(data: Mapping[str, Path]) -> Suite:
+    """`heads-cross-64`; it needs no files."""
+    del data
+    return heads_suite(64)
+
+
+def suite_128(data: Mapping[str, Path]) -> Suite:
+    """`heads-cross-128`; it needs no files."""
+    del data
+    return heads_suite(128)
+
+
+def suite_256(data: Mapping[str, Path]) -> Suite:
+    """`heads-cross`; it needs no files."""
+    del data
+    return heads_suite(256)
+
+
+@dataclass(frozen=True, eq=False)
+class TrueParameters:
+    """What a clip was rendered from, in the terms of `HeadModel`."""
+
+    identity: npt.NDArray[np.float32]
+    """float32[K] standard deviations."""
+    expression: npt.NDArray[np.float32]
+    """float32[T, E] in 0..1, by `HeadModel.expression_names` (without gaze and tongue)."""
+    bust_expression: npt.NDArray[np.float32]
+    """float32[T, 52] in 0..1, by `HeadModel.bust_expression_names`."""
+    rotation: npt.NDArray[np.float32]
+    """float32[T, 3, 3]."""
+    translation: npt.NDArray[np.float32]
+    """float32[T, 3] in mm; a vertex v of the head is at R (v - PIVOT) + PIVOT + t from the camera."""
+
+
+def true_parameters(clip: ClipRef | Mapping[str, str | int]) -> TrueParameters:
+    """The parameters behind a clip of a heads suite, by the clip's reference or its labels.
+
+    Raises `UsageError` for a clip that is not of a heads suite.
+    """
+    labels = clip.labels if isinstance(clip, ClipRef) else clip
+    split, person, number = labels.get("split"), labels.get("person"), labels.get("motion")
+    if split not in ("train", "test") or not isinstance(person, int) or not isinstance(number, int):
+        raise UsageError("only clips of a heads-cross suite have true parameters")
+    motion = motion_of(split, number, FRAMES)  # type: ignore[arg-type]
+    return TrueParameters(
+        identity=identity_of(split, person),  # type: ignore[arg-type]
+        expression=motion.expression[:, HeadModel.load().expression_index],
+        bust_expression=motion.expression,
+        rotation=motion.rotation,
+        translation=motion.translation,
+    )
+
+
+def draw_clip(split: Split, person: int, motion: int, size: int) -> Clip:
+    """Render a clip, or read it where it was kept: what the `Generated` sources of the suites call.
+
+    Clips are kept losslessly under the cache folder by the renderer's version and what they show. A folder that cannot
+    be written costs the time of drawing again, nothing else.
+    """
+    from bcd_bench.video import read_video, write_video_lossless
+
+    name = f"{split}-{person:05d}-{motion:05d}"
+    path = cache_folder() / "clips" / "heads" / f"{_renderer_key()}-{size}" / f"{name}.mkv"
+    if path.is_file():
+        with contextlib.suppress(UsageError):  # damaged: drawn again and written over
+            kept = read_video(path)
+            if kept.frames.shape == (FRAMES, size, size, 3):
+                return Clip(kept.frames, FPS, name)
+    move = motion_of(split, motion, FRAMES)
+    frames = _actor(split, person).frames(move.expression, move.rotation, move.translation, size)
+    clip = Clip(frames, FPS, name)
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_video_lossless(path, clip)
+    return clip
+
+
+@lru_cache(maxsize=4)
+def _actor(split: Split, person: int) -> Actor:
+    from bcd_bench_faces.head.render import Actor
+
+    return Actor(identity_of(split, person), look_of(split, person))
+
+
+@lru_cache(maxsize=1)
+def _renderer_key() -> str:
+    """The renderer's version and what of the package decides pixels: changed code never meets old clips."""
+    from bcd_bench_faces.head.render import RENDERER_VERSION
+
+    digest = hashlib.sha256()
+    folder = resources.files("bcd_bench_faces.head")
+    for entry in sorted(folder.iterdir(), key=lambda item: item.name):
+        if entry.name.endswith((".py", ".npz")):
+            digest.update(entry.name.encode() + entry.read_bytes())
+    return f"v{RENDERER_VERSION}-{digest.hexdigest()[:12]}"
+
+
+class HeadsTrainingClips:
+    """Clips of the training split, person n doing motion n; none of its people is in the test split."""
+
+    fps = FPS
+
+    def __init__(self, size: int, people: int = TRAINING_PEOPLE) -> None:
+        """`people` bounds the split; any number works, since people are drawn by number."""
+        self._size, self._people = size, people
+
+    def __len__(self) -> int:
+        return self._people
+
+    def clips(self, indices: Sequence[int]) -> npt.NDArray[np.uint8]:
+        """uint8[B, 25, size, size, 3] RGB for B indices in 0..len-1. Raises IndexError for others."""
+        for index in indices:
+            if not 0 <= index < self._people:
+                raise IndexError(f"training clip {index}: there are {self._people}")
+        return np.stack([draw_clip("train", int(index), int(index), self._size).frames for index in indices])
+
+
+def training_64(data: Mapping[str, Path] | None = None) -> HeadsTrainingClips:
+    """Training clips of `heads-cross-64`."""
+    del data
+    return HeadsTrainingClips(64)
+
+
+def training_128(data: Mapping[str, Path] | None = None) -> HeadsTrainingClips:
+    """Training clips of `heads-cross-128`."""
+    del data
+    return HeadsTrainingClips(128)
+
+
+def training_256(data: Mapping[str, Path] | None = None) -> HeadsTrainingClips:
+    """Training clips of `heads-cross`."""
+    del data
+    return HeadsTrainingClips(256)
