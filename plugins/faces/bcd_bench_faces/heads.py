@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -21,6 +21,7 @@ import numpy.typing as npt
 from bcd_bench.assets import cache_folder
 from bcd_bench.clips import Clip, ClipRef, Generated, Pair, Suite
 from bcd_bench.errors import UsageError
+from bcd_bench.perturbations import Perturbation
 from bcd_bench_faces.head.model import HeadModel
 from bcd_bench_faces.head.sample import FPS, Split, identity_of, look_of, motion_of
 
@@ -29,12 +30,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_METRICS",
+    "FAULTS",
     "FRAMES",
     "SIZES",
     "HeadsTrainingClips",
     "TrueParameters",
     "draw_clip",
     "heads_suite",
+    "kept_clip",
     "suite_64",
     "suite_128",
     "suite_256",
@@ -54,6 +57,33 @@ PARTNERS: Final = (1, 23)
 """Person n takes the motions of persons n + 1 and n + 23 (around the circle)."""
 TRAINING_PEOPLE: Final = 2_000
 DEFAULT_METRICS: Final = ("target-psnr", "target-ssim", "flicker", "fd-efficientnet-lite0")
+FAULTS: Final = (
+    Perturbation(
+        "wrong-identity",
+        "share",
+        (0.25, 0.5, 1.0),
+        "The shape of the face moves towards a stranger's, in the same skin, hair and light.",
+        ("identity",),
+        "bcd_bench_faces.heads_faults:wrong_identity",
+    ),
+    Perturbation(
+        "wrong-pose",
+        "°",
+        (2.0, 5.0, 10.0, 20.0),
+        "The head is turned about an axis drawn at random, the same in all frames.",
+        ("motion",),
+        "bcd_bench_faces.heads_faults:wrong_pose",
+    ),
+    Perturbation(
+        "wrong-expression",
+        "share",
+        (0.25, 0.5, 1.0),
+        "The expression moves towards that of another clip.",
+        ("motion",),
+        "bcd_bench_faces.heads_faults:wrong_expression",
+    ),
+)
+"""Drawn by `heads_faults`, with the errors that metrics ought to read."""
 DRAW_CLIP: Final = "bcd_bench_faces.heads:draw_clip"
 
 
@@ -73,7 +103,7 @@ def heads_suite(size: int) -> Suite:
                 )
             )
     summary = f"Rendered talking heads, {size}x{size}: 120 transfers between 60 people, with exact targets."
-    return Suite(name, VERSION, tuple(pairs), (size, size), FPS, DEFAULT_METRICS, 1, summary)
+    return Suite(name, VERSION, tuple(pairs), (size, size), FPS, DEFAULT_METRICS, 1, summary, perturbations=FAULTS)
 
 
 def clip_ref(split: Split, person: int, motion: int, size: int) -> ClipRef:
@@ -145,18 +175,25 @@ def draw_clip(split: Split, person: int, motion: int, size: int) -> Clip:
     Clips are kept losslessly under the cache folder by the renderer's version and what they show. A folder that cannot
     be written costs the time of drawing again, nothing else.
     """
+
+    def draw() -> npt.NDArray[np.uint8]:
+        move = motion_of(split, motion, FRAMES)
+        return _actor(split, person).frames(move.expression, move.rotation, move.translation, size)
+
+    return kept_clip(f"{split}-{person:05d}-{motion:05d}", size, draw)
+
+
+def kept_clip(name: str, size: int, draw: Callable[[], npt.NDArray[np.uint8]]) -> Clip:
+    """The clip of this name (which says all that decides its pixels) where it was kept, else what `draw` gives."""
     from bcd_bench.video import read_video, write_video_lossless
 
-    name = f"{split}-{person:05d}-{motion:05d}"
     path = cache_folder() / "clips" / "heads" / f"{_renderer_key()}-{size}" / f"{name}.mkv"
     if path.is_file():
         with contextlib.suppress(UsageError):  # damaged: drawn again and written over
             kept = read_video(path)
             if kept.frames.shape == (FRAMES, size, size, 3):
                 return Clip(kept.frames, FPS, name)
-    move = motion_of(split, motion, FRAMES)
-    frames = _actor(split, person).frames(move.expression, move.rotation, move.translation, size)
-    clip = Clip(frames, FPS, name)
+    clip = Clip(draw(), FPS, name)
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_video_lossless(path, clip)
