@@ -63,7 +63,7 @@ def frames_at(path: Path, fps: float, limit: int, steps: list[float] | None = No
 def _timed(container: Any, stream: Any) -> Iterator[tuple[float, Shown]]:
     """(seconds, frame) in growing order; frames without a time stamp, or with one of the past, follow the last."""
     usual = 1 / float(stream.average_rate or stream.guessed_rate or 25)
-    aspect = float(stream.codec_context.sample_aspect_ratio or 1)
+    aspect = float(stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1)
     last: float | None = None
     for frame in container.decode(stream):
         seconds = frame.time
