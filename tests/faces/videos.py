@@ -51,7 +51,8 @@ def write(
 
     path.parent.mkdir(parents=True, exist_ok=True)
     formats = {".mkv": "matroska", ".mp4": "mp4", ".avi": "avi", ".mov": "mov", ".webm": "webm"}
-    with av.open(str(path), "w", format=formats.get(path.suffix.lower(), "matroska")) as container:
+    options = {"movflags": "faststart"} if path.suffix.lower() == ".mp4" else {}  # the index first, as LRS3 has it
+    with av.open(str(path), "w", format=formats.get(path.suffix.lower(), "matroska"), options=options) as container:
         stream: Any = container.add_stream(codec, rate=fps)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "bgr0" if codec == "ffv1" else "yuv420p"
