@@ -80,15 +80,19 @@ def find_assets(registry: Registry, specs: Iterable[MetricSpec]) -> None:
 
 
 def missing_assets(registry: Registry, specs: Iterable[MetricSpec]) -> dict[str, MissingAssetError]:
-    """Metric -> the error of its first asset that is absent or altered, for those metrics that have one."""
+    """Metric -> one error that names all its assets that are absent or altered, for those metrics that have any."""
     store = AssetStore(registry)
     found: dict[str, MissingAssetError] = {}
     for spec in specs:
-        try:
-            for asset in metric_assets(registry, spec):
+        errors: list[MissingAssetError] = []
+        for asset in metric_assets(registry, spec):
+            try:
                 store.find(asset)
-        except MissingAssetError as error:
-            found[spec.name] = error
+            except MissingAssetError as error:
+                errors.append(error)
+        if errors:
+            hint = "; and ".join(error.hint for error in errors if error.hint)
+            found[spec.name] = MissingAssetError("; ".join(map(str, errors)), hint=hint)
     return found
 
 

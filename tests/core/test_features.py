@@ -206,7 +206,11 @@ def test_a_changed_needed_extractor_changes_whoever_needs_it(
     deep._add("assets", asset, deep.owner("metrics", "shade"))
     deep.extractors["brightness"] = replace(deep.extractors["brightness"], assets=("lens",))
     assert metric_assets(deep, metric) == ["lens"]
-    assert "asset 'lens': not found" in str(missing_assets(deep, [metric])["deep"])
+    deep._add("assets", replace(asset, name="film", urls=("https://example.org",)), deep.owner("metrics", "shade"))
+    both = missing_assets(deep, [replace(metric, assets=("film",))])["deep"]
+    assert "asset 'film': not found" in str(both)
+    assert "asset 'lens': not found" in str(both)
+    assert both.hint == "bcd-bench assets fetch film; and bcd-bench assets add lens PATH   (grind it)"
 
 
 def test_circles_and_unknown_needs_are_one_clear_error(deep: Registry, tmp_path: Path) -> None:

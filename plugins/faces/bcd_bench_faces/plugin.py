@@ -18,6 +18,7 @@ def bcd_bench_metrics() -> list[MetricSpec]:
             summary="Cosine similarity of ArcFace embeddings of output and content.",
             factory="bcd_bench_faces.csim:CSIM",
             extractors=("arcface",),
+            measures=("identity",),
             licence="Apache-2.0",
         ),
         MetricSpec(
@@ -26,6 +27,7 @@ def bcd_bench_metrics() -> list[MetricSpec]:
             summary="Average rotation distance of the head, output against driver.",
             factory="bcd_bench_faces.rotation:ARD",
             extractors=(LANDMARKS,),
+            measures=("motion",),
             licence="Apache-2.0",
         ),
         MetricSpec(
@@ -34,6 +36,7 @@ def bcd_bench_metrics() -> list[MetricSpec]:
             summary="Average action-unit Hamming distance, output against driver.",
             factory="bcd_bench_faces.action_units:AUH",
             extractors=(LANDMARKS,),
+            measures=("motion",),
             licence="Apache-2.0",
         ),
     ]
