@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -121,7 +122,8 @@ def test_clips_that_cannot_be_used_are_named_and_left_out(crop: Path, tmp_path: 
     root = tree(tmp_path, crop, ["test/a/1.mp4", "test/b/1.mp4"])
     (root / "test/a/corrupt.mp4").write_bytes(b"no video at all" * 99)
     (root / "test/a/empty.mp4").write_bytes(b"")
-    (root / "test/a/cut.mp4").write_bytes(crop.read_bytes()[:3000])
+    (root / "test/a/headless.mp4").write_bytes(crop.read_bytes()[:300])
+    (root / "test/a/cut.mp4").write_bytes(crop.read_bytes()[: crop.stat().st_size * 2 // 3])
     (root / "test/a/1.txt").write_text("Text: HELLO")
     write(root / "test/a/one.mp4", scene(1, (64, 64)), codec="mpeg4")
     write(root / "test/a/fast.mp4", scene(40, (64, 64)), fps=30, codec="mpeg4")
@@ -130,8 +132,9 @@ def test_clips_that_cannot_be_used_are_named_and_left_out(crop: Path, tmp_path: 
     suite = lrs3.cross_suite({"lrs3": root})
     assert len(suite.pairs) == 2
     notes = dict(note.split(": left out: ") for note in suite.notes)
-    assert sorted(notes) == ["a/corrupt", "a/cut", "a/empty", "a/fast", "a/one", "a/wide"]
+    assert sorted(notes) == ["a/corrupt", "a/cut", "a/empty", "a/fast", "a/headless", "a/one", "a/wide"]
     assert notes["a/corrupt"] == "unreadable: Invalid data found when processing input"
+    assert re.fullmatch(r"damaged: [345]\d of 60 frames are there", notes["a/cut"])
     assert notes["a/one"] == "too short (1 of 25 frames)"
     assert notes["a/fast"] == "30 frames per second, not 25; clips-cross takes videos of any rate"
     assert notes["a/wide"] == "96 x 64 pixels is no face crop; clips-cross crops faces itself"

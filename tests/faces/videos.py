@@ -37,17 +37,26 @@ def scene(
 
 
 def write(
-    path: Path, frames: Frames, *, fps: int = 25, codec: str = "ffv1", milliseconds: Sequence[int] | None = None
+    path: Path,
+    frames: Frames,
+    *,
+    fps: int = 25,
+    codec: str = "ffv1",
+    milliseconds: Sequence[int] | None = None,
+    aspect: int = 1,
 ) -> Path:
-    """A video file; `milliseconds` are the time stamps of a variable frame rate. The ending decides the container."""
+    """A video file; `milliseconds` are the time stamps of a variable frame rate. The ending decides the container.
+    `aspect` is the width of a pixel over its height (mpeg4 only)."""
     import av
 
     path.parent.mkdir(parents=True, exist_ok=True)
     formats = {".mkv": "matroska", ".mp4": "mp4", ".avi": "avi", ".mov": "mov", ".webm": "webm"}
-    with av.open(str(path), "w", format=formats.get(path.suffix.lower(), "matroska")) as container:
+    options = {"movflags": "faststart"} if path.suffix.lower() == ".mp4" else {}  # the index first, as LRS3 has it
+    with av.open(str(path), "w", format=formats.get(path.suffix.lower(), "matroska"), options=options) as container:
         stream: Any = container.add_stream(codec, rate=fps)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "bgr0" if codec == "ffv1" else "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(aspect)
         stream.thread_count = 1
         stream.bit_rate = 4_000_000
         if milliseconds is not None:

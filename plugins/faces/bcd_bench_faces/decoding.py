@@ -63,16 +63,21 @@ def frames_at(path: Path, fps: float, limit: int, steps: list[float] | None = No
 def _timed(container: Any, stream: Any) -> Iterator[tuple[float, Shown]]:
     """(seconds, frame) in growing order; frames without a time stamp, or with one of the past, follow the last."""
     usual = 1 / float(stream.average_rate or stream.guessed_rate or 25)
-    aspect = float(stream.codec_context.sample_aspect_ratio or 1)
+    aspect = float(stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1)
     last: float | None = None
-    for frame in container.decode(stream):
-        seconds = frame.time
-        if seconds is None or (last is not None and seconds <= last):
-            seconds = 0.0 if last is None else last + usual
-        if frame.is_corrupt:
-            raise UnreadableVideoError(f"damaged {seconds:.2f} seconds in")
-        last = seconds
-        yield seconds, Shown(frame, aspect)
+    packets = 0
+    for packet in container.demux(stream):
+        packets += packet.size > 0
+        for frame in packet.decode():
+            seconds = frame.time
+            if seconds is None or (last is not None and seconds <= last):
+                seconds = 0.0 if last is None else last + usual
+            if packet.is_corrupt or frame.is_corrupt:
+                raise UnreadableVideoError(f"damaged {seconds:.2f} seconds in")
+            last = seconds
+            yield seconds, Shown(frame, aspect)
+    if packets < stream.frames and "mp4" in container.format.name:  # elsewhere the count is not of coded frames
+        raise UnreadableVideoError(f"damaged: {packets} of {stream.frames} frames are there")
 
 
 def _nearest(

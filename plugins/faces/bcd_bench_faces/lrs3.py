@@ -101,6 +101,9 @@ def _frames(path: Path) -> int:
                 raise ValueError(f"{shown} frames per second, not 25; clips-cross takes videos of any rate")
             if width != height:
                 raise ValueError(f"{width} x {height} pixels is no face crop; clips-cross crops faces itself")
-            return sum(packet.size > 0 for packet in container.demux(stream))
+            packets = [packet for packet in container.demux(stream) if packet.size > 0]
+            if len(packets) < stream.frames or any(packet.is_corrupt for packet in packets):
+                raise ValueError(f"damaged: {len(packets)} of {stream.frames} frames are there")
+            return sum(not packet.is_discard for packet in packets)  # an edit list hides some
     except av.error.FFmpegError as error:
         raise ValueError(f"unreadable: {error.strerror}") from None
