@@ -2,9 +2,10 @@
 
     python results/pictures.py swaps RUN_FOLDER results/swaps-sprites-procedural.png
     python results/pictures.py curve results/training/NAME.jsonl results/training/NAME.png
+    python results/pictures.py heads heads-cross-128 results/heads.png
 
 A sheet shows, for every pair, the content clip, the motion clip, the output, and the exact target, frame by frame.
-Curves need matplotlib.
+The sheet of heads shows content, motion and target of some pairs of a heads suite. Curves need matplotlib.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from bcd_bench.plugins import load_registry
 from bcd_bench.runs import RunFolder
 
 PAIRS = (0, 3, 10, 17, 24, 31)
+HEADS = 12
 ROWS = ("content", "motion", "output", "target")
 SCALE, MARGIN, GAP = 2, 64, 10
 
@@ -74,5 +76,18 @@ def curve(log: Path, target: Path) -> None:
     figure.savefig(target, dpi=80, metadata={"Software": None})
 
 
+def heads(suite: Path, target: Path) -> None:
+    """Twelve pairs of a heads suite in two columns: the content, and four frames each of the motion and the target."""
+    from bcd_bench.specs import load_factory
+
+    pairs = load_factory(load_registry().get("suites", suite.name).factory)({}).pairs[:HEADS]
+    strips = []
+    for pair in pairs:
+        content, motion, exact = (ref.load().frames for ref in (pair.content, pair.motion, pair.target))
+        strips.append(np.concatenate([content[0], *motion[::8], *exact[::8]], 1))
+    columns = [np.concatenate(strips[side::2]) for side in (0, 1)]
+    Image.fromarray(np.concatenate(columns, 1)).quantize(256).save(target, optimize=True)
+
+
 if __name__ == "__main__":
-    {"swaps": swaps, "curve": curve}[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))
+    {"swaps": swaps, "curve": curve, "heads": heads}[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))

@@ -17,7 +17,7 @@ from bcd_bench.plugins import load_registry
 from bcd_bench.specs import load_factory
 from bcd_bench.testing import parametrize_with_checks
 from bcd_bench_faces import heads
-from bcd_bench_faces.head.model import HeadModel
+from bcd_bench_faces.head.model import PIVOT, HeadModel
 from bcd_bench_faces.head.sample import EMOTIONS, IDENTITY_LIMIT, VISEMES, YAW_LIMIT, identity_of, look_of, motion_of
 
 SUITE = heads.heads_suite(64)
@@ -74,6 +74,11 @@ def test_true_parameters_have_the_models_shapes() -> None:
     assert true.rotation.shape == (25, 3, 3)
     np.testing.assert_allclose(np.linalg.det(true.rotation), 1, atol=1e-5)
     assert true.translation.shape == (25, 3)
+    meshes = true.meshes()
+    assert meshes.shape == (25, 2138, 3)
+    rigid = model.vertices(true.identity, true.expression) - PIVOT
+    rigid = np.einsum("tij,tnj->tni", true.rotation, rigid) + PIVOT + true.translation[:, None]
+    assert np.median(np.abs(meshes - rigid)) < 1e-2  # but for the lids, which follow the gaze
 
 
 def test_other_clips_have_no_true_parameters(tmp_path: Path) -> None:

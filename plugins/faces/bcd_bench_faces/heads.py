@@ -149,6 +149,12 @@ class TrueParameters:
     translation: npt.NDArray[np.float32]
     """float32[T, 3] in mm; a vertex v of the head is at R (v - PIVOT) + PIVOT + t from the camera."""
 
+    def meshes(self) -> npt.NDArray[np.float32]:
+        """The face region float32[T, V, 3] in mm in the camera's frame, as rendered (eyelids follow the gaze)."""
+        model = HeadModel.load()
+        posed = model.pose(model.bust(self.identity, self.bust_expression), self.rotation, self.translation)
+        return np.asarray(posed[:, model.region])
+
 
 def true_parameters(clip: ClipRef | Mapping[str, str | int]) -> TrueParameters:
     """The parameters behind a clip of a heads suite, by the clip's reference or its labels.

@@ -66,7 +66,7 @@ def hair_shell(model: HeadModel) -> HairShell:
     near_ear = np.abs(model.bust_mean[skull, 0]) > 76.0
     close = direction @ (rays / radius[:, None]).T
     weight = np.exp((close - 1) / 0.006) * np.where(near_ear, 0.02, 1.0)
-    reach = (weight @ radius) / weight.sum(1)
+    reach = (weight * radius).sum(1) / weight.sum(1)
     vertices = CENTRE + direction * reach[:, None]
     hang = np.maximum(row - (HANGS_FROM - 1), 0).repeat(AROUND + 1) * _HANG
     vertices[:, 1] += hang

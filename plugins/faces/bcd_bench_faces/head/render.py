@@ -54,7 +54,7 @@ class Actor:
         out = np.empty((len(w), size, size, 3), np.uint8)
         for t in range(len(w)):
             mesh = self._rest.copy()
-            mesh[: self._moves.shape[1] // 3] += (w[t] @ self._moves).reshape(-1, 3)
+            mesh[: self._moves.shape[1] // 3] += np.einsum("e,ef->f", w[t], self._moves).reshape(-1, 3)
             posed = self._surface.model.pose(mesh[None], turn[t][None], shift[t][None], self._surface.skinning)[0]
             out[t] = self._frame(posed, behind, size, samples)
         return out
