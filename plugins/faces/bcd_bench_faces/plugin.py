@@ -6,6 +6,7 @@ from bcd_bench import AssetSpec, ExtractorSpec, MetricSpec, SuiteSpec, hookimpl
 from bcd_bench_faces.assets import ARCFACE, FACE_LANDMARKER
 
 LANDMARKS = "face-landmarks"
+MESH = "face-mesh"
 
 
 @hookimpl
@@ -35,6 +36,7 @@ def bcd_bench_metrics() -> list[MetricSpec]:
             extractors=(LANDMARKS,),
             licence="Apache-2.0",
         ),
+        *_MESH_ERRORS,
     ]
 
 
@@ -56,6 +58,13 @@ def bcd_bench_extractors() -> list[ExtractorSpec]:
             assets=(ARCFACE.name,),
             extractors=(LANDMARKS,),
         ),
+        ExtractorSpec(
+            name=MESH,
+            version="1",
+            summary="The head model fitted to a clip: identity, and expression and pose a frame.",
+            factory="bcd_bench_faces.mesh:FaceMesh",
+            extractors=(LANDMARKS,),
+        ),
     ]
 
 
@@ -63,6 +72,22 @@ def bcd_bench_extractors() -> list[ExtractorSpec]:
 def bcd_bench_suites() -> list[SuiteSpec]:
     return _HEADS
 
+
+_MESH_ERRORS = [
+    MetricSpec(
+        name=name,
+        version="1",
+        summary=summary,
+        factory=f"bcd_bench_faces.mesh_errors:{factory}",
+        extractors=(MESH,),
+        licence="Apache-2.0; head model CC0-1.0",
+    )
+    for name, factory, summary in (
+        ("shape-error", "ShapeError", "Vertex error of the fitted identity against the content clip's."),
+        ("motion-error", "MotionError", "Vertex error of the fitted head pose and expression against the driver's."),
+        ("cross-error", "CrossError", "Vertex error of the fitted head against content identity with driver motion."),
+    )
+]
 
 _HEADS = [
     SuiteSpec(
