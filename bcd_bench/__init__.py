@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from bcd_bench.clips import Clip, ClipRef, Failed, Generated, Pair, Suite, VideoFile
     from bcd_bench.hookspecs import hookimpl
+    from bcd_bench.perturbations import Perturbation
     from bcd_bench.specs import (
         AssetSpec,
         Column,
@@ -44,6 +45,7 @@ __all__ = [
     "MethodSpec",
     "MetricSpec",
     "Pair",
+    "Perturbation",
     "ReportFormatSpec",
     "ReportedRow",
     "Scored",
@@ -58,12 +60,13 @@ __all__ = [
 ]
 
 _CLIPS = frozenset({"Clip", "ClipRef", "Failed", "Generated", "Pair", "Suite", "VideoFile"})
+_ROOMS = {"hookimpl": "hookspecs", "Perturbation": "perturbations"}
 
 
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    room = "clips" if name in _CLIPS else "hookspecs" if name == "hookimpl" else "specs"
+    room = "clips" if name in _CLIPS else _ROOMS.get(name, "specs")
     value = getattr(importlib.import_module(f"{__name__}.{room}"), name)
     globals()[name] = value
     return value

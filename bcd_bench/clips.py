@@ -17,6 +17,8 @@ if TYPE_CHECKING:  # NumPy is imported where a clip is made, so that listing plu
     import numpy as np
     import numpy.typing as npt
 
+    from bcd_bench.perturbations import Perturbation
+
 __all__ = ["Clip", "ClipRef", "ClipSource", "Failed", "Generated", "Pair", "Suite", "VideoFile"]
 
 
@@ -190,6 +192,8 @@ class Suite:
     default_metrics: tuple[str, ...] = ()
     seed: int = 0
     summary: str = ""
+    perturbations: tuple[Perturbation, ...] = ()
+    """Faults that only this suite can draw, for `validate-metrics`; no part of the manifest."""
 
     @cached_property
     def manifest_sha256(self) -> str:

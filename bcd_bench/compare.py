@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +69,8 @@ def compare_runs(a: Path, b: Path, metrics: Sequence[str] = ()) -> list[Comparis
             f"the runs share {what}; both have: {', '.join(shared) or 'nothing'}", hint=f"bcd-bench score {a} {b}"
         )
     values_a, values_b = PairValues.load(folder_a), PairValues.load(folder_b)
-    return [_compare(name, record_a.values[name], record_b.values[name], values_a, values_b) for name in chosen]
+    found = [_compare(name, record_a.values[name], record_b.values[name], values_a, values_b) for name in chosen]
+    return [_with_files(one, record_a, record_b) for one in found]
 
 
 def render_comparisons(comparisons: Sequence[Comparison], label_a: str, label_b: str) -> str:
@@ -153,6 +154,16 @@ def _compare(name: str, a: Value, b: Value, values_a: PairValues | None, values_
         significant=paired.significant,
         note=note,
     )
+
+
+def _with_files(one: Comparison, a: RunRecord, b: RunRecord) -> Comparison:
+    """Say so where the two runs were scored with different files of the user's choice: such values do not compare."""
+    left, right = (record.metrics.get(record.values[one.column].metric) for record in (a, b))
+    if left is None or right is None or left.assets == right.assets or left.missing or right.missing:
+        return one
+    names = [" ".join(f"{one['file']} {one['sha256'][:8]}" for one in info.assets.values()) for info in (left, right)]
+    told = f"scored with different models ({' and '.join(names)}), so not comparable"
+    return replace(one, note="; ".join(part for part in (one.note, told) if part))
 
 
 def _comparison(

@@ -129,6 +129,9 @@ class MetricSpec:
     extractors: tuple[str, ...] = ()
     assets: tuple[str, ...] = ()
     needs_target: bool = False
+    measures: tuple[str, ...] = ()
+    """What it is about, of "identity", "motion", "appearance", "time"; `validate-metrics` marks reactions to anything
+    else as side effects. Empty: not said, so nothing is marked."""
     licence: str = ""
 
 

@@ -29,6 +29,7 @@ VERBS = {
     "score": "Score finished runs again, without generating.",
     "compare": "Compare two runs pair by pair.",
     "report": "Tables and pages from run folders and records.",
+    "validate-metrics": "Which known faults the metrics rank, and what else they react to.",
     "new-plugin": "Write a plugin that installs, runs and passes the conformance kit.",
 }
 """Verb -> one-line help. The module of a verb is `bcd_bench.cli.<verb>`, with `list` and friends ending in `_`."""
@@ -36,7 +37,7 @@ VERBS = {
 NO_ROOM_OR_RIGHT = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 """Errors of the file system that are the user's to mend: a full disk, or a file that may not be touched."""
 
-MODULES = {"list": "list_", "new-plugin": "new_plugin"}
+MODULES = {"list": "list_", "new-plugin": "new_plugin", "validate-metrics": "validate_metrics"}
 
 
 def _placeholder() -> None:

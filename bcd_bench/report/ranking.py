@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -21,7 +21,8 @@ def marks(rows: Sequence[ReportRow], column: str) -> dict[int, Mark]:
 
     Only ranked rows with enough coverage compete. The best is marked where the paired interval of its difference to
     the next excludes 0; the second where there is such a best, and it is told apart from the third (or is the last).
-    Where the pairs are not at hand, or the interval contains 0, there is no mark: the table does not guess.
+    Where the pairs are not at hand, or the interval contains 0, there is no mark: the table does not guess. Nor is
+    there one where the rows were scored with different files of the user's choice, such as two face recognisers.
     """
     competing = [
         (index, value.value, value.higher_is_better)
@@ -29,7 +30,8 @@ def marks(rows: Sequence[ReportRow], column: str) -> dict[int, Mark]:
         if row.ranked and (value := row.metrics.get(column)) is not None and value.covered and value.value is not None
     ]
     directions = {higher for _, _, higher in competing}
-    if len(competing) < 2 or len(directions) != 1 or None in directions:
+    files = [_chosen_files(rows[index], column) for index, _, _ in competing]
+    if len(competing) < 2 or len(directions) != 1 or None in directions or any(one != files[0] for one in files):
         return {}
     order = sorted(competing, key=lambda entry: entry[1], reverse=bool(directions.pop()))
     places = [index for index, _, _ in order]
@@ -63,6 +65,11 @@ def distinguishable(a: ReportRow, b: ReportRow, column: str) -> bool:
         np.array([others[pair] for pair in common], dtype=np.float64),
         [clusters[pair] for pair in common],
     ).significant
+
+
+def _chosen_files(row: ReportRow, column: str) -> Mapping[str, Mapping[str, str]]:
+    info = row.record.metrics.get(row.metrics[column].metric) if row.record else None
+    return info.assets if info else {}
 
 
 def _disjoint(a: Value, b: Value) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -106,3 +107,13 @@ def test_columns_of_one_name_from_two_metrics_are_not_compared(tmp_path: Path) -
     second = record_run(registry, tmp_path, "off", metrics=("bad-derive",)).path
     with pytest.raises(UsageError, match="the runs share no column"):
         compare_runs(first, second)
+
+
+def test_different_models_of_the_users_choice_do_not_compare(runs: tuple[Path, Path]) -> None:
+    for path, name in zip(runs, ("a.onnx", "b.onnx"), strict=True):
+        record = json.loads((path / "record.json").read_text())
+        record["metrics"]["shade"]["assets"] = {"lens": {"file": name, "sha256": "0" * 64}}
+        (path / "record.json").write_text(json.dumps(record))
+    distance, *_, spread = compare_runs(*runs)
+    assert distance.note == "scored with different models (a.onnx 00000000 and b.onnx 00000000), so not comparable"
+    assert "models" not in spread.note

@@ -122,6 +122,16 @@ def test_marks_need_a_paired_interval(results: Path) -> None:
     assert marks(rows_of(results), "hit") == {}
 
 
+def test_rows_of_different_models_are_not_ranked_against_each_other(results: Path) -> None:
+    path = next((results / "fair").rglob("record.json"))
+    record = json.loads(path.read_text())
+    [metric] = {record["values"]["hit"]["metric"]}
+    same = {"version": "1", "identity": "x", "assets": {"lens": {"file": "b.onnx", "sha256": "1" * 64}}}
+    record["metrics"][metric] = same
+    path.write_text(json.dumps(record))
+    assert marks(rows_of(results), "hit") == {}
+
+
 def test_a_tie_at_the_top_is_not_broken(results: Path) -> None:
     write_record(results / "rival", "rival", [*hits(1.0)[:-1], 0.0])
     assert marks(rows_of(results), "hit") == {}

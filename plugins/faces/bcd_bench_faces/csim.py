@@ -25,8 +25,8 @@ def _columns(model: str) -> Sequence[Column]:
             "",
             True,
             f"Mean over the output's frames of the cosine between the frame's ArcFace embedding ({model}; faces "
-            "aligned by MediaPipe's landmarks) and that of the content clip, which for several frames is the mean of their "
-            "unit vectors, made a unit vector.",
+            "aligned by MediaPipe's landmarks) and that of the content clip, which for several frames is the mean of "
+            "their unit vectors, made a unit vector.",
             decimals=3,
         ),
         Column(

@@ -18,6 +18,7 @@ def bcd_bench_metrics() -> list[MetricSpec]:
             summary="Cosine similarity of ArcFace embeddings of output and content.",
             factory="bcd_bench_faces.csim:CSIM",
             extractors=("arcface",),
+            measures=("identity",),
             licence="Apache-2.0",
         ),
         MetricSpec(
@@ -26,6 +27,7 @@ def bcd_bench_metrics() -> list[MetricSpec]:
             summary="Average rotation distance of the head, output against driver.",
             factory="bcd_bench_faces.rotation:ARD",
             extractors=(LANDMARKS,),
+            measures=("motion",),
             licence="Apache-2.0",
         ),
         MetricSpec(
@@ -34,6 +36,7 @@ def bcd_bench_metrics() -> list[MetricSpec]:
             summary="Average action-unit Hamming distance, output against driver.",
             factory="bcd_bench_faces.action_units:AUH",
             extractors=(LANDMARKS,),
+            measures=("motion",),
             licence="Apache-2.0",
         ),
         *_MESH_ERRORS,
@@ -80,12 +83,18 @@ _MESH_ERRORS = [
         summary=summary,
         factory=f"bcd_bench_faces.mesh_errors:{factory}",
         extractors=(MESH,),
+        measures=measures,
         licence="Apache-2.0; head model CC0-1.0",
     )
-    for name, factory, summary in (
-        ("shape-error", "ShapeError", "Vertex error of the fitted identity against the content clip's."),
-        ("motion-error", "MotionError", "Vertex error of the fitted head pose and expression against the driver's."),
-        ("cross-error", "CrossError", "Vertex error of the fitted head against content identity with driver motion."),
+    for name, factory, measures, summary in (
+        ("shape-error", "ShapeError", ("identity",), "Vertex error of the fitted identity against the content clip's."),
+        ("motion-error", "MotionError", ("motion",), "Vertex error of the fitted motion against the driver's."),
+        (
+            "cross-error",
+            "CrossError",
+            ("identity", "motion"),
+            "Vertex error of the fitted head against content identity with driver motion.",
+        ),
     )
 ]
 

@@ -16,6 +16,7 @@ def bcd_bench_metrics() -> list[MetricSpec]:
             factory="bcd_bench_fidelity.distance:FID",
             level="set",
             extractors=(INCEPTION.extractor,),
+            measures=("appearance",),
             licence="Apache-2.0",
         ),
         MetricSpec(
@@ -25,6 +26,7 @@ def bcd_bench_metrics() -> list[MetricSpec]:
             factory="bcd_bench_fidelity.kid:KID",
             level="set",
             extractors=(INCEPTION.extractor,),
+            measures=("appearance",),
             licence="Apache-2.0",
         ),
         MetricSpec(
@@ -34,6 +36,7 @@ def bcd_bench_metrics() -> list[MetricSpec]:
             factory="bcd_bench_fidelity.distance:FDEfficientNetLite0",
             level="set",
             extractors=(EFFICIENTNET_LITE0.extractor,),
+            measures=("appearance",),
             licence="Apache-2.0",
         ),
         MetricSpec(
@@ -57,6 +60,7 @@ def bcd_bench_metrics() -> list[MetricSpec]:
             version="1",
             summary="Differences of consecutive frames, and how far they are from the driver's.",
             factory="bcd_bench_fidelity.flicker:Flicker",
+            measures=("time",),
             licence="Apache-2.0",
         ),
     ]

@@ -1,0 +1,214 @@
+"""How the columns of one metric answer to faults in known doses, and how well they rank the true error."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bcd_bench.aggregate import usable
+from bcd_bench.clips import Failed
+from bcd_bench.errors import PLUGIN_ERRORS, BcdBenchError, one_line
+from bcd_bench.perturbations import TRUTH_KEY, Perturbation
+from bcd_bench.specs import Column, Metric, MetricSpec, Scored
+from bcd_bench.statistics import bootstrap_mean, bootstrap_statistics
+
+__all__ = ["Agreement", "Cell", "DoseResponse", "Reaction", "rank_correlation"]
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Reaction:
+    """How one column answers to one fault."""
+
+    metric: str
+    column: str
+    unit: str
+    perturbation: str
+    doses: tuple[float, ...]
+    """0 first."""
+    means: tuple[float | None, ...]
+    """The column's mean at each dose, over pairs that have a value at every dose; a set metric's value."""
+    rank: float | None
+    """Spearman correlation of dose and value within a pair, mean over pairs: 1 says that more of the fault is always
+    worse. Values that do not move count as 0. For columns without a direction, 1 says that the value rises."""
+    rank_low: float | None
+    rank_high: float | None
+    n: int
+    n_failed: int
+    """Pairs without a value at some dose."""
+    side_effect: bool
+    """The metric is about nothing that this fault changes, so it should not move."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How well a column ranks the true error, over all pairs, faults and doses for which the truth is known."""
+
+    metric: str
+    column: str
+    spearman: float
+    low: float | None
+    high: float | None
+    n: int
+    n_failed: int
+    floor: float | None
+    """Mean of the column where the true error is 0."""
+
+
+def rank_correlation(first: Sequence[float] | Floats, second: Sequence[float] | Floats) -> float:
+    """Spearman's correlation with mean ranks for ties; 0 where either side does not move."""
+    from scipy.stats import rankdata
+
+    ranks = [rankdata(values) for values in (first, second)]
+    spread = [float(np.ptp(rank)) for rank in ranks]
+    if 0.0 in spread:
+        return 0.0
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+
+
+Cell = tuple[str, int]
+"""A fault by name, and which dose: 0 is none, and the same for all faults."""
+
+
+class DoseResponse:
+    """One metric, and what it said of every fault, dose and pair."""
+
+    def __init__(self, spec: MetricSpec, metric: Metric, faults: Sequence[Perturbation], pairs: int) -> None:
+        self.spec, self.metric = spec, metric
+        self.failures: set[str] = set()
+        kinds = ("set",) if spec.level == "set" else ("mean", "rate")
+        self.columns = [column for column in metric.columns if column.kind in kinds]
+        cells = [(fault.name, level) for fault in faults for level in range(1 + len(fault.doses))]
+        self._states: dict[Cell, Any] = dict.fromkeys(cells)
+        self._values = {column.name: {cell: np.full(pairs, math.nan) for cell in cells} for column in self.columns}
+        self._truths = {column.name: {cell: np.full(pairs, math.nan) for cell in cells} for column in self.columns}
+
+    def take(self, items: Sequence[Scored], start: int, cells: Sequence[Cell]) -> None:
+        """Score the outputs of one dose; `start` is the index of the first item's pair."""
+        if self.spec.level == "set":
+            refuse = getattr(self.metric, "refuse", None)
+            kept = [item for item in items if refuse is None or refuse(item) is None]
+            for cell in cells if kept else ():
+                self._states[cell] = self.metric.update(self._states[cell], kept)
+            return
+        for index, row in enumerate(self._rows(items), start):
+            if isinstance(row, Failed):
+                self.failures.add(row.reason)
+                continue
+            truth: Mapping[str, float] = items[index - start].info.get(TRUTH_KEY, {})
+            for column in self.columns:
+                value, known = usable(column, row), truth.get(column.name)
+                for cell in cells:
+                    self._values[column.name][cell][index] = math.nan if value is None else value
+                    self._truths[column.name][cell][index] = math.nan if known is None else known
+
+    def _rows(self, items: Sequence[Scored]) -> Sequence[Mapping[str, Any] | Failed]:
+        try:
+            return self.metric.score(items)
+        except BcdBenchError:
+            raise
+        except PLUGIN_ERRORS as error:  # one bad clip must cost itself alone
+            if len(items) == 1:
+                return [Failed(one_line(error, place=False))]
+            return [row for item in items for row in self._rows([item])]
+
+    def reactions(self, faults: Sequence[Perturbation], clusters: Sequence[str]) -> Iterator[Reaction]:
+        """A reaction for every column and fault."""
+        for column in self.columns:
+            for fault in faults:
+                doses = (0.0, *fault.doses)
+                if self.spec.level == "set":
+                    yield self._of_set(column, fault, doses)
+                    continue
+                table = np.stack([self._values[column.name][fault.name, level] for level in range(len(doses))], 1)
+                whole = np.isfinite(table).all(1)
+                sign = -1.0 if column.higher_is_better else 1.0
+                ranks: Floats = np.array([rank_correlation(doses, sign * row) for row in table[whole]])
+                kept = [clusters[int(index)] for index in np.flatnonzero(whole)]
+                interval = bootstrap_mean(ranks, kept) if len(ranks) else None
+                scale = 100.0 if column.kind == "rate" else 1.0
+                means = table[whole].mean(0) * scale if whole.any() else np.full(len(doses), math.nan)
+                yield Reaction(
+                    metric=self.spec.name,
+                    column=column.name,
+                    unit=column.unit,
+                    perturbation=fault.name,
+                    doses=doses,
+                    means=tuple(_finite(mean) for mean in means),
+                    rank=float(ranks.mean()) if len(ranks) else None,
+                    rank_low=interval.low if interval else None,
+                    rank_high=interval.high if interval else None,
+                    n=int(whole.sum()),
+                    n_failed=int((~whole).sum()),
+                    side_effect=self._beside(fault),
+                )
+
+    def _of_set(self, column: Column, fault: Perturbation, doses: tuple[float, ...]) -> Reaction:
+        states = [self._states[fault.name, level] for level in range(len(doses))]
+        found = [math.nan if state is None else self.metric.compute(state)[column.name] for state in states]
+        numbers = [float(one[0] if isinstance(one, tuple | list) else one) for one in found]
+        there = bool(np.isfinite(numbers).all())
+        sign = -1.0 if column.higher_is_better else 1.0
+        return Reaction(
+            metric=self.spec.name,
+            column=column.name,
+            unit=column.unit,
+            perturbation=fault.name,
+            doses=doses,
+            means=tuple(_finite(number) for number in numbers),
+            rank=rank_correlation(doses, sign * np.array(numbers)) if there else None,
+            rank_low=None,
+            rank_high=None,
+            n=len(self._values[column.name][fault.name, 0]),
+            n_failed=0,
+            side_effect=self._beside(fault),
+        )
+
+    def _beside(self, fault: Perturbation) -> bool:
+        return bool(self.spec.measures) and not set(self.spec.measures) & set(fault.changes)
+
+    def agreements(self, clusters: Sequence[str]) -> Iterator[Agreement]:
+        """An agreement for every column whose true value is known somewhere."""
+        for column in self.columns:
+            truths, values = dict(self._truths[column.name]), self._values[column.name]
+            faults = {fault for fault, level in truths if level > 0 and np.isfinite(truths[fault, level]).any()}
+            # The unharmed target has no error, and is the same for all faults: it counts once.
+            first = min(faults, default="")
+            truths |= {(first, 0): np.zeros(len(clusters))}
+            cells = [cell for cell in truths if cell[0] in faults and (cell[1] > 0 or cell[0] == first)]
+            rows: list[dict[str, Any]] = [
+                {"true": float(truths[cell][index]), "found": float(values[cell][index]), "cluster": cluster}
+                for cell in cells
+                for index, cluster in enumerate(clusters)
+                if math.isfinite(truths[cell][index])
+            ]
+            scored = [row for row in rows if math.isfinite(row["found"])]
+            if not scored:
+                continue
+            intervals = bootstrap_statistics(scored, [row["cluster"] for row in scored], _agreement)
+            interval = intervals.get("spearman")
+            at_zero = [row["found"] for row in scored if row["true"] == 0]
+            yield Agreement(
+                metric=self.spec.name,
+                column=column.name,
+                spearman=_agreement(scored)["spearman"],
+                low=interval.low if interval else None,
+                high=interval.high if interval else None,
+                n=len(scored),
+                n_failed=len(rows) - len(scored),
+                floor=float(np.mean(at_zero)) if at_zero else None,
+            )
+
+
+def _agreement(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    return {"spearman": rank_correlation([row["true"] for row in rows], [row["found"] for row in rows])}
+
+
+def _finite(number: float) -> float | None:
+    return float(number) if math.isfinite(number) else None
