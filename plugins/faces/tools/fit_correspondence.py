@@ -1,6 +1,6 @@
 """Build `bcd_bench_faces/head/correspondence.npz`: where on the head model the landmarker's points are.
 
-    python plugins/faces/tools/fit_correspondence.py --renders 120
+    python plugins/faces/tools/fit_correspondence.py --renders 200
 
 Random people with random expressions and poses are rendered and given to the landmarker. Each of its points gets the
 point of the model's surface whose projection is nearest to it over all renders, by the mean truncated squared distance,
@@ -39,8 +39,7 @@ LANDMARKS = 468
 TRUNCATE = 10.0
 """mm beyond which a distance is not larger: a landmark that missed a face altogether says no more than that."""
 SHORTLIST = 1500
-"""Candidates per landmark that are looked at in all renders: the nearest in the first `FIRST` of them."""
-FIRST = 40
+"""Candidates per landmark that are looked at closely: the nearest by the plain mean squared distance."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +68,13 @@ def candidates(triangles: Ints) -> tuple[Ints, Floats]:
 
 def assign(landmarks: Floats, projected: Floats) -> tuple[Ints, Floats]:
     """The nearest candidate int32[N] and the sigma float64[N] in mm; landmarks [S, N, 2], candidates [S, C, 2]."""
-    best, sigma = np.empty(landmarks.shape[1], np.int32), np.empty(landmarks.shape[1])
-    for index in range(landmarks.shape[1]):
-        offsets = projected[:FIRST] - landmarks[:FIRST, index, None]
-        rough = np.minimum((offsets**2).sum(axis=2), TRUNCATE**2).mean(axis=0)
-        near = np.argsort(rough, kind="stable")[:SHORTLIST]
+    count = landmarks.shape[1]
+    best, sigma = np.empty(count, np.int32), np.empty(count)
+    # squared distances of all pairs by one product: |p - l|^2 = |p|^2 - 2 p l + what all candidates share
+    flat, shown = projected.transpose(1, 0, 2).reshape(projected.shape[1], -1), landmarks.transpose(0, 2, 1)
+    rough = (flat**2).sum(axis=1)[:, None] - 2 * flat @ shown.reshape(-1, count)
+    for index in range(count):
+        near = np.argsort(rough[:, index], kind="stable")[:SHORTLIST]
         square = ((projected[:, near] - landmarks[:, index, None]) ** 2).sum(axis=2)
         chosen = int(np.argmin(np.minimum(square, TRUNCATE**2).mean(axis=0)))
         best[index], sigma[index] = near[chosen], np.sqrt(square[:, chosen].mean() / 2)
@@ -108,7 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     here = Path(__file__).resolve().parents[1] / "bcd_bench_faces" / "head" / "correspondence.npz"
     parser.add_argument("--output", type=Path, default=here)
-    parser.add_argument("--renders", type=int, default=120)
+    parser.add_argument("--renders", type=int, default=200)
     options = parser.parse_args()
     landmarker = FaceLandmarker()
     taken = []
