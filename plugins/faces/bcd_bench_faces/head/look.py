@@ -95,9 +95,9 @@ def random_look(rng: np.random.Generator) -> Look:
     style = HAIR_STYLES[rng.choice(len(HAIR_STYLES), p=(0.08, 0.2, 0.24, 0.14, 0.16, 0.18))]
     long = style in ("bob", "long")
     beard = 0.0 if long or rng.uniform() < 0.6 else rng.uniform(0.15, 1.0)
-    lips = skin * (0.90, 0.66, 0.64) + (rng.uniform(0, 0.06), 0, 0)
+    lips = skin * (0.88, 0.70, 0.69) + (rng.uniform(0, 0.06), 0, 0)
     make_up = float(rng.uniform(0.2, 0.8) if beard == 0 and rng.uniform() < (0.6 if long else 0.15) else 0.0)
-    lips = lips * (1 - 0.6 * make_up) + np.array([0.62, 0.17, 0.20]) * rng.uniform(0.7, 1.15) * 0.6 * make_up
+    lips = lips * (1 - 0.6 * make_up) + np.array([0.60, 0.20, 0.23]) * rng.uniform(0.7, 1.15) * 0.6 * make_up
     pattern = rng.standard_normal(16)
     warm = rng.normal(0, 0.05)
     level = rng.uniform(0.75, 1.15)

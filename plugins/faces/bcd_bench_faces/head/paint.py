@@ -65,7 +65,7 @@ def _skin(surface: Surface, look: Look, chosen: Chosen, noise: Floats) -> Painte
     front = _step(60, 40, z)
     pores, small, middle, large = noise
     colour = (
-        np.array(look.skin, np.float32) * (1 + 0.018 * pores + 0.022 * small + 0.018 * middle + 0.015 * large)[:, None]
+        np.array(look.skin, np.float32) * (1 + 0.020 * pores + 0.018 * small + 0.014 * middle + 0.012 * large)[:, None]
     )
 
     blood = 0.6 * _blob(side, 36, 17, y, 34, 17) + 0.8 * _blob(x, 0, 13, y, 42, 11) + 0.6 * ears + 0.35 * lids
@@ -76,7 +76,7 @@ def _skin(surface: Surface, look: Look, chosen: Chosen, noise: Floats) -> Painte
         0.7,
     )
     tired = _blob(side, 26, 13, y, 14, 5) + 0.5 * _blob(side, 14, 5, y, 2, 8)
-    colour *= 1 - 0.14 * (tired * front)[:, None] * np.array([0.8, 1.0, 0.9])
+    colour *= 1 - 0.08 * (tired * front)[:, None] * np.array([0.8, 1.0, 0.9])
     spots = _step(1.0, 1.9, small) * (_blob(side, 26, 30, y, 28, 20) + 0.4 * _blob(x, 0, 40, y, -40, 20)) * front
     colour *= 1 - 0.38 * look.freckles * np.clip(spots, 0, 1)[:, None] * (0.5, 0.9, 1.0)
     gloss = 0.20 + 0.16 * (_blob(x, 0, 9, y, 36, 14) + _blob(x, 0, 30, y, -45, 20)) * front + 0.03 * pores
@@ -128,10 +128,12 @@ def _scalp(look: Look, x: Floats, y: Floats, z: Floats, small: Floats, pores: Fl
     azimuth = np.abs(np.arctan2(x, -(z - 88)))
     rise = 6.0 * look.hairline
     knots = (
-        (0.0, -64 - rise),
-        (0.5, -64 - rise),
-        (0.8, -50),
-        (1.1, -26),
+        (0.0, -74 - rise),
+        (0.3, -74 - rise),
+        (0.55, -77 - rise),
+        (0.8, -62),
+        (1.0, -38),
+        (1.15, -20),
         (1.35, -2),
         (1.62, 4),
         (1.8, 34),
@@ -139,7 +141,7 @@ def _scalp(look: Look, x: Floats, y: Floats, z: Floats, small: Floats, pores: Fl
         (3.2, 84),
     )
     line = np.interp(azimuth, *np.array(knots).T).astype(np.float32)
-    cover = _step(-5.0, 4.0, line - y + 2.0 * small + 1.2 * pores)
+    cover = _step(-5.0, 8.0, line - y + 1.2 * small + 1.6 * pores)
     return np.asarray(cover * (0.45 if look.hair_style == "shaved" else 1.0), np.float32)
 
 
@@ -201,15 +203,14 @@ def _inside(surface: Surface, look: Look, chosen: Chosen, noise: Floats) -> Pain
 def hair_ends(look: Look, azimuth: Floats) -> Floats:
     """The row (0..1) at which the hair shell ends over each azimuth, before it is frayed."""
     a = np.abs(azimuth)
-    lift = 0.016 * look.hairline
-    forehead = 0.335 - lift  # rows at the hairline in front
-    sides = {"cropped": 0.50, "short": 0.56, "fringe": 0.60, "bob": 0.82, "long": 0.99}.get(look.hair_style, 0.0)
-    back = {"cropped": 0.70, "short": 0.74, "fringe": 0.76, "bob": 0.86, "long": 1.0}.get(look.hair_style, 0.0)
-    front = forehead + 0.105 if look.hair_style == "fringe" else forehead
-    open_to = {"bob": 0.95, "long": 0.95}.get(look.hair_style, 1.05)
-    down = _step(open_to - 0.22, open_to + 0.28, a)
-    ends = front + (sides - front) * down
-    ends = ends + (back - ends) * _step(1.6, 2.2, a)
+    style = look.hair_style
+    forehead = 0.298 - 0.018 * look.hairline  # rows at the hairline in front; temples recede a little
+    front = forehead + (0.125 if style == "fringe" else -0.03 * np.exp(-(((a - 0.55) / 0.2) ** 2)))
+    sides = {"cropped": 0.50, "short": 0.55, "fringe": 0.58, "bob": 0.80, "long": 0.99}.get(style, 0.0)
+    back = {"cropped": 0.64, "short": 0.66, "fringe": 0.665, "bob": 0.84, "long": 1.0}.get(style, 0.0)
+    open_to = 0.98 if style in ("bob", "long") else 1.08
+    ends = front + (sides - front) * _step(open_to - 0.22, open_to + 0.28, a)
+    ends = ends + (back - ends) * _step(1.7, 2.2, a)
     return np.asarray(ends, np.float32)
 
 
@@ -221,7 +222,9 @@ def hair_thickness(look: Look, grid: Floats) -> Floats:
     )
     full = least + (most - least) * look.hair_volume
     edge = hair_ends(look, azimuth) - row
-    taper = 0.25 + 0.75 * _step(0.0, 0.14, edge)
+    least_taper = 0.5 if look.hair_style == "fringe" else 0.06
+    loose = _step(0.62, 0.72, hair_ends(look, azimuth))  # hanging ends keep their body
+    taper = least_taper + (1 - least_taper) * np.maximum(_step(0.0, 0.2, edge), 0.7 * loose)
     lopsided = 1 - 0.25 * np.sign(look.parting) * np.sin(azimuth)
     return np.asarray(full * taper * lopsided * (1 - 0.25 * _step(0.8, 1.0, row)), np.float32)
 
@@ -231,13 +234,13 @@ def _hair(surface: Surface, look: Look, chosen: Chosen, noise: Floats) -> Painte
     fine, strand, lock, wide = noise
     if look.hair_style == "shaved":
         return np.zeros((len(chosen), 3), np.float32), 0.0, 0.0
-    ends = hair_ends(look, azimuth) + 0.010 * strand + 0.006 * fine + 0.008 * lock
+    ends = hair_ends(look, azimuth) + (0.007 * strand + 0.005 * fine + 0.006 * lock) * (1 + 0.6 * _step(0.6, 0.75, row))
     alpha = _step(0.018, -0.018, row - ends)
     tone = 1 + 0.22 * strand + 0.16 * fine + 0.16 * lock + 0.1 * wide
     part = np.exp(-(((azimuth - look.parting) * np.clip(row * 9, 0, 1) / 0.045) ** 2)) * _step(0.36, 0.30, row)
     tone = tone * (1 - 0.45 * part * (look.hair_style not in ("cropped",)))
     colour = np.array(look.hair) * np.clip(tone, 0.35, 1.8)[:, None] * (0.85 + 0.25 * row)[:, None]
-    gloss = np.clip(0.22 + 0.06 * strand, 0, 1)
+    gloss = np.clip(0.27 + 0.10 * strand + 0.04 * fine, 0.05, 1)
     return np.clip(colour, 0.004, 1), gloss, alpha
 
 

@@ -163,9 +163,10 @@ def shade(
             )
             lit = 0.0
             if side > 1:
-                sx = shadow_frame[0, 0] * px + shadow_frame[0, 1] * py + shadow_frame[0, 2] * pz + shadow_frame[0, 3]
-                sy = shadow_frame[1, 0] * px + shadow_frame[1, 1] * py + shadow_frame[1, 2] * pz + shadow_frame[1, 3]
-                sz = shadow_frame[2, 0] * px + shadow_frame[2, 1] * py + shadow_frame[2, 2] * pz + shadow_frame[2, 3]
+                ox, oy, oz = px + 4.0 * nx, py + 4.0 * ny, pz + 4.0 * nz  # off the surface, which else shades itself
+                sx = shadow_frame[0, 0] * ox + shadow_frame[0, 1] * oy + shadow_frame[0, 2] * oz + shadow_frame[0, 3]
+                sy = shadow_frame[1, 0] * ox + shadow_frame[1, 1] * oy + shadow_frame[1, 2] * oz + shadow_frame[1, 3]
+                sz = shadow_frame[2, 0] * ox + shadow_frame[2, 1] * oy + shadow_frame[2, 2] * oz + shadow_frame[2, 3]
                 for dy in (-1.2, 0.0, 1.2):
                     for dx in (-1.2, 0.0, 1.2):
                         column, row = int(sx + dx), int(sy + dy)

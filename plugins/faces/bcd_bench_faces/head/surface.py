@@ -174,7 +174,7 @@ def _occlusion(model: HeadModel, count: int) -> Floats:
     out[used] = np.clip(1.0 - 0.42 * np.clip(hollow[used], 0, None), 0.3, 1.0)
     _, y, z = model.bust_mean[used].T
     under_chin = np.clip((y - 100) / 18, 0, 1) * np.clip((175 - y) / 40, 0, 1) * np.clip((z - 15) / 25, 0, 1)
-    out[used] *= 1 - 0.45 * under_chin * (z < 80)
+    out[used] *= 1 - 0.3 * under_chin * (z < 80)
     parts = {1: 0.8, 2: 0.8, 3: 0.55, 4: 0.55, 5: 0.9, 6: 0.35, 7: 0.5}
     for label, value in parts.items():
         inner = np.setdiff1d(np.unique(model.faces[model.labels == label]), used)
