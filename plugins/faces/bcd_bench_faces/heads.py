@@ -24,12 +24,12 @@ from bcd_bench.errors import UsageError
 from bcd_bench.perturbations import Perturbation
 from bcd_bench_faces.head.model import HeadModel
 from bcd_bench_faces.head.sample import FPS, Split, identity_of, look_of, motion_of
+from bcd_bench_faces.protocol import DEFAULT_METRICS
 
 if TYPE_CHECKING:
     from bcd_bench_faces.head.render import Actor
 
 __all__ = [
-    "DEFAULT_METRICS",
     "FAULTS",
     "FRAMES",
     "SIZES",
@@ -56,7 +56,6 @@ PEOPLE: Final = 60
 PARTNERS: Final = (1, 23)
 """Person n takes the motions of persons n + 1 and n + 23 (around the circle)."""
 TRAINING_PEOPLE: Final = 2_000
-DEFAULT_METRICS: Final = ("target-psnr", "target-ssim", "flicker", "fd-efficientnet-lite0")
 FAULTS: Final = (
     Perturbation(
         "wrong-identity",
@@ -103,7 +102,17 @@ def heads_suite(size: int) -> Suite:
                 )
             )
     summary = f"Rendered talking heads, {size}x{size}: 120 transfers between 60 people, with exact targets."
-    return Suite(name, VERSION, tuple(pairs), (size, size), FPS, DEFAULT_METRICS, 1, summary, perturbations=FAULTS)
+    return Suite(
+        name,
+        VERSION,
+        tuple(pairs),
+        (size, size),
+        FPS,
+        (*DEFAULT_METRICS, "target-psnr", "target-ssim"),
+        1,
+        summary,
+        perturbations=FAULTS,
+    )
 
 
 def clip_ref(split: Split, person: int, motion: int, size: int) -> ClipRef:

@@ -7,6 +7,7 @@ from bcd_bench_faces.assets import ARCFACE, FACE_LANDMARKER
 from bcd_bench_faces.protocol import CLIPS_HELP, CLIPS_VERSION, LRS3_HELP, LRS3_VERSION, REPORTED, REPORTED_BY_CONTENT
 
 LANDMARKS = "face-landmarks"
+MESH = "face-mesh"
 
 
 @hookimpl
@@ -39,6 +40,7 @@ def bcd_bench_metrics() -> list[MetricSpec]:
             measures=("motion",),
             licence="Apache-2.0",
         ),
+        *_MESH_ERRORS,
     ]
 
 
@@ -60,6 +62,13 @@ def bcd_bench_extractors() -> list[ExtractorSpec]:
             assets=(ARCFACE.name,),
             extractors=(LANDMARKS,),
         ),
+        ExtractorSpec(
+            name=MESH,
+            version="1",
+            summary="The head model fitted to a clip: identity, and expression and pose a frame.",
+            factory="bcd_bench_faces.mesh:FaceMesh",
+            extractors=(LANDMARKS,),
+        ),
     ]
 
 
@@ -67,6 +76,28 @@ def bcd_bench_extractors() -> list[ExtractorSpec]:
 def bcd_bench_assets() -> list[AssetSpec]:
     return [FACE_LANDMARKER, ARCFACE]
 
+
+_MESH_ERRORS = [
+    MetricSpec(
+        name=name,
+        version="1",
+        summary=summary,
+        factory=f"bcd_bench_faces.mesh_errors:{factory}",
+        extractors=(MESH,),
+        measures=measures,
+        licence="Apache-2.0; head model CC0-1.0",
+    )
+    for name, factory, measures, summary in (
+        ("shape-error", "ShapeError", ("identity",), "Vertex error of the fitted identity against the content clip's."),
+        ("motion-error", "MotionError", ("motion",), "Vertex error of the fitted motion against the driver's."),
+        (
+            "cross-error",
+            "CrossError",
+            ("identity", "motion"),
+            "Vertex error of the fitted head against content identity with driver motion.",
+        ),
+    )
+]
 
 _HEADS = [
     SuiteSpec(

@@ -25,7 +25,19 @@ SEED = 423
 SIZE = (256, 256)
 """Height and width in pixels (paper, Sec. 4.1)."""
 FPS = 25.0
-DEFAULT_METRICS = ("fd-efficientnet-lite0", "csim", "ard", "auh", "flicker")
+DEFAULT_METRICS = (
+    "fid",
+    "fd-efficientnet-lite0",
+    "csim",
+    "shape-error",
+    "motion-error",
+    "cross-error",
+    "ard",
+    "auh",
+    "flicker",
+)
+"""What every suite of talking heads scores: the columns of the paper's Table 1, a distance that works offline, and the
+companions that Appendix C discusses."""
 
 LRS3_HELP = (
     "LRS3 is no longer distributed by its authors. Holders of a copy give its folder and use it under its licence; "
