@@ -53,10 +53,15 @@ def _print_plan(plan: RunPlan, metrics: Sequence[str], out: Path) -> None:
 
 
 def _say_missing(prepared: Iterable[Prepared]) -> None:
-    """Before the work begins, name every metric that will not be scored, and what mends it."""
-    for name, error in {name: error for one in prepared for name, error in one.missing.items()}.items():
-        print(f"note: metric {name} will not be scored: {' '.join(str(error).split())}", file=sys.stderr)
-        print(f"hint: {error.hint}", file=sys.stderr)
+    """Before the work begins, name the metrics that will not be scored, and what mends it."""
+    lacking: dict[tuple[str, str], dict[str, None]] = {}
+    for one in prepared:
+        for name, error in one.missing.items():
+            lacking.setdefault((" ".join(str(error).split()), str(error.hint)), {})[name] = None
+    for (reason, hint), names_ in lacking.items():
+        what = f"metric{'s' if len(names_) > 1 else ''} {', '.join(names_)}"
+        print(f"note: {what} will not be scored: {reason}", file=sys.stderr)
+        print(f"hint: {hint}", file=sys.stderr)
 
 
 def command(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from bcd_bench.cli.common import console
 if TYPE_CHECKING:
     from bcd_bench.report.table import Cell, Table
 
-__all__ = ["print_runs", "trouble_of"]
+__all__ = ["not_scored", "print_runs", "trouble_of"]
 
 
 def _cell(cell: Cell) -> str:
@@ -54,6 +54,18 @@ def print_runs(folders: Sequence[Path]) -> None:
         print(f"run folder: {folder}")
 
 
+def not_scored(reasons: Mapping[str, str]) -> list[str]:
+    """Metric -> why it was not scored, as one line for each reason."""
+    names: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        names.setdefault(reason, []).append(name)
+    return [
+        f"{'metrics' if len(found) > 1 else 'metric'} {', '.join(found)} {'were' if len(found) > 1 else 'was'} "
+        f"not scored: {reason}"
+        for reason, found in names.items()
+    ]
+
+
 def trouble_of(folders: Sequence[Path], *, wanted: Sequence[str] | None = ()) -> int:
     """Exit code of finished runs: 1 where pairs or whole metrics failed (said on stderr), else 0.
 
@@ -63,6 +75,7 @@ def trouble_of(folders: Sequence[Path], *, wanted: Sequence[str] | None = ()) ->
     from bcd_bench.records import load_records
 
     code, lacking = 0, False
+    said: set[str] = set()
     for path, record in load_records(folders):
         if record.n_failed:
             reason, count = max(record.failures.items(), key=lambda item: item[1])
@@ -72,12 +85,18 @@ def trouble_of(folders: Sequence[Path], *, wanted: Sequence[str] | None = ()) ->
                 file=sys.stderr,
             )
             code = 1
+        missing = {name: str(metric.error) for name, metric in record.metrics.items() if metric.missing}
+        for line in not_scored(missing):
+            if line not in said:  # the next method lacks the same
+                print(f"note: {line}", file=sys.stderr)
+                said.add(line)
+        if missing:
+            print(f"hint: once that is mended: bcd-bench score {path.parent}", file=sys.stderr)
+            lacking = lacking or wanted is None or bool(missing.keys() & set(wanted))
         for name, metric in record.metrics.items():
-            if metric.missing:
-                print(f"note: {record.method.name}: metric {name} was not scored: {metric.error}", file=sys.stderr)
-                print(f"hint: once that is mended: bcd-bench score {path.parent}", file=sys.stderr)
-                lacking = lacking or wanted is None or name in wanted
-            elif metric.error:
+            if name in missing:
+                continue
+            if metric.error:
                 print(f"warning: {record.method.name}: metric {name} failed: {metric.error}", file=sys.stderr)
                 print(f"hint: bcd-bench score {path.parent} --metric {name}", file=sys.stderr)
                 code = 1
