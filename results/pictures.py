@@ -21,7 +21,7 @@ from bcd_bench.plugins import load_registry
 from bcd_bench.runs import RunFolder
 
 PAIRS = (0, 3, 10, 17, 24, 31)
-HEADS = 12
+HEADS = 6
 ROWS = ("content", "motion", "output", "target")
 SCALE, MARGIN, GAP = 2, 64, 10
 
@@ -77,7 +77,7 @@ def curve(log: Path, target: Path) -> None:
 
 
 def heads(suite: Path, target: Path) -> None:
-    """Twelve pairs of a heads suite in two columns: the content, and four frames each of the motion and the target."""
+    """Six pairs of a heads suite in two columns: the content, and four frames each of the motion and the target."""
     from bcd_bench.specs import load_factory
 
     pairs = load_factory(load_registry().get("suites", suite.name).factory)({}).pairs[:HEADS]
