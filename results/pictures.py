@@ -21,7 +21,7 @@ from bcd_bench.plugins import load_registry
 from bcd_bench.runs import RunFolder
 
 PAIRS = (0, 3, 10, 17, 24, 31)
-HEADS = 12
+HEADS = 6
 ROWS = ("content", "motion", "output", "target")
 SCALE, MARGIN, GAP = 2, 64, 10
 
@@ -77,7 +77,7 @@ def curve(log: Path, target: Path) -> None:
 
 
 def heads(suite: Path, target: Path) -> None:
-    """Twelve pairs of a heads suite in two columns: the content, and four frames each of the motion and the target."""
+    """Six pairs of a heads suite: the content, and four frames each of the motion and the target."""
     from bcd_bench.specs import load_factory
 
     pairs = load_factory(load_registry().get("suites", suite.name).factory)({}).pairs[:HEADS]
@@ -85,8 +85,9 @@ def heads(suite: Path, target: Path) -> None:
     for pair in pairs:
         content, motion, exact = (ref.load().frames for ref in (pair.content, pair.motion, pair.target))
         strips.append(np.concatenate([content[0], *motion[::8], *exact[::8]], 1))
-    columns = [np.concatenate(strips[side::2]) for side in (0, 1)]
-    Image.fromarray(np.concatenate(columns, 1)).quantize(256).save(target, optimize=True)
+    sheet = Image.fromarray(np.concatenate(strips))
+    palette = sheet.quantize(256)
+    sheet.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(target, optimize=True)
 
 
 if __name__ == "__main__":

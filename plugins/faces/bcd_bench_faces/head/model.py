@@ -124,7 +124,7 @@ def _blend(mean: Floats, identity: Floats, expression: Floats, who: npt.ArrayLik
         raise ValueError(f"identity must be [K] with K <= {len(identity)}, not {list(a.shape)}")
     if w.ndim != 2 or w.shape[1] != len(expression):
         raise ValueError(f"expression must be [T, {len(expression)}], not {list(w.shape)}")
-    # einsum adds up in one order; a threaded matrix product may not, and bytes must be the same on any number of cores.
+    # einsum adds up in one order; a threaded matrix product may not, and the bytes must not depend on the cores.
     person = mean + np.einsum("k,knd->nd", a, identity[: len(a)])
     moves = np.einsum("te,ef->tf", w, expression.reshape(len(expression), -1))
     return np.asarray(person + moves.reshape(len(w), *mean.shape), np.float32)
