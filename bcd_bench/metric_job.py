@@ -42,7 +42,9 @@ def not_scored(spec: MetricSpec, info: MetricInfo, error: BcdBenchError) -> Metr
     except PLUGIN_ERRORS:  # what is missing may be needed to import it: the note in the table is all there is
         columns = []
     values = {column.name: empty_value(spec.name, column) for column in columns}
-    told = info.model_copy(update={"columns": list(values), "error": _with_hint(error), "missing": True})
+    told = info.model_copy(
+        update={"columns": list(values), "error": _with_hint(error), "missing": True, "restrictions": []}
+    )
     return MetricResult(metric=spec.name, info=told, values=values)
 
 

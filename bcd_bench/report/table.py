@@ -166,14 +166,18 @@ def _notes(
         quoted = "; ".join(f"{', '.join(methods)}: {source}" for source, methods in sources.items())
         notes.append(f"Reported figures are quoted, not measured here, and not ranked: {quoted}.")
     told: dict[str, list[str]] = {}
+    lacking: dict[str, dict[str, None]] = {}
     for row in measured:
         for name, info in (row.record.metrics if row.record else {}).items():
-            if info.error:
-                what = f"{name} not scored, something is missing" if info.missing else name
-                told.setdefault(f"{what}: {info.error}", []).append(row.method)
+            if info.missing:
+                lacking.setdefault(str(info.error), {})[name] = None
+            elif info.error:
+                told.setdefault(f"{name}: {info.error}", []).append(row.method)
             for asset, used in ({} if info.missing else info.assets).items():
                 model = f"{used['file']} (sha256 {used['sha256'][:12]})"
                 told.setdefault(f"{name} used {model} as {asset}", []).append(row.method)
+    for reason, names in lacking.items():
+        notes.append(f"Not scored, something is missing: {', '.join(names)}: {reason}.")
     for what, methods in told.items():
         notes.append(f"Metric {what} (on {', '.join(dict.fromkeys(methods))}).")
     restrictions = sorted({text for row in measured for text in row.provenance.get("restrictions", ())})

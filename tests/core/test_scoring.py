@@ -379,7 +379,7 @@ def test_a_metric_without_its_asset_is_marked_and_filled_in_later(
     [table] = build_tables(collect_rows([run.path]))
     cells = dict(zip(table.headers, table.lines[0].cells, strict=True))
     assert cells["distance (levels) ↓"] == Cell("not scored")
-    assert any(note.startswith("Metric shade not scored, something is missing: asset 'lens'") for note in table.notes)
+    assert any(note.startswith("Not scored, something is missing: shade: asset 'lens'") for note in table.notes)
     assert trouble_of([run.path]) == 1  # pair p03 failed, and that is all
     assert trouble_of([run.path], wanted=["spread"]) == 1
     assert trouble_of([run.path], wanted=["shade"]) == 3
