@@ -60,10 +60,17 @@ def test_partial_runs_say_so(registry: Registry, tmp_path: Path) -> None:
     assert (record.partial, record.n_pairs, record.suite.n_pairs, record.limit) == (True, 4, 12, 4)
 
 
-def test_restricted_licences_are_named(registry: Registry, tmp_path: Path) -> None:
-    registry.assets["net"] = AssetSpec("net", "net.bin", "0" * 64, 1, "X", "ask", restricted="research use only")
+def test_licences_of_what_took_part_are_named(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.assets["net"] = AssetSpec("net", "net.bin", "", 0, "X", "ask", restricted="research use only")
     registry.extractors["brightness"] = dataclasses.replace(registry.extractors["brightness"], assets=("net",))
-    run = record_run(registry, tmp_path, metrics=("featured",))
+    monkeypatch.setenv("BCD_BENCH_ASSETS", str(tmp_path / "assets"))
+    without = record_run(registry, tmp_path / "without", metrics=("featured",))
+    assert load_record(without.path / "record.json").provenance.restrictions == [], "it was not scored"
+    (tmp_path / "assets").mkdir()
+    (tmp_path / "assets" / "net.bin").write_bytes(b"weights")
+    run = record_run(registry, tmp_path / "with", metrics=("featured",))
     assert load_record(run.path / "record.json").provenance.restrictions == ["net: research use only"]
 
 

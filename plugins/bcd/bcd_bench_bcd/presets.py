@@ -242,7 +242,7 @@ _SPRITES_SMALL = Preset(
     sampler=SamplerConfig(name="euler", steps=2, guidance=1.0, sigma_min=0.3, sigma_max=20.0),
     train=TrainConfig(
         suite="sprites",
-        steps=4500,
+        steps=4000,
         batch=20,
         patch_floor=0.3,
         direction="both",
