@@ -29,6 +29,7 @@ class Reaction:
     metric: str
     column: str
     unit: str
+    headline: bool
     perturbation: str
     doses: tuple[float, ...]
     """0 first."""
@@ -48,7 +49,10 @@ class Reaction:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How well a column ranks the true error, over all pairs, faults and doses for which the truth is known."""
+    """How well a column ranks the true error, over all pairs, faults and doses for which the truth is known.
+
+    Clips without an error of this kind are ties in the truth; they tell the floor, and do not enter the correlation.
+    """
 
     metric: str
     column: str
@@ -58,7 +62,8 @@ class Agreement:
     n: int
     n_failed: int
     floor: float | None
-    """Mean of the column where the true error is 0."""
+    """Mean of the column where the true error is 0: what it reads for nothing."""
+    n_floor: int
 
 
 def rank_correlation(first: Sequence[float] | Floats, second: Sequence[float] | Floats) -> float:
@@ -138,6 +143,7 @@ class DoseResponse:
                     metric=self.spec.name,
                     column=column.name,
                     unit=column.unit,
+                    headline=column.headline,
                     perturbation=fault.name,
                     doses=doses,
                     means=tuple(_finite(mean) for mean in means),
@@ -159,6 +165,7 @@ class DoseResponse:
             metric=self.spec.name,
             column=column.name,
             unit=column.unit,
+            headline=column.headline,
             perturbation=fault.name,
             doses=doses,
             means=tuple(_finite(number) for number in numbers),
@@ -188,12 +195,13 @@ class DoseResponse:
                 for index, cluster in enumerate(clusters)
                 if math.isfinite(truths[cell][index])
             ]
+            at_zero = [row["found"] for row in rows if row["true"] == 0 and math.isfinite(row["found"])]
+            rows = [row for row in rows if row["true"] != 0]
             scored = [row for row in rows if math.isfinite(row["found"])]
             if not scored:
                 continue
             intervals = bootstrap_statistics(scored, [row["cluster"] for row in scored], _agreement)
             interval = intervals.get("spearman")
-            at_zero = [row["found"] for row in scored if row["true"] == 0]
             yield Agreement(
                 metric=self.spec.name,
                 column=column.name,
@@ -203,6 +211,7 @@ class DoseResponse:
                 n=len(scored),
                 n_failed=len(rows) - len(scored),
                 floor=float(np.mean(at_zero)) if at_zero else None,
+                n_floor=len(at_zero),
             )
 
 

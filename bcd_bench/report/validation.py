@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bcd_bench.report.markdown import escape
@@ -56,12 +57,17 @@ def _truth(agreements: Sequence[Agreement]) -> list[str]:
     for one in agreements:
         interval = "" if one.low is None or one.high is None else f" [{one.low:.3f}, {one.high:.3f}]"
         counted = f"{one.n} ({one.n_failed} without)" if one.n_failed else str(one.n)
-        rows.append([escape(one.column), f"{one.spearman:.3f}{interval}", _number(one.floor), counted])
-    return _grid(["column", "Spearman with the true error", "floor (mean at no error)", "clips"], rows)
+        floor = f"{_number(one.floor)} ({one.n_floor} clips)"
+        rows.append([escape(one.column), f"{one.spearman:.3f}{interval}", counted, floor])
+    return _grid(["column", "Spearman with the true error", "clips with an error", "floor: mean without"], rows)
 
 
 def render(validation: Validation) -> str:
-    """Markdown with the rank table, agreement with the truth where it is known, means at every dose, and provenance."""
+    """Markdown with the rank table, agreement with the truth where it is known, means at every dose, and provenance.
+
+    Headline columns only; the JSON has all.
+    """
+    validation = replace(validation, reactions=tuple(one for one in validation.reactions if one.headline))
     lines = [
         f"# Metrics under known faults: {escape(validation.suite)}@{escape(validation.suite_version)}",
         "",

@@ -163,7 +163,8 @@ def test_without_the_weights_the_other_metrics_are_scored(
     [(_, record)] = load_records([folder.path])
     assert record.values["target-psnr"].value == 60
     assert record.values["flicker-error"].value == 0
-    assert "fid" not in record.values
+    assert (record.values["fid"].value, record.values["fid"].n, record.values["fid"].n_failed) == (None, 0, 0)
+    assert record.metrics["fid"].missing
     assert "asset 'inception-fid': not found" in (record.metrics["fid"].error or "")
     assert "bcd-bench assets fetch inception-fid" in (record.metrics["fid"].error or "")
 
