@@ -3,9 +3,10 @@
     python results/pictures.py swaps RUN_FOLDER results/swaps-sprites-procedural.png
     python results/pictures.py curve results/training/NAME.jsonl results/training/NAME.png
     python results/pictures.py heads heads-cross-128 results/heads.png
+    python results/pictures.py doses results/validation/heads-cross.json results/validation/heads-cross.png
 
 A sheet shows, for every pair, the content clip, the motion clip, the output, and the exact target, frame by frame.
-The sheet of heads shows content, motion and target of some pairs of a heads suite. Curves need matplotlib.
+The sheet of heads shows content, motion and target of some pairs of a heads suite. Curves and doses need matplotlib.
 """
 
 from __future__ import annotations
@@ -90,5 +91,27 @@ def heads(suite: Path, target: Path) -> None:
     sheet.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(target, optimize=True)
 
 
+def doses(found: Path, target: Path) -> None:
+    """What `validate-metrics` found: a row a column, a panel a fault; side effects in grey."""
+    import matplotlib.pyplot as plt
+
+    reactions = [one for one in json.loads(found.read_text())["reactions"] if one["headline"]]
+    columns = list(dict.fromkeys(one["column"] for one in reactions))
+    faults = list(dict.fromkeys(one["perturbation"] for one in reactions))
+    shape = {"figsize": (1.7 * len(faults), 1.3 * len(columns)), "layout": "constrained"}
+    figure, axes = plt.subplots(len(columns), len(faults), squeeze=False, sharey="row", sharex="col", **shape)
+    for one in reactions:
+        axis = axes[columns.index(one["column"])][faults.index(one["perturbation"])]
+        axis.plot(one["doses"], one["means"], "o-", ms=3, color="0.6" if one["side_effect"] else "tab:blue")
+        axis.grid(alpha=0.3)
+    for row, column in enumerate(columns):
+        axes[row][0].set_ylabel(column, fontsize=8)
+    for place, fault in enumerate(faults):
+        axes[0][place].set_title(fault, fontsize=8)
+    for axis in axes.flat:
+        axis.tick_params(labelsize=6)
+    figure.savefig(target, dpi=80, metadata={"Software": None})
+
+
 if __name__ == "__main__":
-    {"swaps": swaps, "curve": curve, "heads": heads}[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))
+    {"swaps": swaps, "curve": curve, "heads": heads, "doses": doses}[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))
