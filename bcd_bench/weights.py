@@ -58,9 +58,11 @@ def resolve_weights(
             return None
         chosen = next((w for wanted in (suite, "*") for w in spec.weights if wanted in w.suites), None)
         if chosen is None:
+            trains = store is not None and spec.name in store.registry.trainables
             raise UsageError(
                 f"method {spec.name!r} has no default weights for suite {suite!r}; there are: {', '.join(named)}",
-                hint="--weights NAME or --weights PATH",
+                hint="--weights NAME or --weights PATH"
+                + (f"; bcd-bench train {spec.name} makes some" if trains else ""),
             )
         return verify_weights(chosen, store)
     if choice in named:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bcd_bench import AssetSpec, MethodSpec, Weights, assets, hookimpl
+from bcd_bench import AssetSpec, MethodSpec, TrainableSpec, Weights, assets, hookimpl
 from bcd_bench.assets import AssetStore, cache_folder, format_size, search_path
 from bcd_bench.errors import MissingAssetError, UsageError
 from bcd_bench.identity import sha256_path
@@ -294,6 +294,11 @@ def test_default_weights_follow_the_suite(package: Path) -> None:
     with pytest.raises(UsageError, match="no default weights for suite 'faces'; there are: a") as caught:
         resolve_weights(method(shipped("a", "sprites")), "faces", None)
     assert caught.value.hint == "--weights NAME or --weights PATH"
+    store = AssetStore(Registry.from_modules([]))
+    store.registry.trainables["m"] = TrainableSpec("m", "1", "", "nowhere:train", {"tiny": ""}, "tiny")
+    with pytest.raises(UsageError) as caught:
+        resolve_weights(method(shipped("a", "sprites")), "faces", None, store)
+    assert caught.value.hint == "--weights NAME or --weights PATH; bcd-bench train m makes some"
 
 
 @pytest.mark.parametrize("damage", [b"good byte", b"evil bytes"])
