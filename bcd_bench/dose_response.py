@@ -125,20 +125,14 @@ class DoseResponse:
 
     def reactions(self, faults: Sequence[Perturbation], clusters: Sequence[str]) -> Iterator[Reaction]:
         """A reaction for every column and fault."""
+        find = self._of_set if self.spec.level == "set" else self._of_pairs
         for column in self.columns:
             for fault in faults:
                 doses = (0.0, *fault.doses)
-                if self.spec.level == "set":
-                    yield self._of_set(column, fault, doses)
-                    continue
-                table = np.stack([self._values[column.name][fault.name, level] for level in range(len(doses))], 1)
-                whole = np.isfinite(table).all(1)
-                sign = -1.0 if column.higher_is_better else 1.0
-                ranks: Floats = np.array([rank_correlation(doses, sign * row) for row in table[whole]])
+                means, ranks, whole = find(column, fault, doses)
                 kept = [clusters[int(index)] for index in np.flatnonzero(whole)]
-                interval = bootstrap_mean(ranks, kept) if len(ranks) else None
-                scale = 100.0 if column.kind == "rate" else 1.0
-                means = table[whole].mean(0) * scale if whole.any() else np.full(len(doses), math.nan)
+                # A set metric has one value for all pairs: its rank has no interval.
+                interval = bootstrap_mean(ranks, kept) if len(ranks) == len(kept) > 0 else None
                 yield Reaction(
                     metric=self.spec.name,
                     column=column.name,
@@ -152,33 +146,33 @@ class DoseResponse:
                     rank_high=interval.high if interval else None,
                     n=int(whole.sum()),
                     n_failed=int((~whole).sum()),
-                    side_effect=self._beside(fault),
+                    side_effect=bool(self.spec.measures) and not set(self.spec.measures) & set(fault.changes),
                 )
 
-    def _of_set(self, column: Column, fault: Perturbation, doses: tuple[float, ...]) -> Reaction:
+    def _of_pairs(
+        self, column: Column, fault: Perturbation, doses: tuple[float, ...]
+    ) -> tuple[Floats, Floats, npt.NDArray[np.bool_]]:
+        """Mean at every dose, rank in every pair that has a value at each, and which pairs those are."""
+        table = np.stack([self._values[column.name][fault.name, level] for level in range(len(doses))], 1)
+        whole = np.isfinite(table).all(1)
+        scale = 100.0 if column.kind == "rate" else 1.0
+        means = table[whole].mean(0) * scale if whole.any() else np.full(len(doses), math.nan)
+        return means, np.array([self._rank(column, doses, row) for row in table[whole]]), whole
+
+    def _of_set(
+        self, column: Column, fault: Perturbation, doses: tuple[float, ...]
+    ) -> tuple[Floats, Floats, npt.NDArray[np.bool_]]:
+        """The value at every dose, its one rank, and that all pairs are in it."""
         states = [self._states[fault.name, level] for level in range(len(doses))]
         found = [math.nan if state is None else self.metric.compute(state)[column.name] for state in states]
-        numbers = [float(one[0] if isinstance(one, tuple | list) else one) for one in found]
-        there = bool(np.isfinite(numbers).all())
-        sign = -1.0 if column.higher_is_better else 1.0
-        return Reaction(
-            metric=self.spec.name,
-            column=column.name,
-            unit=column.unit,
-            headline=column.headline,
-            perturbation=fault.name,
-            doses=doses,
-            means=tuple(_finite(number) for number in numbers),
-            rank=rank_correlation(doses, sign * np.array(numbers)) if there else None,
-            rank_low=None,
-            rank_high=None,
-            n=len(self._values[column.name][fault.name, 0]),
-            n_failed=0,
-            side_effect=self._beside(fault),
-        )
+        numbers = np.array([float(one[0] if isinstance(one, tuple | list) else one) for one in found])
+        ranks = [self._rank(column, doses, numbers)] if np.isfinite(numbers).all() else []
+        return numbers, np.array(ranks), np.ones(len(self._values[column.name][fault.name, 0]), bool)
 
-    def _beside(self, fault: Perturbation) -> bool:
-        return bool(self.spec.measures) and not set(self.spec.measures) & set(fault.changes)
+    @staticmethod
+    def _rank(column: Column, doses: Sequence[float], values: Floats) -> float:
+        """1 where more of the fault is always worse; for a column without a direction, where the value rises."""
+        return rank_correlation(doses, -values if column.higher_is_better else values)
 
     def agreements(self, clusters: Sequence[str]) -> Iterator[Agreement]:
         """An agreement for every column whose true value is known somewhere."""

@@ -7,7 +7,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bcd_bench.aggregate import aggregate_rows, empty_value, set_value
 from bcd_bench.arrays import save_tree
@@ -24,9 +24,6 @@ from bcd_bench.records import MetricInfo, PairValues, Value
 from bcd_bench.score_files import MetricResult, Row, ScoreFiles
 from bcd_bench.specs import Metric, MetricSpec, Scored, load_factory
 from bcd_bench.statistics import delete_group_jackknife, jackknife_groups
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["MetricJob", "not_scored"]
 

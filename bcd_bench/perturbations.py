@@ -6,11 +6,11 @@ targets anew (with another identity, another pose) brings more of them in `Suite
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bcd_bench.identity import pair_seed
+from bcd_bench.specs import load_factory
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,8 +46,7 @@ class Perturbation:
 
     def apply(self, pair: Pair, dose: float, seed: int) -> Clip:
         """The target of `pair` with this fault in this dose."""
-        module, _, name = self.function.partition(":")
-        clip: Clip = getattr(importlib.import_module(module), name)(pair, dose, seed)
+        clip: Clip = load_factory(self.function)(pair, dose, seed)
         return clip
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
-from bcd_bench.clips import Failed
-from bcd_bench.specs import Column, Scored
-from bcd_bench_faces.coverage import against_driver
+import numpy as np
+import numpy.typing as npt
+
+from bcd_bench.specs import Column
+from bcd_bench_faces.coverage import AgainstDriver
 from bcd_bench_faces.landmarker import BLENDSHAPES
 
 __all__ = ["ACTION_UNITS", "AUH", "ON"]
@@ -39,46 +40,21 @@ never raises (cheeks, nose, jaw forward)."""
 SHAPES = tuple(BLENDSHAPES.index(name) for names in ACTION_UNITS.values() for name in names)
 
 
-class AUH:
+class AUH(AgainstDriver):
     """Average facial action unit Hamming distance (named in the paper's Appendix C, "Discussion")."""
 
-    columns: Sequence[Column] = (
-        Column(
-            "auh",
-            "%",
-            False,
-            f"Share of {len(SHAPES)} blendshapes of face_landmarker.task, which stand for {len(ACTION_UNITS)} action "
-            f"units of FACS, left and right apart, whose state (on from a weight of {ON:g}) differs between output and "
-            "driver, averaged over frames.",
-            decimals=1,
-        ),
-        Column(
-            "auh-frames",
-            "%",
-            True,
-            "Share of frames in which output and driver both have a face, which auh rests on.",
-            decimals=1,
-            headline=False,
-        ),
+    feature = "blendshapes"
+    column = Column(
+        "auh",
+        "%",
+        False,
+        f"Share of {len(SHAPES)} blendshapes of face_landmarker.task, which stand for {len(ACTION_UNITS)} action "
+        f"units of FACS, left and right apart, whose state (on from a weight of {ON:g}) differs between output and "
+        "driver, averaged over frames.",
+        decimals=1,
     )
 
-    def load(self, device: str) -> None:
-        """Nothing to load: the landmarks hold the blendshapes."""
-
-    def score(self, items: Sequence[Scored]) -> list[Mapping[str, Any] | Failed]:
-        """One row per output; `Failed` where fewer than half of the frames have a face in output and driver."""
-        return [_score(item) for item in items]
-
-    def derive(self, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, float]:
-        """No column is derived."""
-        del rows
-        return {}
-
-
-def _score(item: Scored) -> Mapping[str, Any] | Failed:
-    found = against_driver(item, "blendshapes")
-    if isinstance(found, Failed):
-        return found
-    output, driver, frames = found
-    differ = (output[:, SHAPES] >= ON) != (driver[:, SHAPES] >= ON)
-    return {"auh": 100.0 * float(differ.mean()), "auh-frames": 100.0 * len(output) / frames}
+    def compare(self, output: npt.NDArray[np.float64], driver: npt.NDArray[np.float64]) -> float:
+        """Percent, of blendshapes [T, 52]."""
+        differ = (output[:, SHAPES] >= ON) != (driver[:, SHAPES] >= ON)
+        return 100.0 * float(differ.mean())

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from bcd_bench.clips import Failed
-from bcd_bench.specs import Scored
+from bcd_bench.specs import Column, Scored
 
-__all__ = ["against_driver", "enough"]
+__all__ = ["AgainstDriver", "against_driver", "enough"]
 
 LANDMARKS = "face-landmarks"
 
@@ -40,3 +42,46 @@ def against_driver(item: Scored, feature: str) -> tuple[npt.NDArray[np.float64],
             f"{both.sum()} of them the same: fewer than half"
         )
     return output[both], driver[both], len(both)
+
+
+class AgainstDriver(ABC):
+    """A metric that compares one feature of `face-landmarks` of output and driver, frame by frame."""
+
+    feature: ClassVar[str]
+    column: ClassVar[Column]
+
+    def __init__(self) -> None:
+        name = self.column.name
+        self._frames = Column(
+            f"{name}-frames",
+            "%",
+            True,
+            f"Share of frames in which output and driver both have a face, which {name} rests on.",
+            decimals=1,
+            headline=False,
+        )
+        self.columns: Sequence[Column] = (self.column, self._frames)
+
+    def load(self, device: str) -> None:
+        """Nothing to load: the landmarks hold the feature."""
+        del device
+
+    def score(self, items: Sequence[Scored]) -> list[Mapping[str, Any] | Failed]:
+        """One row per output; `Failed` where fewer than half of the frames have a face in output and driver."""
+        return [self._row(item) for item in items]
+
+    def derive(self, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, float]:
+        """No column is derived."""
+        del rows
+        return {}
+
+    @abstractmethod
+    def compare(self, output: npt.NDArray[np.float64], driver: npt.NDArray[np.float64]) -> float:
+        """The value of `column` for the feature in the frames in which both have a face."""
+
+    def _row(self, item: Scored) -> Mapping[str, Any] | Failed:
+        found = against_driver(item, self.feature)
+        if isinstance(found, Failed):
+            return found
+        output, driver, frames = found
+        return {self.column.name: self.compare(output, driver), self._frames.name: 100.0 * len(output) / frames}

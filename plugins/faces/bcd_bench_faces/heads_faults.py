@@ -68,39 +68,25 @@ def _true(pair: Pair) -> TrueParameters:
     return true_parameters(_target(pair))
 
 
-def _drawn(
-    pair: Pair,
-    true: TrueParameters,
-    *,
-    identity: npt.NDArray[np.float32] | None = None,
-    rotation: npt.NDArray[np.float32] | None = None,
-    bust_expression: npt.NDArray[np.float32] | None = None,
-) -> Clip:
-    """The target of `pair` with these parameters in place of the true ones, and the errors that makes."""
+def _drawn(pair: Pair, true: TrueParameters, **changed: npt.NDArray[np.float32]) -> Clip:
+    """The target of `pair` with the `changed` parameters in place of the true ones, and the errors that makes."""
     from bcd_bench_faces.head.render import Actor
 
-    labels = _target(pair).labels
-    size = int(_target(pair).source.arguments["size"])  # type: ignore[attr-defined]
-    person = int(labels["person"])
-    shown = TrueParameters(
-        identity=true.identity if identity is None else identity,
-        expression=true.expression
-        if bust_expression is None
-        else bust_expression[:, HeadModel.load().expression_index],
-        bust_expression=true.bust_expression if bust_expression is None else bust_expression,
-        rotation=true.rotation if rotation is None else rotation,
-        translation=true.translation,
-    )
-    digest = hashlib.sha256(canonical_json([labels["split"], person]).encode())
+    target = _target(pair)
+    split, person = target.labels["split"], int(target.labels["person"])
+    size = int(target.source.arguments["size"])  # type: ignore[attr-defined]
+    shown = replace(true, **changed)
+    shown = replace(shown, expression=shown.bust_expression[:, HeadModel.load().expression_index])
+    digest = hashlib.sha256(canonical_json([split, person]).encode())
     for part in (shown.identity, shown.bust_expression, shown.rotation, shown.translation):
         digest.update(np.ascontiguousarray(part).tobytes())
 
     def draw() -> npt.NDArray[np.uint8]:
-        actor = Actor(shown.identity, look_of("test" if labels["split"] == "test" else "train", person))
+        actor = Actor(shown.identity, look_of(split, person))  # type: ignore[arg-type]
         return actor.frames(shown.bust_expression, shown.rotation, shown.translation, size)
 
     clip = kept_clip(f"fault-{digest.hexdigest()[:32]}", size, draw)
-    return Clip(clip.frames, FPS, _target(pair).id, {TRUTH_KEY: true_errors(true, shown)})
+    return Clip(clip.frames, FPS, target.id, {TRUTH_KEY: true_errors(true, shown)})
 
 
 @lru_cache(maxsize=1)

@@ -6,6 +6,7 @@ fitter and head model were never released: other landmarks, another head, and a 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -62,7 +63,7 @@ FIT_COLUMNS = (
 )
 
 
-class _MeshError:
+class _MeshError(ABC):
     """What the three have in common: the face model, and fits by role."""
 
     columns: Sequence[Column]
@@ -94,8 +95,9 @@ class _MeshError:
                 return Failed(f"{role}: {fit.reason}")
         return self._compare(self._face, fits)
 
+    @abstractmethod
     def _compare(self, face: FaceModel, fits: Mapping[str, Any]) -> Mapping[str, Any] | Failed:
-        raise NotImplementedError
+        """The row of an output whose fits, and those of `references`, are at hand by role."""
 
 
 def _quality(output: Mapping[str, Any], entered: npt.NDArray[np.bool_]) -> Mapping[str, float]:
