@@ -91,16 +91,14 @@ class DoseResponse:
         self.columns = [column for column in metric.columns if column.kind in kinds]
         cells = [(fault.name, level) for fault in faults for level in range(1 + len(fault.doses))]
         self._states: dict[Cell, Any] = dict.fromkeys(cells)
+        self._lost: set[Cell] = set()
         self._values = {column.name: {cell: np.full(pairs, math.nan) for cell in cells} for column in self.columns}
         self._truths = {column.name: {cell: np.full(pairs, math.nan) for cell in cells} for column in self.columns}
 
     def take(self, items: Sequence[Scored], start: int, cells: Sequence[Cell]) -> None:
         """Score the outputs of one dose; `start` is the index of the first item's pair."""
         if self.spec.level == "set":
-            refuse = getattr(self.metric, "refuse", None)
-            kept = [item for item in items if refuse is None or refuse(item) is None]
-            for cell in cells if kept else ():
-                self._states[cell] = self.metric.update(self._states[cell], kept)
+            self._fold(items, cells)
             return
         for index, row in enumerate(self._rows(items), start):
             if isinstance(row, Failed):
@@ -112,6 +110,21 @@ class DoseResponse:
                 for cell in cells:
                     self._values[column.name][cell][index] = math.nan if value is None else value
                     self._truths[column.name][cell][index] = math.nan if known is None else known
+
+    def _fold(self, items: Sequence[Scored], cells: Sequence[Cell]) -> None:
+        """Add outputs to the sets of `cells`. A metric that raises leaves a set nobody knows, so that set is lost."""
+        for cell in set(cells) - self._lost:
+            try:
+                refuse = getattr(self.metric, "refuse", None)
+                kept = [item for item in items if refuse is None or refuse(item) is None]
+                if kept:
+                    self._states[cell] = self.metric.update(self._states[cell], kept)
+            except BcdBenchError:
+                raise
+            except PLUGIN_ERRORS as error:
+                self.failures.add(one_line(error, place=False))
+                self._lost.add(cell)
+                self._states[cell] = None
 
     def _rows(self, items: Sequence[Scored]) -> Sequence[Mapping[str, Any] | Failed]:
         try:
@@ -164,10 +177,19 @@ class DoseResponse:
     ) -> tuple[Floats, Floats, npt.NDArray[np.bool_]]:
         """The value at every dose, its one rank, and that all pairs are in it."""
         states = [self._states[fault.name, level] for level in range(len(doses))]
-        found = [math.nan if state is None else self.metric.compute(state)[column.name] for state in states]
-        numbers = np.array([float(one[0] if isinstance(one, tuple | list) else one) for one in found])
+        numbers = np.array([math.nan if state is None else self._of_state(column, state) for state in states])
         ranks = [self._rank(column, doses, numbers)] if np.isfinite(numbers).all() else []
         return numbers, np.array(ranks), np.ones(len(self._values[column.name][fault.name, 0]), bool)
+
+    def _of_state(self, column: Column, state: Any) -> float:
+        try:
+            value = self.metric.compute(state)[column.name]
+            return float(value[0] if isinstance(value, tuple | list) else value)
+        except BcdBenchError:
+            raise
+        except PLUGIN_ERRORS as error:  # such as too few outputs for a covariance
+            self.failures.add(one_line(error, place=False))
+            return math.nan
 
     @staticmethod
     def _rank(column: Column, doses: Sequence[float], values: Floats) -> float:

@@ -97,13 +97,14 @@ def validate(
                 _score(jobs, store, block, start, clips, cells)
                 task.advance(len(block))
     clusters = [pair.cluster for pair in pairs]
+    reactions = tuple(reaction for job in jobs for reaction in job.reactions(faults, clusters))
     return Validation(
         suite=suite.name,
         suite_version=suite.version,
         manifest_sha256=suite.manifest_sha256,
         n_pairs=len(pairs),
         seed=seed,
-        reactions=tuple(reaction for job in jobs for reaction in job.reactions(faults, clusters)),
+        reactions=reactions,
         agreements=tuple(found for job in jobs for found in job.agreements(clusters)),
         metrics={spec.name: metric_info(registry, spec).model_dump(mode="json") for spec in specs},
         environment=environment(registry, device=device),

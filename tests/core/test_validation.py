@@ -83,6 +83,28 @@ class Path_:
         return {}
 
 
+class Moody:
+    """Mean red of a set: raises while it folds the brightest subjects, and when it should tell of bright ones."""
+
+    columns = (Column("red", "", None, "Mean red.", "set"),)
+
+    def load(self, device: str) -> None: ...
+
+    def update(self, state: Any, items: Sequence[Scored]) -> Any:
+        reds = [_red(item.output) for item in items]
+        if max(reds) > 190:
+            raise RuntimeError("cannot be folded")
+        return [*(state or []), *reds]
+
+    def merge(self, states: Sequence[Any]) -> Any:
+        return [red for state in states for red in state or []]
+
+    def compute(self, state: Any) -> Mapping[str, Any]:
+        if max(state) > 150:
+            raise ZeroDivisionError("cannot be told")
+        return {"red": sum(state) / len(state)}
+
+
 def _red(clip: Clip) -> float:
     return float(clip.frames[..., 0].max(axis=(1, 2)).mean())
 
@@ -102,6 +124,7 @@ def bcd_bench_metrics() -> list[MetricSpec]:
     return [
         MetricSpec("colour", "1", "Colour.", f"{__name__}:Colour", measures=("identity",)),
         MetricSpec("lacking", "1", "Lacks its weights.", f"{__name__}:Colour", assets=("toy-weights",)),
+        MetricSpec("moody", "1", "Raises.", f"{__name__}:Moody", level="set"),
         MetricSpec("path", "1", "Path.", f"{__name__}:Path_", measures=("motion", "time")),
     ]
 
@@ -137,6 +160,17 @@ def test_faults_are_ranked_and_side_effects_are_marked(registry: Registry) -> No
     assert late.rank == pytest.approx(0.6**0.5), "a fall and a tie of three: worse is positive though higher is better"
     assert list(late.means) == sorted(late.means, reverse=True)
     assert not late.side_effect
+
+
+def test_a_set_metric_that_raises_loses_its_sets_alone(registry: Registry) -> None:
+    made, reactions = found(registry, metrics=["moody", "colour"], perturbations=["wrong-subject"])
+    moody = reactions["red", "wrong-subject"]
+    assert moody.means[:2] == pytest.approx((72.5, 92.5)), "the sets that did not raise are there"
+    assert moody.means[2:] == (None, None)
+    assert moody.rank is None
+    assert reactions["colour-error", "wrong-subject"].rank == 1.0
+    assert "moody: RuntimeError: cannot be folded" in made.notes
+    assert "moody: ZeroDivisionError: cannot be told" in made.notes
 
 
 def test_the_truth_is_compared_where_it_is_known(registry: Registry) -> None:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from bcd_bench_faces.rotation import angle_between
+
 __all__ = [
     "FaceModel",
     "MotionErrors",
@@ -110,9 +112,7 @@ def expression_errors(face: FaceModel, one: Track, other: Track) -> Floats:
 
 def rotation_angles(one: Track, other: Track) -> Floats:
     """float64[T] in degrees: the angle of the rotation that takes one head pose to the other."""
-    # |R - S| = 2 sqrt(2) sin(angle / 2) in the Frobenius norm; unlike the trace, exact for small angles
-    chord = np.linalg.norm(one.rotation - other.rotation, axis=(1, 2)) / np.sqrt(8)
-    return np.degrees(2 * np.arcsin(np.minimum(chord, 1.0)))
+    return angle_between(one.rotation, other.rotation)
 
 
 @dataclass(frozen=True)
