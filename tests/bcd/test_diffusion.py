@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
+from bcd_bench_bcd.configs import DiffusionConfig, SamplerConfig
 from bcd_bench_bcd.diffusion import karras_sigmas, loss_weight, precondition, sample, training_sigmas
-from bcd_bench_bcd.presets import DiffusionConfig, SamplerConfig
 
 S = 0.5  # spread of the Gaussian data of these tests
 

@@ -11,6 +11,7 @@ import torch
 
 from bcd_bench.clips import Clip, ClipRef, Failed, Generated, Pair
 from bcd_bench.errors import UsageError
+from bcd_bench_bcd.configs import ModelConfig, ObjectiveConfig, SamplerConfig
 from bcd_bench_bcd.data import fitted_model_config, lit_shares
 from bcd_bench_bcd.method import BCDMethod
 from bcd_bench_bcd.model import BCD, load_model, save_model, to_frames, to_unit
@@ -22,7 +23,7 @@ from bcd_bench_bcd.objective import (
     swap_cycle,
     training_loss,
 )
-from bcd_bench_bcd.presets import PRESETS, ModelConfig, ObjectiveConfig, SamplerConfig, resolve_preset
+from bcd_bench_bcd.presets import PRESETS, resolve_preset
 from tests.bcd.conftest import TINY, BlockClips
 
 

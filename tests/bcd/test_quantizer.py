@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bcd_bench_bcd.presets import QuantizerConfig
+from bcd_bench_bcd.configs import QuantizerConfig
 from bcd_bench_bcd.quantizer import GroupVectorQuantizer, rate_loss
 
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from bcd_bench.errors import UsageError
 from bcd_bench.specs import TrainingClips, TrainRequest, load_factory
-from bcd_bench_bcd.presets import ModelConfig, Preset
+from bcd_bench_bcd.configs import ModelConfig, Preset
 
 __all__ = ["fitted_model_config", "lit_shares", "open_training_clips"]
 

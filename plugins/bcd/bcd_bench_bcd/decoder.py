@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from bcd_bench_bcd.presets import ModelConfig
+from bcd_bench_bcd.configs import ModelConfig
 
 __all__ = ["VideoDiT"]
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from bcd_bench_bcd.presets import DiffusionConfig, SamplerConfig
+from bcd_bench_bcd.configs import DiffusionConfig, SamplerConfig
 
 __all__ = ["karras_sigmas", "loss_weight", "precondition", "sample", "training_sigmas"]
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from transformers import T5Config
 from transformers.models.t5.modeling_t5 import T5Stack
 
-from bcd_bench_bcd.presets import EncoderConfig
+from bcd_bench_bcd.configs import EncoderConfig
 
 __all__ = ["DisentangleEncoder"]
 

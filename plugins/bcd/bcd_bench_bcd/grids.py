@@ -7,8 +7,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from bcd_bench_bcd.configs import SamplerConfig
 from bcd_bench_bcd.model import BCD, to_frames, to_unit
-from bcd_bench_bcd.presets import SamplerConfig
 
 __all__ = ["swap_grid"]
 

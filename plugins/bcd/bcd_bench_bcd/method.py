@@ -15,9 +15,9 @@ from bcd_bench.clips import Clip, Failed, Pair
 from bcd_bench.errors import UsageError
 from bcd_bench.identity import pair_seed
 from bcd_bench_bcd.bitrate import INFO_KEY
+from bcd_bench_bcd.configs import SamplerConfig
 from bcd_bench_bcd.devices import resolve_device
 from bcd_bench_bcd.model import BCD, Encoding, load_model, to_frames, to_unit
-from bcd_bench_bcd.presets import SamplerConfig
 
 __all__ = ["BCDMethod", "MethodConfig"]
 

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from bcd_bench.atomic import atomic_path
 from bcd_bench.errors import UsageError
+from bcd_bench_bcd.configs import ModelConfig, SamplerConfig
 from bcd_bench_bcd.decoder import VideoDiT
 from bcd_bench_bcd.diffusion import precondition, sample
 from bcd_bench_bcd.encoder import DisentangleEncoder
-from bcd_bench_bcd.presets import ModelConfig, SamplerConfig
 from bcd_bench_bcd.quantizer import GroupVectorQuantizer, Quantized
 
 __all__ = ["BACKGROUND", "BCD", "Encoding", "load_model", "save_model", "to_frames", "to_unit"]

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bcd_bench_bcd.configs import ObjectiveConfig
 from bcd_bench_bcd.diffusion import loss_weight, training_sigmas
 from bcd_bench_bcd.model import BACKGROUND, BCD, to_unit
-from bcd_bench_bcd.presets import ObjectiveConfig
 from bcd_bench_bcd.quantizer import Quantized, rate_loss
 
 __all__ = [

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from bcd_bench_bcd.presets import TrainConfig
+from bcd_bench_bcd.configs import TrainConfig
 
 __all__ = ["Optimizers", "learning_rate_factor"]
 

@@ -1,219 +1,25 @@
-"""Typed configurations of BCD and the presets built from them.
-
-Fields that are not in the paper are marked "ours" and are off in the presets that follow the paper's tables.
-"""
+"""Named recipes of BCD, and how `--set` changes them."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from bcd_bench.errors import UsageError
+from bcd_bench_bcd.configs import (
+    DecoderConfig,
+    DiffusionConfig,
+    EncoderConfig,
+    ModelConfig,
+    ObjectiveConfig,
+    Preset,
+    QuantizerConfig,
+    SamplerConfig,
+    TrainConfig,
+)
 
-__all__ = [
-    "PRESETS",
-    "DecoderConfig",
-    "DiffusionConfig",
-    "EncoderConfig",
-    "ModelConfig",
-    "ObjectiveConfig",
-    "Preset",
-    "QuantizerConfig",
-    "SamplerConfig",
-    "TrainConfig",
-    "resolve_preset",
-]
-
-
-class _Config(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class EncoderConfig(_Config):
-    """T5 encoder over [content queries; one token per frame] (Sec. 3.1, Tables A7 and A8)."""
-
-    layers: int = Field(12, ge=1)
-    width: int = Field(384, ge=8)
-    heads: int = Field(6, ge=1)
-    feed_forward: int = Field(1536, ge=8)
-    content_tokens: int = Field(8, ge=1)
-    """K, the number of learned content queries (not stated in the paper)."""
-    content_dim: int | None = Field(None, ge=1)
-    """Ours: narrow every content token to this many Gaussian channels (a variational information bottleneck), so
-    that content has a rate too and what the motion code says already is not worth its price."""
-
-
-class QuantizerConfig(_Config):
-    """Group VQ with a distance-Gumbel-softmax (Sec. 3.2, eqs. 1-5)."""
-
-    groups: int = Field(1, ge=1)
-    """N."""
-    entries: int = Field(64, ge=2)
-    """J."""
-    dim: int = Field(384, ge=1)
-    """D, channels of a group."""
-    alpha: float = Field(5.0, gt=0)
-    distance: Literal["squared", "l2"] = "squared"
-    tau_start: float = Field(2.0, gt=0)
-    tau_end: float = Field(0.5, gt=0)
-    normalize: Literal["none", "batch"] = "none"
-    """Ours: "batch" standardises motion latents by running statistics: the encoder cannot drift off its codebook."""
-    codes_from_data: bool = False
-    """Ours: start the codebook from the first motion latents instead of U(-1, 1)."""
-
-
-class DecoderConfig(_Config):
-    """DiT with per-frame motion conditioning, content tokens and temporal blocks (Sec. 3.3, Appendix A.1, eq. 13)."""
-
-    depth: int = Field(12, ge=1)
-    width: int = Field(384, ge=8)
-    heads: int = Field(6, ge=1)
-    patch: int = Field(8, ge=1)
-    temporal_blocks: tuple[int, ...] = (0, 2, 4, 6, 8, 10)
-    content: Literal["tokens", "channels"] = "tokens"
-    """"tokens": content tokens join the patch tokens of every frame. "channels": one content token per patch is
-    concatenated to that patch along channels (then K is the number of patches that are drawn)."""
-    skip_static_patches: bool = False
-    """Ours: patches that are black all over the training set are not computed; they are output as black."""
-
-
-class DiffusionConfig(_Config):
-    """EDM (Karras et al. 2022, Table 1) with the constants of pixel data."""
-
-    sigma_data: float = Field(0.5, gt=0)
-    p_mean: float = -1.2
-    p_std: float = Field(1.2, gt=0)
-    prediction: Literal["edm", "x"] = "edm"
-    """"edm" is EDM's preconditioned target. Ours: "x" lets the network output the clean frames directly."""
-    weight_max: float | None = None
-    """Ours: upper clamp of the EDM loss weight (None: no clamp)."""
-
-
-class ModelConfig(_Config):
-    """Everything that fixes the architecture; stored beside the weights."""
-
-    frame_size: tuple[int, int] = (64, 64)
-    channels: int = 3
-    encoder: EncoderConfig = EncoderConfig()
-    quantizer: QuantizerConfig = QuantizerConfig()
-    decoder: DecoderConfig = DecoderConfig()
-    diffusion: DiffusionConfig = DiffusionConfig()
-    drawn_patches: tuple[int, ...] | None = None
-    """Indices of the patches that are computed (None: all). Measured on the training set, see `skip_static_patches`."""
-
-
-class ObjectiveConfig(_Config):
-    """L = L_d + lambda * L_VQ (eqs. 6-8), and our optional additions, all off by default."""
-
-    rate_weight: float = Field(0.04, ge=0)
-    """lambda."""
-    target_bits: float = Field(6.0, gt=0)
-    """H_target in bits per frame, over all groups."""
-    huber: float | None = Field(None, gt=0)
-    """Ours: width c of a pseudo-Huber loss, 2 c (sqrt(e^2 + c^2) - c), in place of e^2: errors above c weigh less, so
-    that few faint pixels (skin, trousers) are not drowned by outlines."""
-    huber_from: int = Field(0, ge=0)
-    """Step from which the pseudo-Huber loss holds; the squared error before."""
-    rate_form: Literal["per-group", "total"] = "per-group"
-    condition_drop: float = Field(0.1, ge=0, lt=1)
-    """Chance to replace content and motion together by learned nulls (classifier-free guidance)."""
-    content_drop: float = Field(0.0, ge=0, lt=1)
-    """Ours: chance to drop the content alone, so that motion has to come from the code."""
-    motion_drop: float = Field(0.0, ge=0, lt=1)
-    """Ours: chance to drop the motion alone."""
-    code_confidence: float = Field(0.0, ge=0)
-    """Ours: weight of the mean conditional entropy H(code | frame) in bits; keeps the code from being noise."""
-    adversary: float = Field(0.0, ge=0)
-    """Ours: weight of a label-free adversary that predicts the content half's code histogram from the content."""
-    content_price: tuple[tuple[int, float], ...] = ()
-    """Ours: what a nat of content costs (needs `content_dim`), as points (step, price) with straight lines between
-    them. Before content is used, any price would silence it for good; once motion has left it, it may be precise."""
-
-    revive_every: int = Field(0, ge=0)
-    """Ours: steps between moves of hardly used codebook entries onto latents far from all entries (0: never)."""
-    revive_from: int = Field(0, ge=0)
-    """Ours: first step at which entries are moved. Before the swap cycle has made latents of one pose alike, those far
-    from all entries differ in who moves, and entries moved there would carry that."""
-    revive_until: int = Field(0, ge=0)
-    """Ours: step from which entries are no longer moved."""
-    cycle: float = Field(0.0, ge=0)
-    """Ours: weight of the swap cycle. Some driving halves are redrawn with another clip's content and encoded again:
-    they have to get the codes they were drawn from (cross-entropy in nats) and the content they were drawn with (in
-    nats of the bottleneck's noise, by `cycle_content`). So codes cannot tell who moves, nor content how."""
-    cycle_content: float = Field(0.0, ge=0)
-    """Ours: weight of the content's part of the swap cycle."""
-    cycle_share: float = Field(0.25, gt=0, le=1)
-    """Ours: share of the driving halves that go through the swap cycle."""
-    cycle_from: int = Field(0, ge=0)
-    """Ours: step from which the swap cycle runs; before, what the decoder draws teaches nothing."""
-
-
-class SamplerConfig(_Config):
-    """How clips are sampled. `nfe` counts network evaluations of one clip, guidance included."""
-
-    name: Literal["heun", "euler", "dpmpp-2m"] = "heun"
-    steps: int = Field(50, ge=1)
-    guidance: float = Field(1.5, ge=0)
-    sigma_min: float = Field(0.002, gt=0)
-    sigma_max: float = Field(80.0, gt=0)
-    rho: float = Field(7.0, gt=0)
-
-    @property
-    def nfe(self) -> int:
-        evaluations = 2 * self.steps - 1 if self.name == "heun" else self.steps
-        return evaluations * (1 if self.guidance == 1.0 else 2)
-
-
-class TrainConfig(_Config):
-    """The optimisation of one training run."""
-
-    suite: str = "sprites-procedural"
-    """The suite whose training split is learned."""
-    init: str | None = None
-    """Weights of an earlier stage to start from (a model.safetensors of the same architecture)."""
-    steps: int = Field(100_000, ge=1)
-    batch: int = Field(128, ge=2)
-    optimizer: Literal["adamw", "muon"] = "adamw"
-    """Ours: "muon" orthogonalises the updates of the hidden matrices; the rest stays with AdamW."""
-    lr: float = Field(5e-5, gt=0)
-    encoder_lr: float = Field(1.0, gt=0)
-    """Learning rate of encoder and codebook, relative to `lr`."""
-    muon_lr: float = Field(0.0, ge=0)
-    """Learning rate of the Muon part (0: same as `lr`)."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = Field(0.01, ge=0)
-    warmup: int = Field(0, ge=0)
-    schedule: Literal["constant", "cosine", "linear"] = "constant"
-    gradient_clip: float = Field(1.0, gt=0)
-    ema: float = Field(0.9999, ge=0, lt=1)
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    recompute: bool = False
-    """Compute decoder blocks again in the backward pass: the same step in far less memory, a third more work."""
-    patch_floor: float = Field(1.0, gt=0, le=1)
-    """Ours: in a step, a patch that is non-black in a share r of all frames is computed with chance
-    max(sqrt(r), patch_floor) and weighted by its inverse. 1 computes all patches."""
-    patches_until: float = Field(0.9, ge=0, le=1)
-    """Ours: share of the steps after which all patches are computed, as in sampling."""
-    direction: Literal["forward", "random", "both"] = "random"
-    """Which half of a clip gives the content: the first, one drawn at random, or each in turn for the other (one
-    encoder pass then serves two decoder samples)."""
-    seed: int = 0
-    log_every: int = Field(50, ge=1)
-    checkpoint_every: int = Field(1000, ge=1)
-    grid_every: int = Field(2000, ge=1)
-
-
-class Preset(_Config):
-    """A complete, named recipe."""
-
-    summary: str
-    model: ModelConfig
-    objective: ObjectiveConfig
-    sampler: SamplerConfig
-    """The preset's default sampler."""
-    train: TrainConfig
-
+__all__ = ["PRESETS", "resolve_preset"]
 
 _SPRITES_SMALL = Preset(
     summary="9 M parameters, LPC Sprites in pixels, trains on two CPU cores; what we ship",

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from bcd_bench_bcd.presets import QuantizerConfig
+from bcd_bench_bcd.configs import QuantizerConfig
 
 __all__ = ["GroupVectorQuantizer", "Quantized", "rate_loss"]
 

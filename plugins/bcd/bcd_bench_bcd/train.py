@@ -26,13 +26,14 @@ from bcd_bench.progress import open_progress
 from bcd_bench.specs import TrainingClips, TrainRequest
 from bcd_bench.stopping import stopping
 from bcd_bench_bcd import __version__
+from bcd_bench_bcd.configs import ModelConfig, Preset
 from bcd_bench_bcd.data import fitted_model_config, lit_shares, open_training_clips
 from bcd_bench_bcd.devices import fast_bf16, resolve_device
 from bcd_bench_bcd.guards import CollapseGuard
 from bcd_bench_bcd.model import BCD, load_model, save_model, to_unit
 from bcd_bench_bcd.objective import ContentAdversary, Losses, training_loss
 from bcd_bench_bcd.optimizers import Optimizers
-from bcd_bench_bcd.presets import ModelConfig, Preset, resolve_preset
+from bcd_bench_bcd.presets import resolve_preset
 
 __all__ = ["Trainer", "step_generator", "train"]
 
