@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,9 +21,20 @@ from bcd_bench.errors import (
     printable,
 )
 from bcd_bench.identity import canonical_json
-from bcd_bench.specs import Method, load_factory
+from bcd_bench.specs import ExtractorSpec, Method, load_factory
 
-__all__ = ["Batch", "Executor", "Outcome", "Work", "load_code", "load_method", "plugin_code", "run_batch", "run_local"]
+__all__ = [
+    "Batch",
+    "Executor",
+    "Outcome",
+    "Work",
+    "close_method",
+    "load_code",
+    "load_method",
+    "plugin_code",
+    "run_batch",
+    "run_local",
+]
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,8 @@ class Work:
     device: str
     seed: int
     size: tuple[int, int]
+    extractors: tuple[ExtractorSpec, ...] = ()
+    """Those whose features the method gets, each after what it needs (`features.needed_extractors`)."""
 
 
 @dataclass(frozen=True)
@@ -95,14 +108,51 @@ def plugin_code(what: str, trouble: str) -> Iterator[None]:
         raise UsageError(f"{what} {trouble}: {one_line(error)}") from error
 
 
+class _WithFeatures:
+    """A method whose every call gets the features of its pairs: from the cache, else extracted where it looks."""
+
+    def __init__(self, method: Any, work: Work) -> None:
+        from bcd_bench.assets import cache_folder
+        from bcd_bench.features import FeatureStore
+        from bcd_bench.plugins import Registry
+
+        self._method = method
+        self._names = tuple(spec.name for spec in work.extractors)
+        registry = Registry(extractors={spec.name: spec for spec in work.extractors})
+        self._store = FeatureStore(registry, device=work.device, root=cache_folder() / "features")
+
+    def load(self, weights: Path | None, device: str) -> None:
+        self._method.load(weights, device)
+
+    def transfer(self, pairs: Sequence[Pair], *, seed: int) -> Iterable[Clip | Failed]:
+        from bcd_bench.features import BatchFeatures
+
+        batch = BatchFeatures(self._store, pairs, ())
+        features = [batch.of(index, self._names, ("content", "motion")) for index in range(len(pairs))]
+        found: Iterable[Clip | Failed] = self._method.transfer(pairs, seed=seed, features=features)
+        return found
+
+    def close(self) -> None:
+        close_method(self._method)
+
+
+def close_method(method: Any) -> None:
+    """Tell a method that no more pairs come, where it wants to know (`close` is optional)."""
+    close = getattr(method, "close", None)
+    if close is not None:
+        close()
+
+
 def load_method(work: Work) -> Method:
-    """Import, build and load the method.
+    """Import, build and load the method. One that wants features has them bound to its `transfer`.
 
     Raises `MissingDependencyError` for a package that is not installed, `UsageError` for anything else that the
     method's own code raises; errors that are the user's to mend pass through.
     """
     with plugin_code(f"method {work.method!r}", "cannot be loaded"):
         method: Method = load_factory(work.factory)(work.config)
+        if work.extractors:
+            method = _WithFeatures(method, work)
         method.load(work.weights, work.device)
     return method
 
@@ -167,5 +217,9 @@ def run_local(work: Work, batches: Iterator[Batch], *, jobs: int) -> Iterator[Ou
     if jobs != 1:
         raise UsageError(f"--jobs {jobs}: the local executor runs one process", hint="--jobs 1")
     method = load_method(work)
-    for batch in batches:
-        yield run_batch(method, batch, seed=work.seed, size=work.size)
+    try:
+        for batch in batches:
+            yield run_batch(method, batch, seed=work.seed, size=work.size)
+    finally:
+        with plugin_code(f"method {work.method!r}", "cannot be closed"):
+            close_method(method)

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from bcd_bench.plugins import Registry
     from bcd_bench.specs import Extractor, ExtractorSpec
 
-__all__ = ["BatchFeatures", "FeatureStore", "extract_usable", "needed_extractors"]
+__all__ = ["BatchFeatures", "FeatureStore", "extract_usable", "extractor_assets", "needed_extractors"]
 
 _FAILED = "__failed__"
+ROLES = ("output", "content", "motion", "target")
 T = TypeVar("T")
 
 
@@ -43,6 +44,11 @@ def needed_extractors(registry: Registry, names: Iterable[str]) -> list[Extracto
     for name in names:
         visit(name, ())
     return list(found.values())
+
+
+def extractor_assets(registry: Registry, names: Iterable[str]) -> list[str]:
+    """The assets of these extractors and of all that they need, each once."""
+    return list(dict.fromkeys(asset for spec in needed_extractors(registry, names) for asset in spec.assets))
 
 
 def extract_usable(
@@ -176,14 +182,11 @@ class BatchFeatures:
         self._clips: dict[str, list[Clip | Failed]] = {"output": list(outputs)}
         self._features: dict[tuple[str, str], list[Mapping[str, Any] | Failed]] = {}
 
-    def of(self, index: int, extractors: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+    def of(
+        self, index: int, extractors: Sequence[str], roles: Sequence[str] = ROLES
+    ) -> Mapping[str, Mapping[str, Any]]:
         """What `Scored.features` holds for one item: extractor -> role -> arrays or `Failed`."""
-        return _Lazy(
-            extractors,
-            lambda extractor: _Lazy(
-                ("output", "content", "motion", "target"), lambda role: self._get(extractor, role)[index]
-            ),
-        )
+        return _Lazy(extractors, lambda extractor: _Lazy(roles, lambda role: self._get(extractor, role)[index]))
 
     def _get(self, extractor: str, role: str) -> list[Mapping[str, Any] | Failed]:
         if (extractor, role) not in self._features:

@@ -16,6 +16,7 @@ from bcd_bench.clips import Clip, Failed, Suite
 from bcd_bench.environment import environment
 from bcd_bench.errors import BcdBenchError, Interrupted, UsageError
 from bcd_bench.execution import Batch, Executor, Outcome, Work, plugin_code
+from bcd_bench.features import needed_extractors
 from bcd_bench.progress import NoProgress, Progress, Task
 from bcd_bench.runs import PairResult, RunFolder, writing
 from bcd_bench.specs import ExecutorSpec, MethodSpec, load_factory
@@ -253,6 +254,7 @@ def generate(
                 plan.device,
                 plan.seed,
                 suite.size,
+                tuple(needed_extractors(registry, spec.extractors)),
             )
             batches = (Batch(n, [suite.pairs[i] for i in indices], wanted) for n, indices, wanted in pending)
             shown = progress or NoProgress()

@@ -107,8 +107,10 @@ def run_identity(
     weights: Sequence[str],
     seed: int,
     dtype: str,
+    extractors: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Everything that decides what a run produces, as plain JSON. `weights` are sha256 hashes."""
+    """Everything that decides what a run produces, as plain JSON. `weights` are sha256 hashes; `extractors` maps the
+    extractors whose features the method gets to their identities, and is absent for methods without."""
     return {
         "identity": IDENTITY_VERSION,
         "manifest_sha256": manifest_sha256,
@@ -118,6 +120,7 @@ def run_identity(
         "weights": list(weights),
         "seed": seed,
         "dtype": dtype,
+        **({"extractors": dict(extractors)} if extractors else {}),
     }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bcd_bench.assets import AssetStore
-from bcd_bench.features import needed_extractors
+from bcd_bench.features import extractor_assets, needed_extractors
 from bcd_bench.identity import hash_json, sha256_sources
 from bcd_bench.records import MetricInfo
 from bcd_bench.specs import MetricSpec
@@ -56,8 +56,7 @@ def metric_info(registry: Registry, spec: MetricSpec) -> MetricInfo:
 
 def metric_assets(registry: Registry, spec: MetricSpec) -> list[str]:
     """The assets of a metric and of every extractor it needs, each once."""
-    deeper = (asset for item in needed_extractors(registry, spec.extractors) for asset in item.assets)
-    return list(dict.fromkeys([*spec.assets, *deeper]))
+    return list(dict.fromkeys([*spec.assets, *extractor_assets(registry, spec.extractors)]))
 
 
 def plugin_origin(owner: PluginInfo) -> dict[str, str]:

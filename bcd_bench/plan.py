@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bcd_bench.assets import AssetStore
+from bcd_bench.assets import AssetStore, cache_folder
 from bcd_bench.atomic import write_text_atomic
-from bcd_bench.clips import Suite
+from bcd_bench.clips import Pair, Suite
 from bcd_bench.errors import MissingAssetError, UsageError
 from bcd_bench.execution import plugin_code
+from bcd_bench.features import FeatureStore, extractor_assets
 from bcd_bench.identity import canonical_json, hash_json, pair_seed, run_id, run_identity
 from bcd_bench.specs import AssetSpec, MethodSpec, SuiteSpec, load_factory
 from bcd_bench.weights import resolve_weights
@@ -205,6 +206,25 @@ def _resolved_config(spec: MethodSpec, given: Mapping[str, Any]) -> dict[str, An
     return {**spec.config, **given}
 
 
+def _identified(spec: MethodSpec, settings: Mapping[str, Any], pairs: Sequence[Pair]) -> Mapping[str, Any]:
+    """What stands for the settings in the identity: the settings, or what the method makes of them."""
+    if not spec.identify:
+        return settings
+    with plugin_code(f"method {spec.name!r}", "cannot be planned"):
+        found = load_factory(spec.identify)(settings, pairs)
+        if not isinstance(found, Mapping):
+            raise UsageError(f"method {spec.name!r} is broken: {spec.identify} gave {type(found).__name__}")
+        canonical_json(dict(found))
+        return found
+
+
+def _extractor_identities(registry: Registry, spec: MethodSpec, device: str) -> dict[str, str]:
+    """Extractor -> hash of all that decides its features, for those that the method asks for."""
+    with plugin_code(f"method {spec.name!r}", "cannot have its features"):
+        store = FeatureStore(registry, device=device, root=cache_folder() / "features")
+        return {name: store.identity(name) for name in spec.extractors}
+
+
 def make_plan(
     registry: Registry,
     method_name: str,
@@ -240,8 +260,9 @@ def make_plan(
         raise UsageError(f"method {method_name!r} has no setting 'dtype'")
     if dtype is not None:
         settings["dtype"] = dtype
+    ids = _checked_ids(suite, limit or total)
     store = AssetStore(registry)
-    for asset in spec.assets:
+    for asset in [*spec.assets, *extractor_assets(registry, spec.extractors)]:
         store.find(asset)
     resolved = resolve_weights(spec, suite.name, weights, store)
     hashes = [] if resolved is None else [resolved.sha256]
@@ -251,11 +272,12 @@ def make_plan(
         limit=limit,
         method=spec.name,
         method_version=spec.version,
-        config=settings,
+        config=_identified(spec, settings, suite.pairs[: len(ids)]),
         source_sha256=owner.source_sha256,
         weights=hashes,
         seed=seed,
         dtype=str(settings.get("dtype", "float32")),
+        extractors=_extractor_identities(registry, spec, device),
     )
     return RunPlan(
         run_id=run_id(identity),
@@ -286,6 +308,6 @@ def make_plan(
         device=device,
         dtype=str(settings.get("dtype", "float32")),
         batch_size=spec.batch_size,
-        pairs=tuple(PlannedPair(id=i, seed=pair_seed(seed, i)) for i in _checked_ids(suite, limit or total)),
+        pairs=tuple(PlannedPair(id=i, seed=pair_seed(seed, i)) for i in ids),
         weights_path=None if resolved is None else resolved.path,
     )

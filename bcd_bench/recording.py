@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bcd_bench import __version__
 from bcd_bench.atomic import write_json_atomic, write_text_atomic
 from bcd_bench.errors import UsageError
+from bcd_bench.features import extractor_assets, needed_extractors
 from bcd_bench.identity import hash_json
 from bcd_bench.metric_info import plugin_origin, restrictions
 from bcd_bench.records import (
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from bcd_bench.plugins import Registry
     from bcd_bench.runs import RunFolder
     from bcd_bench.score_files import MetricResult
+    from bcd_bench.specs import MethodSpec
 
 __all__ = ["build_record", "note_timing", "write_record"]
 
@@ -78,7 +80,7 @@ def build_record(
         method=MethodInfo(
             name=plan.method.name,
             version=plan.method.version,
-            config=plan.method.config,
+            config=plan.identity["method"]["config"],  # names no folder of this machine, where a method sees to it
             weights={} if plan.weights is None else {plan.weights.name: plan.weights.sha256},
             reference=plan.method.reference,
         ),
@@ -154,6 +156,8 @@ def _plugins(registry: Registry, run: RunFolder, metrics: Mapping[str, MetricInf
             "source_sha256": method.source_sha256,
         }
     ]
+    needed = needed_extractors(registry, _features_of(registry, registry.methods.get(method.name)))
+    origins += [plugin_origin(registry.owner("extractors", spec.name)) for spec in needed]
     if run.plan.suite.name in registry.suites:
         origins.append(plugin_origin(registry.owner("suites", run.plan.suite.name)))
     origins += [info.plugin for info in metrics.values()]
@@ -164,10 +168,16 @@ def _plugins(registry: Registry, run: RunFolder, metrics: Mapping[str, MetricInf
     return dict(sorted(found.items()))
 
 
+def _features_of(registry: Registry, method: MethodSpec | None) -> list[str]:
+    """The extractors that a method asks for, those that are installed: an old run may be scored without them."""
+    return [name for name in (method.extractors if method else ()) if name in registry.extractors]
+
+
 def _restrictions(registry: Registry, run: RunFolder, metrics: Mapping[str, MetricInfo]) -> list[str]:
     """Licence restrictions of every asset that the method, its weights, the suite and the metrics use."""
     method, suite = registry.methods.get(run.plan.method.name), registry.suites.get(run.plan.suite.name)
     assets = [*(method.assets if method else ()), *(suite.assets if suite else ())]
+    assets += extractor_assets(registry, _features_of(registry, method))
     if method is not None and run.plan.weights is not None:
         assets += [w.asset for w in method.weights if w.asset and w.name == run.plan.weights.name]
     scored = [line for info in metrics.values() for line in info.restrictions]

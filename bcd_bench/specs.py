@@ -112,6 +112,13 @@ class MethodSpec:
     """Pairs per `transfer` call; fixed in the plan, since floating point may depend on it."""
     metrics: tuple[str, ...] = ()
     """Metrics of what this method alone can tell (`Clip.info`), scored beside the suite's in a plain run."""
+    extractors: tuple[str, ...] = ()
+    """Extractors whose features of content and motion clips the method wants: see `Method.transfer`."""
+    identify: str = ""
+    """A function, "package.module:name", for methods whose configuration names files or commands. It is called as
+    `identify(config, pairs)` when a run over these pairs is planned, and returns the JSON mapping that stands for the
+    configuration in the run's identity and record: hashes of contents in place of paths. Raises `UsageError` for a
+    configuration that cannot work."""
     reference: bool = False
     """Anchors such as copy-content and oracle: shown in every table, never ranked."""
 
@@ -290,7 +297,14 @@ class Method(Protocol):
 
         The randomness of a pair comes from `bcd_bench.identity.pair_seed(seed, pair.id)` alone, so that a result
         depends neither on its batch mates nor on order. A pair that cannot be done is a `Failed`.
+
+        A method whose spec names `extractors` is called as `transfer(pairs, seed=seed, features=features)`: in the
+        sequence `features`, aligned with `pairs`, `features[i][extractor][role]` holds the arrays of the pair's clip
+        in the role "content" or "motion", or is `Failed`. They come from the cache that metrics use as well.
         """
+
+    # Optional method `close()`: called once when no more pairs come, also after Ctrl-C, for methods that hold
+    # processes or files.
 
 
 class Metric(Protocol):

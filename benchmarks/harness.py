@@ -25,6 +25,7 @@ import numpy as np
 
 from bcd_bench import Clip, MethodSpec, Pair, Scored, Suite, benchmark, hookimpl
 from bcd_bench.execution import Work, load_method
+from bcd_bench.features import needed_extractors
 from bcd_bench.plan import load_suite
 from bcd_bench.plugins import Registry, load_registry
 from bcd_bench.specs import load_factory
@@ -73,7 +74,9 @@ def bare_loop(registry: Registry, method: str, suite: Suite, pairs: Sequence[Pai
     spec = registry.get("methods", method)
     prepared = benchmark.prepare(registry, method, suite)
     plan = prepared.plan
-    model = load_method(Work(method, spec.factory, plan.method.config, plan.weights_path, "cpu", 0, suite.size))
+    needed = tuple(needed_extractors(registry, spec.extractors))
+    work = Work(method, spec.factory, plan.method.config, plan.weights_path, "cpu", 0, suite.size, needed)
+    model = load_method(work)
     metrics = [load_factory(registry.get("metrics", name).factory)() for name in prepared.metrics]
     for metric in metrics:
         metric.load("cpu")

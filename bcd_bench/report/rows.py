@@ -37,6 +37,12 @@ class ReportRow:
     folder: Path | None = field(default=None, repr=False)
 
     @property
+    def label(self) -> str:
+        """What tables call it: the method, and the name that its configuration gives to this use of it."""
+        name = self.record.method.config.get("name") if self.record else None
+        return f"{self.method}: {name}" if isinstance(name, str) and name else self.method
+
+    @property
     def ranked(self) -> bool:
         """Anchors, quoted figures and partial runs are shown and never ranked."""
         return not (self.reported or self.reference or self.partial)

@@ -92,11 +92,11 @@ def _ordered(quoted: Sequence[ReportRow], measured: Sequence[ReportRow]) -> list
 
 
 def _labels(rows: Sequence[ReportRow]) -> list[str]:
-    """Method names, with the start of the run id where a method has several rows."""
-    names = [(row.method, row.reported) for row in rows]
+    """Method names, with the start of the run id where several rows would be called the same."""
+    names = [(row.label, row.reported) for row in rows]
     several = {name for name in names if names.count(name) > 1}
     return [
-        f"{row.method} {row.run_id[:8]}" if (row.method, row.reported) in several and row.run_id else row.method
+        f"{row.label} {row.run_id[:8]}" if (row.label, row.reported) in several and row.run_id else row.label
         for row in rows
     ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -48,6 +48,8 @@ class Subject:
     suite: str | None = None
     tolerance: float = 0.0
     count: int = 3
+    config: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Method -> settings to try it with, beside its defaults."""
 
     def pairs(self) -> list[Pair]:
         """The pairs to try it on: those of the suite it is made for, else practice clips."""
@@ -69,7 +71,12 @@ def _suite_for(registry: Registry, kind: str, spec: Any, suite: str | None) -> s
 
 
 def checks_for(
-    plugin: str, *, suite: str | None = None, tolerance: float = 0.0, only: Sequence[str] | None = None
+    plugin: str,
+    *,
+    suite: str | None = None,
+    tolerance: float = 0.0,
+    only: Sequence[str] | None = None,
+    config: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[Check]:
     """Every check that applies to what the installed plugin `plugin` hands in.
 
@@ -78,6 +85,7 @@ def checks_for(
     tolerance: mean absolute difference in grey levels that order and batch may make (rounding of batched float
         arithmetic); 0 asks for equal bytes. The same call twice must always give equal bytes.
     only: names of methods, metrics, suites and extractors to check; by default all.
+    config: method -> settings to try it with, for methods that do nothing without.
 
     Raises UsageError for a plugin that is not installed or did not load, and for names it does not bring.
     """
@@ -104,7 +112,7 @@ def checks_for(
                 continue
             found.add(name)
             chosen = _suite_for(registry, kind, spec, suite)
-            subject = Subject(registry, info, kind, spec, chosen, tolerance)
+            subject = Subject(registry, info, kind, spec, chosen, tolerance, config=config or {})
             for check in (*plugin_checks.SPEC_CHECKS, *rooms.get(kind, ())):
                 checks.append(Check(check.__name__, name, partial(check, subject)))
     if only is not None and set(only) - found:
@@ -114,8 +122,13 @@ def checks_for(
 
 
 def parametrize_with_checks(
-    plugin: str, *, suite: str | None = None, tolerance: float = 0.0, only: Sequence[str] | None = None
+    plugin: str,
+    *,
+    suite: str | None = None,
+    tolerance: float = 0.0,
+    only: Sequence[str] | None = None,
+    config: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> pytest.MarkDecorator:
     """Decorate `def test_conformance(check): check()` to run every check of `checks_for` as a test of its own."""
-    checks = checks_for(plugin, suite=suite, tolerance=tolerance, only=only)
+    checks = checks_for(plugin, suite=suite, tolerance=tolerance, only=only, config=config)
     return pytest.mark.parametrize("check", checks, ids=[str(check) for check in checks])

@@ -10,6 +10,7 @@ from bcd_bench.assets import AssetStore
 from bcd_bench.clips import Clip, Failed, Pair
 from bcd_bench.errors import UsageError
 from bcd_bench.execution import Work, load_method
+from bcd_bench.features import extractor_assets, needed_extractors
 from bcd_bench.testing.practice import cut_ref
 from bcd_bench.weights import resolve_weights
 
@@ -25,7 +26,7 @@ SEED = 7
 def _fresh(subject: Subject) -> Method:
     """The method as a run would load it, with its default weights for the suite."""
     spec, store = subject.spec, AssetStore(subject.registry)
-    for asset in spec.assets:
+    for asset in [*spec.assets, *extractor_assets(subject.registry, spec.extractors)]:
         store.find(asset)
     try:
         weights = resolve_weights(spec, subject.suite or "*", None, store)
@@ -35,7 +36,9 @@ def _fresh(subject: Subject) -> Method:
         ) from None
     path = None if weights is None else weights.path
     size = subject.pairs()[0].motion.load().frames.shape[1:3]
-    return load_method(Work(spec.name, spec.factory, spec.config, path, "cpu", SEED, (size[0], size[1])))
+    config = {**spec.config, **subject.config.get(spec.name, {})}
+    needed = tuple(needed_extractors(subject.registry, spec.extractors))
+    return load_method(Work(spec.name, spec.factory, config, path, "cpu", SEED, (size[0], size[1]), needed))
 
 
 def _transfer(method: Method, pairs: Sequence[Pair]) -> list[Clip | Failed]:
