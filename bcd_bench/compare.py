@@ -70,7 +70,7 @@ def compare_runs(a: Path, b: Path, metrics: Sequence[str] = ()) -> list[Comparis
         )
     values_a, values_b = PairValues.load(folder_a), PairValues.load(folder_b)
     found = [_compare(name, record_a.values[name], record_b.values[name], values_a, values_b) for name in chosen]
-    return [_with_files(one, record_a, record_b) for one in found]
+    return [_with_seeds(_with_files(one, record_a, record_b), record_a, record_b) for one in found]
 
 
 def render_comparisons(comparisons: Sequence[Comparison], label_a: str, label_b: str) -> str:
@@ -164,6 +164,15 @@ def _with_files(one: Comparison, a: RunRecord, b: RunRecord) -> Comparison:
     names = [" ".join(f"{one['file']} {one['sha256'][:8]}" for one in info.assets.values()) for info in (left, right)]
     told = f"scored with different models ({' and '.join(names)}), so not comparable"
     return replace(one, note="; ".join(part for part in (one.note, told) if part))
+
+
+def _with_seeds(one: Comparison, a: RunRecord, b: RunRecord) -> Comparison:
+    """A run with seeded weights is no better and no worse than anything: it only shows that the pipeline runs."""
+    seeded = [label for label, record in (("a", a), ("b", b)) if record.seeded]
+    if not seeded:
+        return one
+    told = f"{' and '.join(seeded)} ran with seeded weights, a test of the plumbing"
+    return replace(one, significant=False, note="; ".join(part for part in (one.note, told) if part))
 
 
 def _comparison(

@@ -95,6 +95,8 @@ class RunPlan(_Model):
     suite: PlannedSuite
     method: PlannedMethod
     weights: PlannedWeights | None
+    seeded: bool = False
+    """Whether pseudo-random weights stand in for learned ones (`MethodSpec.seeded_by`): a test of the plumbing."""
     seed: int
     limit: int | None
     device: str
@@ -188,7 +190,9 @@ def _checked_ids(suite: Suite, count: int) -> list[str]:
     return ids
 
 
-def _asset_sha256(spec: AssetSpec) -> str:
+def _asset_sha256(spec: AssetSpec, store: AssetStore) -> str:
+    if spec.any_file:
+        return store.status_of(spec.name).sha256
     return hash_json(dict(spec.files)) if spec.directory else spec.sha256
 
 
@@ -264,9 +268,12 @@ def make_plan(
     store = AssetStore(registry)
     for asset in [*spec.assets, *extractor_assets(registry, spec.extractors)]:
         store.find(asset)
-    resolved = resolve_weights(spec, suite.name, weights, store)
+    seeded = bool(spec.seeded_by) and settings.get(spec.seeded_by) is not None
+    if seeded and weights is not None:
+        raise UsageError(f"method {method_name!r} takes --weights or --config {spec.seeded_by}=N, not both")
+    resolved = None if seeded else resolve_weights(spec, suite.name, weights, store)
     hashes = [] if resolved is None else [resolved.sha256]
-    hashes += [_asset_sha256(registry.get("assets", asset)) for asset in spec.assets]
+    hashes += [_asset_sha256(registry.get("assets", asset), store) for asset in spec.assets]
     identity = run_identity(
         manifest_sha256=suite.manifest_sha256,
         limit=limit,
@@ -303,6 +310,7 @@ def make_plan(
             source_sha256=owner.source_sha256,
         ),
         weights=None if resolved is None else PlannedWeights(name=resolved.name, sha256=resolved.sha256),
+        seeded=seeded,
         seed=seed,
         limit=limit,
         device=device,

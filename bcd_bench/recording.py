@@ -85,6 +85,7 @@ def build_record(
             reference=plan.method.reference,
         ),
         limit=plan.limit,
+        seeded=plan.seeded,
         seed=plan.seed,
         device=plan.device,
         dtype=plan.dtype,

@@ -136,6 +136,8 @@ class RunRecord(_Model):
     suite: SuiteInfo
     method: MethodInfo
     limit: int | None = None
+    seeded: bool = False
+    """Pseudo-random weights stood in for learned ones: the run shows that the plumbing holds, and is never ranked."""
     seed: int
     device: str
     dtype: str

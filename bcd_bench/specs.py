@@ -119,6 +119,9 @@ class MethodSpec:
     `identify(config, pairs)` when a run over these pairs is planned, and returns the JSON mapping that stands for the
     configuration in the run's identity and record: hashes of contents in place of paths. Raises `UsageError` for a
     configuration that cannot work."""
+    seeded_by: str = ""
+    """The setting that, given any value, puts pseudo-random weights in the place of learned ones. A run with it needs
+    no weights, tries the plumbing alone, is marked as seeded, and is never ranked."""
     reference: bool = False
     """Anchors such as copy-content and oracle: shown in every table, never ranked."""
 

@@ -26,12 +26,32 @@ def for_each_method(
 ) -> dict[str, dict[str, Any]]:
     """Which method gets `--weights` and `--config`: all but the reference methods, which take neither.
 
-    Raises UsageError for unknown methods, and for one `--weights` on several methods.
+    A setting `METHOD.K` is for that method alone and goes before a plain `K`, which is for all. Raises UsageError for
+    unknown methods, for one `--weights` on several methods, and for a plain setting that not all of several have.
     """
     takers = [name for name in methods if not registry.get("methods", name).reference] or list(methods)
     if weights is not None and len(takers) > 1:
         raise UsageError(f"--weights {weights} goes with one method, not with {', '.join(takers)}")
-    return {name: {"weights": weights, "config": config} if name in takers else {} for name in methods}
+    own: dict[str, dict[str, Any]] = {name: {} for name in methods}
+    common: dict[str, Any] = {}
+    for key, value in config.items():
+        method, _, setting = key.partition(".")
+        if setting and method in own:
+            own[method][setting] = value
+        else:
+            common[key] = value
+    for key in common if len(takers) > 1 else ():
+        having = [name for name in takers if key in registry.get("methods", name).config]
+        if having and len(having) < len(takers):
+            lacking = ", ".join(name for name in takers if name not in having)
+            hint = " ".join(f"--config {name}.{key}=…" for name in having)
+            raise UsageError(
+                f"--config {key} is for every method, and there is no such setting of {lacking}", hint=hint
+            )
+    return {
+        name: {"weights": weights, "config": {**common, **own[name]}} if name in takers else {"config": own[name]}
+        for name in methods
+    }
 
 
 def _print_plan(plan: RunPlan, metrics: Sequence[str], out: Path) -> None:
@@ -46,6 +66,7 @@ def _print_plan(plan: RunPlan, metrics: Sequence[str], out: Path) -> None:
     print(f"  pairs     {len(plan.pairs)}{part}, {done} finished; {batches} batches of up to {plan.batch_size}")
     print(f"  config    {', '.join(f'{key}={value}' for key, value in plan.method.config.items()) or 'none'}")
     weights = f"{plan.weights.name} (sha256 {plan.weights.sha256[:12]}…)" if plan.weights else "none"
+    weights = "seeded, never learned: a test of the plumbing" if plan.seeded else weights
     print(f"  weights   {weights}")
     print(f"  seed      {plan.seed}, device {plan.device}, {plan.dtype}")
     print(f"  metrics   {', '.join(metrics) or 'none'}")

@@ -32,6 +32,7 @@ class ReportRow:
     metrics: Mapping[str, Value]
     provenance: Mapping[str, Any]
     reference: bool = False
+    seeded: bool = False
     manifest_sha256: str | None = None
     record: RunRecord | None = None
     folder: Path | None = field(default=None, repr=False)
@@ -44,8 +45,8 @@ class ReportRow:
 
     @property
     def ranked(self) -> bool:
-        """Anchors, quoted figures and partial runs are shown and never ranked."""
-        return not (self.reported or self.reference or self.partial)
+        """Anchors, quoted figures, partial runs and those with seeded weights are shown and never ranked."""
+        return not (self.reported or self.reference or self.partial or self.seeded)
 
     @cached_property
     def pair_values(self) -> PairValues | None:
@@ -92,6 +93,7 @@ def row_from_record(record: RunRecord, folder: Path | None = None) -> ReportRow:
         metrics=record.values,
         provenance=_provenance(record),
         reference=record.method.reference,
+        seeded=record.seeded,
         manifest_sha256=record.suite.manifest_sha256,
         record=record,
         folder=folder,
@@ -100,7 +102,7 @@ def row_from_record(record: RunRecord, folder: Path | None = None) -> ReportRow:
 
 def _provenance(record: RunRecord) -> dict[str, Any]:
     body = record.model_dump(mode="json")
-    keep = ("suite", "method", "limit", "seed", "device", "dtype", "outputs_sha256", "failures", "metrics")
+    keep = ("suite", "method", "limit", "seeded", "seed", "device", "dtype", "outputs_sha256", "failures", "metrics")
     extra = ("metric", "ci_method", "wilson", "kind", "definition", "decimals")
     columns = {name: {key: value[key] for key in extra} for name, value in body["values"].items()}
     return {**{key: body[key] for key in keep}, "columns": columns, **body["provenance"]}

@@ -12,6 +12,8 @@ from bcd_bench.report.rows import ReportRow
 __all__ = ["Cell", "Line", "Table", "build_tables"]
 
 DAGGER = "†"
+SEEDED = "seeded weights"
+"""Marks a run in which pseudo-random weights stood in for learned ones."""
 NOT_SCORED = "not scored"
 """Stands where a metric lacked an asset or a package: a note says which, and what mends it."""
 
@@ -87,8 +89,8 @@ def _table(title: str, manifest: str | None, rows: Sequence[ReportRow]) -> Table
 
 
 def _ordered(quoted: Sequence[ReportRow], measured: Sequence[ReportRow]) -> list[ReportRow]:
-    """Quoted first, then ranked, then partial runs, then the anchors that bracket them."""
-    return [*quoted, *sorted(measured, key=lambda row: (row.reference, row.partial))]
+    """Quoted first, then ranked, partial and seeded runs, then the anchors that bracket them."""
+    return [*quoted, *sorted(measured, key=lambda row: (row.reference, row.seeded, row.partial))]
 
 
 def _labels(rows: Sequence[ReportRow]) -> list[str]:
@@ -104,10 +106,12 @@ def _labels(rows: Sequence[ReportRow]) -> list[str]:
 def _status(row: ReportRow) -> str:
     if row.reported:
         return "reported"
+    said = ["anchor"] if row.reference else []
+    said += [SEEDED] if row.seeded else []
     if row.partial:
         total = row.record.suite.n_pairs if row.record else "?"
-        return f"{'anchor, ' if row.reference else ''}partial: {row.n_pairs} of {total} pairs"
-    return "anchor" if row.reference else ""
+        said.append(f"partial: {row.n_pairs} of {total} pairs")
+    return ", ".join(said)
 
 
 def _cell(row: ReportRow, value: Value | None, mark: Mark | None) -> Cell:
@@ -157,6 +161,11 @@ def _notes(
         notes.append(f"{DAGGER} fewer than {100 * MIN_COVERAGE:.0f} % of the pairs could be scored; not ranked.")
     if any(row.reference for row in measured):
         notes.append("Anchors bracket the scale and are not ranked.")
+    if seeded := sorted({row.method for row in measured if row.seeded}):
+        notes.append(
+            f"Run with pseudo-random weights, which were never learned: {', '.join(seeded)}. Their figures show that "
+            "the pipeline runs, say nothing of the methods, and are not ranked."
+        )
     sources: dict[str, list[str]] = {}
     for row in rows:
         if row.reported:

@@ -24,19 +24,21 @@ SEED = 7
 
 
 def _fresh(subject: Subject) -> Method:
-    """The method as a run would load it, with its default weights for the suite."""
+    """The method as a run would load it, with its default weights for the suite; none where the author's
+    configuration puts seeded ones in their place."""
     spec, store = subject.spec, AssetStore(subject.registry)
+    config = {**spec.config, **subject.config.get(spec.name, {})}
     for asset in [*spec.assets, *extractor_assets(subject.registry, spec.extractors)]:
         store.find(asset)
     try:
-        weights = resolve_weights(spec, subject.suite or "*", None, store)
+        seeded = config.get(spec.seeded_by) is not None
+        weights = None if seeded else resolve_weights(spec, subject.suite or "*", None, store)
     except UsageError:
         raise AssertionError(
             f"{spec.name} has no default weights for practice clips; pass suite= to parametrize_with_checks"
         ) from None
     path = None if weights is None else weights.path
     size = subject.pairs()[0].motion.load().frames.shape[1:3]
-    config = {**spec.config, **subject.config.get(spec.name, {})}
     needed = tuple(needed_extractors(subject.registry, spec.extractors))
     return load_method(Work(spec.name, spec.factory, config, path, "cpu", SEED, (size[0], size[1]), needed))
 

@@ -1,0 +1,93 @@
+"""What native methods share: settings, loading, and frames in batches. A method adds its networks and its transfer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bcd_bench.clips import Clip, Pair
+from bcd_bench.errors import UsageError
+from bcd_bench_baselines.devices import resolve_device
+
+__all__ = ["CommonConfig", "FrameMethod"]
+
+Frames = npt.NDArray[np.uint8]
+
+
+class CommonConfig(BaseModel):
+    """What `run --config` may change of every native method. A subclass adds the method's own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seeded: int | None = Field(None, ge=0)
+    """Pseudo-random weights of this seed in place of a published file: tries the plumbing and nothing else."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """In which convolutions and matrices are multiplied. Named, never guessed: it is part of a run's identity."""
+    compile: bool = False
+    """Whether the network is compiled (`torch.compile`) for this machine."""
+    batch_frames: int = Field(16, ge=1)
+    """Frames that go through the network together."""
+
+
+class FrameMethod(ABC):
+    """Transfers motion by making each frame from the source image (the content's first frame) and a driving frame.
+
+    A subclass names its `Config`, loads its networks in `load_weights` and makes frames in `animate`.
+    """
+
+    Config: ClassVar[type[CommonConfig]] = CommonConfig
+    name: ClassVar[str]
+    how_to: ClassVar[str] = ""
+    """How to get the weights, said where they are missing or do not fit."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        try:
+            self.config = self.Config.model_validate(dict(config))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise UsageError(f"{self.name}: --config {where}: {first['msg']}") from None
+
+    def load(self, weights: Path | None, device: str) -> None:
+        """Load the published file, or fill the networks from the seed of the setting `seeded`, onto `device`.
+
+        Raises `UsageError` where there is neither or the file does not fit.
+        """
+        if weights is None and self.config.seeded is None:
+            raise UsageError(f"method {self.name} needs weights: {self.how_to}", hint="--weights PATH")
+        self.device = resolve_device(device)
+        self.load_weights(weights)
+
+    def transfer(self, pairs: Sequence[Pair], *, seed: int) -> Iterator[Clip]:
+        """One clip a pair, as long as its motion clip and of its size. Pairs are done one by one, frames in batches,
+        so that a pair's result does not depend on its company."""
+        del seed  # nothing is drawn
+        for pair in pairs:
+            content, motion = pair.content.load(), pair.motion.load()
+            with torch.inference_mode(), self.autocast():
+                frames = self.animate(content.frames[0], motion.frames)
+            yield Clip(frames, motion.fps, pair.id)
+
+    def autocast(self) -> torch.autocast:
+        """The context of `dtype`; in it, sums, coordinates and samplings stay in float32."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.dtype == "bfloat16")
+
+    def batches(self, count: int) -> Iterator[slice]:
+        """Slices of `batch_frames` over `count` frames; the last may be shorter."""
+        for start in range(0, count, self.config.batch_frames):
+            yield slice(start, min(start + self.config.batch_frames, count))
+
+    @abstractmethod
+    def load_weights(self, weights: Path | None) -> None:
+        """Build the networks on `self.device` from the file, or from `self.config.seeded` where there is none."""
+
+    @abstractmethod
+    def animate(self, source: Frames, driving: Frames) -> Frames:
+        """uint8[H, W, 3] moved as uint8[T, H', W', 3] does: uint8[T, H', W', 3]."""
