@@ -29,6 +29,7 @@ __all__ = [
     "PlannedSuite",
     "PlannedWeights",
     "RunPlan",
+    "checked_ids",
     "load_suite",
     "make_plan",
     "read_plan",
@@ -180,7 +181,8 @@ def load_suite(registry: Registry, name: str, data: Mapping[str, Path] | None = 
     return suite
 
 
-def _checked_ids(suite: Suite, count: int) -> list[str]:
+def checked_ids(suite: Suite, count: int) -> list[str]:
+    """The ids of the first `count` pairs. Raises `UsageError` where two are one, or one is no safe file name."""
     ids = [suite.pairs[index].id for index in range(count)]
     for pair_id in ids:
         if not SAFE_NAME.fullmatch(pair_id):
@@ -264,7 +266,7 @@ def make_plan(
         raise UsageError(f"method {method_name!r} has no setting 'dtype'")
     if dtype is not None:
         settings["dtype"] = dtype
-    ids = _checked_ids(suite, limit or total)
+    ids = checked_ids(suite, limit or total)
     store = AssetStore(registry)
     for asset in [*spec.assets, *extractor_assets(registry, spec.extractors)]:
         store.find(asset)

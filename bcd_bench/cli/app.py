@@ -26,6 +26,7 @@ VERBS = {
     "assets": "Weights and data by name: list, fetch, add, verify.",
     "train": "Train a method or a judge from a preset.",
     "run": "Generate, score and record methods on a suite.",
+    "export": "Write a suite's clips and pairs as files, for tools outside the harness.",
     "score": "Score finished runs again, without generating.",
     "compare": "Compare two runs pair by pair.",
     "report": "Tables and pages from run folders and records.",

@@ -1,0 +1,1 @@
+"""The method `folder`: videos that were made elsewhere, found by the pairs' ids."""

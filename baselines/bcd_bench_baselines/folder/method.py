@@ -1,0 +1,100 @@
+"""Scores videos that exist already: each pair's output is read from a folder, where it is named after the pair."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bcd_bench.clips import Clip, Failed, Pair
+from bcd_bench.errors import UsageError
+from bcd_bench.frames import read_frames
+from bcd_bench.video import read_video, resize_frame
+from bcd_bench_baselines.folder.videos import content_sha256, list_videos, match_videos
+
+__all__ = ["Folder", "identify"]
+
+
+def identify(config: Mapping[str, Any], pairs: Sequence[Pair]) -> dict[str, Any]:
+    """The videos' content in place of their path, so that changed videos are another run and moved ones are not.
+
+    Raises `UsageError` where the settings are wrong and where the folder holds no video of any of the pairs.
+    """
+    videos = match_videos(_path(config), [pair.id for pair in pairs])
+    return {
+        "name": _text(config, "name"),
+        "resize": bool(config["resize"]),
+        "videos": content_sha256(videos),
+        "n_videos": len(videos),
+    }
+
+
+class Folder:
+    """Settings: `path`, the folder; `name`, shown in tables; `resize`, to bring videos to the suite's size."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self._path, self._resize = _path(config), bool(config["resize"])
+        self._videos: dict[str, list[Path]] = {}
+
+    def load(self, weights: Path | None, device: str) -> None:
+        """Look into the folder. Raises `UsageError` where it cannot be read, and for weights."""
+        del device
+        if weights is not None:
+            raise UsageError("method 'folder' takes no weights")
+        self._videos = list_videos(self._path)
+
+    def transfer(self, pairs: Sequence[Pair], *, seed: int) -> Iterator[Clip | Failed]:
+        """The pairs' videos, as long as their drivers and at their frame rate."""
+        del seed
+        for pair in pairs:
+            match self._videos.get(pair.id, []):
+                case [path]:
+                    yield self._read(pair, path)
+                case []:
+                    yield Failed("the folder has no video of this pair")
+                case several:
+                    yield Failed(f"the folder has {len(several)} videos of this pair")
+
+    def _read(self, pair: Pair, path: Path) -> Clip | Failed:
+        motion = pair.motion.load()
+        try:
+            frames = read_frames(path) if path.is_dir() else read_video(path).frames
+        except (UsageError, OSError, ValueError) as error:
+            return Failed(f"its video cannot be read: {str(error).replace(str(path), path.name)}")
+        if len(frames) != len(motion):
+            return Failed(f"its video has {len(frames)} frames, its driver {len(motion)}")
+        height, width = motion.frames.shape[1:3]
+        if frames.shape[1:3] != (height, width):
+            if not self._resize:
+                size = f"{frames.shape[1]}x{frames.shape[2]}"
+                return Failed(f"its video is {size}, the suite {height}x{width} (resize=true resizes)")
+            frames = resized(frames, (height, width))
+        return Clip(frames, motion.fps, pair.id)
+
+
+def resized(frames: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """uint8[T, H, W, 3] at `size` (height, width), each frame as videos of suites are resized."""
+    return np.stack([resize_frame(frame, size) for frame in frames])
+
+
+def _path(config: Mapping[str, Any]) -> Path:
+    text = _text(config, "path")
+    if not text:
+        raise UsageError("method 'folder' needs the folder of the videos", hint="--config path=FOLDER")
+    path = Path(text).expanduser()
+    if not path.is_dir():
+        raise UsageError(f"folder of videos {path}: no such folder", hint="--config path=FOLDER")
+    if not isinstance(config["resize"], bool):
+        raise UsageError(f"resize={config['resize']!r} is neither true nor false", hint="--config resize=true")
+    return path
+
+
+def _text(config: Mapping[str, Any], key: str) -> str:
+    """A setting as it was written, also where it reads as a number."""
+    value = config[key]
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        return str(value)
+    raise UsageError(f"{key}={value!r} is no text", hint=f"--config {key}=TEXT")

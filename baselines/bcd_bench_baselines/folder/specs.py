@@ -1,0 +1,18 @@
+"""What this folder offers; light."""
+
+from __future__ import annotations
+
+from bcd_bench import MethodSpec
+
+METHODS = (
+    MethodSpec(
+        name="folder",
+        version="1",
+        summary="Videos that exist already, named after the pairs: --config path=FOLDER.",
+        factory="bcd_bench_baselines.folder.method:Folder",
+        licence="that of the videos",
+        config={"path": "", "name": "", "resize": False},
+        batch_size=4,
+        identify="bcd_bench_baselines.folder.method:identify",
+    ),
+)
