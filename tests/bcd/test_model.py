@@ -159,6 +159,19 @@ def test_the_loss_reaches_every_parameter(direction: Any, normalize: str) -> Non
     assert losses.content_bits > 0
 
 
+@pytest.mark.parametrize(("step", "dropped"), [(9, True), (10, False)])
+def test_content_is_dropped_until_its_step(step: int, dropped: bool) -> None:
+    model = tiny_model().train()
+    objective = ObjectiveConfig(content_drop=0.9, content_drop_until=10, condition_drop=0.0)
+    generator = torch.Generator().manual_seed(2)
+    training_loss(
+        model, None, frames(6), objective, tau=1.0, step=step, direction="both", generator=generator
+    ).total.backward()  # fmt: skip
+    null = model.decoder.null_content.grad
+    assert null is not None
+    assert bool(null.abs().sum() > 0) is dropped
+
+
 def test_recomputing_blocks_changes_no_gradient() -> None:
     gradients = []
     for recompute in (False, True):

@@ -116,6 +116,9 @@ class ObjectiveConfig(_Config):
     """Chance to replace content and motion together by learned nulls (classifier-free guidance)."""
     content_drop: float = Field(0.0, ge=0, lt=1)
     """Ours: chance to drop the content alone, so that motion has to come from the code."""
+    content_drop_until: int = Field(0, ge=0)
+    """Ours: step from which content is no longer dropped alone (0: to the end). While it is, a code that also tells
+    who moves lowers the loss; once content has a price, nothing else is needed to bring motion into the code."""
     motion_drop: float = Field(0.0, ge=0, lt=1)
     """Ours: chance to drop the motion alone."""
     code_confidence: float = Field(0.0, ge=0)

@@ -196,12 +196,13 @@ def training_loss(
         clean = clean[:, :, places]
     noise = torch.randn(clean.shape, generator=generator).to(device)
     both = chance(objective.condition_drop)
+    dropping = not objective.content_drop_until or step < objective.content_drop_until
     denoised = model.denoise(
         clean + sigma.view(-1, 1, 1, 1) * noise,
         sigma,
         content,
         quantized.motion,
-        both | chance(objective.content_drop),
+        both | chance(objective.content_drop if dropping else 0.0),
         both | chance(objective.motion_drop),
         places,
     )
