@@ -38,6 +38,9 @@ class EncoderConfig(_Config):
     content_dim: int | None = Field(None, ge=1)
     """Ours: narrow every content token to this many Gaussian channels (a variational information bottleneck), so
     that content has a rate too and what the motion code says already is not worth its price."""
+    stem: Literal["linear", "conv"] = "linear"
+    """How a frame becomes a token: by one linear map, or (ours) by a small convolutional network, whose grid of
+    features the content queries look at too."""
 
 
 class QuantizerConfig(_Config):
@@ -97,6 +100,10 @@ class ModelConfig(_Config):
     diffusion: DiffusionConfig = DiffusionConfig()
     drawn_patches: tuple[int, ...] | None = None
     """Indices of the patches that are computed (None: all). Measured on the training set, see `skip_static_patches`."""
+    window: int | None = Field(None, ge=2)
+    """Frames the model takes at once (None: any number); longer clips go through it in overlapping windows."""
+    resize: bool = False
+    """Clips of other sizes are resized to `frame_size`, and outputs back to the size of the motion clip."""
 
 
 class ObjectiveConfig(_Config):
@@ -146,6 +153,8 @@ class ObjectiveConfig(_Config):
     """Ours: share of the driving halves that go through the swap cycle."""
     cycle_from: int = Field(0, ge=0)
     """Ours: step from which the swap cycle runs; before, what the decoder draws teaches nothing."""
+    few_content: float = Field(0.0, ge=0, le=1)
+    """Ours: chance of a step to read content from fewer frames than the half has, a number drawn from 1 on."""
 
 
 class SamplerConfig(_Config):
@@ -197,6 +206,17 @@ class TrainConfig(_Config):
     direction: Literal["forward", "random", "both"] = "random"
     """Which half of a clip gives the content: the first, one drawn at random, or each in turn for the other (one
     encoder pass then serves two decoder samples)."""
+    clips: int | None = Field(None, ge=2)
+    """Use only the first of the suite's training clips, this many (None: all)."""
+    take_frames: int | None = Field(None, ge=1)
+    """Ours: the halves of a training clip are two takes of this many frames, of one subject in unrelated motions (None:
+    halves of one clip, as in the paper). Needs a suite whose training split offers takes."""
+    take_stride: int = Field(1, ge=1)
+    """Frames of a take are this far apart."""
+    half_frames: int | None = Field(None, ge=1)
+    """Ours: frames of each half that a step looks at, drawn at random (None: all)."""
+    mirror: bool = False
+    """Ours: half of the training clips are shown mirrored, left to right."""
     seed: int = 0
     log_every: int = Field(50, ge=1)
     checkpoint_every: int = Field(1000, ge=1)

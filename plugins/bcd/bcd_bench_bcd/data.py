@@ -9,7 +9,7 @@ from bcd_bench.errors import UsageError
 from bcd_bench.specs import TrainingClips, TrainRequest, load_factory
 from bcd_bench_bcd.configs import ModelConfig, Preset
 
-__all__ = ["fitted_model_config", "lit_shares", "open_training_clips"]
+__all__ = ["fitted_model_config", "lit_shares", "measures_light", "open_training_clips"]
 
 
 def open_training_clips(suite: str, request: TrainRequest) -> TrainingClips:
@@ -29,6 +29,11 @@ def open_training_clips(suite: str, request: TrainRequest) -> TrainingClips:
     return clips
 
 
+def measures_light(preset: Preset) -> bool:
+    """Whether `lit_shares` has to be measured: it looks at every frame, which some suites have to draw first."""
+    return preset.model.decoder.skip_static_patches or preset.train.patch_floor < 1
+
+
 def lit_shares(clips: TrainingClips, patch: int) -> npt.NDArray[np.float64]:
     """Share of all frames in which each patch is not all black, float64 [rows * columns]; every frame is looked at."""
     if not len(clips):
@@ -43,13 +48,14 @@ def lit_shares(clips: TrainingClips, patch: int) -> npt.NDArray[np.float64]:
     return lit.ravel() / frames
 
 
-def fitted_model_config(preset: Preset, shares: npt.NDArray[np.float64]) -> ModelConfig:
+def fitted_model_config(preset: Preset, shares: npt.NDArray[np.float64] | None) -> ModelConfig:
     """The preset's model with what depends on the data filled in: drawn patches and, for channels, the token count.
 
-    `shares` are `lit_shares` of the training split; with `skip_static_patches` those of 0 are not drawn.
+    `shares` are `lit_shares` of the training split, which `measures_light` says are needed; with `skip_static_patches`
+    those of 0 are not drawn.
     """
     config = preset.model
-    if config.decoder.skip_static_patches:
+    if config.decoder.skip_static_patches and shares is not None:
         config = config.model_copy(update={"drawn_patches": tuple(int(i) for i in np.flatnonzero(shares))})
     if config.decoder.content == "channels":
         height, width = config.frame_size

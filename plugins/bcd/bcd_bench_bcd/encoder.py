@@ -8,6 +8,7 @@ from transformers import T5Config
 from transformers.models.t5.modeling_t5 import T5Stack
 
 from bcd_bench_bcd.configs import EncoderConfig
+from bcd_bench_bcd.stem import ConvStem, PatchReader
 
 __all__ = ["DisentangleEncoder"]
 
@@ -18,11 +19,19 @@ class DisentangleEncoder(nn.Module):
     Each frame enters as one token, a linear map of all its values; K learned content queries stand before them. A T5
     encoder (relative positions, so any number of frames) lets them exchange what they know; its outputs at the query
     positions are the content c, those at the frame positions the continuous motion m.
+
+    With the stem "conv" (ours) a frame's token comes from a convolutional network, and the queries look at its grid of
+    features, before they enter T5 and after.
     """
 
-    def __init__(self, config: EncoderConfig, values_per_frame: int) -> None:
+    def __init__(self, config: EncoderConfig, channels: int, frame_size: tuple[int, int]) -> None:
         super().__init__()
-        self.project = nn.Linear(values_per_frame, config.width)
+        self.stem: ConvStem | None = None
+        if config.stem == "conv":
+            self.stem = ConvStem(channels, frame_size, config.width)
+            self.readers = nn.ModuleList(PatchReader(config.width, config.heads) for _ in range(2))
+        else:
+            self.project = nn.Linear(channels * frame_size[0] * frame_size[1], config.width)
         self.queries = nn.Parameter(torch.randn(config.content_tokens, config.width) * 0.5)
         self.t5 = T5Stack(
             T5Config(
@@ -41,8 +50,13 @@ class DisentangleEncoder(nn.Module):
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """`frames` [B, T, C, H, W] (about unit scale) -> content [B, K, width], motion [B, T, width]."""
-        tokens = self.project(frames.flatten(2))
+        if self.stem is None:
+            features, tokens = None, self.project(frames.flatten(2))
+        else:
+            features, tokens = self.stem(frames)
         queries = self.queries.to(tokens.dtype).expand(len(tokens), -1, -1)
+        if features is not None:
+            queries = self.readers[0](queries, features)
         hidden = self.t5(inputs_embeds=torch.cat([queries, tokens], 1)).last_hidden_state
         content, motion = hidden.split([queries.shape[1], tokens.shape[1]], 1)
-        return content, motion
+        return content if features is None else self.readers[1](content, features), motion

@@ -14,8 +14,9 @@ from torch import Tensor
 from bcd_bench.clips import Clip, Failed, Pair
 from bcd_bench.errors import UsageError
 from bcd_bench.identity import pair_seed
+from bcd_bench.video import resize_frame
 from bcd_bench_bcd.bitrate import INFO_KEY
-from bcd_bench_bcd.configs import SamplerConfig
+from bcd_bench_bcd.configs import ModelConfig, SamplerConfig
 from bcd_bench_bcd.devices import resolve_device
 from bcd_bench_bcd.model import BCD, Encoding, load_model, to_frames, to_unit
 
@@ -37,6 +38,20 @@ class MethodConfig(BaseModel):
     guidance: float | None = Field(None, ge=0)
     dtype: Literal["float32", "bfloat16"] = "float32"
     """In which matrices are multiplied. Named, never guessed from the machine: it is part of a run's identity."""
+
+
+def fits(frames: np.ndarray, config: ModelConfig) -> bool:
+    """Whether a model can take a clip uint8 [T, H, W, 3]: of its size, or of its proportions if it resizes."""
+    (height, width), (own_height, own_width) = frames.shape[1:3], config.frame_size
+    return (height, width) == config.frame_size or (config.resize and height * own_width == width * own_height)
+
+
+def resized(frames: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """A clip uint8 [T, H, W, 3] in another size (height, width)."""
+    height, width = size
+    if frames.shape[1:3] == (height, width):
+        return frames
+    return np.stack([resize_frame(frame, (height, width)) for frame in frames])
 
 
 class BCDMethod:
@@ -67,19 +82,22 @@ class BCDMethod:
         self.sampler = base.model_copy(update={key: value for key, value in changes.items() if value is not None})
 
     def transfer(self, pairs: Sequence[Pair], *, seed: int) -> Iterator[Clip | Failed]:
-        """One clip a pair, as long as its motion clip. Clips of other sizes than the model's are `Failed`."""
+        """One clip a pair, as long as its motion clip and of its size.
+
+        Clips of other sizes than the model's are resized where the weights allow it, else `Failed`.
+        """
         model = self._loaded()
         results: dict[str, Clip | Failed] = {}
-        groups: dict[int, list[tuple[Pair, Clip, Clip]]] = {}
+        groups: dict[tuple[int, ...], list[tuple[Pair, Clip, Clip]]] = {}
         for pair in pairs:
             content, motion = pair.content.load(), pair.motion.load()
-            wrong = next((c for c in (content, motion) if c.frames.shape[1:3] != model.config.frame_size), None)
+            wrong = next((c for c in (content, motion) if not fits(c.frames, model.config)), None)
             if wrong is not None:
                 results[pair.id] = Failed(
                     f"clip {wrong.id}: {wrong.frames.shape[1:3]} pixels, the weights are for {model.config.frame_size}"
                 )
             else:
-                groups.setdefault(len(motion), []).append((pair, content, motion))
+                groups.setdefault(motion.frames.shape, []).append((pair, content, motion))
         for group in groups.values():
             frames, codes = self._transfer(
                 [c.frames for _, c, _ in group],
@@ -87,6 +105,7 @@ class BCDMethod:
                 [pair_seed(seed, p.id) for p, _, _ in group],
             )
             for (pair, _, motion), clip, used in zip(group, frames, codes.tolist(), strict=True):
+                clip = resized(clip, motion.frames.shape[1:3])
                 results[pair.id] = Clip(clip, motion.fps, pair.id, {INFO_KEY: used})
         return (results[pair.id] for pair in pairs)
 
@@ -94,13 +113,14 @@ class BCDMethod:
     def _transfer(
         self, contents: Sequence[np.ndarray], motions: Sequence[np.ndarray], seeds: Sequence[int]
     ) -> tuple[np.ndarray, Tensor]:
-        """uint8 content clips (any lengths) and motion clips (one length) -> uint8[B, T, H, W, 3], codes [B, T, N]."""
+        """uint8 content clips (any lengths) and motion clips (one length) -> uint8[B, T, H, W, 3] of the model's size,
+        codes [B, T, N]."""
         model = self._loaded()
         with self._autocast():
             content = (
-                torch.cat([self.encode(clip).content for clip in contents])
+                torch.cat([model.encode_content(self._unit(clip)) for clip in contents])
                 if len({c.shape for c in contents}) > 1
-                else self.encode(np.stack(contents)).content
+                else model.encode_content(self._unit(np.stack(contents)))
             )
             motion = self.encode(np.stack(motions)).quantized
             shape = model.noise_shape(motion.motion.shape[1])
@@ -110,8 +130,15 @@ class BCDMethod:
 
     def encode(self, frames: np.ndarray) -> Encoding:
         """uint8 [T, H, W, 3] or [B, T, H, W, 3] -> content, motion latents and codes."""
-        batch = torch.from_numpy(np.ascontiguousarray(frames if frames.ndim == 5 else frames[None])).to(self.device)
-        return self._loaded().encode(to_unit(batch))
+        return self._loaded().encode(self._unit(frames))
+
+    def _unit(self, frames: np.ndarray) -> Tensor:
+        """uint8 [T, H, W, 3] or [B, T, H, W, 3] -> what the model takes, [B, T, 3, h, w]."""
+        batch = frames if frames.ndim == 5 else frames[None]
+        size = self._loaded().config.frame_size
+        if batch.shape[2:4] != size:
+            batch = np.stack([resized(clip, size) for clip in batch])
+        return to_unit(torch.from_numpy(np.ascontiguousarray(batch)).to(self.device))
 
     @torch.inference_mode()
     def reconstruct(self, frames: np.ndarray, *, seed: int = 0) -> np.ndarray:

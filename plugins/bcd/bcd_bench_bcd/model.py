@@ -17,6 +17,7 @@ from bcd_bench_bcd.decoder import VideoDiT
 from bcd_bench_bcd.diffusion import precondition, sample
 from bcd_bench_bcd.encoder import DisentangleEncoder
 from bcd_bench_bcd.quantizer import GroupVectorQuantizer, Quantized
+from bcd_bench_bcd.windows import blended, shares
 
 __all__ = ["BACKGROUND", "BCD", "Encoding", "load_model", "save_model", "to_frames", "to_unit"]
 
@@ -68,13 +69,12 @@ class ContentBottleneck(nn.Module):
         """[B, K, width] -> float32 [B, K, dim]."""
         return self.gaussian(tokens)[0]
 
-    def rounded(self, tokens: Tensor) -> Tensor:
-        """The means on the grid that `calibrate` has set, float32 [B, K, dim]; as they are before that.
+    def rounded(self, mean: Tensor) -> Tensor:
+        """Means [B, K, dim] on the grid that `calibrate` has set; as they are before that.
 
         What lies below the noise that the decoder was trained with is no information it paid for, yet a classifier
         could read it. Channels that carry nothing fall on their center.
         """
-        mean = self.mean(tokens)
         levels = ((mean - self.center) / self.step.clamp_min(1e-12)).round()
         return torch.where(self.step > 0, self.center + self.step * levels, mean)
 
@@ -104,8 +104,7 @@ class BCD(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        height, width = config.frame_size
-        self.encoder = DisentangleEncoder(config.encoder, config.channels * height * width)
+        self.encoder = DisentangleEncoder(config.encoder, config.channels, config.frame_size)
         self.bottleneck = None
         content_width = config.encoder.width
         if config.encoder.content_dim is not None:
@@ -119,10 +118,37 @@ class BCD(nn.Module):
         return self.encoder((frames - PIXEL_MEAN) / PIXEL_STD)
 
     def encode(self, frames: Tensor) -> Encoding:
-        """Take clips apart with the codes inference uses (call in eval mode)."""
-        content, latents = self.features(frames)
-        content = content.float() if self.bottleneck is None else self.bottleneck.rounded(content)
+        """Take clips apart with the codes inference uses (call in eval mode).
+
+        Any number of frames: with a `window`, motion of longer clips comes from overlapping windows, and content is the
+        mean over shares of the frames.
+        """
+        count, window = frames.shape[1], self.config.window
+        if window is None or count <= window:
+            tokens, latents = self.features(frames)
+            content = self._content(tokens)
+        else:
+            latents = blended(count, window, lambda here: self.features(frames[:, here])[1])
+            content = self._mean_content(frames)
+        if self.bottleneck is not None:
+            content = self.bottleneck.rounded(content)
         return Encoding(content, latents.float(), self.quantizer(latents))
+
+    def encode_content(self, frames: Tensor) -> Tensor:
+        """The content of `encode` alone, [B, K, C_c], where motion is not wanted."""
+        content = self._mean_content(frames)
+        return content if self.bottleneck is None else self.bottleneck.rounded(content)
+
+    def _content(self, tokens: Tensor) -> Tensor:
+        return tokens.float() if self.bottleneck is None else self.bottleneck.mean(tokens)
+
+    def _mean_content(self, frames: Tensor) -> Tensor:
+        """Content before rounding, the mean over shares of the frames, each by its number of frames."""
+        total, count = frames.new_zeros(()), frames.shape[1]
+        for share in shares(count, self.config.window):
+            some = frames[:, share]
+            total = total + self._content(self.features(some)[0]) * (some.shape[1] / count)
+        return total
 
     def denoise(
         self,
@@ -146,10 +172,11 @@ class BCD(nn.Module):
         """Sample frames [B, T, 3, H, W] for content [B, K, C_c] and quantised motion [B, T, C_m].
 
         `noise` is unit normal [B, T, S, values]; with guidance w, D = D_null + w (D_cond - D_null), both in one batch.
+        Clips longer than the model's `window` are denoised in overlapping windows, blended at every evaluation.
         """
         keep = torch.zeros(len(content), dtype=torch.bool, device=content.device)
 
-        def guided(x: Tensor, sigma: Tensor) -> Tensor:
+        def guided(x: Tensor, sigma: Tensor, motion: Tensor) -> Tensor:
             if sampler.guidance == 1.0:
                 return self.denoise(x, sigma, content, motion)
             drop = torch.cat([keep, ~keep])
@@ -159,7 +186,11 @@ class BCD(nn.Module):
             conditional, null = both.chunk(2)
             return null + sampler.guidance * (conditional - null)
 
-        patches = sample(guided, noise, sampler)
+        def whole(x: Tensor, sigma: Tensor) -> Tensor:
+            # One estimate of the clean clip from all windows: the sampler never sees a window's border.
+            return blended(x.shape[1], self.config.window, lambda here: guided(x[:, here], sigma, motion[:, here]))
+
+        patches = sample(whole, noise, sampler)
         return self.decoder.unpatchify(patches, BACKGROUND)
 
     def noise_shape(self, frames: int) -> tuple[int, int, int]:

@@ -163,7 +163,14 @@ def training_loss(
         return (torch.rand(batch, generator=generator) < probability).to(device)
 
     # One encoder pass for all halves: content from the one, motion (and rate) from the other.
-    if direction == "both":
+    few = objective.few_content > 0 and float(torch.rand((), generator=generator)) < objective.few_content
+    if few:
+        frames = content_half.shape[1]
+        count = int(torch.randint(1, frames, (), generator=generator)) if frames > 1 else 1
+        some = torch.randperm(frames, generator=generator)[:count].sort().values
+        content, content_latents = model.features(content_half[:, some])
+        content_latents, latents = content_latents.detach(), model.features(driving_half)[1]
+    elif direction == "both":
         content, latents = model.features(content_half)
         content_latents, latents = latents.detach(), latents.roll(batch // 2, 0)
     else:

@@ -66,6 +66,7 @@ def bcd_bench_trainables() -> list[TrainableSpec]:
             presets={
                 "sprites-procedural-small": "the small model on the embedded procedural Sprites; no files needed",
                 "sprites-small": "the small model on LPC Sprites (asset sprites-art); hours on two CPU cores",
+                "heads-small": "a small model of rendered talking heads, 64x64; hours on a CPU",
                 "sprites": "exactly Table A8 of the paper, on LPC Sprites; for GPUs",
             },
             default_preset="sprites-procedural-small",

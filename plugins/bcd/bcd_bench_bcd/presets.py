@@ -65,6 +65,54 @@ _SPRITES_SMALL = Preset(
     ),
 )
 
+_HEADS_SMALL = Preset(
+    summary="a small model of rendered talking heads, 64x64, resized to the suite's size; what we ship",
+    model=ModelConfig(
+        window=8,
+        resize=True,
+        encoder=EncoderConfig(
+            layers=4, width=192, heads=4, feed_forward=768, content_tokens=64, content_dim=16, stem="conv"
+        ),
+        quantizer=QuantizerConfig(
+            groups=32, entries=16, dim=6, alpha=8.0, distance="l2", normalize="batch", codes_from_data=True
+        ),
+        decoder=DecoderConfig(depth=4, width=192, heads=4, patch=8, temporal_blocks=(1,), content="channels"),
+        diffusion=DiffusionConfig(p_mean=1.8, p_std=1.5, prediction="x", weight_max=6.0),
+    ),
+    objective=ObjectiveConfig(
+        condition_drop=0.05,
+        code_confidence=0.002,
+        content_price=((200, 0.0), (400, 2e-6)),
+        huber=0.1,
+        huber_from=200,
+        target_bits=64.0,
+        cycle=0.01,
+        cycle_content=1e-5,
+        cycle_from=400,
+        few_content=0.2,
+    ),
+    sampler=SamplerConfig(name="euler", steps=2, guidance=1.0, sigma_min=0.3, sigma_max=20.0),
+    train=TrainConfig(
+        suite="heads-cross-64",
+        take_frames=8,
+        take_stride=3,
+        half_frames=4,
+        mirror=True,
+        steps=4000,
+        batch=12,
+        direction="both",
+        optimizer="muon",
+        lr=1e-3,
+        muon_lr=2e-3,
+        betas=(0.9, 0.99),
+        warmup=100,
+        schedule="cosine",
+        ema=0.998,
+        checkpoint_every=250,
+        grid_every=500,
+    ),
+)
+
 _SPRITES = Preset(
     summary="exactly Table A8: T5 12x384, DiT-S/8, 1 x 64 codes, 6 bits per frame, batch 128; for GPUs",
     model=ModelConfig(),
@@ -82,6 +130,7 @@ PRESETS: dict[str, Preset] = {
     ),
     "sprites-small": _SPRITES_SMALL,
     "sprites": _SPRITES,
+    "heads-small": _HEADS_SMALL,
 }
 
 

@@ -105,7 +105,7 @@ def _features(method: Any, clips: Sequence[Any]) -> dict[str, npt.NDArray[np.flo
             if model.bottleneck is None:
                 keep("content", tokens)
             else:
-                keep("content", model.bottleneck.rounded(tokens))
+                keep("content", model.bottleneck.rounded(model.bottleneck.mean(tokens)))
                 keep("unrounded content", model.bottleneck.mean(tokens))
             keep("motion codes", torch.nn.functional.one_hot(model.quantizer(latents).codes, entries))
             task.advance(len(frames))

@@ -27,13 +27,14 @@ from bcd_bench.specs import TrainingClips, TrainRequest
 from bcd_bench.stopping import stopping
 from bcd_bench_bcd import __version__
 from bcd_bench_bcd.configs import ModelConfig, Preset
-from bcd_bench_bcd.data import fitted_model_config, lit_shares, open_training_clips
+from bcd_bench_bcd.data import fitted_model_config, lit_shares, measures_light, open_training_clips
 from bcd_bench_bcd.devices import fast_bf16, resolve_device
 from bcd_bench_bcd.guards import CollapseGuard
 from bcd_bench_bcd.model import BCD, load_model, save_model, to_unit
 from bcd_bench_bcd.objective import ContentAdversary, Losses, training_loss
 from bcd_bench_bcd.optimizers import Optimizers
 from bcd_bench_bcd.presets import resolve_preset
+from bcd_bench_bcd.training_view import some_of_each_half, training_view
 
 __all__ = ["Trainer", "step_generator", "train"]
 
@@ -52,7 +53,7 @@ def train(request: TrainRequest) -> None:
     if request.seed is not None:
         overrides["train.seed"] = request.seed
     preset = resolve_preset(request.preset, overrides)
-    clips = open_training_clips(preset.train.suite, request)
+    clips = training_view(open_training_clips(preset.train.suite, request), preset.train)
     trainer = Trainer(preset, clips, request.out, request.device)
     if request.plan_only:
         print(trainer.plan())
@@ -114,11 +115,11 @@ class Trainer:
         self.precision = precision
         self.accelerator = Accelerator(cpu=place.type == "cpu", mixed_precision="no" if precision == "fp32" else "bf16")
         torch.manual_seed(preset.train.seed)
-        shares = lit_shares(clips, preset.model.decoder.patch)
+        shares = lit_shares(clips, preset.model.decoder.patch) if measures_light(preset) else None
         self.model = BCD(fitted_model_config(preset, shares)).train()
         self.model.decoder.recompute = preset.train.recompute
         self.patch_chances: Tensor | None = None
-        if preset.train.patch_floor < 1:
+        if preset.train.patch_floor < 1 and shares is not None:
             drawn = torch.from_numpy(shares).float()[self.model.decoder.drawn]
             self.patch_chances = drawn.sqrt().clamp(preset.train.patch_floor, 1)
             self.patch_chances[drawn.argmax()] = 1  # at least one patch in every step
@@ -320,7 +321,14 @@ class Trainer:
 
     def _batch(self, generator: torch.Generator, size: int) -> Tensor:
         indices = torch.randint(len(self.clips), (size,), generator=generator).tolist()
-        return torch.from_numpy(self.clips.clips(indices)).to(self.accelerator.device)
+        clips = torch.from_numpy(self.clips.clips(indices))
+        half = self.preset.train.half_frames
+        if half is not None and 2 * half < clips.shape[1]:
+            clips = clips[:, some_of_each_half(clips.shape[1], half, generator)]
+        if self.preset.train.mirror:
+            mirrored = torch.rand(size, generator=generator) < 0.5
+            clips = torch.where(mirrored.view(-1, 1, 1, 1, 1), clips.flip(3), clips)
+        return clips.to(self.accelerator.device)
 
     def _tau(self, step: int) -> float:
         """Gumbel temperature: exponential from tau_start to tau_end over the run (Sec. 3.2)."""

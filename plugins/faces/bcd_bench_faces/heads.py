@@ -56,6 +56,8 @@ PEOPLE: Final = 60
 PARTNERS: Final = (1, 23)
 """Person n takes the motions of persons n + 1 and n + 23 (around the circle)."""
 TRAINING_PEOPLE: Final = 2_000
+SECOND_TAKES: Final = 1_000_000
+"""The second take of training person n shows training motion n + this: one that no other clip shows."""
 FAULTS: Final = (
     Perturbation(
         "wrong-identity",
@@ -198,7 +200,7 @@ def draw_clip(split: Split, person: int, motion: int, size: int) -> Clip:
     return kept_clip(f"{split}-{person:05d}-{motion:05d}", size, draw)
 
 
-def kept_clip(name: str, size: int, draw: Callable[[], npt.NDArray[np.uint8]]) -> Clip:
+def kept_clip(name: str, size: int, draw: Callable[[], npt.NDArray[np.uint8]], length: int = FRAMES) -> Clip:
     """The clip of this name (which says all that decides its pixels) where it was kept, else what `draw` gives."""
     from bcd_bench.video import read_video, write_video_lossless
 
@@ -206,7 +208,7 @@ def kept_clip(name: str, size: int, draw: Callable[[], npt.NDArray[np.uint8]]) -
     if path.is_file():
         with contextlib.suppress(UsageError):  # damaged: drawn again and written over
             kept = read_video(path)
-            if kept.frames.shape == (FRAMES, size, size, 3):
+            if kept.frames.shape == (length, size, size, 3):
                 return Clip(kept.frames, FPS, name)
     clip = Clip(draw(), FPS, name)
     with contextlib.suppress(OSError):
@@ -249,10 +251,38 @@ class HeadsTrainingClips:
 
     def clips(self, indices: Sequence[int]) -> npt.NDArray[np.uint8]:
         """uint8[B, 25, size, size, 3] RGB for B indices in 0..len-1. Raises IndexError for others."""
+        self._check(indices)
+        return np.stack([draw_clip("train", int(index), int(index), self._size).frames for index in indices])
+
+    def takes(self, indices: Sequence[int], frames: int, stride: int) -> npt.NDArray[np.uint8]:
+        """Two takes each of B people, the same person doing two unrelated motions: uint8[B, 2 * frames, size, size, 3].
+
+        A take is every `stride`-th frame of a second at 25 frames per second, from its start; the first take shows the
+        motion of `clips`. They are drawn for themselves, so short takes cost less than whole clips. Raises IndexError
+        for indices outside 0..len-1 and ValueError for takes longer than 25 frames.
+        """
+        self._check(indices)
+        if not (frames > 0 < stride and (frames - 1) * stride < FRAMES):
+            raise ValueError(f"{frames} frames, every {stride}: a take has {FRAMES}")
+        return np.stack([draw_takes(int(index), frames, stride, self._size).frames for index in indices])
+
+    def _check(self, indices: Sequence[int]) -> None:
         for index in indices:
             if not 0 <= index < self._people:
                 raise IndexError(f"training clip {index}: there are {self._people}")
-        return np.stack([draw_clip("train", int(index), int(index), self._size).frames for index in indices])
+
+
+def draw_takes(person: int, frames: int, stride: int, size: int) -> Clip:
+    """Both takes of a training person behind one another, rendered or read where they were kept."""
+
+    def draw() -> npt.NDArray[np.uint8]:
+        moves = [motion_of("train", motion, FRAMES) for motion in (person, person + SECOND_TAKES)]
+        chosen = slice(0, (frames - 1) * stride + 1, stride)
+        parts = ("expression", "rotation", "translation")
+        rows = [np.concatenate([getattr(move, part)[chosen] for move in moves]) for part in parts]
+        return _actor("train", person).frames(*rows, size)
+
+    return kept_clip(f"train-{person:05d}-takes-{frames}x{stride}", size, draw, 2 * frames)
 
 
 def training_64(data: Mapping[str, Path] | None = None) -> HeadsTrainingClips:

@@ -1,0 +1,71 @@
+"""Ours: a small convolutional network before the encoder, for pictures that one linear map per frame cannot read.
+
+The paper gives the encoder one linear token a frame. That is enough for sprites, whose poses are few, and for latents
+of a large autoencoder; in pixels of faces, an eyelid is a handful of values that move about with the head.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from bcd_bench_bcd.decoder import grid_positions
+
+__all__ = ["ConvStem", "PatchReader"]
+
+SHRINK = 8
+"""Pixels of a frame to a side of one place of the grid."""
+TOKEN_CHANNELS = 24
+"""Channels a place keeps in a frame's token: the token knows where things are."""
+
+
+class ConvStem(nn.Module):
+    """Frames to a grid of features and one token each; every frame by itself."""
+
+    def __init__(self, channels: int, frame_size: tuple[int, int], width: int) -> None:
+        super().__init__()
+        height, across = frame_size
+        if height % SHRINK or across % SHRINK:
+            raise ValueError(f"the convolutional stem needs sides that are multiples of {SHRINK}, not {frame_size}")
+        rows, columns = height // SHRINK, across // SHRINK
+        self.fold = nn.PixelUnshuffle(SHRINK // 2)
+        self.down = nn.Sequential(
+            nn.Conv2d(channels * (SHRINK // 2) ** 2, width // 2, 1),
+            nn.GELU(),
+            nn.Conv2d(width // 2, width, 3, stride=2, padding=1),
+        )
+        self.residual = nn.Sequential(nn.GroupNorm(8, width), nn.GELU(), nn.Conv2d(width, width, 3, padding=1))
+        self.norm = nn.LayerNorm(width)
+        self.register_buffer("positions", grid_positions(rows, columns, width), persistent=False)
+        self.narrow = nn.Linear(width, TOKEN_CHANNELS)
+        self.token = nn.Linear(TOKEN_CHANNELS * rows * columns, width)
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """`frames` [B, T, C, H, W] -> features [B, T, S, width] of S places, tokens [B, T, width]."""
+        batch, length = frames.shape[:2]
+        h = self.down(self.fold(frames.flatten(0, 1)).contiguous(memory_format=torch.channels_last))
+        h = h + self.residual(h)
+        features = self.norm(h.flatten(2).transpose(1, 2))
+        token = self.token(nn.functional.gelu(self.narrow(features)).flatten(1))
+        placed = features + self.positions.to(features.dtype)
+        return placed.view(batch, length, *placed.shape[1:]), token.view(batch, length, -1)
+
+
+class PatchReader(nn.Module):
+    """Cross-attention by which content queries look at all places of all frames, any number of them."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(width)
+        self.query, self.out = nn.Linear(width, width), nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+
+    def forward(self, queries: Tensor, features: Tensor) -> Tensor:
+        """`queries` [B, K, width] and `features` [B, T, S, width] -> `queries` with what they found added."""
+        batch, count, width = queries.shape
+        q = self.query(self.norm(queries)).view(batch, count, self.heads, -1).transpose(1, 2)
+        pairs = self.key_value(features.flatten(1, 2)).view(batch, -1, 2, self.heads, width // self.heads)
+        k, v = pairs.permute(2, 0, 3, 1, 4).unbind(0)
+        found = nn.functional.scaled_dot_product_attention(q.to(k.dtype), k, v)
+        return queries + self.out(found.transpose(1, 2).reshape(batch, count, width))
