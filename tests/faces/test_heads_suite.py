@@ -152,6 +152,22 @@ def test_motions_stay_in_their_ranges_and_move() -> None:
     assert np.abs(motions[0].rotation - other.rotation).max() > 0.01
 
 
+def test_takes_show_one_person_in_two_motions(home: Path) -> None:
+    clips = heads.HeadsTrainingClips(64, people=2)
+    takes = clips.takes([1], 3, 8)
+    assert takes.shape == (1, 6, 64, 64, 3)
+    np.testing.assert_array_equal(takes[0, :3], clips.clips([1])[0, :17:8])  # the first take is the clip, thinned
+    corner = np.s_[:, :, :6, :6]
+    np.testing.assert_array_equal(takes[corner][:, :3], takes[corner][:, 3:])  # the background is the person's
+    assert np.abs(takes[:, :3].astype(int) - takes[:, 3:]).mean() > 1
+    assert len(list(home.rglob("train-00001-takes-3x8.mkv"))) == 1
+    with pytest.raises(IndexError):
+        clips.takes([2], 3, 8)
+    for frames, stride in ((4, 9), (0, 1), (2, 0)):
+        with pytest.raises(ValueError, match="a take has 25"):
+            clips.takes([0], frames, stride)
+
+
 def test_training_clips() -> None:
     clips = heads.HeadsTrainingClips(64, people=5)
     assert len(clips) == 5
