@@ -155,6 +155,9 @@ class ObjectiveConfig(_Config):
     """Ours: step from which the swap cycle runs; before, what the decoder draws teaches nothing."""
     few_content: float = Field(0.0, ge=0, le=1)
     """Ours: chance of a step to read content from fewer frames than the half has, a number drawn from 1 on."""
+    recolour: float = Field(0.0, ge=0)
+    """Ours: strength at which the halves of a clip get colours of their own. What has to be drawn is the driving half
+    in the colours of the content half, so a motion code that holds colours is of no use."""
 
 
 class SamplerConfig(_Config):

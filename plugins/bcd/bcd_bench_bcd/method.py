@@ -140,11 +140,22 @@ class BCDMethod:
             batch = np.stack([resized(clip, size) for clip in batch])
         return to_unit(torch.from_numpy(np.ascontiguousarray(batch)).to(self.device))
 
-    @torch.inference_mode()
+    def transfer_frames(self, content: np.ndarray, motion: np.ndarray, *, seed: int = 0) -> np.ndarray:
+        """The motion of one clip on the content of another, uint8 [T, H, W, 3] each, of any lengths.
+
+        The result is like `motion`. `content` may be a single frame. Raises `UsageError` for sizes that
+        the weights do not take.
+        """
+        config = self._loaded().config
+        for clip in (content, motion):
+            if not fits(clip, config):
+                raise UsageError(f"{clip.shape[1:3]} pixels, the weights are for {config.frame_size}")
+        result = self._transfer([content], [motion], [seed])[0][0]
+        return resized(result, motion.shape[1:3])
+
     def reconstruct(self, frames: np.ndarray, *, seed: int = 0) -> np.ndarray:
         """A clip from its own content and motion: uint8 [T, H, W, 3] in and out."""
-        result: np.ndarray = self._transfer([frames], [frames], [seed])[0][0]
-        return result
+        return self.transfer_frames(frames, frames, seed=seed)
 
     def motion_codes(self, frames: np.ndarray) -> Tensor:
         """Code indices int64 [T, N] of a clip uint8 [T, H, W, 3]."""

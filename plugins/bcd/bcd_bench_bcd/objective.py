@@ -14,6 +14,7 @@ from bcd_bench_bcd.configs import ObjectiveConfig
 from bcd_bench_bcd.diffusion import loss_weight, training_sigmas
 from bcd_bench_bcd.model import BACKGROUND, BCD, to_unit
 from bcd_bench_bcd.quantizer import Quantized, rate_loss
+from bcd_bench_bcd.recolour import draw_colours, recoloured
 
 __all__ = [
     "ContentAdversary",
@@ -162,6 +163,15 @@ def training_loss(
     def chance(probability: float) -> Tensor:
         return (torch.rand(batch, generator=generator) < probability).to(device)
 
+    target = seen = driving_half
+    if objective.recolour:
+        colours = draw_colours(batch, objective.recolour, generator)
+        others = (
+            colours.roll(batch // 2, 0) if direction == "both" else draw_colours(batch, objective.recolour, generator)
+        )
+        content_half, target = recoloured(content_half, colours), recoloured(driving_half, colours)
+        seen = recoloured(driving_half, others) if direction != "both" or objective.few_content else driving_half
+
     # One encoder pass for all halves: content from the one, motion (and rate) from the other.
     few = objective.few_content > 0 and float(torch.rand((), generator=generator)) < objective.few_content
     if few:
@@ -169,12 +179,12 @@ def training_loss(
         count = int(torch.randint(1, frames, (), generator=generator)) if frames > 1 else 1
         some = torch.randperm(frames, generator=generator)[:count].sort().values
         content, content_latents = model.features(content_half[:, some])
-        content_latents, latents = content_latents.detach(), model.features(driving_half)[1]
+        content_latents, latents = content_latents.detach(), model.features(seen)[1]
     elif direction == "both":
         content, latents = model.features(content_half)
         content_latents, latents = latents.detach(), latents.roll(batch // 2, 0)
     else:
-        content, latents = model.features(torch.cat([content_half, driving_half]))
+        content, latents = model.features(torch.cat([content_half, seen]))
         content, content_latents, latents = content[:batch], latents[:batch].detach(), latents[batch:]
 
     guess = latents.new_zeros((), dtype=torch.float32)
@@ -194,7 +204,7 @@ def training_loss(
         model.quantizer.revive(latents.detach(), generator)
     quantized = model.quantizer(latents, tau, generator)
     sigma = training_sigmas(batch, model.config.diffusion, generator).to(device)
-    clean = model.decoder.patchify(driving_half)
+    clean = model.decoder.patchify(target)
     places = weight = None
     if patch_chances is not None:
         places = torch.nonzero(torch.rand(len(patch_chances), generator=generator) < patch_chances).flatten()

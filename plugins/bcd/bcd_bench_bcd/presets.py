@@ -90,6 +90,7 @@ _HEADS_SMALL = Preset(
         cycle_content=1e-5,
         cycle_from=400,
         few_content=0.2,
+        recolour=1.0,
     ),
     sampler=SamplerConfig(name="euler", steps=2, guidance=1.0, sigma_min=0.3, sigma_max=20.0),
     train=TrainConfig(
