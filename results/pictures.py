@@ -26,6 +26,17 @@ HEADS = 6
 ROWS = ("content", "motion", "output", "target")
 SCALE, MARGIN, GAP = 2, 64, 10
 
+PANELS = (
+    (("diffusion loss", "diffusion"), ("motion, bits per frame", "bits"), ("content, bits", "content_bits")),
+    (
+        ("squared error of a clip", "reconstruction"),
+        ("nats of a clip", "kl_f", "kl_z"),
+        ("nats", "contrast_f", "contrast_z", "dependence"),
+    ),
+)
+"""Titles and columns of the panels of a curve, for each kind of log."""
+LOGARITHMIC = {"diffusion", "content_bits", "reconstruction"}
+
 
 def swaps(folder: Path, target: Path) -> None:
     """Six pairs in two columns, each with its four clips."""
@@ -60,7 +71,7 @@ def _below(block: np.ndarray) -> np.ndarray:
 
 
 def curve(log: Path, target: Path) -> None:
-    """Loss, rate of the motion code, and rate of the content over the steps of a training run."""
+    """Over the steps of a training run: for BCD its loss and both rates, for C-DSVAE error, rates and contrasts."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -68,12 +79,15 @@ def curve(log: Path, target: Path) -> None:
 
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     steps = [line["step"] for line in lines]
-    panels = (("diffusion", "diffusion loss"), ("bits", "motion, bits per frame"), ("content_bits", "content, bits"))
+    panels = next(panels for panels in PANELS if panels[0][1] in lines[0])
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.2), layout="constrained")
-    for axis, (key, title) in zip(axes, panels, strict=True):
-        axis.plot(steps, [line[key] for line in lines])
-        axis.set(title=title, xlabel="step", yscale="linear" if key == "bits" else "log")
+    for axis, (title, *keys) in zip(axes, panels, strict=True):
+        for key in keys:
+            axis.plot(steps, [line[key] for line in lines], label=key)
+        axis.set(title=title, xlabel="step", yscale="log" if keys[0] in LOGARITHMIC else "linear")
         axis.grid(alpha=0.3)
+        if len(keys) > 1:
+            axis.legend()
     figure.savefig(target, dpi=80, metadata={"Software": None})
 
 

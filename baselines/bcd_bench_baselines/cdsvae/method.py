@@ -1,0 +1,91 @@
+"""C-DSVAE as a bcd-bench method: f of the content clip, z_1:T of the motion clip, decoded frame by frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor
+
+from bcd_bench.clips import Clip, Failed, Pair
+from bcd_bench.errors import UsageError
+from bcd_bench.identity import pair_seed
+from bcd_bench_baselines.cdsvae.model import CDSVAE, load_model, to_frames, to_unit
+from bcd_bench_baselines.devices import resolve_device
+
+__all__ = ["CDSVAEMethod", "MethodConfig"]
+
+
+class MethodConfig(BaseModel):
+    """What `run --config` may change. The literature scores runs in which one of the two codes is drawn."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    f: Literal["posterior", "prior"] = "posterior"
+    """"posterior": the mean of q(f | content clip); "prior": drawn from p(f), whatever the content clip shows."""
+    z: Literal["posterior", "prior"] = "posterior"
+    """"posterior": the means of q(z_t | motion clip); "prior": drawn from p(z_1:T), as long as the motion clip."""
+
+
+class CDSVAEMethod:
+    """Transfers motion by C-DSVAE; one instance holds one set of weights."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        try:
+            self.config = MethodConfig.model_validate(dict(config))
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise UsageError(f"cdsvae: --config {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        self.model: CDSVAE | None = None
+
+    def load(self, weights: Path | None, device: str) -> None:
+        """Load C-DSVAE weights (safetensors). Raises `UsageError` where there are none or they do not fit."""
+        if weights is None:
+            raise UsageError(
+                "method cdsvae needs weights", hint="bcd-bench train cdsvae, then --weights train/…/model.safetensors"
+            )
+        self.device = resolve_device(device)
+        self.model, self.card = load_model(weights, str(self.device))
+
+    def transfer(self, pairs: Sequence[Pair], *, seed: int) -> Iterator[Clip | Failed]:
+        """One clip a pair, as long as its motion clip. Clips of other sizes than the model's are `Failed`."""
+        size = self._loaded().config.frame_size
+        for pair in pairs:
+            content, motion = pair.content.load(), pair.motion.load()
+            wrong = next((clip for clip in (content, motion) if clip.frames.shape[1:3] != size), None)
+            if wrong is not None:
+                yield Failed(f"clip {wrong.id}: {wrong.frames.shape[1:3]} pixels, the weights are for {size}")
+                continue
+            frames = self.swap(content.frames, motion.frames, pair_seed(seed, pair.id))
+            yield Clip(frames, motion.fps, pair.id)
+
+    @torch.inference_mode()
+    def swap(self, content: np.ndarray, motion: np.ndarray, seed: int = 0) -> np.ndarray:
+        """uint8[S, H, W, 3] and uint8[T, H, W, 3] -> uint8[T, H, W, 3]. `seed` is used where a prior is drawn from.
+
+        Pair by pair: a batch would let rounding depend on its other pairs, and a pair takes milliseconds.
+        """
+        model = self._loaded()
+        generator = torch.Generator().manual_seed(seed)
+        static_noise = torch.randn(1, model.config.f_dim, generator=generator).to(self.device)
+        dynamic_noise = torch.randn(1, len(motion), model.config.z_dim, generator=generator).to(self.device)
+        static = static_noise if self.config.f == "prior" else model.posterior_f(self._features(content)).mean
+        if self.config.z == "prior":
+            dynamic = model.sample_prior_z(dynamic_noise)
+        else:
+            dynamic = model.posterior_z(self._features(motion)).mean
+        result: np.ndarray = to_frames(model.decode(static, dynamic))[0].cpu().numpy()
+        return result
+
+    def _features(self, frames: np.ndarray) -> Tensor:
+        batch = torch.from_numpy(np.ascontiguousarray(frames)[None]).to(self.device)
+        return self._loaded().features(to_unit(batch))
+
+    def _loaded(self) -> CDSVAE:
+        if self.model is None:
+            raise RuntimeError("call load() first")
+        return self.model
