@@ -10,7 +10,12 @@ from bcd_bench import AssetSpec, MethodSpec, TrainableSpec, hookimpl
 
 __all__ = ["SPECS", "bcd_bench_assets", "bcd_bench_methods", "bcd_bench_trainables"]
 
-SPECS: tuple[str, ...] = ("cdsvae.specs", "folder.specs")
+SPECS: tuple[str, ...] = (
+    "cdsvae.specs",
+    "external.specs",
+    "folder.specs",
+    "pca_motion.specs",
+)
 """Modules with any of METHODS, ASSETS and TRAINABLES; none of them imports torch."""
 
 

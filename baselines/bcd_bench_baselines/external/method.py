@@ -1,0 +1,175 @@
+"""Any command as a method: one worker process for the run, asked pair by pair over JSON lines and frame files."""
+
+from __future__ import annotations
+
+import math
+import shlex
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from bcd_bench.clips import Clip, Failed, Pair
+from bcd_bench.errors import UsageError, printable
+from bcd_bench.identity import hash_json, pair_seed, sha256_file
+from bcd_bench_baselines.external.exchange import Frames, output_path, read_output, write_input
+from bcd_bench_baselines.external.worker import Worker, WorkerFailed
+
+__all__ = ["External", "Worked", "identify"]
+
+STARTS = 3
+"""A command that never answered is started so often; then its pairs fail without another try."""
+NOT_HASHED = {"__pycache__", ".git", ".venv", "node_modules"}
+
+
+def identify(config: Mapping[str, Any], pairs: Sequence[Pair]) -> dict[str, Any]:
+    """The command by its words and the contents of the files that it and `files` name, without their folders.
+
+    Raises `UsageError` for settings that cannot work.
+    """
+    del pairs
+    settings = _Settings(config)
+    words, hashes = [], {}
+    for index, word in enumerate(settings.command):
+        path = settings.cwd / word
+        is_file = path.is_file() and (index > 0 or "/" in word)
+        words.append(path.name if is_file else word)
+        if is_file:
+            hashes[path.name] = sha256_file(path)
+    for path in settings.files:
+        hashes[path.name] = _sha256(path)
+    return {"name": settings.name, "cmd": words, "files": hashes, "frames": settings.frames}
+
+
+def _sha256(path: Path) -> str:
+    """Of a file, or of all files below a folder by their names, but for hidden folders and caches."""
+    if path.is_file():
+        return sha256_file(path)
+    files = [
+        file
+        for file in sorted(path.rglob("*"))
+        if file.is_file() and not NOT_HASHED.intersection(file.relative_to(path).parts)
+    ]
+    return hash_json({file.relative_to(path).as_posix(): sha256_file(file) for file in files})
+
+
+class Worked:
+    """Asks a worker for pairs, starts it again when it fails, and turns whatever goes wrong into `Failed`."""
+
+    def __init__(self, command: Sequence[str], *, cwd: Path | None, frames: Frames, timeout: float) -> None:
+        self._command, self._cwd, self._frames, self._timeout = command, cwd, frames, timeout
+        self._worker: Worker | None = None
+        self._answered = False
+        self._failures: list[str] = []
+
+    def start(self) -> None:
+        """Start the worker, unless it runs. Raises `UsageError` where the command cannot be started."""
+        if self._worker is None:
+            self._worker = Worker(self._command, cwd=self._cwd)
+
+    def one(self, pair: Pair, **more: Any) -> Clip | Failed:
+        """The output of one pair; `more` goes into the request."""
+        if not self._answered and len(self._failures) >= STARTS:
+            return Failed(f"the command failed {STARTS} times and never answered: {self._failures[-1]}")
+        content, motion = pair.content.load(), pair.motion.load()
+        height, width = motion.frames.shape[1:3]
+        with tempfile.TemporaryDirectory(prefix="bcd-bench-external-") as scratch:
+            folder = Path(scratch)
+            output = output_path(folder, self._frames)
+            request = {
+                "pair": pair.id,
+                "content": str(write_input(folder, "content", content, self._frames)),
+                "motion": str(write_input(folder, "motion", motion, self._frames)),
+                "output": str(output),
+                "frames": len(motion),
+                "content_frames": len(content),
+                "fps": motion.fps,
+                "content_fps": content.fps,
+                "height": height,
+                "width": width,
+                **more,
+            }
+            try:
+                self.start()
+                assert self._worker is not None
+                answer = self._worker.ask(request, self._timeout)
+            except WorkerFailed as failure:
+                self._worker = None
+                self._failures.append(str(failure))
+                return Failed(str(failure))
+            self._answered = True
+            error, info = answer.get("error"), answer.get("info")
+            if error:
+                return Failed(f"the worker says: {printable(str(error))[:500]}")
+            if info is not None and not isinstance(info, dict):
+                return Failed("the worker's info is no JSON object")
+            try:
+                frames = read_output(output, self._frames, len(motion), (height, width))
+            except UsageError as wrong:
+                return Failed(str(wrong).replace(f"{output}/", "").replace(f"{scratch}/", ""))
+        return Clip(frames, motion.fps, pair.id, info)
+
+    def close(self) -> None:
+        """End the worker."""
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
+
+
+class External:
+    """Settings: `cmd`, split as a shell would and run without one; `cwd`, where it runs; `files`, whose contents decide
+    the outputs too; `frames`, png, npy or mkv; `timeout` in seconds a pair; `name`, shown in tables."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        settings = _Settings(config)
+        self._worked = Worked(settings.command, cwd=settings.cwd, frames=settings.frames, timeout=settings.timeout)
+        self._device = "cpu"
+
+    def load(self, weights: Path | None, device: str) -> None:
+        """Start the command. Raises `UsageError` where it cannot be started, and for weights."""
+        if weights is not None:
+            raise UsageError("method 'external' takes no weights", hint="name them in the command, and in files=PATH")
+        self._device = device
+        self._worked.start()
+
+    def transfer(self, pairs: Sequence[Pair], *, seed: int) -> Iterator[Clip | Failed]:
+        """One output a pair, asked for one by one, so that no pair depends on another."""
+        for pair in pairs:
+            yield self._worked.one(pair, seed=pair_seed(seed, pair.id), device=self._device)
+
+    def close(self) -> None:
+        """End the worker and all its children."""
+        self._worked.close()
+
+
+class _Settings:
+    """The settings of `external`, checked. Raises `UsageError`."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.name = str(config["name"])
+        self.cwd = Path(str(config["cwd"] or ".")).expanduser().resolve()
+        if not self.cwd.is_dir():
+            raise UsageError(f"cwd={config['cwd']}: no such folder", hint="--config cwd=FOLDER")
+        try:
+            self.command = shlex.split(str(config["cmd"]))
+        except ValueError as error:
+            raise UsageError(f"cmd={config['cmd']!r} cannot be split into words: {error}") from None
+        if not self.command:
+            raise UsageError("method 'external' needs a command", hint='--config cmd="python my_method.py"')
+        self.files = [self.cwd / word for word in _listed(config["files"])]
+        for path in self.files:
+            if not path.exists():
+                raise UsageError(f"files={path}: no such file or folder", hint="--config files=PATH,PATH")
+        self.frames: Frames = config["frames"]
+        if self.frames not in get_args(Frames):
+            raise UsageError(f"frames={self.frames!r}: there are {', '.join(get_args(Frames))}")
+        self.timeout = config["timeout"]
+        right = isinstance(self.timeout, int | float) and not isinstance(self.timeout, bool)
+        if not right or not (math.isfinite(self.timeout) and self.timeout > 0):
+            raise UsageError(f"timeout={self.timeout!r} is no number of seconds above 0", hint="--config timeout=300")
+
+
+def _listed(value: Any) -> list[str]:
+    """`"a,b"` or `["a", "b"]` as a list of words."""
+    words = value if isinstance(value, list) else str(value).split(",")
+    return [str(word).strip() for word in words if str(word).strip()]

@@ -1,0 +1,18 @@
+"""What this folder offers; light."""
+
+from __future__ import annotations
+
+from bcd_bench import MethodSpec
+
+METHODS = (
+    MethodSpec(
+        name="pca-motion",
+        version="1",
+        summary="Weight-free baseline for faces: a content frame warped by the driver's landmarks.",
+        factory="bcd_bench_baselines.pca_motion.method:PcaMotion",
+        licence="Apache-2.0",
+        config={"mode": "absolute", "components": 12, "expression": 1.0},
+        batch_size=4,
+        extractors=("face-landmarks",),
+    ),
+)
