@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from bcd_bench.atomic import TEMPORARY_SUFFIX, atomic_path, fsync_path, write_text_atomic
 from bcd_bench.errors import MissingAssetError, UsageError
-from bcd_bench.identity import canonical_json, hash_json, sha256_file
+from bcd_bench.identity import canonical_json, hash_json, sha256_file, sha256_path
 from bcd_bench.specs import AssetSpec
 
 if TYPE_CHECKING:
@@ -155,13 +155,16 @@ class AssetStore:
                 except OSError as error:  # the folder itself may not be entered
                     problem = f"{path} cannot be read ({error.strerror})"
                 if not problem:
-                    return AssetStatus(spec, "ok", path, sha256=self._hashes.of(path) if spec.any_file else "")
+                    return AssetStatus(spec, "ok", path, sha256=self._chosen(path) if spec.any_file else "")
                 bad = bad or AssetStatus(spec, "altered", path, problem)
         finally:
             self._hashes.save()
         given = os.environ.get(spec.variable) if spec.variable else None
         why = f"{spec.variable}={given} does not exist" if given else "not found"
         return bad or AssetStatus(spec, "missing", None, why)
+
+    def _chosen(self, path: Path) -> str:
+        return sha256_path(path) if path.is_dir() else self._hashes.of(path)
 
     def status(self) -> list[AssetStatus]:
         """The state of every asset, by name."""
@@ -220,7 +223,8 @@ class AssetStore:
             if spec.directory:
                 with tempfile.TemporaryDirectory(dir=target.parent, suffix=TEMPORARY_SUFFIX, prefix=".") as scratch:
                     draft = Path(scratch) / target.name
-                    for relative in spec.files:
+                    chosen = [p.relative_to(path) for p in path.rglob("*") if p.is_file()] if spec.any_file else []
+                    for relative in spec.files or chosen:
                         (draft / relative).parent.mkdir(parents=True, exist_ok=True)
                         shutil.copy2(path / relative, draft / relative)
                     _replace_folder(draft, target)
@@ -233,6 +237,8 @@ class AssetStore:
         """What is wrong with a candidate, the first few files by name; nothing where all is well."""
         if path.is_dir() != spec.directory:
             yield f"{path} is a {'folder' if path.is_dir() else 'file'}, not a {'folder' if spec.directory else 'file'}"
+        elif spec.directory and spec.any_file and not any(path.iterdir()):
+            yield f"{path} is empty"
         elif not spec.directory:
             yield from self._problem_of_file(path, path.name, spec.sha256, spec.size, fresh)
         else:
@@ -287,7 +293,8 @@ class AssetStore:
         what = f"{len(spec.files)} files" if spec.directory else f"sha256 {spec.sha256}"
         facts = f"{spec.filename}, {what}, {format_size(spec.size)}, licence {spec.licence}"
         if spec.any_file:
-            facts = f"{' or '.join([spec.filename, *spec.also])}, any such file, licence {spec.licence}"
+            kind = "folder" if spec.directory else "file"
+            facts = f"{' or '.join([spec.filename, *spec.also])}, any such {kind}, licence {spec.licence}"
         hint = f"bcd-bench assets fetch {spec.name}"
         if not spec.urls:
             hint = f"bcd-bench assets add {spec.name} PATH   ({spec.how_to})"

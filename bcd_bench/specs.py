@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # specs are what `list` loads, so NumPy stays out of them
     import numpy as np
     import numpy.typing as npt
 
-    from bcd_bench.clips import Clip, Failed, Pair
+    from bcd_bench.clips import Clip, ClipRef, Failed, Pair
 
 __all__ = [
     "AssetSpec",
@@ -36,6 +36,7 @@ __all__ = [
     "TrainRequest",
     "TrainableSpec",
     "TrainingClips",
+    "TrainingVideos",
     "Weights",
     "load_factory",
 ]
@@ -59,7 +60,7 @@ class AssetSpec:
 
     An empty `sha256` (and size 0) means any file of its kind, of the user's choice: it is looked for at the path in
     the environment variable `variable`, then under `filename` and the names in `also`, cannot be fetched, and its
-    hash enters identities and records in place of the spec's.
+    hash enters identities and records in place of the spec's. So does a folder without `files`.
     """
 
     name: str
@@ -78,8 +79,8 @@ class AssetSpec:
 
     @property
     def any_file(self) -> bool:
-        """Whether the user chooses the file, so that there is no hash to verify."""
-        return not self.sha256 and not self.directory
+        """Whether the user chooses the file (or folder), so that there is no hash to verify."""
+        return not self.sha256 and not self.files
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,8 @@ class SuiteSpec:
     reported: tuple[ReportedRow, ...] = ()
     training: str = ""
     """A factory, called like `factory`, that returns the suite's `TrainingClips`; empty where it has none."""
+    training_videos: str = ""
+    """A factory, called like `factory`, that returns the suite's `TrainingVideos`; empty where it has none."""
 
 
 @dataclass(frozen=True)
@@ -287,6 +290,19 @@ class TrainingClips(Protocol):
 
     def clips(self, indices: Sequence[int]) -> npt.NDArray[np.uint8]:
         """uint8[B, T, H, W, 3] RGB for B indices in 0..len-1."""
+
+
+@dataclass(frozen=True)
+class TrainingVideos:
+    """What a suite offers to learn from as whole videos of any length, disjoint from its pairs' clips.
+
+    `videos` load as clips of the suite's frame size at `fps` frames per second; `notes` hold a line for each file that
+    is left out.
+    """
+
+    videos: tuple[ClipRef, ...]
+    fps: float
+    notes: tuple[str, ...] = ()
 
 
 class Method(Protocol):

@@ -29,7 +29,7 @@ def _facts(status: AssetStatus) -> dict[str, Any]:
         "state": status.state,
         "filename": spec.filename,
         "size": spec.size,
-        "sha256": None if spec.directory else (spec.sha256 or status.sha256 or None),
+        "sha256": spec.sha256 or status.sha256 or None,
         "files": len(spec.files) if spec.directory else None,
         "licence": spec.licence,
         "restricted": spec.restricted,
@@ -54,7 +54,8 @@ def _print_statuses(statuses: list[AssetStatus], *, as_json: bool) -> None:
         spec = status.spec
         content = f"{len(spec.files)} files" if spec.directory else f"sha256 {spec.sha256[:12]}…"
         if spec.any_file:
-            content = f"any file, here sha256 {status.sha256[:12]}…" if status.sha256 else "any file"
+            content = "any folder" if spec.directory else "any file"
+            content += f", here sha256 {status.sha256[:12]}…" if status.sha256 else ""
         where = str(status.path) if status.state == "ok" else status.problem
         size = format_size(spec.size) if spec.size else "–"
         rows.append([spec.name, status.state, size, content, spec.licence, where])

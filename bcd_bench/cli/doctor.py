@@ -94,7 +94,7 @@ def check_assets(registry: Registry) -> Iterator[Finding]:
             yield Finding("asset", spec.name, "ok", str(status.path))
             continue
         verb = f"fetch {spec.name}" if spec.urls else f"add {spec.name} PATH"
-        what = "any such file" if spec.any_file else format_size(spec.size)
+        what = f"any such {'folder' if spec.directory else 'file'}" if spec.any_file else format_size(spec.size)
         detail = f"{status.problem}; {' or '.join([spec.filename, *spec.also])}, {what}, licence {spec.licence}"
         state: Literal["missing", "broken"] = "missing" if status.state == "missing" else "broken"
         yield Finding("asset", spec.name, state, detail, f"bcd-bench assets {verb}")

@@ -77,7 +77,8 @@ def test_a_second_stage_starts_from_the_first_and_says_so(request_for: Any, clip
     (before, _), (after, card) = (load_model(r.out / "model.safetensors") for r in (first, second))
     for name, value in before.state_dict().items():
         if "running" not in name and "usage" not in name:  # statistics of the batches go on
-            assert torch.allclose(after.state_dict()[name], value, atol=1e-5), name
+            measured = 1e-3 if name.startswith("bottleneck.") else 1e-5  # in bfloat16, where that is fast
+            assert torch.allclose(after.state_dict()[name], value, atol=measured), name
     assert card["started_from"]["step"] == 2
     assert card["started_from"]["sha256"] == sha256_file(weights)
     assert str(first.out) not in json.dumps(card)
@@ -227,4 +228,4 @@ def test_data_that_nothing_reads_is_refused(tmp_path: Any) -> None:
 
     request = TrainRequest("sprites-small", {}, tmp_path, False, None, None, "cpu", {"lrs3": tmp_path}, True)
     with pytest.raises(UsageError, match="--data lrs3: suite 'sprites-procedural' takes no data"):
-        data.open_training_clips("sprites-procedural", request)
+        data.open_training_clips(resolve_preset("sprites-procedural-small"), request)

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 __all__ = [
     "DecoderConfig",
     "DiffusionConfig",
     "EncoderConfig",
+    "LatentConfig",
     "ModelConfig",
     "ObjectiveConfig",
     "Preset",
     "QuantizerConfig",
     "SamplerConfig",
+    "StageConfig",
     "TrainConfig",
 ]
 
@@ -56,6 +58,9 @@ class QuantizerConfig(_Config):
     distance: Literal["squared", "l2"] = "squared"
     tau_start: float = Field(2.0, gt=0)
     tau_end: float = Field(0.5, gt=0)
+    tau_decay: float | None = Field(None, gt=0, lt=1)
+    """The temperature is multiplied by this at every step, down to tau_end (Table A7). None: it falls exponentially
+    from tau_start to tau_end over the steps of the run, however many."""
     normalize: Literal["none", "batch"] = "none"
     """Ours: "batch" standardises motion latents by running statistics: the encoder cannot drift off its codebook."""
     codes_from_data: bool = False
@@ -89,11 +94,30 @@ class DiffusionConfig(_Config):
     """Ours: upper clamp of the EDM loss weight (None: no clamp)."""
 
 
+class LatentConfig(_Config):
+    """The latent space a model works in. What is measured on the training set is empty in a preset."""
+
+    vae: Literal["sd2-vae", "taef2"] = "sd2-vae"
+    """"sd2-vae": the folder of a diffusers autoencoder (SD 2.0's, or any other). "taef2": the tiny one for FLUX.2."""
+    factor: int = Field(8, ge=1)
+    """Pixels along one side of a latent's place."""
+    sha256: str = ""
+    """Of the autoencoder whose latents were learned; no other is taken."""
+    mean: tuple[float, ...] = ()
+    """Mean of every channel over the training set, before standardising."""
+    std: tuple[float, ...] = ()
+    """Standard deviation of every channel; latents are scaled to a spread of sigma_data (Karras et al. 2024)."""
+
+
 class ModelConfig(_Config):
     """Everything that fixes the architecture; stored beside the weights."""
 
     frame_size: tuple[int, int] = (64, 64)
+    """Height and width of the frames in pixels."""
     channels: int = 3
+    """Of what the model works on: 3 for pixels, else the latents' channels."""
+    latent: LatentConfig | None = None
+    """None: pixels."""
     encoder: EncoderConfig = EncoderConfig()
     quantizer: QuantizerConfig = QuantizerConfig()
     decoder: DecoderConfig = DecoderConfig()
@@ -104,6 +128,19 @@ class ModelConfig(_Config):
     """Frames the model takes at once (None: any number); longer clips go through it in overlapping windows."""
     resize: bool = False
     """Clips of other sizes are resized to `frame_size`, and outputs back to the size of the motion clip."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> ModelConfig:
+        unit = self.decoder.patch * (1 if self.latent is None else self.latent.factor)
+        if any(side % unit for side in self.frame_size):
+            raise ValueError(f"frame_size {list(self.frame_size)} is no multiple of {unit} pixels, a patch's side")
+        return self
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Height and width of what the model works on, in pixels or latents."""
+        factor = 1 if self.latent is None else self.latent.factor
+        return self.frame_size[0] // factor, self.frame_size[1] // factor
 
 
 class ObjectiveConfig(_Config):
@@ -176,6 +213,17 @@ class SamplerConfig(_Config):
         return evaluations * (1 if self.guidance == 1.0 else 2)
 
 
+class StageConfig(_Config):
+    """One of several stages of a training run; what is None is as in the preset."""
+
+    name: str
+    epochs: int = Field(ge=1)
+    temporal: bool = True
+    """With the decoder's temporal blocks, or without."""
+    lr: float | None = Field(None, gt=0)
+    encoder_lr: float | None = Field(None, gt=0)
+
+
 class TrainConfig(_Config):
     """The optimisation of one training run."""
 
@@ -184,7 +232,27 @@ class TrainConfig(_Config):
     init: str | None = None
     """Weights of an earlier stage to start from (a model.safetensors of the same architecture)."""
     steps: int = Field(100_000, ge=1)
-    batch: int = Field(128, ge=2)
+    epochs: int | None = Field(None, ge=1)
+    """Passes over the training clips; they then fix the number of steps."""
+    stages: tuple[StageConfig, ...] = ()
+    """Stages one after the other, each from the weights of the one before; they fix epochs and learning rates."""
+    stage: str = ""
+    """Name of the stage that this configuration is for."""
+    steps_before: int = Field(0, ge=0)
+    """Steps of earlier stages: the Gumbel temperature goes on from there (with `tau_decay`)."""
+    clip_frames: int | None = Field(None, ge=2)
+    """Frames of a training clip, after `frame_step`; None: as the suite gives them."""
+    frame_step: int = Field(1, ge=1)
+    """Every n-th frame of a video is used (temporal down-sampling)."""
+    batch: int = Field(128, ge=1)
+    """Clips of a step, over all processes and all parts of an accumulated step."""
+    accumulate: int = Field(1, ge=1)
+    """Parts in which a process computes its clips of a step, for less memory; gradients are those of the whole."""
+    order: Literal["random", "epochs"] = "random"
+    """"random" draws clips with replacement. "epochs" goes through all in a new order each time, and gives every clip
+    random numbers of its own: results are the same for any number of processes and parts."""
+    compile: Literal["no", "auto"] = "no"
+    """"auto" compiles the transformer blocks on a GPU."""
     optimizer: Literal["adamw", "muon"] = "adamw"
     """Ours: "muon" orthogonalises the updates of the hidden matrices; the rest stays with AdamW."""
     lr: float = Field(5e-5, gt=0)

@@ -84,7 +84,7 @@ class VideoDiT(nn.Module):
         self.config = config
         self.recompute = False
         """Compute blocks again in the backward pass instead of keeping them: a third more work, far less memory."""
-        decoder, (height, width) = config.decoder, config.frame_size
+        decoder, (height, width) = config.decoder, config.grid
         self.rows, self.columns = height // decoder.patch, width // decoder.patch
         values = config.channels * decoder.patch**2
         d = decoder.width

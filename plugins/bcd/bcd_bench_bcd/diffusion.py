@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bcd_bench_bcd.configs import DiffusionConfig, SamplerConfig
+from bcd_bench_bcd.randomness import Source, as_draws
 
 __all__ = ["karras_sigmas", "loss_weight", "precondition", "sample", "training_sigmas"]
 
@@ -35,9 +36,9 @@ def precondition(
     return c_skip * x + c_out * output
 
 
-def training_sigmas(count: int, config: DiffusionConfig, generator: torch.Generator) -> Tensor:
+def training_sigmas(count: int, config: DiffusionConfig, draws: Source) -> Tensor:
     """ln sigma ~ N(p_mean, p_std^2), float32 [count], kept within [0.002, 160]."""
-    return (torch.randn(count, generator=generator) * config.p_std + config.p_mean).exp().clamp(0.002, 160.0)
+    return (as_draws(draws).normal(count) * config.p_std + config.p_mean).exp().clamp(0.002, 160.0)
 
 
 def loss_weight(sigma: Tensor, config: DiffusionConfig) -> Tensor:

@@ -18,12 +18,13 @@ from bcd_bench.video import resize_frame
 from bcd_bench_bcd.bitrate import INFO_KEY
 from bcd_bench_bcd.configs import ModelConfig, SamplerConfig
 from bcd_bench_bcd.devices import resolve_device
-from bcd_bench_bcd.model import BCD, Encoding, load_model, to_frames, to_unit
+from bcd_bench_bcd.latents import FrameCodec
+from bcd_bench_bcd.model import BCD, Encoding, load_model
 
 __all__ = ["BCDMethod", "MethodConfig"]
 
-PAPER_SAMPLER = SamplerConfig()
-"""Table A8: 50 Heun steps with guidance 1.5."""
+PAPER_SAMPLER, PAPER_LATENT_SAMPLER = SamplerConfig(steps=50), SamplerConfig(steps=128)
+"""Table A8 for pixels and Table A7 for latents: 50 and 128 Heun steps with guidance 1.5."""
 
 
 class MethodConfig(BaseModel):
@@ -32,7 +33,7 @@ class MethodConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     sampler: Literal["default", "paper"] = "default"
-    """"default" is what the weights were made with (few steps), "paper" the recipe of Table A8."""
+    """"default" is what the weights were made with (few steps), "paper" the recipe of Table A8 (for latents A7)."""
     solver: Literal["heun", "euler", "dpmpp-2m"] | None = None
     steps: int | None = Field(None, ge=1)
     guidance: float | None = Field(None, ge=0)
@@ -73,8 +74,10 @@ class BCDMethod:
             )
         self.device = resolve_device(device)
         self.model, self.card = load_model(weights, str(self.device))
+        self.codec = FrameCodec(self.model)
+        self.codec.open()
         base = (
-            PAPER_SAMPLER
+            (PAPER_SAMPLER if self.model.config.latent is None else PAPER_LATENT_SAMPLER)
             if self.config.sampler == "paper"
             else SamplerConfig.model_validate(self.card.get("sampler", {}))
         )
@@ -118,27 +121,28 @@ class BCDMethod:
         model = self._loaded()
         with self._autocast():
             content = (
-                torch.cat([model.encode_content(self._unit(clip)) for clip in contents])
+                torch.cat([model.encode_content(self._values(clip)) for clip in contents])
                 if len({c.shape for c in contents}) > 1
-                else model.encode_content(self._unit(np.stack(contents)))
+                else model.encode_content(self._values(np.stack(contents)))
             )
             motion = self.encode(np.stack(motions)).quantized
             shape = model.noise_shape(motion.motion.shape[1])
             noise = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
             values = model.decode(content, motion.motion, self.sampler, noise.to(self.device))
-        return to_frames(values).cpu().numpy(), motion.codes.cpu()
+            frames = self.codec.frames(values)
+        return frames.cpu().numpy(), motion.codes.cpu()
 
     def encode(self, frames: np.ndarray) -> Encoding:
         """uint8 [T, H, W, 3] or [B, T, H, W, 3] -> content, motion latents and codes."""
-        return self._loaded().encode(self._unit(frames))
+        return self._loaded().encode(self._values(frames))
 
-    def _unit(self, frames: np.ndarray) -> Tensor:
-        """uint8 [T, H, W, 3] or [B, T, H, W, 3] -> what the model takes, [B, T, 3, h, w]."""
+    def _values(self, frames: np.ndarray) -> Tensor:
+        """uint8 [T, H, W, 3] or [B, T, H, W, 3] -> what the model takes, [B, T, C, h, w]."""
         batch = frames if frames.ndim == 5 else frames[None]
         size = self._loaded().config.frame_size
         if batch.shape[2:4] != size:
             batch = np.stack([resized(clip, size) for clip in batch])
-        return to_unit(torch.from_numpy(np.ascontiguousarray(batch)).to(self.device))
+        return self.codec.values(torch.from_numpy(np.ascontiguousarray(batch)).to(self.device))
 
     def transfer_frames(self, content: np.ndarray, motion: np.ndarray, *, seed: int = 0) -> np.ndarray:
         """The motion of one clip on the content of another, uint8 [T, H, W, 3] each, of any lengths.

@@ -17,6 +17,7 @@ from bcd_bench_bcd.decoder import VideoDiT
 from bcd_bench_bcd.diffusion import precondition, sample
 from bcd_bench_bcd.encoder import DisentangleEncoder
 from bcd_bench_bcd.quantizer import GroupVectorQuantizer, Quantized
+from bcd_bench_bcd.randomness import Source, as_draws
 from bcd_bench_bcd.windows import blended, shares
 
 __all__ = ["BACKGROUND", "BCD", "Encoding", "load_model", "save_model", "to_frames", "to_unit"]
@@ -90,10 +91,10 @@ class ContentBottleneck(nn.Module):
         mean, log_variance = self.head(tokens).float().chunk(2, -1)
         return mean, log_variance.clamp(-10, 4)
 
-    def sample(self, tokens: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def sample(self, tokens: Tensor, draws: Source) -> tuple[Tensor, Tensor]:
         """A sample [B, K, dim], and its rate: KL to the unit normal in nats, mean over clips."""
         mean, log_variance = self.gaussian(tokens)
-        noise = torch.randn(mean.shape, generator=generator).to(mean)
+        noise = as_draws(draws).normal(*mean.shape).to(mean)
         nats = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum((1, 2)).mean()
         return mean + (0.5 * log_variance).exp() * noise, nats
 
@@ -104,7 +105,7 @@ class BCD(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = DisentangleEncoder(config.encoder, config.channels, config.frame_size)
+        self.encoder = DisentangleEncoder(config.encoder, config.channels, config.grid)
         self.bottleneck = None
         content_width = config.encoder.width
         if config.encoder.content_dim is not None:
@@ -113,23 +114,42 @@ class BCD(nn.Module):
         self.quantizer = GroupVectorQuantizer(config.quantizer, config.encoder.width)
         self.decoder = VideoDiT(config, content_width, self.quantizer.out_width)
 
-    def features(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Frames [B, T, 3, H, W] in [-1, 1] -> content tokens [B, K, width] and continuous motion [B, T, C_m]."""
-        return self.encoder((frames - PIXEL_MEAN) / PIXEL_STD)
+        if config.latent is not None:
+            measured = (config.latent.mean or (0.0,) * config.channels, config.latent.std or (1.0,) * config.channels)
+            for name, values in zip(("latent_mean", "latent_std"), measured, strict=True):
+                self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
 
-    def encode(self, frames: Tensor) -> Encoding:
-        """Take clips apart with the codes inference uses (call in eval mode).
+    def values(self, clips: Tensor) -> Tensor:
+        """What the model works on, float32 [B, T, C, h, w]: uint8 frames [B, T, H, W, 3] in [-1, 1], or an
+        autoencoder's latents [B, T, C, h, w] standardised to a spread of sigma_data.
+        """
+        if self.config.latent is None:
+            return to_unit(clips)
+        return (clips.float() - self.latent_mean) / self.latent_std * self.config.diffusion.sigma_data
+
+    def latents(self, values: Tensor) -> Tensor:
+        """The inverse of `values` for a model of latents."""
+        return values.float() / self.config.diffusion.sigma_data * self.latent_std + self.latent_mean
+
+    def features(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """`values` [B, T, C, h, w] of clips -> content tokens [B, K, width] and continuous motion [B, T, C_m]."""
+        if self.config.latent is not None:
+            return self.encoder(values / self.config.diffusion.sigma_data)
+        return self.encoder((values - PIXEL_MEAN) / PIXEL_STD)
+
+    def encode(self, values: Tensor) -> Encoding:
+        """Take clips (as `values` gives them) apart with the codes inference uses (call in eval mode).
 
         Any number of frames: with a `window`, motion of longer clips comes from overlapping windows, and content is the
         mean over shares of the frames.
         """
-        count, window = frames.shape[1], self.config.window
+        count, window = values.shape[1], self.config.window
         if window is None or count <= window:
-            tokens, latents = self.features(frames)
+            tokens, latents = self.features(values)
             content = self._content(tokens)
         else:
-            latents = blended(count, window, lambda here: self.features(frames[:, here])[1])
-            content = self._mean_content(frames)
+            latents = blended(count, window, lambda here: self.features(values[:, here])[1])
+            content = self._mean_content(values)
         if self.bottleneck is not None:
             content = self.bottleneck.rounded(content)
         return Encoding(content, latents.float(), self.quantizer(latents))
@@ -169,7 +189,7 @@ class BCD(nn.Module):
 
     @torch.no_grad()
     def decode(self, content: Tensor, motion: Tensor, sampler: SamplerConfig, noise: Tensor) -> Tensor:
-        """Sample frames [B, T, 3, H, W] for content [B, K, C_c] and quantised motion [B, T, C_m].
+        """Sample values [B, T, C, h, w] for content [B, K, C_c] and quantised motion [B, T, C_m].
 
         `noise` is unit normal [B, T, S, values]; with guidance w, D = D_null + w (D_cond - D_null), both in one batch.
         Clips longer than the model's `window` are denoised in overlapping windows, blended at every evaluation.

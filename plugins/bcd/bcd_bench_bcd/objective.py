@@ -12,13 +12,15 @@ from torch import Tensor, nn
 
 from bcd_bench_bcd.configs import ObjectiveConfig
 from bcd_bench_bcd.diffusion import loss_weight, training_sigmas
-from bcd_bench_bcd.model import BACKGROUND, BCD, to_unit
+from bcd_bench_bcd.model import BACKGROUND, BCD
 from bcd_bench_bcd.quantizer import Quantized, rate_loss
+from bcd_bench_bcd.randomness import Source, as_draws
 from bcd_bench_bcd.recolour import draw_colours, recoloured
 
 __all__ = [
     "ContentAdversary",
     "Losses",
+    "code_histogram",
     "content_price",
     "cross_driven_halves",
     "pixel_error",
@@ -100,7 +102,7 @@ def pixel_error(difference: Tensor, huber: float | None) -> Tensor:
 
 
 def cross_driven_halves(
-    clips: Tensor, direction: Literal["forward", "random", "both"], generator: torch.Generator
+    clips: Tensor, direction: Literal["forward", "random", "both"], draws: Source
 ) -> tuple[Tensor, Tensor]:
     """Clips [B, T, ...] -> (content halves, driving halves), each of T // 2 frames; 2 B of each for "both"."""
     half = clips.shape[1] // 2
@@ -109,13 +111,13 @@ def cross_driven_halves(
         return torch.cat([first, second]), torch.cat([second, first])
     if direction == "forward":
         return first, second
-    swap = (torch.rand(len(clips), generator=generator) < 0.5).to(clips.device)
+    swap = (as_draws(draws).uniform(len(clips)) < 0.5).to(clips.device)
     swap = swap.view(-1, *[1] * (clips.ndim - 1))
     return torch.where(swap, second, first), torch.where(swap, first, second)
 
 
 def swap_cycle(
-    model: BCD, content: Tensor, tokens: Tensor, quantized: Quantized, chosen: Tensor, generator: torch.Generator
+    model: BCD, content: Tensor, tokens: Tensor, quantized: Quantized, chosen: Tensor, draws: Source
 ) -> tuple[Tensor, Tensor]:
     """Draw the `chosen` driving halves with the content of another clip and encode what was drawn.
 
@@ -126,11 +128,13 @@ def swap_cycle(
     """
     with torch.no_grad():
         motion = quantized.motion[chosen]
-        noise = torch.randn((len(chosen), *model.noise_shape(motion.shape[1])), generator=generator).to(motion)
+        shape = (len(chosen), *model.noise_shape(motion.shape[1]))
+        noise = torch.randn(shape, generator=as_draws(draws).generator).to(motion)
         sigma = motion.new_full((len(chosen),), CYCLE_SIGMA)
         drawn = model.denoise(CYCLE_SIGMA * noise, sigma, content.roll(1, 0)[chosen], motion)
-        frames = model.decoder.unpatchify(drawn.clamp(-1, 1), BACKGROUND)
-    again, latents = model.features(frames)
+        drawn = drawn if model.config.latent is not None else drawn.clamp(-1, 1)
+        values = model.decoder.unpatchify(drawn, BACKGROUND)
+    again, latents = model.features(values)
     codes = model.quantizer.code_nats(latents, quantized.sampled[chosen])
     if model.bottleneck is None:
         return codes, codes.new_zeros(())
@@ -138,6 +142,20 @@ def swap_cycle(
     with torch.no_grad():
         wanted, log_variance = (part.roll(1, 0)[chosen] for part in model.bottleneck.gaussian(tokens))
     return codes, 0.5 * ((mean - wanted).square() * (-log_variance).exp()).sum((1, 2)).mean()
+
+
+@torch.no_grad()
+def code_histogram(model: BCD, clips: Tensor, direction: Literal["forward", "random", "both"], draws: Source) -> Tensor:
+    """The part of `training_loss` that the rate is made of, for these clips: float32 [N, J].
+
+    `draws` must be new: made from the seeds that `training_loss` gets for the same clips.
+    """
+    content_half, driving_half = (model.values(half) for half in cross_driven_halves(clips, direction, draws))
+    if direction == "both":
+        return model.quantizer.histogram(model.features(content_half)[1])  # the same frames in another order
+    # Together, as `training_loss` does it: the same sums in the same order.
+    latents = model.features(torch.cat([content_half, driving_half]))[1]
+    return model.quantizer.histogram(latents[len(driving_half) :])
 
 
 def training_loss(
@@ -149,35 +167,38 @@ def training_loss(
     tau: float,
     step: int,
     direction: Literal["forward", "random", "both"],
-    generator: torch.Generator,
+    generator: Source,
     patch_chances: Tensor | None = None,
+    histogram: Tensor | None = None,
 ) -> Losses:
-    """Loss of uint8 clips [B, T, H, W, 3]. All randomness comes from `generator` (on the CPU, so devices agree).
+    """Loss of clips as `BCD.values` takes them. All randomness comes from `generator` (on the CPU, so devices agree).
 
     `patch_chances` (float [S], on the CPU) are the chances of the drawn patches to be computed in this step.
+    `histogram` is that of the whole batch where these clips are a part of one, see `code_histogram`.
     """
-    device = clips.device
-    content_half, driving_half = (to_unit(half) for half in cross_driven_halves(clips, direction, generator))
+    device, draws = clips.device, as_draws(generator)
+    content_half, driving_half = (model.values(half) for half in cross_driven_halves(clips, direction, draws))
     batch = len(driving_half)
 
     def chance(probability: float) -> Tensor:
-        return (torch.rand(batch, generator=generator) < probability).to(device)
+        return (draws.uniform(batch) < probability).to(device)
 
     target = seen = driving_half
     if objective.recolour:
-        colours = draw_colours(batch, objective.recolour, generator)
-        others = (
-            colours.roll(batch // 2, 0) if direction == "both" else draw_colours(batch, objective.recolour, generator)
-        )
+        colours = draw_colours(batch, objective.recolour, draws.generator)
+        if direction == "both":
+            others = colours.roll(batch // 2, 0)
+        else:
+            others = draw_colours(batch, objective.recolour, draws.generator)
         content_half, target = recoloured(content_half, colours), recoloured(driving_half, colours)
         seen = recoloured(driving_half, others) if direction != "both" or objective.few_content else driving_half
 
     # One encoder pass for all halves: content from the one, motion (and rate) from the other.
-    few = objective.few_content > 0 and float(torch.rand((), generator=generator)) < objective.few_content
+    few = objective.few_content > 0 and float(torch.rand((), generator=draws.generator)) < objective.few_content
     if few:
         frames = content_half.shape[1]
-        count = int(torch.randint(1, frames, (), generator=generator)) if frames > 1 else 1
-        some = torch.randperm(frames, generator=generator)[:count].sort().values
+        count = int(torch.randint(1, frames, (), generator=draws.generator)) if frames > 1 else 1
+        some = torch.randperm(frames, generator=draws.generator)[:count].sort().values
         content, content_latents = model.features(content_half[:, some])
         content_latents, latents = content_latents.detach(), model.features(seen)[1]
     elif direction == "both":
@@ -197,21 +218,21 @@ def training_loss(
     content_nats = guess.new_zeros(())
     tokens = content
     if model.bottleneck is not None:
-        content, content_nats = model.bottleneck.sample(content, generator)
+        content, content_nats = model.bottleneck.sample(content, draws)
 
     reviving = objective.revive_from <= step < objective.revive_until
     if objective.revive_every and reviving and step % objective.revive_every == 0:
-        model.quantizer.revive(latents.detach(), generator)
-    quantized = model.quantizer(latents, tau, generator)
-    sigma = training_sigmas(batch, model.config.diffusion, generator).to(device)
+        model.quantizer.revive(latents.detach(), draws.generator)
+    quantized = model.quantizer(latents, tau, draws, histogram)
+    sigma = training_sigmas(batch, model.config.diffusion, draws).to(device)
     clean = model.decoder.patchify(target)
     places = weight = None
     if patch_chances is not None:
-        places = torch.nonzero(torch.rand(len(patch_chances), generator=generator) < patch_chances).flatten()
+        places = torch.nonzero(torch.rand(len(patch_chances), generator=draws.generator) < patch_chances).flatten()
         weight = (1 / patch_chances[places]).to(device)
         places = places.to(device)
         clean = clean[:, :, places]
-    noise = torch.randn(clean.shape, generator=generator).to(device)
+    noise = draws.normal(*clean.shape).to(device)
     both = chance(objective.condition_drop)
     dropping = not objective.content_drop_until or step < objective.content_drop_until
     denoised = model.denoise(
@@ -238,8 +259,8 @@ def training_loss(
     cycle = cycle_content = guess.new_zeros(())
     if objective.cycle and step >= objective.cycle_from:
         count = max(1, round(objective.cycle_share * batch))
-        chosen = torch.randperm(batch, generator=generator)[:count]
-        cycle, cycle_content = swap_cycle(model, content, tokens, quantized, chosen, generator)
+        chosen = torch.randperm(batch, generator=draws.generator)[:count]
+        cycle, cycle_content = swap_cycle(model, content, tokens, quantized, chosen, draws)
         total = total + objective.cycle * cycle + objective.cycle_content * cycle_content
     terms = (
         diffusion,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from bcd_bench import CommandSpec, MethodSpec, MetricSpec, TrainableSpec, hookimpl
+from bcd_bench import AssetSpec, CommandSpec, MethodSpec, MetricSpec, TrainableSpec, hookimpl
 from bcd_bench_bcd import __version__
 from bcd_bench_bcd.shipped import SHIPPED
 
-__all__ = ["bcd_bench_commands", "bcd_bench_methods", "bcd_bench_metrics", "bcd_bench_trainables"]
+__all__ = ["bcd_bench_assets", "bcd_bench_commands", "bcd_bench_methods", "bcd_bench_metrics", "bcd_bench_trainables"]
 
 
 @hookimpl
@@ -43,14 +43,50 @@ def bcd_bench_metrics() -> list[MetricSpec]:
 
 
 @hookimpl
-def bcd_bench_commands() -> list[CommandSpec]:
-    """`bcd-bench probe`."""
+def bcd_bench_assets() -> list[AssetSpec]:
+    """The autoencoders whose latents presets work on."""
     return [
+        AssetSpec(
+            name="sd2-vae",
+            filename="sd2-vae",
+            sha256="",
+            size=0,
+            licence="CreativeML Open RAIL++-M for SD 2.0's; that of your autoencoder",
+            how_to="the folder `vae` of Stable Diffusion 2.0 as diffusers has it, or another one in that form",
+            directory=True,
+            variable="BCD_BENCH_VAE",
+        ),
+        *(
+            AssetSpec(
+                name=f"taef2-{half}",
+                filename=f"taef2_{half}.pth",
+                sha256=sha256,
+                size=size,
+                licence="MIT",
+                how_to="the tiny autoencoder for FLUX.2's latents, of github.com/madebyollin/taesd",
+            )
+            for half, sha256, size in (
+                ("encoder", "10a4e1021e89d7551eaf161352da8dbd0b1aa83872ae28b150c1df1ce2f147b6", 2704692),
+                ("decoder", "0a44a31e1ae59eb9dbf9359d24942fd3ef5928162c1800d97a28c61d51be0ab5", 2704756),
+            )
+        ),
+    ]
+
+
+@hookimpl
+def bcd_bench_commands() -> list[CommandSpec]:
+    """`bcd-bench probe` and `bcd-bench prepare`."""
+    return [
+        CommandSpec(
+            name="prepare",
+            summary="Encode the videos that BCD learns from into latents, once.",
+            factory="bcd_bench_bcd.prepare:command",
+        ),
         CommandSpec(
             name="probe",
             summary="What a linear classifier reads from BCD's content and motion codes.",
             factory="bcd_bench_bcd.probe:command",
-        )
+        ),
     ]
 
 
@@ -68,6 +104,8 @@ def bcd_bench_trainables() -> list[TrainableSpec]:
                 "sprites-small": "the small model on LPC Sprites (asset sprites-art); hours on two CPU cores",
                 "heads-small": "a small model of rendered talking heads, 64x64; hours on a CPU",
                 "sprites": "exactly Table A8 of the paper, on LPC Sprites; for GPUs",
+                "lrs3": "exactly Table A7 of the paper, on latents of LRS3 (see prepare); for GPUs",
+                "lrs3-tiny": "a small model on latents of the tiny autoencoder: the same path in minutes on a CPU",
             },
             default_preset="sprites-procedural-small",
         )

@@ -18,6 +18,7 @@ from bcd_bench_bcd.configs import (
     SamplerConfig,
     TrainConfig,
 )
+from bcd_bench_bcd.video_presets import LRS3, LRS3_TINY
 
 __all__ = ["PRESETS", "resolve_preset"]
 
@@ -132,6 +133,8 @@ PRESETS: dict[str, Preset] = {
     "sprites-small": _SPRITES_SMALL,
     "sprites": _SPRITES,
     "heads-small": _HEADS_SMALL,
+    "lrs3": LRS3,
+    "lrs3-tiny": LRS3_TINY,
 }
 
 

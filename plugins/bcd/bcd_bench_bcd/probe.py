@@ -89,7 +89,6 @@ def _features(method: Any, clips: Sequence[Any]) -> dict[str, npt.NDArray[np.flo
     import torch
 
     from bcd_bench.progress import open_progress
-    from bcd_bench_bcd.model import to_unit
 
     model = method.model
     entries = model.config.quantizer.entries
@@ -101,7 +100,8 @@ def _features(method: Any, clips: Sequence[Any]) -> dict[str, npt.NDArray[np.flo
     with open_progress().task("probe", total=len(clips), unit="clips") as task, torch.inference_mode():
         for start in range(0, len(clips), 16):
             frames = np.stack([clip.load().frames for clip in clips[start : start + 16]])
-            tokens, latents = model.features(to_unit(torch.from_numpy(frames).to(method.device)))
+            values = method.codec.values(torch.from_numpy(frames).to(method.device))
+            tokens, latents = model.features(values)
             if model.bottleneck is None:
                 keep("content", tokens)
             else:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bcd_bench_bcd.configs import QuantizerConfig
+from bcd_bench_bcd.randomness import Source, as_draws
 
 __all__ = ["GroupVectorQuantizer", "Quantized", "rate_loss"]
 
@@ -145,23 +146,38 @@ class GroupVectorQuantizer(nn.Module):
             wanted = codes.flatten(0, 1).T  # [N, B*T]
             return nn.functional.cross_entropy(-distance.flatten(0, 1), wanted.flatten())
 
-    def forward(self, latents: Tensor, tau: float = 1.0, generator: torch.Generator | None = None) -> Quantized:
-        """`latents` [B, T, width] -> `Quantized`. `tau` and `generator` matter in training only."""
+    def histogram(self, latents: Tensor) -> Tensor:
+        """Mean of softmax(-alpha d) over motion latents [B, T, width], float32 [N, J]: what the rate is made of."""
+        with torch.autocast(latents.device.type, enabled=False):
+            return self._logits(latents).softmax(-1).mean(1)
+
+    def _logits(self, latents: Tensor) -> Tensor:
+        distance = _distances(self._parts(self._standardize(self.into(latents.float()))), self.codebook)
+        if self.config.distance == "squared":
+            distance = distance.square()
+        return -self.config.alpha * distance  # [N, B*T, J]
+
+    def forward(
+        self, latents: Tensor, tau: float = 1.0, draws: Source = None, histogram: Tensor | None = None
+    ) -> Quantized:
+        """`latents` [B, T, width] -> `Quantized`. `tau` and `draws` matter in training only.
+
+        `histogram` [N, J] is that of a larger batch of which these clips are an equal part: the rate is then the
+        larger batch's. Its gradient with regard to these clips is exact, once gradients are averaged over all parts.
+        """
         config, (batch, frames) = self.config, latents.shape[:2]
         with torch.autocast(latents.device.type, enabled=False):
-            parts = self._parts(self._standardize(self.into(latents.float())))
-            distance = _distances(parts, self.codebook)
-            if config.distance == "squared":
-                distance = distance.square()
-            logits = -config.alpha * distance  # [N, B*T, J]
+            logits = self._logits(latents)
             probabilities = logits.softmax(-1)
             mean = probabilities.mean(1)
+            if histogram is not None:
+                mean = histogram + mean - mean.detach()
             group_bits = -(mean * (mean + 1e-9).log2()).sum(-1)
             conditional = -(probabilities * (probabilities + 1e-9).log2()).sum(-1).mean(1).sum()
             codes = logits.argmax(-1)
             if self.training:
                 self._count(codes)
-                assignment = self._sample(logits, tau, generator)
+                assignment = self._sample(logits, tau, draws, batch)
             else:
                 assignment = nn.functional.one_hot(codes, config.entries).float()
             sampled = assignment.detach().argmax(-1)
@@ -176,9 +192,9 @@ class GroupVectorQuantizer(nn.Module):
         self.usage.lerp_(share, USAGE_MEMORY)
 
     @staticmethod
-    def _sample(logits: Tensor, tau: float, generator: torch.Generator | None) -> Tensor:
+    def _sample(logits: Tensor, tau: float, draws: Source, batch: int) -> Tensor:
         """Hard Gumbel-softmax: a one-hot sample forward, the relaxed sample's gradient backward (eq. 2)."""
-        uniform = torch.rand(logits.shape, generator=generator).to(logits).clamp_(1e-9, 1 - 1e-7)
+        uniform = as_draws(draws).by_frame(logits.shape, batch).to(logits).clamp_(1e-9, 1 - 1e-7)
         soft = ((logits - (-uniform.log()).log()) / tau).softmax(-1)
         hard = torch.zeros_like(soft).scatter_(-1, soft.argmax(-1, keepdim=True), 1.0)
         return hard - soft.detach() + soft

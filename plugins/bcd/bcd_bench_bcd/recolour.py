@@ -15,7 +15,7 @@ UNCHANGED = 0.25
 """Share of halves that keep their colours, as all clips do when the model is used."""
 
 
-def draw_colours(count: int, strength: float, generator: torch.Generator) -> Tensor:
+def draw_colours(count: int, strength: float, generator: torch.Generator | None) -> Tensor:
     """`count` affine maps of RGB in 0..1, float32 [count, 3, 4]: a turn of hue, gains, contrast and an offset."""
     angle, contrast, offset = (torch.randn(count, generator=generator) * strength for _ in range(3))
     gains = torch.exp(torch.randn(count, 3, generator=generator) * strength * GAIN)

@@ -7,7 +7,6 @@ had not been: nothing but the step count has to be remembered of the random stat
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import math
 import time
@@ -20,75 +19,72 @@ import torch
 from torch import Tensor, nn
 
 from bcd_bench.atomic import atomic_path, write_json_atomic
-from bcd_bench.errors import BcdBenchError, UsageError
-from bcd_bench.identity import sha256_file
-from bcd_bench.progress import open_progress
+from bcd_bench.errors import BcdBenchError, MissingAssetError, UsageError
+from bcd_bench.progress import NoProgress, open_progress
 from bcd_bench.specs import TrainingClips, TrainRequest
 from bcd_bench.stopping import stopping
 from bcd_bench_bcd import __version__
-from bcd_bench_bcd.configs import ModelConfig, Preset
+from bcd_bench_bcd.batches import Batches, check_parts, load_clips
+from bcd_bench_bcd.checkpoints import CHECKPOINT, LOG, WEIGHTS, read_checkpoint, start_from
+from bcd_bench_bcd.configs import Preset
 from bcd_bench_bcd.data import fitted_model_config, lit_shares, measures_light, open_training_clips
 from bcd_bench_bcd.devices import fast_bf16, resolve_device
+from bcd_bench_bcd.gradients import TrainingStep, gradients_of_batch, gradients_of_parts
 from bcd_bench_bcd.guards import CollapseGuard
-from bcd_bench_bcd.model import BCD, load_model, save_model, to_unit
-from bcd_bench_bcd.objective import ContentAdversary, Losses, training_loss
+from bcd_bench_bcd.latents import FrameCodec
+from bcd_bench_bcd.model import BCD, save_model
+from bcd_bench_bcd.objective import ContentAdversary
 from bcd_bench_bcd.optimizers import Optimizers
-from bcd_bench_bcd.presets import resolve_preset
-from bcd_bench_bcd.training_view import some_of_each_half, training_view
+from bcd_bench_bcd.presets import PRESETS, resolve_preset
+from bcd_bench_bcd.randomness import step_generator
+from bcd_bench_bcd.stages import FINISHED, Limits, begun, keep_result, stage_presets
+from bcd_bench_bcd.training_view import some_of_each_half
 
 __all__ = ["Trainer", "step_generator", "train"]
 
-CHECKPOINT = "checkpoint.pt"
-WEIGHTS = "model.safetensors"
-LOG = "log.jsonl"
 CALIBRATION_BATCH, CALIBRATION_BATCHES = 32, 16
 """Clips from which the grid of rounded content is measured: 512, in parts that fit any memory."""
 
 
 def train(request: TrainRequest) -> None:
-    """Train BCD as `request` says. Writes model.safetensors (EMA), config.json, log.jsonl, grids/ and checkpoint.pt."""
+    """Train BCD as `request` says. Writes model.safetensors (EMA), config.json, log.jsonl, grids/ and checkpoint.pt,
+    those of a stage into a folder of its name.
+    """
     overrides = dict(request.overrides)
-    if request.max_steps is not None:
+    preset = PRESETS.get(request.preset)
+    if request.max_steps is not None and not (preset and (preset.train.stages or preset.train.epochs)):
         overrides["train.steps"] = overrides.get("train.steps", request.max_steps)
     if request.seed is not None:
         overrides["train.seed"] = request.seed
     preset = resolve_preset(request.preset, overrides)
-    clips = training_view(open_training_clips(preset.train.suite, request), preset.train)
-    trainer = Trainer(preset, clips, request.out, request.device)
     if request.plan_only:
-        print(trainer.plan())
+        from bcd_bench_bcd.planning import plan
+
+        known = preset.model.latent is None or request.data
+        print(plan(preset, request, open_training_clips(preset, request) if known else None))
         return
-    trainer.start(resume=request.resume)
-    trainer.run(max_steps=request.max_steps, max_minutes=request.max_minutes)
-
-
-def step_generator(seed: int, step: int, process: int = 0) -> torch.Generator:
-    """The random numbers of one step of one process, on the CPU."""
-    digest = hashlib.sha256(f"bcd-train/{seed}/{step}/{process}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
-
-
-class TrainingStep(nn.Module):
-    """Model, adversary and loss as one module, so that data-parallel wrappers see one forward call."""
-
-    def __init__(self, model: BCD, adversary: ContentAdversary | None, preset: Preset) -> None:
-        super().__init__()
-        self.model, self.adversary, self.preset = model, adversary, preset
-
-    def forward(
-        self, clips: Tensor, step: int, tau: float, generator: torch.Generator, patch_chances: Tensor | None = None
-    ) -> Losses:
-        return training_loss(
-            self.model,
-            self.adversary,
-            clips,
-            self.preset.objective,
-            tau=tau,
-            step=step,
-            direction=self.preset.train.direction,
-            generator=generator,
-            patch_chances=patch_chances,
+    clips = open_training_clips(preset, request)
+    stages = stage_presets(preset, len(clips), request.out)
+    done = begun(stages)
+    if done and not request.resume:
+        raise UsageError(
+            f"{done[0]}: holds a training run already", hint="add --resume to continue it, or give another --out"
         )
+    if request.resume and not done:
+        raise UsageError(f"{request.out}: there is no checkpoint to resume", hint="start without --resume")
+    limits = Limits(request.max_steps, request.max_minutes)
+    for stage, folder in stages:
+        if (folder / FINISHED).exists() and folder != stages[-1][1]:
+            continue
+        allowed = limits.steps(stage.train.steps_before)
+        if allowed is not None and allowed <= 0:
+            break
+        trainer = Trainer(stage, clips, folder, request.device)
+        trainer.start(resume=folder in done)
+        if not trainer.run(max_steps=allowed, max_minutes=limits.minutes):
+            return
+    else:
+        keep_result(stages[-1][1], request.out)
 
 
 @dataclass
@@ -114,9 +110,12 @@ class Trainer:
             precision = "bf16" if fast_bf16(place.type) else "fp32"
         self.precision = precision
         self.accelerator = Accelerator(cpu=place.type == "cpu", mixed_precision="no" if precision == "fp32" else "bf16")
+        self.processes = self.accelerator.num_processes
+        check_parts(preset, self.processes)
+        self.batches = Batches(len(clips), preset.train, self.processes, self.accelerator.process_index)
         torch.manual_seed(preset.train.seed)
         shares = lit_shares(clips, preset.model.decoder.patch) if measures_light(preset) else None
-        self.model = BCD(fitted_model_config(preset, shares)).train()
+        self.model = BCD(fitted_model_config(preset, shares, getattr(clips, "latent", None))).train()
         self.model.decoder.recompute = preset.train.recompute
         self.patch_chances: Tensor | None = None
         if preset.train.patch_floor < 1 and shares is not None:
@@ -131,6 +130,13 @@ class Trainer:
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.module = TrainingStep(self.model, self.adversary, preset).to(self.accelerator.device)
         self.average.to(self.accelerator.device)
+        self.codec = FrameCodec(self.average)
+        if preset.train.compile == "auto" and place.type == "cuda":
+            for block in (*self.model.decoder.blocks, *self.model.decoder.temporal.values(), self.model.encoder.t5):
+                block.compile()
+        self.wrapped: nn.Module = self.module
+        if self.processes > 1:  # gradients are averaged over the processes
+            self.wrapped = self.accelerator.prepare_model(self.module)
         self.optimizers = Optimizers(self.model, self.adversary, preset.train)
         self.earlier: dict[str, Any] | None = None
         self.progress = _Progress()
@@ -139,42 +145,27 @@ class Trainer:
     # ---- start, resume, save -------------------------------------------------------------------------------------
     def start(self, *, resume: bool) -> None:
         """Prepare the folder: continue from its checkpoint, or begin. Raises `UsageError` where that does not fit."""
-        path = self.out / CHECKPOINT
-        if resume and path.exists():
-            self._load(path)
-            return
         if resume:
-            raise UsageError(f"{self.out}: there is no checkpoint to resume", hint="start without --resume")
-        if path.exists():
-            raise UsageError(
-                f"{self.out}: holds a training run already", hint="add --resume to continue it, or give another --out"
-            )
-        try:
-            (self.out / "grids").mkdir(parents=True, exist_ok=True)
-            (self.out / LOG).write_text("")
-        except OSError as error:
-            raise UsageError(f"{self.out}: cannot be written ({error.strerror})", hint="give another --out") from None
-        write_json_atomic(self.out / "config.json", self._description())
+            self._load(self.out / CHECKPOINT)
+            return
+        if self.accelerator.is_main_process:
+            try:
+                (self.out / "grids").mkdir(parents=True, exist_ok=True)
+                (self.out / LOG).write_text("")
+                write_json_atomic(self.out / "config.json", self._description())
+            except OSError as error:
+                text = f"{self.out}: cannot be written ({error.strerror})"
+                raise UsageError(text, hint="give another --out") from None
         if self.preset.train.init is not None:
-            self._start_from(Path(self.preset.train.init))
+            self.earlier = start_from(Path(self.preset.train.init), self.model, self.accelerator.device)
+            self.average.load_state_dict(self.model.state_dict())
         elif self.preset.model.quantizer.codes_from_data:
             generator = step_generator(self.preset.train.seed, -1)
             batch = self._batch(generator, max(self.preset.train.batch, 64))
             with torch.no_grad(), self.accelerator.autocast():
-                latents = self.model.features(to_unit(batch))[1]
+                latents = self.model.features(self.model.values(batch))[1]
             self.model.quantizer.start_codes_from(latents, generator)
             self.average.load_state_dict(self.model.state_dict())
-
-    def _start_from(self, path: Path) -> None:
-        """Take the weights of an earlier stage; its card travels on in ours."""
-        earlier, card = load_model(path, str(self.accelerator.device))
-        old, new = (_architecture(model.config) for model in (earlier, self.model))
-        if old != new:
-            difference = _first_difference(old, new)
-            raise UsageError(f"{path}: weights of another architecture: {difference}")
-        self.model.load_state_dict(earlier.state_dict())
-        self.average.load_state_dict(earlier.state_dict())
-        self.earlier = {"sha256": sha256_file(path), **card}
 
     def _description(self) -> dict[str, Any]:
         return {
@@ -188,28 +179,16 @@ class Trainer:
         }
 
     def _load(self, path: Path) -> None:
-        try:
-            state = torch.load(path, map_location=self.accelerator.device, weights_only=True)
-        except Exception as error:  # noqa: BLE001 (torch raises many kinds for a damaged file)
-            raise UsageError(
-                f"{path}: cannot be read ({str(error).splitlines()[0]})", hint="train again with another --out"
-            ) from None
-        description = json.loads(json.dumps(self._description()))
-        for part in ("preset", "model", "precision"):
-            if state["description"][part] != description[part]:
-                difference = _first_difference(state["description"][part], description[part])
-                raise UsageError(
-                    f"{path}: was made with another {part}: {difference}",
-                    hint="resume with the settings it was started with (see config.json beside it)",
-                )
+        state = read_checkpoint(path, self.accelerator.device, self._description())
         self.module.load_state_dict(state["module"])
         self.average.load_state_dict(state["average"])
         self.optimizers.load_state_dicts(state["optimizers"])
         self.earlier = state["earlier"]
         self.progress = _Progress(state["step"], state["seconds"], state["window"])
-        log = self.out / LOG
-        kept = [line for line in log.read_text().splitlines() if json.loads(line)["step"] <= self.progress.step]
-        log.write_text("".join(f"{line}\n" for line in kept))
+        if self.accelerator.is_main_process:
+            log = self.out / LOG
+            kept = [line for line in log.read_text().splitlines() if json.loads(line)["step"] <= self.progress.step]
+            log.write_text("".join(f"{line}\n" for line in kept))
 
     def save(self) -> None:
         """Write checkpoint.pt and model.safetensors, each whole or not at all."""
@@ -225,10 +204,19 @@ class Trainer:
             "window": self.progress.window,
             "description": self._description(),
         }
-        with atomic_path(self.out / CHECKPOINT) as temporary:
-            torch.save(state, temporary)
-        self._calibrate()
-        save_model(self.out / WEIGHTS, self.average, self.card())
+        try:
+            with atomic_path(self.out / CHECKPOINT) as temporary:
+                torch.save(state, temporary)
+            self._calibrate()
+            save_model(self.out / WEIGHTS, self.average, self.card())
+        except (OSError, RuntimeError) as error:  # torch's writer says RuntimeError for a full disk
+            if isinstance(error, RuntimeError) and "writ" not in str(error):
+                raise
+            raise BcdBenchError(
+                f"{self.out}: the checkpoint of step {self.progress.step} cannot be written "
+                f"({str(error).splitlines()[0]}); the one before is whole",
+                hint="make room, then the same command with --resume",
+            ) from None
 
     @torch.no_grad()
     def _calibrate(self) -> None:
@@ -236,9 +224,9 @@ class Trainer:
         if self.average.bottleneck is None:
             return
         generator = step_generator(self.preset.train.seed, -3)
-        batches = [self._batch(generator, CALIBRATION_BATCH) for _ in range(CALIBRATION_BATCHES)]
+        batches = (self._batch(generator, CALIBRATION_BATCH) for _ in range(CALIBRATION_BATCHES))
         with self.accelerator.autocast():
-            tokens = [self.average.features(to_unit(batch))[0].float() for batch in batches]
+            tokens = [self.average.features(self.average.values(batch))[0].float() for batch in batches]
         self.average.bottleneck.calibrate(torch.cat(tokens))
 
     def card(self) -> dict[str, Any]:
@@ -247,7 +235,7 @@ class Trainer:
         return {
             "suite": train.suite,
             "step": self.progress.step,
-            "clips": self.progress.step * train.batch * self.accelerator.num_processes,
+            "clips": self.progress.step * train.batch,
             "hours": round(self.progress.seconds / 3600, 3),
             "device": str(self.accelerator.device.type),
             "precision": self.precision,
@@ -258,14 +246,18 @@ class Trainer:
         }
 
     # ---- the loop ------------------------------------------------------------------------------------------------
-    def run(self, *, max_steps: int | None = None, max_minutes: float | None = None) -> None:
-        """Train to the preset's last step, or to the limits. Interrupted or limited runs leave a checkpoint."""
-        train = self.preset.train
+    def run(self, *, max_steps: int | None = None, max_minutes: float | None = None) -> bool:
+        """Train to the preset's last step, or to the limits; says whether it came to its own end. Interrupted or
+        limited runs leave a checkpoint.
+        """
+        train, main = self.preset.train, self.accelerator.is_main_process
         last = min(train.steps, max_steps or train.steps)
         began = time.monotonic()
+        name = f"train bcd{f' ({train.stage})' if train.stage else ''}"
+        progress = open_progress() if main else NoProgress()
         with (
             stopping(insist=True) as stop,
-            open_progress().task("train bcd", total=last, done=self.progress.step, unit="steps") as task,
+            progress.task(name, total=last, done=self.progress.step, unit="steps") as task,
         ):
             while self.progress.step < last:
                 tick = time.monotonic()
@@ -275,39 +267,58 @@ class Trainer:
                 task.advance()
                 step = self.progress.step
                 self.guard.check(step, values)
-                if step % train.log_every == 0 or step == last:
+                if main and (step % train.log_every == 0 or step == last):
                     task.message(self._log())
                 if step % train.checkpoint_every == 0:
                     self.save()
                 if step % train.grid_every == 0 or step == last:
                     self.write_grid()
                 spent = (time.monotonic() - began) / 60
-                if stop() or (max_minutes is not None and spent >= max_minutes):
+                if self._agreed(stop() or (max_minutes is not None and spent >= max_minutes)):
                     break
         self.save()
+        finished = self.progress.step >= train.steps
+        if main and finished:
+            write_json_atomic(self.out / FINISHED, {"step": self.progress.step})
+        self.accelerator.wait_for_everyone()  # the next stage reads what this one wrote
         if self.progress.step < last:
-            why = "stopped" if stop() else f"--max-minutes {max_minutes:g} is over"
+            why = "stopped" if stop() else "the time is over"
             message = f"{why} at step {self.progress.step} of {last}; everything is saved"
             if stop():
                 from bcd_bench.errors import Interrupted
 
                 raise Interrupted(message, hint="run the same command with --resume")
-            print(message + "; the same command with --resume continues")
-        print(f"weights: {self.out / WEIGHTS}")
+            if main:
+                print(message + "; the same command with --resume continues")
+        if main:
+            print(f"weights: {self.out / WEIGHTS}")
+        return finished
+
+    def _agreed(self, flag: bool) -> bool:
+        """Whether `flag` holds in any process, so that all stop after the same step."""
+        if self.processes == 1:
+            return flag
+        flags = torch.tensor(float(flag), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(flags, "sum") > 0)
 
     def step(self) -> list[float]:
         """One optimiser step; returns the values of `Losses` in their order, then the gradient norm."""
         train, step = self.preset.train, self.progress.step
         rate = self.optimizers.set_rates(step)
-        generator = step_generator(train.seed, step, self.accelerator.process_index)
-        batch = self._batch(generator, train.batch)
-        with self.accelerator.autocast():
-            chances = self.patch_chances if step < train.patches_until * train.steps else None
-            losses = self.module(batch, step, self._tau(step), generator, chances)
-        self.accelerator.backward(losses.total)
+        chances = self.patch_chances if step < train.patches_until * train.steps else None
+        if train.order == "random":
+            generator = step_generator(train.seed, step)
+            batch = self._batch(generator, train.batch)
+            losses = gradients_of_batch(self.accelerator, self.module, batch, step, self._tau(step), generator, chances)
+        else:
+            parts = self.batches.parts(step)
+            batches = [load_clips(self.clips, part.indices, self.accelerator.device, step) for part in parts]
+            losses = gradients_of_parts(
+                self.accelerator, self.wrapped, self.module, batches, parts, step, self._tau(step)
+            )
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), train.gradient_clip)
-        values = [*vars(losses).values(), norm]
-        numbers = torch.stack([v.detach().float() for v in values]).tolist()
+        values = torch.cat([losses, norm.detach().float()[None]])
+        numbers = (self.accelerator.reduce(values, "mean") if self.processes > 1 else values).tolist()
         if not all(math.isfinite(n) for n in numbers):
             raise BcdBenchError(
                 f"step {step}: the loss is not finite (loss {numbers[0]:g}, gradient norm {numbers[-1]:g}); "
@@ -320,8 +331,9 @@ class Trainer:
         return numbers
 
     def _batch(self, generator: torch.Generator, size: int) -> Tensor:
+        """Clips drawn with replacement."""
         indices = torch.randint(len(self.clips), (size,), generator=generator).tolist()
-        clips = torch.from_numpy(self.clips.clips(indices))
+        clips = load_clips(self.clips, indices, torch.device("cpu"))
         half = self.preset.train.half_frames
         if half is not None and 2 * half < clips.shape[1]:
             clips = clips[:, some_of_each_half(clips.shape[1], half, generator)]
@@ -331,8 +343,11 @@ class Trainer:
         return clips.to(self.accelerator.device)
 
     def _tau(self, step: int) -> float:
-        """Gumbel temperature: exponential from tau_start to tau_end over the run (Sec. 3.2)."""
+        """Gumbel temperature: exponential from tau_start to tau_end over the run, or by a factor a step (Sec. 3.2)."""
         quantizer = self.preset.model.quantizer
+        if quantizer.tau_decay is not None:
+            steps = self.preset.train.steps_before + step
+            return max(quantizer.tau_start * quantizer.tau_decay**steps, quantizer.tau_end)
         return quantizer.tau_start * (quantizer.tau_end / quantizer.tau_start) ** (step / self.preset.train.steps)
 
     @torch.no_grad()
@@ -344,8 +359,6 @@ class Trainer:
             mine.copy_(theirs)
 
     def _log(self) -> str:
-        if not self.accelerator.is_main_process:
-            return ""
         means = np.mean(self.progress.window, axis=0).tolist()
         loss, diffusion, bits, conditional, content, adversary, cycle, cycle_content, norm = means
         self.progress.window = []
@@ -365,7 +378,7 @@ class Trainer:
         }
         with (self.out / LOG).open("a") as file:
             file.write(json.dumps(line) + "\n")
-        rate = self.preset.train.batch * self.accelerator.num_processes * step / max(self.progress.seconds, 1e-9)
+        rate = self.preset.train.batch * step / max(self.progress.seconds, 1e-9)
         return (
             f"step {step}: diffusion {diffusion:.4f}, {bits:.2f} bits per frame ({conditional:.2f} undecided), "
             f"content {content:.1f} bits, "
@@ -379,55 +392,15 @@ class Trainer:
 
         if not self.accelerator.is_main_process:
             return
+        try:
+            self.codec.open()
+        except (MissingAssetError, UsageError) as error:  # training needs latents alone
+            print(f"no grid: {error}")
+            return
         generator = step_generator(self.preset.train.seed, -2)
         batch = self._batch(generator, 8)
         with self.accelerator.autocast():
-            image = swap_grid(self.average, batch[:4], batch[4:], self.preset.sampler, generator)
+            image = swap_grid(self.average, self.codec, batch[:4], batch[4:], self.preset.sampler, generator)
         path = self.out / "grids" / f"step-{self.progress.step:07d}.png"
         with atomic_path(path) as temporary:
             image.save(temporary, format="PNG")
-
-    # ---- what would be done --------------------------------------------------------------------------------------
-    def plan(self) -> str:
-        """Parameters, clips and an estimate of the time from real steps on this device; trains nothing."""
-        train = self.preset.train
-        count = sum(p.numel() for p in self.model.parameters())
-        times = []
-        for _ in range(3):
-            tick = time.monotonic()
-            self.step()
-            times.append(time.monotonic() - tick)
-        seconds = min(times[1:])
-        clips = train.steps * train.batch
-        quantizer = self.preset.model.quantizer
-        capacity = quantizer.groups * math.log2(quantizer.entries)
-        hours = seconds * train.steps / 3600
-        parts = {
-            name: sum(p.numel() for p in getattr(self.model, name).parameters())
-            for name in ("encoder", "quantizer", "decoder")
-        }
-        return "\n".join(
-            [
-                f"suite: {train.suite} ({len(self.clips)} training clips)",
-                f"parameters: {count / 1e6:.1f} M ({', '.join(f'{k} {v / 1e6:.1f} M' for k, v in parts.items())})",
-                f"capacity: {capacity:.1f} bits per frame, target {self.preset.objective.target_bits:g}",
-                f"work: {train.steps} steps of {train.batch} clips = {clips} clips "
-                f"= {clips / len(self.clips):.1f} epochs",
-                f"speed here ({self.accelerator.device.type}, {self.precision}): {seconds:.2f} s a step, "
-                f"{train.batch / seconds:.1f} clips/s, {hours:.2f} h in all",
-            ]
-        )
-
-
-def _architecture(config: ModelConfig) -> dict[str, Any]:
-    """The configuration without what only training looks at: noise levels, loss weight, Gumbel temperature."""
-    only_training = {"diffusion": {"p_mean", "p_std", "weight_max"}, "quantizer": {"tau_start", "tau_end"}}
-    return config.model_dump(mode="json", exclude=only_training)
-
-
-def _first_difference(old: Any, new: Any, where: str = "") -> str:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in sorted(old.keys() | new.keys()):
-            if old.get(key) != new.get(key):
-                return _first_difference(old.get(key), new.get(key), f"{where}.{key}".lstrip("."))
-    return f"{where} was {old!r}, is {new!r}" if where else f"{old!r} is not {new!r}"

@@ -10,6 +10,7 @@ from bcd_bench.assets import FileHashes, cache_folder
 from bcd_bench.clips import ClipSource, Suite
 from bcd_bench.errors import UsageError, printable
 from bcd_bench.progress import NoProgress, open_progress
+from bcd_bench.specs import TrainingVideos
 from bcd_bench_faces.assets import FACE_LANDMARKER
 from bcd_bench_faces.landmarker import FaceLandmarker
 from bcd_bench_faces.pairing import CROSS_MINIMUM, SELF_MINIMUM, PreparedVideo, cross_pairs, self_pairs
@@ -17,7 +18,7 @@ from bcd_bench_faces.preparing import FaceClip, is_prepared, prepare
 from bcd_bench_faces.protocol import CLIPS_VERSION, DEFAULT_METRICS, FPS, SEED, SIZE
 from bcd_bench_faces.trees import TreeVideo, list_videos, safe_ids
 
-__all__ = ["cross_suite", "self_suite"]
+__all__ = ["cross_suite", "self_suite", "training_videos"]
 
 
 def cross_suite(data: Mapping[str, Path]) -> Suite:
@@ -36,6 +37,12 @@ def self_suite(data: Mapping[str, Path]) -> Suite:
     if not pairs:
         raise _no_pairs(data["clips"], "usable videos of two seconds", notes)
     return Suite("clips-self", CLIPS_VERSION, tuple(pairs), SIZE, FPS, DEFAULT_METRICS, SEED, notes=tuple(notes))
+
+
+def training_videos(data: Mapping[str, Path]) -> TrainingVideos:
+    """The usable videos of a folder, their first four seconds. Give another folder than the one that is scored."""
+    videos, notes = _videos(data, SELF_MINIMUM)
+    return TrainingVideos(tuple(video.ref(0, video.frames) for video in videos), FPS, tuple(notes))
 
 
 def _no_pairs(root: Path, needed: str, notes: list[str]) -> UsageError:

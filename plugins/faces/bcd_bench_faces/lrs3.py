@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from bcd_bench.assets import FileHashes, cache_folder
-from bcd_bench.clips import ClipSource, Suite, VideoFile
+from bcd_bench.clips import ClipRef, ClipSource, Suite, VideoFile
 from bcd_bench.errors import UsageError, printable
+from bcd_bench.specs import TrainingVideos
 from bcd_bench_faces.pairing import CROSS_MINIMUM, SELF_MINIMUM, PreparedVideo, cross_pairs, self_pairs
 from bcd_bench_faces.protocol import DEFAULT_METRICS, FPS, LRS3_VERSION, SEED, SIZE
 from bcd_bench_faces.trees import TreeVideo, list_videos, safe_ids
 
-__all__ = ["cross_content1", "cross_content5", "cross_content15", "cross_content20", "cross_suite", "self_suite"]
+__all__ = [
+    "cross_content1",
+    "cross_content5",
+    "cross_content15",
+    "cross_content20",
+    "cross_suite",
+    "self_suite",
+    "training_videos",
+]
 
 LONGEST = 250
 """Frames of a clip that are used: ten seconds, more than any test clip of LRS3 has, so that memory stays flat."""
+LONGEST_TRAINING = 1500
+"""As `LONGEST`, for the clips to learn from: a minute."""
 SPLITS = ("test", "trainval", "pretrain")
 
 
@@ -58,13 +70,33 @@ def _videos(root: Path, minimum: int) -> tuple[list[PreparedVideo], list[str]]:
     splits = [split for split in SPLITS if (root / split).is_dir()]
     if splits and "test" not in splits:
         raise UsageError(f"{root} has {' and '.join(splits)} and no test folder; the suite is over LRS3's test clips")
-    listed, notes = list_videos(root / "test" if splits else root, (".mp4",))
+    return _usable_in(root / "test" if splits else root, minimum, LONGEST)
+
+
+def training_videos(data: Mapping[str, Path]) -> TrainingVideos:
+    """The clips of `trainval` and `pretrain`, never those of `test`. Raises `UsageError` where there is neither."""
+    root = data["lrs3"]
+    splits = [split for split in SPLITS[1:] if (root / split).is_dir()]
+    if not splits:
+        raise UsageError(f"{root} has nothing to learn from: no folder trainval or pretrain")
+    refs, notes = list[ClipRef](), list[str]()
+    for split in splits:
+        videos, left_out = _usable_in(root / split, SELF_MINIMUM, LONGEST_TRAINING)
+        for video in videos:
+            ref = video.ref(0, video.frames)
+            refs.append(replace(ref, id=f"{split}-{ref.id}"))
+        notes += [f"{split}/{note}" for note in left_out]
+    return TrainingVideos(tuple(refs), FPS, tuple(notes))
+
+
+def _usable_in(folder: Path, minimum: int, longest: int) -> tuple[list[PreparedVideo], list[str]]:
+    listed, notes = list_videos(folder, (".mp4",))
     hashes = FileHashes(cache_folder() / "clips")
     usable = []
     try:
         for video, clip_id in zip(listed, safe_ids(listed), strict=True):
             try:
-                usable.append(_usable(video, clip_id, minimum, hashes))
+                usable.append(_usable(video, clip_id, minimum, longest, hashes))
             except (OSError, ValueError) as error:
                 reason = getattr(error, "strerror", None) or error
                 notes.append(f"{video.name}: left out: {reason}")
@@ -73,9 +105,9 @@ def _videos(root: Path, minimum: int) -> tuple[list[PreparedVideo], list[str]]:
     return usable, notes
 
 
-def _usable(video: TreeVideo, clip_id: str, minimum: int, hashes: FileHashes) -> PreparedVideo:
+def _usable(video: TreeVideo, clip_id: str, minimum: int, longest: int, hashes: FileHashes) -> PreparedVideo:
     """Raises `ValueError` with the reason for a clip that cannot be used, `OSError` for one that cannot be read."""
-    frames = min(_frames(video.path), LONGEST)
+    frames = min(_frames(video.path), longest)
     if frames < minimum:
         raise ValueError(f"too short ({frames} of {minimum} frames)")
     sha256 = hashes.of(video.path)

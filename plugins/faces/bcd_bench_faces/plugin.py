@@ -122,6 +122,7 @@ def _lrs3(name: str, factory: str, summary: str, reported: tuple[ReportedRow, ..
         data_help={"lrs3": LRS3_HELP},
         licence="that of your copy of LRS3",
         reported=reported,
+        training_videos="bcd_bench_faces.lrs3:training_videos",
     )
 
 
@@ -135,6 +136,7 @@ def _clips(name: str, factory: str, summary: str) -> SuiteSpec:
         data_help={"clips": CLIPS_HELP},
         assets=(FACE_LANDMARKER.name,),
         licence="that of your videos",
+        training_videos="bcd_bench_faces.clips_folder:training_videos",
     )
 
 

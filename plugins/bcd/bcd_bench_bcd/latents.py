@@ -1,0 +1,42 @@
+"""Between frames and what a model works on: pixels in [-1, 1], or the latents of an autoencoder."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bcd_bench_bcd.autoencoders import Autoencoder, open_autoencoder
+from bcd_bench_bcd.model import BCD, to_frames, to_unit
+
+__all__ = ["FrameCodec"]
+
+
+class FrameCodec:
+    """uint8 frames [B, T, H, W, 3] <-> a model's values [B, T, C, h, w]. A model of pixels needs no files for it."""
+
+    def __init__(self, model: BCD) -> None:
+        self.model = model
+        self._autoencoder: Autoencoder | None = None
+
+    def open(self) -> None:
+        """Load the autoencoder now rather than at the first clip; raises as `open_autoencoder`."""
+        if self.model.config.latent is not None and self._autoencoder is None:
+            device = next(self.model.parameters()).device
+            self._autoencoder = open_autoencoder(self.model.config, device)
+
+    def values(self, frames: Tensor) -> Tensor:
+        """What `BCD.encode` takes. Every clip passes on its own, so that it does not depend on its batch mates."""
+        if self.model.config.latent is None:
+            return to_unit(frames)
+        self.open()
+        assert self._autoencoder is not None
+        return self.model.values(torch.stack([self._autoencoder.encode(clip) for clip in frames]))
+
+    def frames(self, values: Tensor) -> Tensor:
+        """What `BCD.decode` gives, as frames."""
+        if self.model.config.latent is None:
+            return to_frames(values)
+        self.open()
+        assert self._autoencoder is not None
+        latents = self.model.latents(values)
+        return to_frames(torch.stack([self._autoencoder.decode(clip) for clip in latents]))
