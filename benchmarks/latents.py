@@ -1,0 +1,174 @@
+"""Training on latents: a few real steps of a preset at full size, what caching saves, and how fast arithmetic runs.
+
+    python benchmarks/latents.py lrs3 [--device cuda] [--batch 2 --accumulate 2] [--steps 2]
+    python benchmarks/latents.py reached --preset heads-small
+
+`lrs3` trains on a made-up cache in the true shapes, saves, resumes in a new trainer, and goes on; it times the encoder
+of an autoencoder of SD 2.0's size (random weights) for what encoding online would add to a step. On a CPU, seconds are
+those of the processor, so that a busy machine does not count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.state import AcceleratorState
+from safetensors.torch import save_file
+
+from bcd_bench.specs import TrainRequest
+from bcd_bench_bcd.autoencoders import random_autoencoder
+from bcd_bench_bcd.configs import LatentConfig, Preset
+from bcd_bench_bcd.data import open_training_clips
+from bcd_bench_bcd.devices import fast_bf16, resolve_device
+from bcd_bench_bcd.latent_cache import CACHE, SHARDS, CacheIndex, LatentClips, Shard, Video
+from bcd_bench_bcd.planning import forward_flops, matmul_flops
+from bcd_bench_bcd.presets import resolve_preset
+from bcd_bench_bcd.stages import stage_presets
+from bcd_bench_bcd.train import Trainer
+
+
+def clock(device: torch.device) -> float:
+    """Seconds of the processor, or on a GPU those on the clock."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+    return time.process_time() / torch.get_num_threads()
+
+
+def timed(device: torch.device, work: Callable[[], Any]) -> float:
+    began = clock(device)
+    work()
+    return clock(device) - began
+
+
+def made_up_cache(folder: Path, preset: Preset, videos: int) -> LatentClips:
+    """Unit-normal latents in the shapes of `preset`."""
+    model, train = preset.model, preset.train
+    assert model.latent is not None
+    frames = train.clip_frames or 50
+    (folder / SHARDS).mkdir(parents=True)
+    path = folder / SHARDS / "00000.safetensors"
+    save_file({f"v{n}": torch.randn(frames, model.channels, *model.grid).bfloat16() for n in range(videos)}, path)
+    shard = Shard(
+        file=path.name,
+        sources="",
+        sha256="",
+        size=path.stat().st_size,
+        videos=tuple(Video(id=f"v{n}", frames=frames) for n in range(videos)),
+        left_out=(),
+        count=1,
+        sums=(),
+        squares=(),
+    )
+    index = CacheIndex(
+        suite=train.suite,
+        latent=LatentConfig(
+            vae=model.latent.vae, sha256="0", mean=(0.0,) * model.channels, std=(1.0,) * model.channels
+        ),
+        channels=model.channels,
+        frame_size=model.frame_size,
+        frame_step=train.frame_step,
+        fps=12.5,
+        shards=(shard,),
+    )
+    (folder / CACHE).write_text(index.model_dump_json())
+    return LatentClips(folder, preset)
+
+
+def lrs3(name: str, device: torch.device, batch: int, accumulate: int, steps: int, recompute: bool) -> dict[str, Any]:
+    """Steps of the last stage (with temporal blocks), the checkpoint between them, and the cost of encoding online."""
+    overrides = {"train.batch": batch, "train.accumulate": accumulate, "train.recompute": recompute}
+    preset = resolve_preset(name, overrides)
+    result: dict[str, Any] = {"preset": name, "device": device.type, "batch": batch, "accumulate": accumulate}
+    with tempfile.TemporaryDirectory() as scratch:
+        clips = made_up_cache(Path(scratch) / "latents", preset, batch * (steps + 1))
+        stage = stage_presets(preset, len(clips), Path(scratch))[-1][0]
+        stage = stage.model_copy(update={"train": stage.train.model_copy(update={"init": None})})
+        seconds = []
+        for part, count in (("began", steps), ("resumed", 1)):
+            AcceleratorState._reset_state(reset_partial_state=True)
+            trainer = Trainer(stage, clips, Path(scratch) / "run", str(device))
+            trainer.start(resume=part == "resumed")
+            values: list[list[float]] = []
+            for _ in range(count):
+                seconds.append(timed(device, lambda done=values, t=trainer: done.append(t.step())))
+            result[part] = [{"step": trainer.progress.step, "loss": v[0], "bits": v[2], "norm": v[-1]} for v in values]
+            print(part, result[part], file=sys.stderr, flush=True)
+            trainer.save()
+            precision, parameters = trainer.precision, sum(p.numel() for p in trainer.model.parameters())
+            config = trainer.model.config
+            del trainer  # so that one at a time is in memory
+        result["checkpoint_bytes"] = (Path(scratch) / "run" / "checkpoint.pt").stat().st_size
+        operations = forward_flops(config, clips.length) * (4 if recompute else 3) * batch
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated(device)
+    step = min(seconds)
+    result |= {"parameters": parameters, "seconds_a_step": step, "peak_gib": peak / 2**30}
+    result |= reached(operations, step, device, precision)
+    vae = random_autoencoder(preset.model.channels).to(device)
+    some = torch.randint(0, 256, (1, *preset.model.frame_size, 3), dtype=torch.uint8)
+    with torch.autocast(device.type, torch.bfloat16, enabled=fast_bf16(device.type)):
+        a_frame = min(timed(device, lambda: vae.encode(some)) for _ in range(2))
+    online = step + a_frame * clips.length * batch
+    result |= {"seconds_to_encode_a_frame": a_frame, "online_over_cached": online / step}
+    return result
+
+
+def reached(operations: float, seconds: float, device: torch.device, precision: str) -> dict[str, float]:
+    """Operations a second of a step beside those of a large matrix product."""
+    if device.type == "cuda":
+        product = matmul_flops(device, precision)
+    else:
+        side = 1024
+        a, b = (torch.randn(side, side, dtype=torch.bfloat16 if precision == "bf16" else torch.float32) for _ in "ab")
+        product = 2 * side**3 / min(timed(device, lambda: a @ b) for _ in range(4))
+    return {"tflops_reached": operations / seconds / 1e12, "tflops_of_a_product": product / 1e12,
+            "share": operations / seconds / product}  # fmt: skip
+
+
+def of_a_preset(name: str, device: torch.device, steps: int) -> dict[str, Any]:
+    """Operations a second that training of a preset on pixels reaches."""
+    preset = resolve_preset(name, {})
+    request = TrainRequest(name, {}, Path(tempfile.gettempdir()), False, None, None, str(device), {}, False)
+    clips = open_training_clips(preset, request)
+    with tempfile.TemporaryDirectory() as scratch:
+        trainer = Trainer(preset, clips, Path(scratch) / "run", str(device))  # type: ignore[arg-type]
+        trainer.start(resume=False)
+        trainer.step()
+        seconds = min(timed(device, trainer.step) for _ in range(steps))
+        frames = 2 * (preset.train.half_frames or clips.clips([0]).shape[1] // 2)  # type: ignore[union-attr]
+        both = 2 if preset.train.direction == "both" else 1
+        operations = 3 * both * preset.train.batch * forward_flops(trainer.model.config, frames)
+        return {"preset": name, "seconds_a_step": seconds, **reached(operations, seconds, device, trainer.precision)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("lrs3", "reached"))
+    parser.add_argument("--preset")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--accumulate", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--recompute", action="store_true")
+    given = parser.parse_args()
+    device = resolve_device(given.device)
+    if given.what == "lrs3":
+        result = lrs3(given.preset or "lrs3", device, given.batch, given.accumulate, given.steps, given.recompute)
+    else:
+        result = of_a_preset(given.preset or "heads-small", device, given.steps)
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
