@@ -21,7 +21,7 @@ class DisentangleEncoder(nn.Module):
     positions are the content c, those at the frame positions the continuous motion m.
 
     With the stem "conv" (ours) a frame's token comes from a convolutional network, and the queries look at its grid of
-    features, before they enter T5 and after.
+    features, before they enter T5 and after; where there is one query a place, it starts from that place's mean.
     """
 
     def __init__(self, config: EncoderConfig, channels: int, frame_size: tuple[int, int]) -> None:
@@ -56,6 +56,8 @@ class DisentangleEncoder(nn.Module):
             features, tokens = self.stem(frames)
         queries = self.queries.to(tokens.dtype).expand(len(tokens), -1, -1)
         if features is not None:
+            if queries.shape[1] == features.shape[2]:  # a query a place: it starts from what stands there on average
+                queries = queries + features.mean(1)
             queries = self.readers[0](queries, features)
         hidden = self.t5(inputs_embeds=torch.cat([queries, tokens], 1)).last_hidden_state
         content, motion = hidden.split([queries.shape[1], tokens.shape[1]], 1)
