@@ -23,7 +23,7 @@ from accelerate.state import AcceleratorState
 from bcd_bench.clips import Clip, Pair
 from bcd_bench.plan import load_suite
 from bcd_bench.plugins import load_registry
-from bcd_bench.specs import Scored, TrainingClips, TrainRequest, load_factory
+from bcd_bench.specs import Scored, TrainRequest, load_factory
 from bcd_bench.statistics import paired_difference
 from bcd_bench.weights import resolve_weights
 from bcd_bench_bcd.data import open_training_clips
@@ -95,7 +95,7 @@ STAGES: tuple[tuple[str, str | None], ...] = (
 
 def training(suite: str) -> None:
     """Driving halves learned per second, from the plain loop to the preset, one change at a time; medians of 5."""
-    clips = open_training_clips(suite, request(Path()))
+    clips = open_training_clips(resolve_preset("sprites-small", {"train.suite": suite}), request(Path()))
     reference, changes = 0.0, {"train.suite": suite, "objective.cycle_from": 0, **PLAIN}
     with tempfile.TemporaryDirectory() as folder:
         for number, (name, taken) in enumerate(STAGES):
@@ -122,8 +122,10 @@ def seconds_per_step(trainer: Trainer, steps: int) -> float:
 def paper_step() -> None:
     """Real steps of the preset `sprites` (Table A8, batch 128) on this device, in the memory of a small machine."""
     preset = resolve_preset("sprites", {"train.suite": "sprites-procedural", "train.recompute": True})
-    clips: TrainingClips = open_training_clips(preset.train.suite, request(Path()))
-    print(Trainer(preset, clips, Path("unused"), "auto").plan())
+    clips = open_training_clips(preset, request(Path()))
+    with tempfile.TemporaryDirectory() as folder:
+        seconds = seconds_per_step(Trainer(preset, clips, Path(folder), "auto"), 2)
+    print(f"{seconds:.2f} s a step, {seconds * preset.train.steps / 3600:.1f} h for {preset.train.steps} steps")
 
 
 def request(out: Path) -> TrainRequest:

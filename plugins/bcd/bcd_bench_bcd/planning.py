@@ -109,6 +109,8 @@ def plan(preset: Preset, request: TrainRequest, clips: Any = None) -> str:
     if clips is not None:
         first = None if preset.model.latent is not None else clips.clips([0])
         frames = clips.length if first is None else first.shape[1]
+        if preset.train.half_frames is not None:
+            frames = min(frames, 2 * preset.train.half_frames)
         count = len(clips)
         data = f"{preset.train.suite} ({count} training clips)"
     else:
