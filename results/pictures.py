@@ -4,9 +4,12 @@
     python results/pictures.py curve results/training/NAME.jsonl results/training/NAME.png
     python results/pictures.py heads heads-cross-128 results/heads.png
     python results/pictures.py doses results/validation/heads-cross.json results/validation/heads-cross.png
+    python results/pictures.py transfers RUN_FOLDER results/heads-small.png
+    python results/pictures.py rates results/training/heads-small-rates.json results/training/heads-small-rates.png
 
 A sheet shows, for every pair, the content clip, the motion clip, the output, and the exact target, frame by frame.
-The sheet of heads shows content, motion and target of some pairs of a heads suite. Curves and doses need matplotlib.
+The sheet of heads shows content, motion and target of some pairs of a heads suite. So does the sheet of
+transfers, with the output between motion and target. Curves, doses and rates need matplotlib.
 """
 
 from __future__ import annotations
@@ -105,6 +108,38 @@ def heads(suite: Path, target: Path) -> None:
     sheet.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(target, optimize=True)
 
 
+def transfers(folder: Path, target: Path) -> None:
+    """Pairs of a run on a heads suite: the content, then every eighth frame of motion, output and target."""
+    run = RunFolder(folder)
+    suite, results = run.suite(load_registry()), run.pairs()
+    strips = []
+    for pair in (suite.pairs[index] for index in PAIRS if index < len(results)):
+        exact = pair.target.load().frames if pair.target is not None else None
+        rows = [pair.motion.load().frames, run.read_output(results[pair.id]).frames, exact]
+        content = pair.content.load().frames[0]
+        strips.append(
+            np.concatenate([content, *(row[t] for row in rows if row is not None for t in (0, 8, 16, 24))], 1)
+        )
+    sheet = Image.fromarray(np.concatenate(strips))
+    sheet.quantize(palette=sheet.quantize(256), dither=Image.Dither.FLOYDSTEINBERG).save(target, optimize=True)
+
+
+def rates(found: Path, target: Path) -> None:
+    """The rate sweep: what each measure is at each rate of the motion code."""
+    import matplotlib.pyplot as plt
+
+    rows = json.loads(found.read_text())["rows"]
+    columns = [name for name in rows[0] if name not in ("target_bits", "motion-bits")]
+    figure, axes = plt.subplots(1, len(columns), figsize=(2.6 * len(columns), 2.6), layout="constrained")
+    for axis, name in zip(axes, columns, strict=True):
+        middle, low, high = zip(*(row[name] for row in rows), strict=True)
+        bits = [row["motion-bits"] for row in rows]
+        axis.errorbar(bits, middle, (np.subtract(middle, low), np.subtract(high, middle)), marker="o", ms=3, capsize=2)
+        axis.set(title=name, xlabel="bits per frame")
+        axis.grid(alpha=0.3)
+    figure.savefig(target, dpi=80, metadata={"Software": None})
+
+
 def doses(found: Path, target: Path) -> None:
     """What `validate-metrics` found: a row a column, a panel a fault; side effects in grey."""
     import matplotlib.pyplot as plt
@@ -128,4 +163,5 @@ def doses(found: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    {"swaps": swaps, "curve": curve, "heads": heads, "doses": doses}[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))
+    drawings = {f.__name__: f for f in (swaps, curve, heads, doses, transfers, rates)}
+    drawings[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))

@@ -78,6 +78,9 @@ class DecoderConfig(_Config):
     content: Literal["tokens", "channels"] = "tokens"
     """"tokens": content tokens join the patch tokens of every frame. "channels": one content token per patch is
     concatenated to that patch along channels (then K is the number of patches that are drawn)."""
+    motion_map: int = Field(0, ge=0)
+    """Ours: channels of a map of the motion, one linear map of the code to every patch, beside the noisy patch: where
+    things are need not be worked out from adaptive norms alone (0: none)."""
     skip_static_patches: bool = False
     """Ours: patches that are black all over the training set are not computed; they are output as black."""
 

@@ -100,13 +100,16 @@ class VideoDiT(nn.Module):
                     f"content='channels' needs one content token per drawn patch: {len(self.drawn)}, "
                     f"not {config.encoder.content_tokens}"
                 )
-            self.patch_in = nn.Linear(values + content_width, d)
+            self.patch_in = nn.Linear(values + content_width + decoder.motion_map, d)
         else:
-            self.patch_in = nn.Linear(values, d)
+            self.patch_in = nn.Linear(values + decoder.motion_map, d)
             self.content_in = nn.Linear(content_width, d)
             self.content_type = nn.Parameter(torch.randn(config.encoder.content_tokens, d) * 0.1)
         self.noise_in = nn.Sequential(nn.Linear(128, d), nn.SiLU(), nn.Linear(d, d))
         self.motion_in = nn.Linear(motion_width, d)
+        self.motion_map = None
+        if decoder.motion_map:
+            self.motion_map = nn.Linear(motion_width, len(self.drawn) * decoder.motion_map)
         self.blocks = nn.ModuleList([DiTBlock(d, decoder.heads) for _ in range(decoder.depth)])
         self.temporal = nn.ModuleDict({str(i): DiTBlock(d, decoder.heads) for i in decoder.temporal_blocks})
         self.norm = nn.LayerNorm(d, elementwise_affine=False, eps=1e-6)
@@ -161,14 +164,16 @@ class VideoDiT(nn.Module):
         condition = nn.functional.silu(condition)  # [B, T, d]
         frames = patches.shape[1]
         positions = self.positions if places is None else self.positions[places]
+        inputs = [patches.to(content.dtype)]
         if self.config.decoder.content == "channels":
             own = content if places is None else content[:, places]
-            spread = own[:, None].expand(-1, frames, -1, -1)
-            h = self.patch_in(torch.cat([patches.to(content.dtype), spread], -1))
-            h = h + positions.to(h.dtype)
-        else:
-            h = self.patch_in(patches)
-            h = h + positions.to(h.dtype)
+            inputs.append(own[:, None].expand(-1, frames, -1, -1))
+        if self.motion_map is not None:
+            placed = self.motion_map(motion).view(*motion.shape[:2], len(self.drawn), -1)
+            inputs.append((placed if places is None else placed[:, :, places]).to(content.dtype))
+        h = self.patch_in(torch.cat(inputs, -1))
+        h = h + positions.to(h.dtype)
+        if self.config.decoder.content == "tokens":
             tokens = (self.content_in(content) + self.content_type).to(h.dtype)
             h = torch.cat([tokens[:, None].expand(-1, frames, -1, -1), h], 2)
         extra = h.shape[2] - patches.shape[2]

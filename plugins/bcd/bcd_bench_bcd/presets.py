@@ -77,13 +77,15 @@ _HEADS_SMALL = Preset(
         quantizer=QuantizerConfig(
             groups=32, entries=16, dim=6, alpha=8.0, distance="l2", normalize="batch", codes_from_data=True
         ),
-        decoder=DecoderConfig(depth=4, width=192, heads=4, patch=8, temporal_blocks=(1,), content="channels"),
+        decoder=DecoderConfig(
+            depth=4, width=192, heads=4, patch=8, temporal_blocks=(1,), content="channels", motion_map=24
+        ),
         diffusion=DiffusionConfig(p_mean=1.8, p_std=1.5, prediction="x", weight_max=6.0),
     ),
     objective=ObjectiveConfig(
         condition_drop=0.05,
         code_confidence=0.002,
-        content_price=((200, 0.0), (400, 2e-6)),
+        content_price=((200, 0.0), (400, 5e-7)),
         huber=0.1,
         huber_from=200,
         target_bits=64.0,
