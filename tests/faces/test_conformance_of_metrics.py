@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from bcd_bench.testing import parametrize_with_checks
 
-METRICS = ("csim", "ard", "auh", "shape-error", "motion-error", "cross-error")
+ERRORS = ("shape-error", "motion-error", "cross-error")
+METRICS = ("csim", "ard", "auh", *ERRORS, *(f"{name}-dense" for name in ERRORS))
+EXTRACTORS = ("face-landmarks", "face-points", "arcface", "face-mesh", "face-mesh-dense")
 
 
-@parametrize_with_checks("faces", only=[*METRICS, "face-landmarks", "arcface", "face-mesh"])
+@parametrize_with_checks("faces", only=[*METRICS, *EXTRACTORS])
 def test_conformance(check) -> None:
     check()

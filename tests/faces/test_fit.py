@@ -198,3 +198,27 @@ def test_clips_with_few_faces_or_a_bad_fit_are_failed_with_a_reason() -> None:
     bad = fit_or_fail(basis(), nonsense, (256, 256))
     assert isinstance(bad, Failed)
     assert bad.reason.endswith(f"px off; the gate is {MAX_REPROJECTION:g} px")
+
+
+def test_weights_of_a_frame_stand_for_those_of_the_basis() -> None:
+    truth = head(14, frames=4)
+    points = project(truth)
+    same_weight = np.broadcast_to(basis().weight, points.shape[:2])
+    assert same(fit_clip(basis(), points, (256, 256), weight=same_weight), fit_clip(basis(), points, (256, 256)))
+    wrong, weight = points.copy(), np.ones(points.shape[:2])
+    wrong[1, :80] += 25  # a third of one frame's points, which are said to be worth little
+    weight[1, :80] = 1e-6
+    trusted, doubted = (fit_clip(basis(), wrong, (256, 256), EXACT, one) for one in (None, weight))
+    exact = truth.track
+    assert shape_error(face(), doubted.identity, truth.identity) < 0.05
+    assert rotation_angles(Track(doubted.expression, doubted.rotation), exact).max() < 0.2
+    assert rotation_angles(Track(trusted.expression, trusted.rotation), exact)[1] > 0.5
+
+
+def test_frames_without_weights_are_left_out_and_wrong_shapes_refused() -> None:
+    points = project(head(15, frames=3))
+    weight = np.ones(points.shape[:2])
+    weight[1] = np.nan
+    assert fit_clip(basis(), points, (256, 256), weight=weight).valid.tolist() == [True, False, True]
+    with pytest.raises(ValueError, match=r"weight must be \[3, 240\], not \[2, 240\]"):
+        fit_clip(basis(), points, (256, 256), weight=weight[:2])

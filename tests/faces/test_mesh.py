@@ -23,8 +23,8 @@ from bcd_bench_faces.fit import fit_clip
 from bcd_bench_faces.head.model import HeadModel
 from bcd_bench_faces.head.render import Actor
 from bcd_bench_faces.head.sample import identity_of, look_of, motion_of
-from bcd_bench_faces.mesh import FaceMesh
-from bcd_bench_faces.mesh_errors import CrossError, MotionError, ShapeError
+from bcd_bench_faces.mesh import DenseFaceMesh, FaceMesh, dense_weight
+from bcd_bench_faces.mesh_errors import CrossError, DenseShapeError, MotionError, ShapeError
 from bcd_bench_faces.vertex_errors import Track, rotation_angles, shape_error
 from tests.faces.real_clips import black, needs_clips, needs_landmarker, real, score
 
@@ -96,26 +96,37 @@ def test_the_script_finds_the_points_that_landmarks_show() -> None:
 # from pixels ---------------------------------------------------------------------------------------------------------
 
 
-def meshes(clips: list[Any], root: Path) -> list[Any]:
-    """What `face-mesh` gives in a run."""
+WAYS = (pytest.param("face-mesh", marks=needs_landmarker), "face-mesh-dense")
+
+
+def meshes(clips: list[Any], root: Path, extractor: str = "face-mesh") -> list[Any]:
+    """What an extractor gives in a run."""
     store = FeatureStore(load_registry(), device="cpu", root=root)
-    return store.get("face-mesh", [Clip(frames, 25.0) for frames in clips])
+    return store.get(extractor, [Clip(frames, 25.0) for frames in clips])
 
 
-def test_the_identity_of_the_extractor_is_plain_and_names_its_files() -> None:
-    identity = FaceMesh().identity
-    assert canonical_json(dict(identity))
-    assert identity["head"] == head_model_sha256()
-    assert identity["correspondence"] == Correspondence.sha256()
+def test_what_is_expected_to_be_off_weighs_less_and_no_weight_is_boundless() -> None:
+    sigma = np.array([[0.0, 1.0, 4.0]])
+    weight = dense_weight(sigma, (256, 256))[0]
+    assert np.isfinite(weight).all()
+    assert weight[0] > weight[1] > 5 * weight[2] > 0
+    assert dense_weight(2 * sigma, (512, 300)) == pytest.approx(weight[None])  # in pixels of the same frame
 
 
-@needs_landmarker
-def test_a_rendered_head_gives_its_pose_and_its_expression_back(tmp_path: Path) -> None:
+def test_the_identities_of_the_extractors_are_plain_and_name_their_files() -> None:
+    for extractor in (FaceMesh(), DenseFaceMesh()):
+        assert canonical_json(dict(extractor.identity))
+        assert extractor.identity["head"] == head_model_sha256()
+    assert FaceMesh().identity["correspondence"] == Correspondence.sha256()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_rendered_head_gives_its_pose_and_its_expression_back(way: str, tmp_path: Path) -> None:
     motion = motion_of("test", 3, 30)
     chosen = slice(0, 30, 6)
     actor = Actor(identity_of("test", 3), look_of("test", 3))
     frames = actor.frames(motion.expression[chosen], motion.rotation[chosen], motion.translation[chosen], 256)
-    [found] = meshes([frames], tmp_path)
+    [found] = meshes([frames], tmp_path, way)
     assert found["valid"].all()
     assert found["reprojection"].mean() < 2
     track = Track(found["expression"], found["rotation"])
@@ -126,11 +137,11 @@ def test_a_rendered_head_gives_its_pose_and_its_expression_back(tmp_path: Path) 
 
 
 @needs_clips
-@needs_landmarker
-def test_real_faces_are_fitted_within_the_papers_error_and_people_told_apart(tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_real_faces_are_fitted_within_the_papers_error_and_people_told_apart(way: str, tmp_path: Path) -> None:
     clips = [real(person, frames=16) for person in PEOPLE]
     halves = [half for clip in clips for half in (clip[:8], clip[8:])]
-    found = meshes(halves, tmp_path)
+    found = meshes(halves, tmp_path, way)
     assert not any(isinstance(one, Failed) for one in found)
     assert np.median([one["reprojection"].mean() for one in found]) < 1.5  # the paper: "less than 1.5 pixels"
     face = load_face_model()
@@ -142,6 +153,16 @@ def test_real_faces_are_fitted_within_the_papers_error_and_people_told_apart(tmp
         if i // 2 != j // 2
     ]
     assert np.mean([one < another for one in same for another in other]) >= 0.9
+
+
+@needs_clips
+def test_scores_from_dense_landmarks_have_names_of_their_own(tmp_path: Path) -> None:
+    content, motion = real("p001", frames=4), real("p002", frames=4)
+    cases = [(content, motion, content), (content, motion, motion)]
+    [same, other] = score(DenseShapeError(), "face-mesh-dense", cases, tmp_path)
+    assert same["shape-error-dense"] == 0 < 0.5 < other["shape-error-dense"]
+    assert set(same) == {column.name for column in DenseShapeError.columns}
+    assert "from the dense landmarks of our own network" in DenseShapeError.columns[0].definition
 
 
 @needs_clips

@@ -98,23 +98,30 @@ def fit_clip(
     points: npt.NDArray[np.floating],
     size: tuple[int, int],
     options: FitOptions | None = None,
+    weight: npt.NDArray[np.floating] | None = None,
 ) -> HeadFit:
     """Fit one clip.
 
     `points` [T, N, 2] or [T, N, 3] in pixels of frames of `size` (height, width), for the N points of `basis` (a third
-    coordinate is not used). A frame with anything not finite in it is left out. Raises `ValueError` where the shapes
-    do not fit together or no frame is left.
+    coordinate is not used). `weight` [T, N] stands for the basis's own weights where points are trusted differently
+    from frame to frame. A frame with anything not finite in it is left out. Raises `ValueError` where the shapes do not
+    fit together or no frame is left.
     """
     options = options or FitOptions()
     if points.ndim != 3 or points.shape[1] != len(basis.mean) or points.shape[2] not in (2, 3):
         raise ValueError(f"points must be [T, {len(basis.mean)}, 2], not {list(points.shape)}")
+    if weight is not None and weight.shape != points.shape[:2]:
+        raise ValueError(f"weight must be {list(points.shape[:2])}, not {list(weight.shape)}")
     scale = SIDE / max(size)
     centre = np.array([size[1], size[0]], np.float64) / 2
     seen = (points[:, :, :2].astype(np.float64) - centre) * scale
     valid: npt.NDArray[np.bool_] = np.isfinite(seen).all(axis=(1, 2))
+    if weight is not None:
+        valid &= np.isfinite(weight).all(axis=1)
     if not valid.any():
         raise ValueError("no frame has landmarks")
-    solver = _Solver(basis, np.ascontiguousarray(seen[valid]), options)
+    own = None if weight is None else np.ascontiguousarray(weight[valid], np.float64)
+    solver = _Solver(basis, np.ascontiguousarray(seen[valid]), own, options)
     state, iterations = solver.solve()
     return HeadFit(
         identity=state.identity,
@@ -137,8 +144,10 @@ def _spread(values: Floats, valid: npt.NDArray[np.bool_]) -> Floats:
 class _Solver:
     """One clip, every frame of it with landmarks."""
 
-    def __init__(self, basis: LandmarkBasis, seen: Floats, options: FitOptions) -> None:
+    def __init__(self, basis: LandmarkBasis, seen: Floats, weight: Floats | None, options: FitOptions) -> None:
         self._basis, self._seen, self._options = basis, seen, options
+        # one row for all frames, or a row a frame
+        self._weight = basis.weight[None] if weight is None else weight
         self._identities = len(basis.identity)
         modes = np.concatenate([basis.expression, basis.identity])
         # by axis, then landmark: a derivative is then three scaled sums of whole planes
@@ -179,10 +188,14 @@ class _Solver:
         for start in range(0, len(self._seen), CHUNK):
             yield slice(start, min(start + CHUNK, len(self._seen)))
 
+    def _weight_of(self, frames: slice) -> Floats:
+        """float64[1 or f, N]"""
+        return self._weight if len(self._weight) == 1 else self._weight[frames]
+
     def _start(self) -> _State:
         """The mean face under scaled orthography: closed form for every frame."""
-        weight, mean = self._basis.weight / self._basis.weight.sum(), self._basis.mean
-        middle = self._seen.mean(axis=1) if weight.sum() == 0 else np.einsum("n,tni->ti", weight, self._seen)
+        weight, mean = self._weight.sum(axis=0) / self._weight.sum(), self._basis.mean
+        middle = np.einsum("n,tni->ti", weight, self._seen)
         centre = weight @ mean
         centred = (mean - centre) * weight[:, None]
         affine = np.linalg.solve(centred.T @ (mean - centre), centred.T @ (self._seen - middle[:, None]))
@@ -215,7 +228,8 @@ class _Solver:
                 return float("inf")  # behind the camera
             off = np.linalg.norm(pixels - self._seen[frames], axis=2)
             robust = np.where(off < options.huber, off**2, 2 * options.huber * off - options.huber**2)
-            total += float((robust @ self._basis.weight).sum())
+            weight = self._weight_of(frames)
+            total += float((robust @ weight[0] if len(weight) == 1 else (robust * weight).sum(axis=1)).sum())
         total += options.expression_l1 * float(state.expression.sum())
         total += options.expression_l2 * float((state.expression**2).sum())
         return total / len(self._seen) + options.identity_prior * float(state.identity @ state.identity)
@@ -224,7 +238,7 @@ class _Solver:
         """One damped Gauss-Newton step with the frames eliminated from the system of the identity."""
         count, prior = self._identities, self._options.identity_prior * len(self._seen)
         reduced = np.eye(count) * prior
-        curvature = np.full(count, prior)
+        curvature = np.full(count, float(prior))
         slope = prior * state.identity
         own: list[Floats] = []
         coupled: list[Floats] = []
@@ -270,7 +284,7 @@ class _Solver:
         residual = pixels - self._seen[frames]
         off = np.linalg.norm(residual, axis=2)
         robust = np.minimum(1.0, options.huber / np.maximum(off, 1e-12))
-        root = np.sqrt(self._basis.weight * robust)
+        root = np.sqrt(self._weight_of(frames) * robust)
         length, points = depth.shape
         # derivative of a pixel's two coordinates by the point in space [f, 2, N, 3], weighted
         by_point = np.zeros((length, 2, points, 3))

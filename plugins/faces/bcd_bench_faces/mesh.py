@@ -1,10 +1,14 @@
-"""The extractor `face-mesh`: the head model fitted to the landmarks of a clip, once for all metrics that measure it."""
+"""The extractors `face-mesh` and `face-mesh-dense`: the head model fitted to a clip, once for all metrics of it.
+
+They differ in the landmarks that are fitted: MediaPipe's, or those of our own network.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +16,26 @@ import numpy.typing as npt
 from bcd_bench.clips import Clip, Failed
 from bcd_bench_faces.correspondence import Correspondence
 from bcd_bench_faces.face_model import head_model_sha256, load_face_model
-from bcd_bench_faces.fit import FitOptions, HeadFit, LandmarkBasis, fit_clip
+from bcd_bench_faces.fit import SIDE, FitOptions, HeadFit, LandmarkBasis, fit_clip
+from bcd_bench_faces.vertex_errors import FaceModel
 
-__all__ = ["LANDMARKS", "MAX_REPROJECTION", "MIN_VALID", "FaceMesh", "fit_or_fail"]
+__all__ = [
+    "DENSE_FIT",
+    "MAX_REPROJECTION",
+    "MIN_VALID",
+    "DenseFaceMesh",
+    "FaceMesh",
+    "dense_basis",
+    "dense_weight",
+    "fit_or_fail",
+]
 
-LANDMARKS = "face-landmarks"
-"""The extractor whose points are fitted."""
+DENSE_FIT: Final = FitOptions()
+"""How dense landmarks are fitted."""
+TRUST: Final = 1.0
+"""Weight of a point whose variance, with that of `NUGGET`, is one squared pixel of a 256-pixel frame."""
+NUGGET: Final = 0.25
+"""Squared pixels that are added to every predicted variance: no point is trusted without limit."""
 MIN_VALID = 0.5
 """Share of frames with a face under which a clip has no fit."""
 MAX_REPROJECTION = 3.0
@@ -25,20 +43,40 @@ MAX_REPROJECTION = 3.0
 
 
 def fit_or_fail(
-    basis: LandmarkBasis, points: npt.NDArray[np.floating], size: tuple[int, int], options: FitOptions | None = None
+    basis: LandmarkBasis,
+    points: npt.NDArray[np.floating],
+    size: tuple[int, int],
+    options: FitOptions | None = None,
+    weight: npt.NDArray[np.floating] | None = None,
 ) -> HeadFit | Failed:
     """The fit of `points` [T, N, 2 or 3], or why there is none: too few frames with a face, or too far off."""
     with_face = int(np.isfinite(points[:, :, :2]).all(axis=(1, 2)).sum())
     if with_face == 0 or with_face < MIN_VALID * len(points):
         return Failed(f"a face was found in {with_face} of {len(points)} frames; a fit needs {MIN_VALID:.0%}")
-    fit = fit_clip(basis, points, size, options)
+    fit = fit_clip(basis, points, size, options, weight)
     off = float(fit.reprojection[fit.valid].mean())
     if not off <= MAX_REPROJECTION:
         return Failed(f"the head fitted to the landmarks is {off:.1f} px off; the gate is {MAX_REPROJECTION:g} px")
     return fit
 
 
-class FaceMesh:
+def dense_basis(face: FaceModel, vertices: npt.NDArray[np.int32]) -> LandmarkBasis:
+    """What the face does at the points of dense landmarks, which are vertices of it."""
+    return LandmarkBasis(
+        mean=np.ascontiguousarray(face.mean[vertices]),
+        identity=np.ascontiguousarray(face.identity[:, vertices]),
+        expression=np.ascontiguousarray(face.expression[:, vertices]),
+        weight=np.ones(len(vertices)),
+    )
+
+
+def dense_weight(sigma: npt.NDArray[np.floating], size: tuple[int, int]) -> npt.NDArray[np.float64]:
+    """float64[T, N]: one over the variance, from sigma [T, N] in pixels of frames of `size` (height, width)."""
+    variance = (sigma.astype(np.float64) * (SIDE / max(size))) ** 2
+    return np.asarray(TRUST / (variance + NUGGET))
+
+
+class _Mesh(ABC):
     """Identity, expression and pose of the head in a clip.
 
     Arrays: `identity` float64[K] (unit variance over people), `expression` float64[T, E] in 0..1, `rotation`
@@ -46,37 +84,39 @@ class FaceMesh:
     away), `reprojection` float64[T] in pixels of a 256-pixel frame, `valid` bool[T]; NaN where a frame is not valid.
     """
 
+    landmarks: ClassVar[str]
+    """The extractor whose points are fitted."""
+    options: ClassVar[FitOptions]
+
     def __init__(self) -> None:
         self._basis: LandmarkBasis | None = None
-        self._landmarks: npt.NDArray[np.int32] | None = None
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """The head model, the correspondence, and how they are fitted; the landmarks have an identity of their own."""
+        """The head model, where its landmarks are, and how they are fitted; the landmarks have their own identity."""
         return {
             "head": head_model_sha256(),
-            "correspondence": Correspondence.sha256(),
-            "fit": asdict(FitOptions()),
+            "fit": asdict(self.options),
             "gates": [MIN_VALID, MAX_REPROJECTION],
+            **self._points_identity(),
         }
 
     def load(self, device: str) -> None:
-        """Read head model and correspondence, which come with this package; the fit runs on the CPU."""
+        """Read what comes with this package; the fit runs on the CPU."""
         del device
-        correspondence = Correspondence.load()
-        self._basis, self._landmarks = correspondence.basis(load_face_model()), correspondence.landmarks
+        self._basis = self._load_basis()
 
     def extract(
         self, clips: Sequence[Clip], features: Mapping[str, Sequence[Mapping[str, Any]]], /
     ) -> list[Mapping[str, Any] | Failed]:
-        """The fit of every clip, from `features["face-landmarks"]`; `Failed` as `fit_or_fail` says."""
-        return [self._fit(clip, row["points"]) for clip, row in zip(clips, features[LANDMARKS], strict=True)]
+        """The fit of every clip, from the features of `landmarks`; `Failed` as `fit_or_fail` says."""
+        return [self._fit(clip, row) for clip, row in zip(clips, features[self.landmarks], strict=True)]
 
-    def _fit(self, clip: Clip, points: npt.NDArray[np.float32]) -> Mapping[str, Any] | Failed:
+    def _fit(self, clip: Clip, row: Mapping[str, Any]) -> Mapping[str, Any] | Failed:
         assert self._basis is not None, "load comes before extract"
-        assert self._landmarks is not None
-        height, width = clip.frames.shape[1:3]
-        fit = fit_or_fail(self._basis, points[:, self._landmarks], (height, width))
+        size = (clip.frames.shape[1], clip.frames.shape[2])
+        points, weight = self._points(row, size)
+        fit = fit_or_fail(self._basis, points, size, self.options, weight)
         if isinstance(fit, Failed):
             return fit
         return {
@@ -87,3 +127,57 @@ class FaceMesh:
             "reprojection": fit.reprojection,
             "valid": fit.valid,
         }
+
+    @abstractmethod
+    def _points_identity(self) -> Mapping[str, Any]:
+        """What decides which points of the head the landmarks are, and what they weigh."""
+
+    @abstractmethod
+    def _load_basis(self) -> LandmarkBasis: ...
+
+    @abstractmethod
+    def _points(
+        self, row: Mapping[str, Any], size: tuple[int, int]
+    ) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating] | None]:
+        """The points to fit [T, N, 2 or 3], and their weights [T, N] or None for those of the basis."""
+
+
+class DenseFaceMesh(_Mesh):
+    """The fit to our own dense landmarks, each weighed by what the network expects of it."""
+
+    landmarks = "face-points"
+    options = DENSE_FIT
+
+    def _points_identity(self) -> Mapping[str, Any]:
+        return {"weight": [TRUST, NUGGET]}
+
+    def _load_basis(self) -> LandmarkBasis:
+        from bcd_bench_faces.dense.locate import network_vertices
+
+        return dense_basis(load_face_model(), network_vertices())
+
+    def _points(
+        self, row: Mapping[str, Any], size: tuple[int, int]
+    ) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating] | None]:
+        return row["points"], dense_weight(row["sigma"], size)
+
+
+class FaceMesh(_Mesh):
+    """The fit to MediaPipe's landmarks, each weighed by how far it strayed on rendered heads."""
+
+    landmarks = "face-landmarks"
+    options = FitOptions()
+
+    def _points_identity(self) -> Mapping[str, Any]:
+        return {"correspondence": Correspondence.sha256()}
+
+    def _load_basis(self) -> LandmarkBasis:
+        correspondence = Correspondence.load()
+        self._landmarks = correspondence.landmarks
+        return correspondence.basis(load_face_model())
+
+    def _points(
+        self, row: Mapping[str, Any], size: tuple[int, int]
+    ) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating] | None]:
+        del size
+        return row["points"][:, self._landmarks], None

@@ -18,9 +18,21 @@ from bcd_bench.specs import Column, Scored
 from bcd_bench_faces.face_model import HEAD, load_face_model
 from bcd_bench_faces.vertex_errors import FaceModel, MotionErrors, Track, cross_errors, shape_error
 
-__all__ = ["EXTRACTOR", "FLOORS", "CrossError", "MotionError", "ShapeError"]
+__all__ = [
+    "DENSE",
+    "EXTRACTOR",
+    "FLOORS",
+    "CrossError",
+    "DenseCrossError",
+    "DenseMotionError",
+    "DenseShapeError",
+    "MotionError",
+    "ShapeError",
+]
 
 EXTRACTOR = "face-mesh"
+DENSE = "-dense"
+"""What is added to the names of extractor, metrics and columns where the landmarks of our own network are fitted."""
 
 FLOORS: Mapping[str, str] = {
     "shape-error": "0.9 mm² (targets of heads-cross, MediaPipe landmarks; results/validation)",
@@ -69,6 +81,8 @@ class _MeshError(ABC):
     columns: Sequence[Column]
     references: ClassVar[tuple[str, ...]]
     """The roles that the output is compared with."""
+    suffix: ClassVar[str] = ""
+    """Of the extractor whose fits are compared, and of the columns."""
 
     def __init__(self) -> None:
         self._face: FaceModel | None = None
@@ -89,15 +103,16 @@ class _MeshError(ABC):
 
     def _row(self, item: Scored) -> Mapping[str, Any] | Failed:
         assert self._face is not None, "load comes before score"
-        fits = {role: item.features[EXTRACTOR][role] for role in ("output", *self.references)}
+        fits = {role: item.features[EXTRACTOR + self.suffix][role] for role in ("output", *self.references)}
         for role, fit in fits.items():
             if isinstance(fit, Failed):
                 return Failed(f"{role}: {fit.reason}")
-        return self._compare(self._face, fits)
+        row = self._compare(self._face, fits)
+        return row if isinstance(row, Failed) else {name + self.suffix: value for name, value in row.items()}
 
     @abstractmethod
     def _compare(self, face: FaceModel, fits: Mapping[str, Any]) -> Mapping[str, Any] | Failed:
-        """The row of an output whose fits, and those of `references`, are at hand by role."""
+        """The row of an output whose fits, and those of `references`, are at hand by role; columns by plain names."""
 
 
 def _quality(output: Mapping[str, Any], entered: npt.NDArray[np.bool_]) -> Mapping[str, float]:
@@ -201,3 +216,38 @@ class CrossError(_MeshError):
             face, content["identity"], _track(motion, frames), output["identity"], _track(output, frames)
         )
         return {"cross-error": float(errors.mean()), **_quality(output, frames)}
+
+
+def _of_dense(columns: Sequence[Column]) -> Sequence[Column]:
+    """The same columns from the dense landmarks, under names of their own."""
+    return [
+        _column(
+            column.name + DENSE,
+            column.unit,
+            column.definition.split(" Floor: ")[0].removesuffix(".") + "; from the dense landmarks of our own network",
+            headline=column.headline,
+            decimals=column.decimals,
+        )
+        for column in columns
+    ]
+
+
+class DenseShapeError(ShapeError):
+    """`ShapeError` with the fits to the dense landmarks."""
+
+    suffix = DENSE
+    columns = _of_dense(ShapeError.columns)
+
+
+class DenseMotionError(MotionError):
+    """`MotionError` with the fits to the dense landmarks."""
+
+    suffix = DENSE
+    columns = _of_dense(MotionError.columns)
+
+
+class DenseCrossError(CrossError):
+    """`CrossError` with the fits to the dense landmarks."""
+
+    suffix = DENSE
+    columns = _of_dense(CrossError.columns)

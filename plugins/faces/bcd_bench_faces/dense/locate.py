@@ -1,0 +1,182 @@
+"""Finds the dense landmarks of the face in a frame: a first look at all of it, then closer ones."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from bcd_bench.errors import UsageError
+from bcd_bench.identity import sha256_file
+from bcd_bench_faces.dense.crops import Square, square_around, take
+from bcd_bench_faces.dense.network import load_network, to_input
+from bcd_bench_faces.dense.points import dense_points
+
+__all__ = [
+    "CERTAIN",
+    "SHIPPED",
+    "DenseFace",
+    "DenseLandmarker",
+    "network_path",
+    "network_sha256",
+    "network_vertices",
+]
+
+SHIPPED: Final = Path(str(resources.files("bcd_bench_faces.dense") / "face-landmarks.safetensors"))
+"""The file in this package."""
+CERTAIN: Final = 0.5
+"""Probability from which a crop shows a face."""
+LOOKS: Final = 1
+"""Closer looks before the last one, which sees the crop and its mirror image."""
+SETTLED: Final = 0.03
+"""A crop has settled when its middle and side move by less than this share of its side."""
+SMALLEST: Final = 12.0
+"""Pixels of a square's side under which nothing can be told."""
+SHIFTS: Final = (0.5, 0.25, 0.75)
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class DenseFace:
+    """A face in one frame."""
+
+    points: Floats
+    """float64[N, 2]: x and y in pixels of the frame"""
+    sigma: Floats
+    """float64[N]: the deviation that the network expects along an axis, in pixels of the frame"""
+    certainty: float
+    """0..1 that there is a face"""
+
+
+class DenseLandmarker:
+    """The network in use, or that of a file, on the CPU, frame by frame: no frame changes another's result."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        network, self.vertices, self.card = load_network(network_path() if path is None else path)
+        self._side = network.config.side
+        self._mirror = torch.from_numpy(_mirror(self.vertices)).long()
+        self._network = _fused(network)
+
+    def detect(self, frame: npt.NDArray[np.uint8]) -> DenseFace | None:
+        """The face of a frame uint8[H, W, 3] RGB; None where there is none."""
+        size = frame.shape[:2]
+        for square in _first_squares(*size):
+            points, _, certainty = self._look(frame, square)
+            if certainty >= CERTAIN:
+                break
+        else:
+            return None
+        for _ in range(LOOKS):
+            closer = square_around(points)
+            if not _sensible(closer, size):
+                return None
+            settled = _near(closer, square)
+            square = closer
+            if settled:
+                break
+            points, _, _ = self._look(frame, square)
+        square = square_around(points)
+        if not _sensible(square, size):
+            return None
+        points, sigma, certainty = self._look(frame, square, mirrored=True)
+        return DenseFace(points, sigma, certainty) if certainty >= CERTAIN else None
+
+    @torch.inference_mode()
+    def _look(
+        self, frame: npt.NDArray[np.uint8], square: Square, *, mirrored: bool = False
+    ) -> tuple[Floats, Floats, float]:
+        """Points, their sigma and the certainty, from one crop, or from it and its mirror image averaged."""
+        crop = take(frame, square, self._side)
+        seen = self._network(to_input(np.stack([crop, crop[:, ::-1]]) if mirrored else crop[None]))
+        points, log_sigma, face = seen.points[0], seen.log_sigma[0], seen.face[0]
+        if mirrored:
+            flipped = seen.points[1][self._mirror]
+            flipped = torch.stack([self._side - flipped[:, 0], flipped[:, 1]], dim=1)
+            points = (points + flipped) / 2
+            log_sigma, face = (log_sigma + seen.log_sigma[1][self._mirror]) / 2, (face + seen.face[1]) / 2
+        placed = square.to_picture(points.double().numpy(), self._side)
+        sigma = log_sigma.double().exp().numpy() * (square.side / self._side)
+        return placed, sigma, float(torch.sigmoid(face.double()))
+
+
+def _first_squares(height: int, width: int) -> list[Square]:
+    """Where to look first: the whole frame, then squares of its shorter side, then of 0.6 of that."""
+    long, short = max(height, width), min(height, width)
+    squares = [Square(width / 2, height / 2, float(long))]
+    sides = ([float(short)] if short < 0.9 * long else []) + [0.6 * short]
+    for side in sides:
+        for down in SHIFTS:
+            for across in SHIFTS:
+                x, y = side / 2 + (width - side) * across, side / 2 + (height - side) * down
+                square = Square(x, y, side)
+                if square not in squares:
+                    squares.append(square)
+    return squares
+
+
+def _sensible(square: Square, size: tuple[int, ...]) -> bool:
+    """Whether a square can hold a face of this frame: not tiny, not far larger, and its middle inside."""
+    height, width = size
+    inside = 0 <= square.x <= width and 0 <= square.y <= height
+    return inside and SMALLEST <= square.side <= 2.5 * max(height, width)
+
+
+def _near(one: Square, other: Square) -> bool:
+    moved = max(abs(one.x - other.x), abs(one.y - other.y), abs(one.side - other.side))
+    return moved <= SETTLED * one.side
+
+
+def _mirror(vertices: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """For each point the place of its mirror image. The points of a file are those of `dense_points`."""
+    chosen = dense_points(len(vertices))
+    if not np.array_equal(chosen.vertices, vertices):
+        raise ValueError("the network's points are not those of this head model")
+    return chosen.mirror
+
+
+def _fused(network: nn.Module) -> nn.Module:
+    """The network with its normalisation folded into its convolutions: the same numbers but for rounding, faster."""
+    for module in list(network.modules()):
+        children = list(module.named_children())
+        for (name, first), (after, second) in pairwise(children):
+            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                setattr(module, name, fuse_conv_bn_eval(first, second))
+                setattr(module, after, nn.Identity())
+    return network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+def network_path() -> Path:
+    """The file in use: what `BCD_BENCH_FACE_LANDMARKS` names, else the one in this package."""
+    own = os.environ.get("BCD_BENCH_FACE_LANDMARKS")
+    return Path(own).expanduser() if own else SHIPPED
+
+
+def network_sha256() -> str:
+    """Of the file in use. Raises `UsageError` where it cannot be read."""
+    return _sha256(network_path())
+
+
+def network_vertices() -> npt.NDArray[np.int32]:
+    """int32[N]: which vertices of the region the points of the network in use are."""
+    return load_network(network_path())[1]
+
+
+@lru_cache(maxsize=4)
+def _sha256(path: Path) -> str:
+    try:
+        return sha256_file(path)
+    except OSError as error:
+        raise UsageError(
+            f"{path}: cannot be read ({error.strerror})", hint="set or unset BCD_BENCH_FACE_LANDMARKS"
+        ) from None
