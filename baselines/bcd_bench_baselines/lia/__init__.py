@@ -1,0 +1,1 @@
+"""LIA, the latent image animator (Wang et al., ICLR 2022)."""
