@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor
 
 from bcd_bench.clips import Clip, Pair
 from bcd_bench.errors import UsageError
@@ -83,6 +84,13 @@ class FrameMethod(ABC):
         """Slices of `batch_frames` over `count` frames; the last may be shorter."""
         for start in range(0, count, self.config.batch_frames):
             yield slice(start, min(start + self.config.batch_frames, count))
+
+    def full(self, batch: Tensor) -> Tensor:
+        """A compiled network takes full batches only: a shorter one is filled up with copies of its last entry."""
+        lacking = self.config.batch_frames - len(batch)
+        if not self.config.compile or lacking <= 0:
+            return batch
+        return torch.cat([batch, batch[-1:].expand(lacking, *batch.shape[1:])])
 
     @abstractmethod
     def load_weights(self, weights: Path | None) -> None:

@@ -14,6 +14,8 @@ SPECS: tuple[str, ...] = (
     "cdsvae.specs",
     "external.specs",
     "folder.specs",
+    "lia.specs",
+    "liveportrait.specs",
     "pca_motion.specs",
 )
 """Modules with any of METHODS, ASSETS and TRAINABLES; none of them imports torch."""

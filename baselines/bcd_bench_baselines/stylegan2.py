@@ -19,7 +19,9 @@ __all__ = [
     "ModulatedConv2d",
     "ScaledLeakyReLU",
     "Upsample",
+    "blur_kernel",
     "filtered",
+    "spread_weights",
     "upsampled",
 ]
 
@@ -28,13 +30,14 @@ SLOPE = 0.2
 GAIN = math.sqrt(2)
 
 
-def _kernel(total: float) -> Tensor:
+def blur_kernel(total: float) -> Tensor:
+    """The fixed filter [4, 4], whose entries sum to `total`."""
     line = torch.tensor(TAPS)
     return torch.outer(line, line) / line.sum() ** 2 * total
 
 
 def filtered(x: Tensor, kernel: Tensor, padding: tuple[int, int]) -> Tensor:
-    """Each channel of [B, C, H, W] convolved with `kernel` [K, K], after `padding` (before, after) zeros on both axes."""
+    """Each channel of [B, C, H, W] convolved with `kernel` [K, K]; `padding` (before, after) zeros on each axis."""
     before, after = padding
     channels = x.shape[1]
     weight = kernel.flip(0, 1).to(x.dtype).expand(channels, 1, *kernel.shape)
@@ -59,7 +62,7 @@ class Blur(nn.Module):
     def __init__(self, padding: tuple[int, int], total: float = 1.0) -> None:
         super().__init__()
         self.padding = padding
-        self.register_buffer("kernel", _kernel(total))
+        self.register_buffer("kernel", blur_kernel(total))
         self.kernel: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
@@ -71,7 +74,7 @@ class Upsample(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("kernel", _kernel(4.0))
+        self.register_buffer("kernel", blur_kernel(4.0))
         self.kernel: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
@@ -86,7 +89,7 @@ class ScaledLeakyReLU(nn.Module):
         self.bias = nn.Parameter(torch.zeros(1, channels, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.leaky_relu(x + self.bias, SLOPE) * GAIN
+        return F.leaky_relu(x + self.bias.to(x.dtype), SLOPE) * GAIN
 
 
 class EqualConv2d(nn.Module):
@@ -147,3 +150,15 @@ class ModulatedConv2d(nn.Module):
             return x
         power = F.linear(style.float().square(), weight.float().square().sum(dim=(2, 3)))
         return x * torch.rsqrt(power + 1e-8)[:, :, None, None].to(x.dtype)
+
+
+def spread_weights(network: nn.Module) -> None:
+    """Bring weights that were drawn as those of ordinary layers, with variance 2 / fan-in, to the unit variance that
+    equalised layers hold, and modulations to about 1."""
+    with torch.no_grad():
+        for part in network.modules():
+            if isinstance(part, EqualConv2d | EqualLinear | ModulatedConv2d):
+                fan_in = part.weight[0].numel() if part.weight.dim() < 5 else part.weight[0, 0].numel()
+                part.weight.mul_(math.sqrt(fan_in / 2))
+            if isinstance(part, ModulatedConv2d):
+                part.modulation.bias.add_(1)

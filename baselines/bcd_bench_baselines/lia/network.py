@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -63,7 +64,7 @@ class AppearanceNet(nn.Module):
         super().__init__()
         sides = sorted(WIDTHS, reverse=True)
         self.convs = nn.ModuleList([_conv(3, WIDTHS[sides[0]], 1)])
-        for side, half in zip(sides, sides[1:], strict=False):
+        for side, half in pairwise(sides):
             self.convs.append(ResidualDown(WIDTHS[side], WIDTHS[half]))
         self.convs.append(EqualConv2d(WIDTHS[4], LATENT, 4))
 
@@ -164,17 +165,18 @@ class ToFlow(nn.Module):
 
     def forward(self, x: Tensor, latent: Tensor, source: Tensor, below: Tensor | None) -> Level:
         """x [B, C, R, R], latent [B, 512], source [1 or B, C, R, R], the raw map of the level below or None."""
-        raw = self.conv(x, latent) + self.bias
-        if below is not None:
-            raw = raw + self.upsample(below)
-        batch, _, side, _ = raw.shape
-        line = torch.linspace(-1, 1, side, device=x.device)
-        grid = torch.stack(torch.meshgrid(line, line, indexing="xy"), dim=-1)
-        flow = torch.tanh(raw[:, :2].float()).permute(0, 2, 3, 1) + grid
-        mask = torch.sigmoid(raw[:, 2:].float())
-        moved = F.grid_sample(source.float().expand(batch, -1, -1, -1), flow, align_corners=False)
-        warped = moved * mask
-        return Level(warped + (1 - mask) * x.float(), warped, raw)
+        with torch.autocast(x.device.type, enabled=False):  # positions need float32
+            x, source = x.float(), source.float()
+            raw = self.conv(x, latent) + self.bias
+            if below is not None:
+                raw = raw + self.upsample(below)
+            batch, _, side, _ = raw.shape
+            line = torch.linspace(-1, 1, side, device=x.device)
+            grid = torch.stack(torch.meshgrid(line, line, indexing="xy"), dim=-1)
+            flow = torch.tanh(raw[:, :2]).permute(0, 2, 3, 1) + grid
+            mask = torch.sigmoid(raw[:, 2:])
+            warped = F.grid_sample(source.expand(batch, -1, -1, -1), flow, align_corners=False) * mask
+            return Level(warped + (1 - mask) * x, warped, raw)
 
 
 class Synthesis(nn.Module):
@@ -188,7 +190,7 @@ class Synthesis(nn.Module):
         self.to_rgb1 = ToRGB(WIDTHS[4], upsample=False)  # in the checkpoint, never used
         self.convs, self.to_rgbs, self.to_flows = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         sides = sorted(WIDTHS)
-        for half, side in zip(sides, sides[1:], strict=False):
+        for half, side in pairwise(sides):
             inputs, outputs = WIDTHS[half], WIDTHS[side]
             self.convs += [StyledConv(inputs, outputs, upsample=True), StyledConv(outputs, outputs)]
             self.to_rgbs.append(ToRGB(outputs))

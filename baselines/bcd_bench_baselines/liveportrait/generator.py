@@ -1,39 +1,58 @@
-"""G of LivePortrait: warped features to a picture. Parameters as in `spade_generator.pth`, spectral norms folded.
+"""G of LivePortrait: warped features to a picture. Parameters as in `spade_generator.pth`.
 
 Its normalisation is SPADE (Park et al., 2019).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["SpadeGenerator", "fold_spectral_norms"]
+__all__ = ["SpadeGenerator", "SpectralConv2d"]
 
 SLOPE = 0.2
 
 
-def fold_spectral_norms(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights over their spectral norms in place of what a normalised layer stores (`weight_orig`, `_u`, `_v`).
+class SpectralConv2d(nn.Module):
+    """A convolution whose weight is divided by its spectral norm u' W v, of the vectors stored beside it.
 
-    The norm is u' W v with the stored vectors, as the layer itself has it in evaluation. Keys of a layer of which a
-    part is missing stay as they are, so that loading names them.
+    They are used as they are: in evaluation the layer never estimates them anew, and theirs is the norm that the
+    network was trained with.
     """
-    folded = dict(state)
-    for key, weight in state.items():
-        layer, found, _ = key.rpartition("weight_orig")
-        vectors = (f"{layer}weight_u", f"{layer}weight_v")
-        if found and all(name in state for name in vectors):
-            u, v = (state[name].double() for name in vectors)
-            matrix = weight.flatten(1)
-            norm = torch.dot(u, matrix.double() @ v)
-            for name in (key, *vectors):
-                del folded[name]
-            folded[f"{layer}weight"] = (weight.double() / norm).to(weight.dtype)
-    return folded
+
+    def __init__(self, inputs: int, outputs: int, side: int = 3, *, bias: bool = True) -> None:
+        super().__init__()
+        self.weight_orig = nn.Parameter(torch.empty(outputs, inputs, side, side))
+        self.bias = nn.Parameter(torch.empty(outputs)) if bias else None
+        self.register_buffer("weight_u", torch.empty(outputs))
+        self.register_buffer("weight_v", torch.empty(inputs * side**2))
+        self.weight_u: Tensor
+        self.weight_v: Tensor
+        self.padding = side // 2
+        self.folded = False
+
+    def weight(self) -> Tensor:
+        """What the input is convolved with."""
+        if self.folded:
+            return self.weight_orig
+        u, v, matrix = self.weight_u.double(), self.weight_v.double(), self.weight_orig.flatten(1).double()
+        return (self.weight_orig.double() / torch.dot(u, matrix @ v)).float()
+
+    def fold(self) -> None:
+        """Divide once and for all."""
+        self.weight_orig = nn.Parameter(self.weight().detach(), requires_grad=False)
+        self.folded = True
+
+    def estimate(self, steps: int = 5) -> None:
+        """Vectors for weights that came without, by power iteration."""
+        matrix = self.weight_orig.detach().flatten(1)
+        for _ in range(steps):
+            self.weight_v = F.normalize(matrix.mT @ self.weight_u, dim=0)
+            self.weight_u = F.normalize(matrix @ self.weight_v, dim=0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight(), self.bias, padding=self.padding)
 
 
 class SPADE(nn.Module):
@@ -56,13 +75,13 @@ class SpadeBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         middle = min(inputs, outputs)
-        self.conv_0 = nn.Conv2d(inputs, middle, 3, padding=1)
-        self.conv_1 = nn.Conv2d(middle, outputs, 3, padding=1)
+        self.conv_0 = SpectralConv2d(inputs, middle)
+        self.conv_1 = SpectralConv2d(middle, outputs)
         self.norm_0 = SPADE(inputs)
         self.norm_1 = SPADE(middle)
         self.learned = inputs != outputs
         if self.learned:
-            self.conv_s = nn.Conv2d(inputs, outputs, 1, bias=False)
+            self.conv_s = SpectralConv2d(inputs, outputs, 1, bias=False)
             self.norm_s = SPADE(inputs)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
@@ -32,7 +32,7 @@ EYE_POINTS = (11, 13, 15, 16, 18)
 
 @dataclass(frozen=True)
 class Motion:
-    """What the motion extractor says of B images: angles in degrees and scale [B, 1], t [B, 3], exp and kp [B, 21, 3]."""
+    """What is said of B images: angles in degrees and scale [B, 1], t [B, 3], exp and kp [B, 21, 3]."""
 
     pitch: Tensor
     yaw: Tensor

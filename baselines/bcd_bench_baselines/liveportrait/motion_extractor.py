@@ -5,13 +5,16 @@ The backbone is ConvNeXt V2, tiny (Woo et al., 2023).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bcd_bench_baselines.liveportrait.keypoints import POINTS, Motion, degrees_of_bins
 
-__all__ = ["MotionExtractor"]
+__all__ = ["MotionExtractor", "motion_of"]
 
 DEPTHS = (3, 3, 9, 3)
 DIMS = (96, 192, 384, 768)
@@ -28,9 +31,9 @@ class ChannelNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(
-            x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, EPSILON
-        ).permute(0, 3, 1, 2)
+        return F.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight, self.bias, EPSILON).permute(
+            0, 3, 1, 2
+        )
 
 
 class GlobalResponseNorm(nn.Module):
@@ -72,7 +75,7 @@ class Detector(nn.Module):
         self.downsample_layers = nn.ModuleList(
             [nn.Sequential(nn.Conv2d(3, DIMS[0], 4, stride=4), ChannelNorm(DIMS[0]))]
         )
-        for inputs, outputs in zip(DIMS, DIMS[1:], strict=False):
+        for inputs, outputs in pairwise(DIMS):
             self.downsample_layers.append(nn.Sequential(ChannelNorm(inputs), nn.Conv2d(inputs, outputs, 2, stride=2)))
         self.stages = nn.ModuleList(
             nn.Sequential(*(Block(width) for _ in range(depth))) for depth, width in zip(DEPTHS, DIMS, strict=True)
@@ -104,13 +107,17 @@ class MotionExtractor(nn.Module):
         self.detector = Detector()
 
     def forward(self, image: Tensor) -> Motion:
-        heads = self.detector(image)
-        return Motion(
-            pitch=degrees_of_bins(heads["pitch"]),
-            yaw=degrees_of_bins(heads["yaw"]),
-            roll=degrees_of_bins(heads["roll"]),
-            t=heads["t"],
-            exp=heads["exp"].unflatten(1, (POINTS, 3)),
-            scale=heads["scale"],
-            kp=heads["kp"].unflatten(1, (POINTS, 3)),
-        )
+        return motion_of(self.detector(image))
+
+
+def motion_of(heads: Mapping[str, Tensor]) -> Motion:
+    """What the heads of `Detector` say, as angles and points."""
+    return Motion(
+        pitch=degrees_of_bins(heads["pitch"]),
+        yaw=degrees_of_bins(heads["yaw"]),
+        roll=degrees_of_bins(heads["roll"]),
+        t=heads["t"],
+        exp=heads["exp"].unflatten(1, (POINTS, 3)),
+        scale=heads["scale"],
+        kp=heads["kp"].unflatten(1, (POINTS, 3)),
+    )

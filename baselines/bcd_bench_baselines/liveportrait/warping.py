@@ -123,8 +123,9 @@ class DenseMotion(nn.Module):
         x = torch.cat([heat[:, :, None], sampled], dim=2).flatten(1, 2)
         x = self.hourglass(x)
         mask = self.mask(x).float().softmax(dim=1)
-        # the masks sum to 1, so that the mean of all T_k is z plus the mean of all shifts
-        deformation = grid + torch.einsum("bkdhw,bkc->bdhwc", mask, shift)
+        with torch.autocast(mask.device.type, enabled=False):  # positions need float32
+            # the masks sum to 1, so that the mean of all T_k is z plus the mean of all shifts
+            deformation = grid + torch.einsum("bkdhw,bkc->bdhwc", mask, shift)
         occlusion = torch.sigmoid(self.occlusion(x.reshape(batch, -1, height, width)).float())
         return Dense(deformation, mask, occlusion)
 
@@ -143,10 +144,7 @@ def sample_many(volume: Tensor, places: Tensor) -> Tensor:
     The K grids are laid behind one another in depth, so that no volume is copied.
     """
     batch, count, depth = places.shape[:3]
-    if len(volume) == 1:
-        grid = places.flatten(0, 2)[None]
-    else:
-        grid = places.flatten(1, 2)
+    grid = places.flatten(0, 2)[None] if len(volume) == 1 else places.flatten(1, 2)
     out = F.grid_sample(volume, grid, align_corners=False)
     if len(volume) == 1:
         return out[0].unflatten(1, (batch, count, depth)).permute(1, 2, 0, 3, 4, 5)

@@ -1,0 +1,112 @@
+"""LIA as a bcd-bench method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from bcd_bench_baselines.checkpoints import blank, load_published
+from bcd_bench_baselines.devices import compiled
+from bcd_bench_baselines.frame_method import CommonConfig, FrameMethod, Frames
+from bcd_bench_baselines.lia.network import LIA, SIZE
+from bcd_bench_baselines.lia.specs import HOW_TO
+from bcd_bench_baselines.seeding import fill_seeded
+from bcd_bench_baselines.stylegan2 import blur_kernel, spread_weights
+
+__all__ = ["LIAConfig", "LIAMethod", "to_signed", "to_uint8"]
+
+
+class LIAConfig(CommonConfig):
+    """LIA's own settings."""
+
+    mode: Literal["relative", "absolute"] = "relative"
+    """"relative" adds the driver's motion since its first frame to the source's own pose (the demonstration for
+    VoxCeleb), "absolute" takes the driver's pose (its evaluation, and the weights `ted.pt`)."""
+
+
+class LIAMethod(FrameMethod):
+    """The latent image animator (Wang et al., 2022)."""
+
+    Config: ClassVar[type[CommonConfig]] = LIAConfig
+    config: LIAConfig
+    name = "lia"
+    how_to = HOW_TO
+
+    def load_weights(self, weights: Path | None) -> None:
+        self.network = blank(LIA)
+        if weights is None:
+            # of the fixed filters, those after zero insertion sum to 4
+            kernels = {"blur.kernel": blur_kernel(4), "upsample.kernel": blur_kernel(4), "0.kernel": blur_kernel(1)}
+            fill_seeded({"gen": self.network}, self.config.seeded or 0, kernels)
+            spread_weights(self.network)
+        else:
+            load_published({"gen": self.network}, weights, model="LIA", hint=self.how_to)
+        self.network.to(self.device)
+        self.basis = self.network.dec.direction.basis()
+        self._alphas: Callable[[Tensor], Tensor] = self.network.alphas
+        self._synthesise: Callable[[Tensor, Sequence[Tensor]], Tensor] = self.network.dec
+        if self.config.compile:
+            self._compile()
+
+    def _compile(self) -> None:
+        """Compile both steps for full batches: see `FrameMethod.full`."""
+        frames = torch.zeros(self.config.batch_frames, 3, SIZE, SIZE, device=self.device)
+        with torch.inference_mode():
+            self._alphas = compiled(self.network.alphas, lambda alphas: alphas(frames))
+            source = self.network.encode_source(frames[:1])
+            latents = self.network.latents(source, self._alphas(frames), self.basis)
+            with self.autocast():
+                self._synthesise = compiled(self.network.dec, lambda dec: dec(latents, source.maps))
+
+    @torch.inference_mode()
+    def animate(self, source: Frames, driving: Frames) -> Frames:
+        """uint8[H, W, 3] moved as uint8[T, H', W', 3] does: uint8[T, H', W', 3].
+
+        Where the driver's pose lies is computed in float32 whatever `dtype` is; pictures are drawn in `dtype`.
+        """
+        encoded = self.network.encode_source(to_signed(source[None]).to(self.device))
+        alphas = torch.cat([self.alphas(driving[part]) for part in self.batches(len(driving))])
+        first = alphas[:1] if self.config.mode == "relative" else None
+        latents = self.network.latents(encoded, alphas, self.basis, first)
+        made = []
+        with self.autocast():
+            for part in self.batches(len(driving)):
+                wanted = latents[part]
+                drawn = self._synthesise(self.full(wanted), encoded.maps)[: len(wanted)]
+                made.append(_resized(to_uint8(drawn), driving.shape[1:3]))
+        return np.concatenate(made)
+
+    def alphas(self, frames: Frames) -> Tensor:
+        """How far frames uint8[B, H, W, 3] lie along each direction of motion, [B, 20]."""
+        return self._alphas(self.full(to_signed(frames).to(self.device)))[: len(frames)]
+
+
+def to_signed(frames: Frames) -> Tensor:
+    """uint8[B, H, W, 3] -> float32[B, 3, 256, 256] in -1..1; other sizes are resized as Pillow does it, bicubic."""
+    pixels = torch.from_numpy(_resized(frames, (SIZE, SIZE))).permute(0, 3, 1, 2).contiguous()
+    return (pixels.float() / 255 - 0.5) * 2
+
+
+def to_uint8(values: Tensor) -> Frames:
+    """float[B, 3, H, W] in about -1..1 -> uint8[B, H, W, 3] as LIA's evaluation does it: x * 127.5 + 128, cut off.
+
+    (Its demonstration stretches every clip to the full range by the clip's own extremes, so that a frame would depend
+    on the others.)
+    """
+    levels = (values.float() * 127.5 + 128).clamp(0, 255).to(torch.uint8)
+    frames: Frames = levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return frames
+
+
+def _resized(frames: Frames, size: Sequence[int]) -> Frames:
+    if frames.shape[1:3] == tuple(size):
+        return np.ascontiguousarray(frames)
+    height, width = size
+    kernel = Image.Resampling.BICUBIC
+    return np.stack([np.asarray(Image.fromarray(frame).resize((width, height), kernel)) for frame in frames])
