@@ -291,7 +291,8 @@ class AssetStore:
         spec = status.spec
         place = f" at {status.path}" if status.path else ""
         what = f"{len(spec.files)} files" if spec.directory else f"sha256 {spec.sha256}"
-        facts = f"{spec.filename}, {what}, {format_size(spec.size)}, licence {spec.licence}"
+        size = f"{format_size(spec.size)}, " if spec.size else ""
+        facts = f"{spec.filename}, {what}, {size}licence {spec.licence}"
         if spec.any_file:
             kind = "folder" if spec.directory else "file"
             facts = f"{' or '.join([spec.filename, *spec.also])}, any such {kind}, licence {spec.licence}"

@@ -97,6 +97,17 @@ def test_frames_and_flows_are_the_originals(parity: Reference, network: LIA, mot
         close(levels_u8, parity.arrays["rel_eval_uint8_frame1_sub"].astype(float), most=1, mean=0.1)
 
 
+def test_both_steps_can_be_compiled_whole() -> None:
+    """Traced without numbers: nothing in them keeps a compiler from making one program of each."""
+    with torch.device("meta"), torch.inference_mode():
+        network, images = LIA(), torch.empty(2, 3, 256, 256)
+        alphas = torch.compile(network.alphas, backend="eager", fullgraph=True)(images)
+        source = network.encode_source(images[:1])
+        latents = network.latents(source, alphas, torch.empty(512, 20))
+        pictures = torch.compile(network.dec, backend="eager", fullgraph=True)(latents, source.maps)
+    assert pictures.shape == (2, 3, 256, 256)
+
+
 def test_another_file_is_refused_by_name(tmp_path: Path) -> None:
     torch.save({"generator": {"first.weight": torch.zeros(3)}}, tmp_path / "vox.pt")
     method = LIAMethod({})

@@ -201,12 +201,11 @@ class Synthesis(nn.Module):
         x = self.conv1(self.input.input.expand(latent.shape[0], -1, -1, -1), latent)
         raw: Tensor | None = None
         picture: Tensor | None = None
-        for up, same, to_rgb, to_flow, source in zip(
-            self.convs[::2], self.convs[1::2], self.to_rgbs, self.to_flows, maps, strict=True
-        ):
-            x = same(up(x, latent), latent)
-            x, warped, raw = to_flow(x, latent, source, raw)
-            picture = to_rgb(warped, picture)
+        for level, source in enumerate(maps):
+            x = self.convs[2 * level](x, latent)
+            x = self.convs[2 * level + 1](x, latent)
+            x, warped, raw = self.to_flows[level](x, latent, source, raw)
+            picture = self.to_rgbs[level](warped, picture)
         assert picture is not None
         return picture
 

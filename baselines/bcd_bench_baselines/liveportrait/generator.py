@@ -106,7 +106,7 @@ class SpadeGenerator(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         x = self.fc(features)
         for index in range(6):
-            x = self.get_submodule(f"G_middle_{index}")(x, features)
+            x = getattr(self, f"G_middle_{index}")(x, features)
         for block in (self.up_0, self.up_1):
             x = block(F.interpolate(x, scale_factor=2, mode="nearest"), features)
         return torch.sigmoid(self.conv_img(F.leaky_relu(x, SLOPE)).float())
