@@ -121,7 +121,7 @@ def test_without_paste_back_the_crop_is_the_output_and_without_crop_the_whole_fr
     whole = mirror(crop=False)
     made = whole.animate(source[0], driving)
     assert whole.faces is None
-    assert np.abs(made[0].astype(int) - source[0]).max() <= 2
+    assert np.abs(made[0].astype(int) - source[0]).max() < 12  # drawn larger, and averaged again
 
 
 def test_a_driver_that_is_not_square_is_cut_around_its_face() -> None:

@@ -133,7 +133,7 @@ def test_every_setting_brings_keypoints_where_the_original_does(
 ) -> None:
     method = LivePortrait(settings)
     method.retargeting = retargeting
-    _, x_d = method.carry_over(*motions[:2], float(parity.arrays["lip_ratio"]))
+    _, x_d = method.carry_over(*motions[:2], float(parity.arrays["lip_ratio"][0, 0]))
     close(x_d, parity.arrays[f"{name}_x_d"], most=KEYPOINT, mean=MEAN)
 
 
