@@ -88,7 +88,9 @@ def test_a_crop_pasted_unchanged_leaves_the_picture_and_what_is_outside_is_never
     matrix = crop.crop_matrix(np.array([(60.0, 50), (90, 55), (65, 80), (80, 82)]), FOUR)
     cut = crop.warp(picture, matrix, (crop.SIDE, crop.SIDE)).round()
     change = (crop.paste(cut, picture, matrix) - picture).abs()
-    assert change[..., 1:-1, 1:-1].max() <= 1  # at its edges the picture fades into the black around it
+    # at the crop's lower right edges the mask is a sixteenth where black begins, as the original's is
+    assert change.max() <= 255 / 16 / 4
+    assert (change > 1).float().mean() < 0.02
     red = torch.zeros(2, 3, crop.SIDE, crop.SIDE)
     red[:, 0] = 255
     pasted = crop.paste(red, picture, matrix)
