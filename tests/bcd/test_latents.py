@@ -21,7 +21,7 @@ from bcd_bench_bcd.autoencoders import open_autoencoder, random_autoencoder, tin
 from bcd_bench_bcd.latent_cache import LatentClips, read_index
 from bcd_bench_bcd.method import BCDMethod
 from bcd_bench_bcd.model import BCD, save_model
-from bcd_bench_bcd.prepare import Preparation, command
+from bcd_bench_bcd.prepare import Preparation, command, training_videos
 from bcd_bench_bcd.presets import resolve_preset
 from tests.bcd.latent_toy import toy_preset
 
@@ -213,6 +213,21 @@ def test_the_verb_on_a_tree_of_lrs3(use_vae: Path, tmp_path: Path, capsys: Any) 
         command("bcd", preset="sprites")
     with pytest.raises(UsageError, match="needs data 'lrs3'"):
         command("bcd", preset="lrs3-tiny", settings=settings)
+
+
+def test_a_split_that_is_drawn_is_offered_clip_by_clip() -> None:
+    from bcd_bench.plugins import load_registry
+    from bcd_bench.specs import load_factory
+
+    spec = load_registry().get("suites", "sprites-procedural")
+    found = training_videos(spec, {})
+    split = load_factory(spec.training)({})
+    assert len(found.videos) == len(split)
+    assert found.videos[3].frames == 8
+    assert np.array_equal(found.videos[3].load().frames, split.clips([3])[0])
+    assert found.videos[3].describe() != found.videos[4].describe()
+    with pytest.raises(UsageError, match="takes no data"):
+        training_videos(spec, {"lrs3": Path()})
 
 
 # ---- transfer ------------------------------------------------------------------------------------------------------

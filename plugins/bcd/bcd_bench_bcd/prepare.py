@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +14,7 @@ import typer
 
 from bcd_bench.clips import Clip, ClipRef
 from bcd_bench.errors import BcdBenchError, Interrupted, UsageError
-from bcd_bench.specs import SuiteSpec, TrainingVideos, load_factory
+from bcd_bench.specs import SuiteSpec, TrainingClips, TrainingVideos, load_factory
 
 if TYPE_CHECKING:
     from bcd_bench_bcd.configs import Preset
@@ -38,11 +39,17 @@ class SplitClip:
     """Of the suite, which changes with its pixels."""
 
     def load(self) -> Clip:
-        split = load_factory(self.factory)(self.data)
+        split = _split(self.factory, tuple(sorted(self.data.items())))
         return Clip(split.clips([self.index])[0], split.fps)
 
     def describe(self) -> dict[str, Any]:
         return {"kind": "split", "factory": self.factory, "index": self.index, "version": self.version}
+
+
+@lru_cache(maxsize=1)
+def _split(factory: str, data: tuple[tuple[str, Path], ...]) -> TrainingClips:
+    clips: TrainingClips = load_factory(factory)(dict(data))
+    return clips
 
 
 def training_videos(spec: SuiteSpec, data: Mapping[str, Path]) -> TrainingVideos:
