@@ -70,7 +70,7 @@ class TrainConfig(_Config):
     """What convolutions are computed in; "auto" is bf16 where the processor has instructions for it."""
     seed: int = 0
     log_every: int = Field(25, ge=1)
-    checkpoint_every: int = Field(200, ge=1)
+    checkpoint_every: int = Field(50, ge=1)
 
 
 class Preset(_Config):
@@ -83,7 +83,9 @@ class Preset(_Config):
 
 
 PRESETS: dict[str, Preset] = {
-    "sprites-procedural": Preset(summary="the embedded procedural Sprites; no files needed"),
+    "sprites-procedural": Preset(
+        summary="the embedded procedural Sprites; no files needed", train=TrainConfig(steps=690)
+    ),
     "sprites": Preset(summary="LPC Sprites (asset sprites-art)", train=TrainConfig(suite="sprites")),
 }
 

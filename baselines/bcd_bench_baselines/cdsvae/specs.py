@@ -6,7 +6,16 @@ from bcd_bench import MethodSpec, TrainableSpec, Weights
 
 __all__ = ["METHODS", "SHIPPED", "TRAINABLES"]
 
-SHIPPED: tuple[Weights, ...] = ()
+SHIPPED = tuple(
+    Weights(
+        name=f"cdsvae-{suite}",
+        suites=(suite,),
+        package="bcd_bench_baselines",
+        path=f"cdsvae/weights/{suite}.safetensors",
+        sha256=sha256,
+    )
+    for suite, sha256 in (("sprites-procedural", "e63c62eb7ddaab78a248988162888551d401447a383862413fc004ca434e746d"),)
+)
 
 METHODS = (
     MethodSpec(
