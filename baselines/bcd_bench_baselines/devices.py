@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import nn
 
 from bcd_bench.errors import UsageError, one_line
 
-__all__ = ["compiled", "resolve_device"]
+__all__ = ["channels_last", "compiled", "resolve_device"]
 
 
 def resolve_device(name: str) -> torch.device:
@@ -24,6 +25,13 @@ def resolve_device(name: str) -> torch.device:
         count = torch.cuda.device_count()
         raise UsageError(f"--device {name}: this machine has {count} CUDA devices", hint="--device cpu")
     return device
+
+
+def channels_last(module: nn.Module) -> None:
+    """Lay out the weights of 2-d convolutions for pixels whose channels lie together, which is faster everywhere."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            part.to(memory_format=torch.channels_last)
 
 
 def compiled(function: Callable[..., Any], try_it: Callable[[Callable[..., Any]], Any]) -> Callable[..., Any]:

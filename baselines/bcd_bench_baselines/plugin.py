@@ -14,8 +14,10 @@ SPECS: tuple[str, ...] = (
     "cdsvae.specs",
     "external.specs",
     "folder.specs",
+    "fomm.specs",
     "lia.specs",
     "liveportrait.specs",
+    "mcnet.specs",
     "pca_motion.specs",
 )
 """Modules with any of METHODS, ASSETS and TRAINABLES; none of them imports torch."""

@@ -1,0 +1,1 @@
+"""MCNET: an implicit identity representation conditioned memory compensation network (Hong and Xu, ICCV 2023)."""

@@ -1,0 +1,42 @@
+"""What MCNET brings: the method and the file that users have; nothing heavy is imported."""
+
+from __future__ import annotations
+
+from bcd_bench import AssetSpec, MethodSpec, Weights
+from bcd_bench_baselines.settings import COMMON, SEEDED
+
+__all__ = ["ASSETS", "HOW_TO", "METHODS"]
+
+HOW_TO = (
+    "the checkpoint for VoxCeleb at 256 x 256 with 15 keypoints that the repository harlanhong/ICCV2023-MCNET links "
+    "to, under the name mcnet-vox256.pth.tar (it has no fixed name)"
+)
+
+ASSETS = (
+    AssetSpec(
+        name="mcnet-vox",
+        filename="mcnet-vox256.pth.tar",
+        sha256="",
+        size=0,
+        licence="none stated, so all rights are reserved",
+        how_to=f"{HOW_TO}; or export BCD_BENCH_MCNET=PATH",
+        variable="BCD_BENCH_MCNET",
+        restricted="MCNET was published without a licence (all rights reserved), after training on VoxCeleb",
+    ),
+)
+
+METHODS = (
+    MethodSpec(
+        name="mcnet",
+        version="1",
+        summary="FOMM's motion with a memory of faces, adapted to the source, that fills what it does not show.",
+        factory="bcd_bench_baselines.mcnet.method:MCNET",
+        licence="Apache-2.0; the weights are the user's",
+        paper="Hong and Xu, Implicit Identity Representation Conditioned Memory Compensation Network, ICCV 2023",
+        config={**COMMON, "mode": "relative", "adapt_scale": True, "best_frame": False, "noise_seed": None},
+        weights=(Weights("vox", suites=("*",), asset="mcnet-vox"),),
+        identify="bcd_bench_baselines.best_frame:identify",
+        seeded_by=SEEDED,
+        batch_size=1,
+    ),
+)
