@@ -150,3 +150,26 @@ def test_there_is_nothing_to_revive_where_every_latent_is_an_entry() -> None:
     vq = quantizer(groups=1, entries=4, dim=2)
     vq.usage.zero_()
     assert vq.revive(vq.codebook.detach()[:, :2].clone(), torch.Generator().manual_seed(0)) == 0
+
+
+def test_free_motion_is_the_latents_and_teaches_the_encoder_exactly() -> None:
+    """Before codes are used, the decoder gets standardised latents; after that, still about their gradient."""
+    config = QuantizerConfig(groups=2, entries=4, dim=3, normalize="batch", straight_through="latent")
+    torch.manual_seed(0)
+    quantizer = GroupVectorQuantizer(config, 6).train()
+    latents = torch.randn(3, 5, 6, requires_grad=True)
+    generator = torch.Generator().manual_seed(1)
+    free = quantizer(latents, 1.0, generator, free=True).motion
+    flat = latents.detach().flatten(0, 1)
+    torch.testing.assert_close(free.flatten(0, 1), (flat - flat.mean(0)) / (flat.var(0) + 1e-4).sqrt())
+    coded = quantizer(latents, 1.0, generator)
+    torch.testing.assert_close(coded.motion, quantizer.lookup(coded.sampled), atol=1e-5, rtol=1e-5)
+    weights = torch.randn(coded.motion.shape, generator=generator)
+    (through,) = torch.autograd.grad((coded.motion * weights).sum(), latents, retain_graph=True)
+    (exact,) = torch.autograd.grad((free * weights).sum(), latents)
+    plain = GroupVectorQuantizer(config.model_copy(update={"straight_through": "assignment"}), 6).train()
+    plain.load_state_dict(quantizer.state_dict())
+    relaxed = plain(latents, 1.0, torch.Generator().manual_seed(2))
+    (assigned,) = torch.autograd.grad((relaxed.motion * weights).sum(), latents)
+    cosine = torch.nn.functional.cosine_similarity
+    assert cosine(through.flatten(), exact.flatten(), 0) > cosine(assigned.flatten(), exact.flatten(), 0)

@@ -80,7 +80,8 @@ def test_a_model_like_that_of_heads_trains_and_loads(request_for: Any, monkeypat
 
     monkeypatch.setattr(bcd_bench_bcd.train, "open_training_clips", lambda suite, request: WithTakes())
     groups = {"model.quantizer.groups": 4, "model.quantizer.dim": 8, "train.take_frames": 3, "train.half_frames": 2}
-    request = request_for(preset="heads-small", overrides={**groups, "objective.cycle_from": 0}, max_steps=3)
+    late = {**groups, "objective.cycle_from": 1, "objective.quantize_from": 2, "train.log_every": 1}
+    request = request_for(preset="heads-small", overrides=late, max_steps=3)
     train(request)
     model, card = load_model(request.out / "model.safetensors")
     assert model.config.encoder.content_tokens == 16

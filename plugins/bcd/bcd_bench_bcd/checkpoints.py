@@ -76,7 +76,10 @@ def start_from(path: Path, model: BCD, device: torch.device) -> dict[str, Any]:
 
 def architecture(config: ModelConfig) -> dict[str, Any]:
     """The configuration without what only training looks at: noise levels, loss weight, Gumbel temperature."""
-    only_training = {"diffusion": {"p_mean", "p_std", "weight_max"}, "quantizer": {"tau_start", "tau_end", "tau_decay"}}
+    only_training = {
+        "diffusion": {"p_mean", "p_std", "weight_max"},
+        "quantizer": {"tau_start", "tau_end", "tau_decay", "straight_through"},
+    }
     return config.model_dump(mode="json", exclude=only_training)
 
 

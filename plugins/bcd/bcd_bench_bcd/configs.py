@@ -63,6 +63,9 @@ class QuantizerConfig(_Config):
     from tau_start to tau_end over the steps of the run, however many."""
     normalize: Literal["none", "batch"] = "none"
     """Ours: "batch" standardises motion latents by running statistics: the encoder cannot drift off its codebook."""
+    straight_through: Literal["assignment", "latent"] = "assignment"
+    """How gradients reach the encoder: through the relaxed assignment (eq. 2), or (ours) past the codebook as well,
+    as in VQ-VAE: where codes are decided, the relaxed assignment passes hardly anything on."""
     codes_from_data: bool = False
     """Ours: start the codebook from the first motion latents instead of U(-1, 1)."""
 
@@ -193,6 +196,10 @@ class ObjectiveConfig(_Config):
     """Ours: share of the driving halves that go through the swap cycle."""
     cycle_from: int = Field(0, ge=0)
     """Ours: step from which the swap cycle runs; before, what the decoder draws teaches nothing."""
+    quantize_from: int = Field(0, ge=0)
+    """Ours: step from which motion is quantised; before, the decoder gets the standardised latents, and at this step
+    the codebook starts from them. Pose is a small part of what pictures of faces differ in: codes that start from an
+    untrained encoder tell of everything else, so the decoder ignores them and the encoder never learns."""
     few_content: float = Field(0.0, ge=0, le=1)
     """Ours: chance of a step to read content from fewer frames than the half has, a number drawn from 1 on."""
     recolour: float = Field(0.0, ge=0)

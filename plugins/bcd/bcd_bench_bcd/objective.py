@@ -223,7 +223,8 @@ def training_loss(
     reviving = objective.revive_from <= step < objective.revive_until
     if objective.revive_every and reviving and step % objective.revive_every == 0:
         model.quantizer.revive(latents.detach(), draws.generator)
-    quantized = model.quantizer(latents, tau, draws, histogram)
+    free = step < objective.quantize_from
+    quantized = model.quantizer(latents, tau, draws, histogram, free=free)
     sigma = training_sigmas(batch, model.config.diffusion, draws).to(device)
     clean = model.decoder.patchify(target)
     places = weight = None
@@ -251,8 +252,8 @@ def training_loss(
     rate = rate_loss(quantized.group_bits, objective.target_bits, objective.rate_form)
     total = (
         diffusion
-        + objective.rate_weight * rate
-        + objective.code_confidence * quantized.conditional_bits
+        + (0.0 if free else objective.rate_weight) * rate
+        + (0.0 if free else objective.code_confidence) * quantized.conditional_bits
         + content_price(step, objective) * content_nats
         + guess
     )

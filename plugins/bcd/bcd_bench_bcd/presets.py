@@ -75,7 +75,14 @@ _HEADS_SMALL = Preset(
             layers=4, width=192, heads=4, feed_forward=768, content_tokens=64, content_dim=16, stem="conv"
         ),
         quantizer=QuantizerConfig(
-            groups=32, entries=16, dim=6, alpha=8.0, distance="l2", normalize="batch", codes_from_data=True
+            groups=32,
+            entries=16,
+            dim=6,
+            alpha=8.0,
+            distance="l2",
+            normalize="batch",
+            codes_from_data=True,
+            straight_through="latent",
         ),
         decoder=DecoderConfig(
             depth=4, width=192, heads=4, patch=8, temporal_blocks=(1,), content="channels", motion_map=24
@@ -87,13 +94,14 @@ _HEADS_SMALL = Preset(
         code_confidence=0.002,
         content_price=((200, 0.0), (400, 5e-7)),
         huber=0.1,
-        huber_from=200,
+        huber_from=100,
         target_bits=64.0,
         cycle=0.01,
         cycle_content=1e-5,
-        cycle_from=400,
-        few_content=0.2,
-        recolour=1.0,
+        cycle_from=1500,
+        few_content=0.1,
+        recolour=0.3,
+        quantize_from=400,
     ),
     sampler=SamplerConfig(name="euler", steps=2, guidance=1.0, sigma_min=0.3, sigma_max=20.0),
     train=TrainConfig(

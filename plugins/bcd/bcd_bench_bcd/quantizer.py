@@ -149,25 +149,34 @@ class GroupVectorQuantizer(nn.Module):
     def histogram(self, latents: Tensor) -> Tensor:
         """Mean of softmax(-alpha d) over motion latents [B, T, width], float32 [N, J]: what the rate is made of."""
         with torch.autocast(latents.device.type, enabled=False):
-            return self._logits(latents).softmax(-1).mean(1)
+            parts = self._parts(self._standardize(self.into(latents.float())))
+            return self._logits(parts).softmax(-1).mean(1)
 
-    def _logits(self, latents: Tensor) -> Tensor:
-        distance = _distances(self._parts(self._standardize(self.into(latents.float()))), self.codebook)
+    def _logits(self, parts: Tensor) -> Tensor:
+        distance = _distances(parts, self.codebook)
         if self.config.distance == "squared":
             distance = distance.square()
         return -self.config.alpha * distance  # [N, B*T, J]
 
     def forward(
-        self, latents: Tensor, tau: float = 1.0, draws: Source = None, histogram: Tensor | None = None
+        self,
+        latents: Tensor,
+        tau: float = 1.0,
+        draws: Source = None,
+        histogram: Tensor | None = None,
+        *,
+        free: bool = False,
     ) -> Quantized:
         """`latents` [B, T, width] -> `Quantized`. `tau` and `draws` matter in training only.
 
         `histogram` [N, J] is that of a larger batch of which these clips are an equal part: the rate is then the
         larger batch's. Its gradient with regard to these clips is exact, once gradients are averaged over all parts.
+        With `free`, `motion` holds the standardised latents themselves; the codes are only said.
         """
         config, (batch, frames) = self.config, latents.shape[:2]
         with torch.autocast(latents.device.type, enabled=False):
-            logits = self._logits(latents)
+            parts = self._parts(self._standardize(self.into(latents.float())))
+            logits = self._logits(parts)
             probabilities = logits.softmax(-1)
             mean = probabilities.mean(1)
             if histogram is not None:
@@ -181,7 +190,12 @@ class GroupVectorQuantizer(nn.Module):
             else:
                 assignment = nn.functional.one_hot(codes, config.entries).float()
             sampled = assignment.detach().argmax(-1)
-            motion = (assignment @ self.codebook).transpose(0, 1).reshape(batch, frames, self.out_width)
+            chosen = assignment @ self.codebook
+            if self.training and config.straight_through == "latent":
+                chosen = chosen + (parts - parts.detach())
+            if free:
+                chosen = parts
+            motion = chosen.transpose(0, 1).reshape(batch, frames, self.out_width)
         codes, sampled = (index.T.reshape(batch, frames, config.groups) for index in (codes, sampled))
         return Quantized(motion, codes, sampled, group_bits, conditional)
 

@@ -163,12 +163,16 @@ class Trainer:
             self.earlier = start_from(Path(self.preset.train.init), self.model, self.accelerator.device)
             self.average.load_state_dict(self.model.state_dict())
         elif self.preset.model.quantizer.codes_from_data:
-            generator = step_generator(self.preset.train.seed, -1)
-            batch = self._batch(generator, max(self.preset.train.batch, 64))
-            with torch.no_grad(), self.accelerator.autocast():
-                latents = self.model.features(self.model.values(batch))[1]
-            self.model.quantizer.start_codes_from(latents, generator)
+            self._start_codes()
             self.average.load_state_dict(self.model.state_dict())
+
+    def _start_codes(self) -> None:
+        """Place the codebook on motion latents of training clips, the same ones in every process."""
+        generator = step_generator(self.preset.train.seed, -1)
+        batch = self._batch(generator, max(self.preset.train.batch, 64))
+        with torch.no_grad(), self.accelerator.autocast():
+            latents = self.model.features(self.model.values(batch))[1]
+        self.model.quantizer.start_codes_from(latents, generator)
 
     def _description(self) -> dict[str, Any]:
         return {
@@ -307,6 +311,9 @@ class Trainer:
     def step(self) -> list[float]:
         """One optimiser step; returns the values of `Losses` in their order, then the gradient norm."""
         train, step = self.preset.train, self.progress.step
+        if 0 < step == self.preset.objective.quantize_from:
+            self._start_codes()
+            self.average.quantizer.load_state_dict(self.model.quantizer.state_dict())
         rate = self.optimizers.set_rates(step)
         chances = self.patch_chances if step < train.patches_until * train.steps else None
         if train.order == "random":
