@@ -70,6 +70,7 @@ def check_parts(preset: Preset, processes: int) -> None:
         "objective.cycle": objective.cycle,
         "objective.few_content": objective.few_content,
         "objective.recolour": objective.recolour,
+        "objective.quantize_from": objective.quantize_from,
     }
     for name, used in whole.items():
         if used:
