@@ -133,13 +133,22 @@ _SPRITES = Preset(
     train=TrainConfig(suite="sprites"),
 )
 
+_SPRITES_PROCEDURAL_SMALL = _SPRITES_SMALL.model_copy(
+    update={
+        "summary": "the same small model on the embedded procedural suite: no files needed (default)",
+        # A high price, or content dropped while it has one, drives hair into the code, and nothing brings it back.
+        "objective": _SPRITES_SMALL.objective.model_copy(
+            update={
+                "content_price": ((300, 0.0), (450, 1e-4), (700, 1e-4), (701, 1e-5)),
+                "content_drop_until": 300,
+            }
+        ),
+        "train": _SPRITES_SMALL.train.model_copy(update={"suite": "sprites-procedural", "steps": 3600}),
+    }
+)
+
 PRESETS: dict[str, Preset] = {
-    "sprites-procedural-small": _SPRITES_SMALL.model_copy(
-        update={
-            "summary": "the same small model on the embedded procedural suite: no files needed (default)",
-            "train": _SPRITES_SMALL.train.model_copy(update={"suite": "sprites-procedural"}),
-        }
-    ),
+    "sprites-procedural-small": _SPRITES_PROCEDURAL_SMALL,
     "sprites-small": _SPRITES_SMALL,
     "sprites": _SPRITES,
     "heads-small": _HEADS_SMALL,
