@@ -15,6 +15,7 @@ SPECS: tuple[str, ...] = (
     "external.specs",
     "folder.specs",
     "fomm.specs",
+    "hyperreenact.specs",
     "lia.specs",
     "liveportrait.specs",
     "mcnet.specs",
