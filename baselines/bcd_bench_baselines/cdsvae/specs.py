@@ -14,7 +14,10 @@ SHIPPED = tuple(
         path=f"cdsvae/weights/{suite}.safetensors",
         sha256=sha256,
     )
-    for suite, sha256 in (("sprites-procedural", "e63c62eb7ddaab78a248988162888551d401447a383862413fc004ca434e746d"),)
+    for suite, sha256 in (
+        ("sprites-procedural", "e63c62eb7ddaab78a248988162888551d401447a383862413fc004ca434e746d"),
+        ("sprites", "9ce1221f49435338a5fea78f902aec43576a48078df66453404919f5de2f8888"),
+    )
 )
 
 METHODS = (
