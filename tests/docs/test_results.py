@@ -19,7 +19,7 @@ RECORDS = sorted(RESULTS.glob("*/*/*/record.json"))
 def test_the_sprites_suites_have_bcd_between_its_anchors() -> None:
     found = {path.parents[2].name + "/" + path.parents[1].name for path in RECORDS}
     for suite in ("sprites@1", "sprites-procedural@1"):
-        assert {f"{suite}/{name}" for name in ("bcd", "copy-content", "copy-motion", "oracle")} <= found
+        assert {f"{suite}/{name}" for name in ("bcd", "cdsvae", "copy-content", "copy-motion", "oracle")} <= found
 
 
 @pytest.mark.parametrize("path", RECORDS, ids=lambda path: "/".join(path.parts[-4:-1]))
@@ -38,11 +38,14 @@ def test_records_are_whole_runs_with_provenance(path: Path) -> None:
     assert len(values.columns) > 5
 
 
-def test_the_weights_behind_bcd_are_those_shipped() -> None:
-    from bcd_bench_bcd.shipped import SHIPPED
-
-    for weights in SHIPPED:
-        (path,) = RESULTS.glob(f"{weights.suites[0]}@1/bcd/*/record.json")
+@pytest.mark.parametrize("method", ["bcd", "cdsvae"])
+def test_the_weights_behind_trained_methods_are_those_shipped(method: str) -> None:
+    sprites = [
+        weights for weights in load_registry().methods[method].weights if weights.suites[0].startswith("sprites")
+    ]
+    assert len(sprites) == 2
+    for weights in sprites:
+        (path,) = RESULTS.glob(f"{weights.suites[0]}@1/{method}/*/record.json")
         assert weights.sha256 in path.read_text()
 
 
