@@ -23,7 +23,7 @@ from bcd_bench_baselines.stylegan2 import (
     Upsample,
 )
 
-__all__ = ["LIA", "Level", "Source"]
+__all__ = ["LIA", "Level", "Source", "ToFlow"]
 
 LATENT = 512
 DIRECTIONS = 20

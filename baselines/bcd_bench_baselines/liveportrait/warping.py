@@ -123,9 +123,9 @@ class DenseMotion(nn.Module):
         x = torch.cat([heat[:, :, None], sampled], dim=2).flatten(1, 2)
         x = self.hourglass(x)
         mask = self.mask(x).float().softmax(dim=1)
-        with torch.autocast(mask.device.type, enabled=False):  # positions need float32
-            # the masks sum to 1, so that the mean of all T_k is z plus the mean of all shifts
-            deformation = grid + torch.einsum("bkdhw,bkc->bdhwc", mask, shift)
+        # The masks sum to 1, so that the mean of all T_k is z plus the mean of all shifts. No matrix product: positions
+        # need float32 also where products are done in bfloat16.
+        deformation = grid + (mask[..., None] * shift[:, :, None, None, None]).sum(dim=1)
         occlusion = torch.sigmoid(self.occlusion(x.reshape(batch, -1, height, width)).float())
         return Dense(deformation, mask, occlusion)
 
