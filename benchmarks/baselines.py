@@ -28,6 +28,8 @@ SEED = 1001
 UPSTREAM = {"fomm": 1.12, "mcnet": 4.03, "lia": 2.67, "liveportrait": 14.8}
 """Processor seconds a frame of the original code, batch 1, one thread of a two-core machine shared with other work,
 torch 2.14.1: keypoints (or encoders) of the driving frame and the generator; LIA encodes its source every time."""
+WITHOUT_FACES: dict[str, dict[str, Any]] = {"liveportrait": {"crop": False}}
+"""Settings with which a method takes pictures that show no face."""
 PATHS: dict[str, dict[str, Any]] = {
     "float32": {},
     "bfloat16": {"dtype": "bfloat16"},
@@ -69,7 +71,7 @@ def pair_of(frames: int) -> Pair:
 
 def load(registry: Registry, name: str, batch: int, device: str, changes: dict[str, Any]) -> Method:
     spec = registry.get("methods", name)
-    config = {**spec.config, spec.seeded_by: SEED, "batch_frames": batch, **changes}
+    config = {**spec.config, spec.seeded_by: SEED, "batch_frames": batch, **WITHOUT_FACES.get(name, {}), **changes}
     method: Method = load_factory(spec.factory)(config)
     method.load(None, device)
     return method

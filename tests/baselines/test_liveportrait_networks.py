@@ -184,15 +184,16 @@ def test_flow_and_frames_are_the_originals(
     close(alone.features, warped.features[:1].numpy(), most=1e-4, mean=1e-5)
 
 
+@torch.inference_mode()
 def test_both_large_steps_can_be_compiled_whole() -> None:
     """Traced without numbers: nothing in them keeps a compiler from making one program of each."""
-    with torch.device("meta"), torch.inference_mode():
-        method = LivePortrait({"crop": False})
+    method = LivePortrait({"crop": False})
+    with torch.device("meta"):
         method.warping, method.generator, motion = Warping().eval(), SpadeGenerator().eval(), MotionExtractor()
-        heads = torch.compile(motion.detector, backend="eager", fullgraph=True)(torch.empty(2, 3, 256, 256))
-        points = heads["kp"].unflatten(1, (21, 3))
-        draw = torch.compile(method.draw, backend="eager", fullgraph=True)
-        pictures = draw(torch.empty(1, 32, 16, 64, 64), points, points[:1])
+        images, volume, points = torch.empty(2, 3, 256, 256), torch.empty(1, 32, 16, 64, 64), torch.empty(2, 21, 3)
+    heads = torch.compile(motion.detector, backend="eager", fullgraph=True)(images)
+    assert heads["kp"].shape == (2, 63)
+    pictures = torch.compile(method.draw, backend="eager", fullgraph=True)(volume, points, points[:1])
     assert pictures.shape == (2, 3, 512, 512)
 
 
