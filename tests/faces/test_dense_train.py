@@ -111,6 +111,7 @@ def test_a_run_is_not_overwritten_and_goes_on_only_as_it_was(whole: Path, tmp_pa
         ({"widths": "8,16"}, "must be 4 whole numbers"),
         ({"precision": "fp8"}, "must be auto, fp32 or bf16"),
         ({"average": 1}, "must be in 0..1"),
+        ({"bend": 1.5}, "must be in 0..1"),
     ],
 )
 def test_wrong_settings_are_refused(overrides: dict[str, Any], said: str, tmp_path: Path) -> None:

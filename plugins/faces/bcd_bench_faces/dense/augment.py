@@ -19,8 +19,6 @@ FACELESS = 0.08
 """Share of examples without a face."""
 COARSE = 0.25
 """Share of the others that show more than the face, as the first look at a frame does."""
-BENT = 0.6
-"""Share of faces that are bent: renders are few, so without it the network knows them by heart."""
 BEND = 0.018
 """Deviation of the bend, in sides of the crop."""
 
@@ -35,9 +33,18 @@ class Example:
 
 
 def example(
-    picture: Bytes, points: Floats, mirror: npt.NDArray[np.int32], other: Bytes, side: int, seed: Any
+    picture: Bytes,
+    points: Floats,
+    mirror: npt.NDArray[np.int32],
+    other: Bytes,
+    side: int,
+    seed: Any,
+    bend: float = 0.0,
 ) -> Example:
-    """One example from a render and its points; `other` lends what covers part of it. All chance comes from `seed`."""
+    """One example from a render and its points; `other` lends what covers part of it. All chance comes from `seed`.
+
+    `bend` is the share of faces that are bent, so that few renders are not known by heart.
+    """
     rng = np.random.default_rng(seed)
     if rng.uniform() < 0.5:
         picture, points = picture[:, ::-1], points[mirror] * (-1, 1) + (picture.shape[1], 0)
@@ -57,7 +64,7 @@ def example(
     moved = (points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
     if empty:
         return Example(photograph(_shuffled(crop, rng), rng), moved, False)
-    if rng.uniform() < BENT:
+    if bend and rng.uniform() < bend:
         crop, moved = _bent(crop, moved, rng)
     if rng.uniform() < 0.2:
         crop = _covered(crop, other, rng)

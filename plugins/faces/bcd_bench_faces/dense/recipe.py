@@ -42,6 +42,8 @@ class Recipe:
     """Decay of the moving average of the weights, which is what is shipped."""
     beta: float = 0.5
     """Weight of points in the likelihood: their sigma to the power of 2 beta (Seitzer et al., ICLR 2022)."""
+    bend: float = 0.0
+    """Share of faces that are bent by a smooth displacement, so that few renders are not known by heart."""
     face_weight: float = 1.0
     """Of the cross-entropy of face or no face."""
     workers: int = 1
@@ -72,7 +74,7 @@ class Recipe:
 PRESETS: Final[Mapping[str, Recipe]] = {
     "small": Recipe(6_528, 1_536, 2, 144, 320, 96, "16,32,80,160", "1,2,1", 2_500, 48),
     "large": Recipe(
-        120_000, 120_000, 0, 192, 320, 128, "32,64,128,256", "2,3,2", 60_000, 128, hidden=384, average=0.9995,
+        120_000, 120_000, 0, 192, 320, 128, "32,64,128,256", "2,3,2", 60_000, 128, hidden=384, bend=0.6, average=0.9995,
         warmup=1_000, workers=8, save_every=1_000, check_every=2_000, log_every=100,
     ),
     "tiny": Recipe(
@@ -105,8 +107,8 @@ def recipe_of(request: TrainRequest) -> Recipe:
         raise UsageError(f"--set side={recipe.side}: must be 32 at least, and no more than render_side")
     if recipe.precision not in ("auto", "fp32", "bf16"):
         raise UsageError(f"--set precision={recipe.precision}: must be auto, fp32 or bf16")
-    if not 0 <= recipe.average < 1:
-        raise UsageError(f"--set average={recipe.average}: must be in 0..1")
+    if not (0 <= recipe.average < 1 and 0 <= recipe.bend <= 1):
+        raise UsageError(f"--set average={recipe.average}, bend={recipe.bend}: must be in 0..1")
     if min(*recipe.network_widths) < 1 or min(recipe.network_blocks) < 0:
         raise UsageError("widths must be positive, and blocks at least 0")
     return recipe

@@ -284,7 +284,7 @@ class Trainer:
             mine, other = chosen[at]
             return example(
                 self.renders.pictures[mine], np.array(self.renders.points[mine]), self.mirror,
-                self.renders.pictures[other], self.recipe.side, [self.recipe.seed, step, at],
+                self.renders.pictures[other], self.recipe.side, [self.recipe.seed, step, at], self.recipe.bend,
             )  # fmt: skip
 
         made = list(self._pool.map(prepare, range(self.recipe.batch)))
