@@ -1,6 +1,6 @@
 """Seconds of `heads-small` for a 50-frame 256 x 256 clip: its own sampler against the paper's recipe.
 
-    python benchmarks/heads.py [--pairs 1] [--weights FILE]
+    python benchmarks/heads.py --weights FILE [--pairs 1]
 
 The paper samples faces with 128 Heun steps and guidance 1.5 in float32 (Table A7). Both samplers draw the same pairs of
 `heads-cross` in one run, on the threads of OMP_NUM_THREADS; clips of 25 frames are played forwards and
@@ -56,7 +56,7 @@ def run(pairs: list[Pair], weights: Path | None, settings: dict[str, object]) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--pairs", type=int, default=1)
-    parser.add_argument("--weights")
+    parser.add_argument("--weights", required=True, help="a model.safetensors of heads-small")
     options = parser.parse_args()
     registry = load_registry()
     chosen = resolve_weights(registry.get("methods", "bcd"), SUITE, options.weights)

@@ -67,7 +67,7 @@ _SPRITES_SMALL = Preset(
 )
 
 _HEADS_SMALL = Preset(
-    summary="a small model of rendered talking heads, 64x64, resized to the suite's size; what we ship",
+    summary="a small model of rendered talking heads, 64x64, resized to the suite's size",
     model=ModelConfig(
         window=8,
         resize=True,
@@ -78,7 +78,7 @@ _HEADS_SMALL = Preset(
             groups=32,
             entries=16,
             dim=6,
-            alpha=8.0,
+            alpha=20.0,
             distance="l2",
             normalize="batch",
             codes_from_data=True,
