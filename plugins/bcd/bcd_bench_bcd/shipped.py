@@ -12,7 +12,7 @@ SHIPPED = (
         suites=("sprites-procedural",),
         package="bcd_bench_bcd",
         path="weights/sprites-procedural-small.safetensors",
-        sha256="edb263525b4263af0e941fdcb4f6402ff944f54128d9ef1205ac5c37c18e6ad7",
+        sha256="5e625dcc8682dd0435aaf35474f4dca97e29b3c4b43d9b1ac687dae5fab82a68",
     ),
     Weights(
         name="sprites-small",
