@@ -103,6 +103,7 @@ class Trainer:
 
     def __init__(self, preset: Preset, clips: TrainingClips, out: Path, device: str) -> None:
         from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
 
         self.preset, self.clips, self.out = preset, clips, out
         place = resolve_device(device)
@@ -112,6 +113,7 @@ class Trainer:
         if precision == "auto":
             precision = "bf16" if fast_bf16(place.type) else "fp32"
         self.precision = precision
+        AcceleratorState._reset_state()  # else the precision of the process's first training would hold for all of them
         self.accelerator = Accelerator(cpu=place.type == "cpu", mixed_precision="no" if precision == "fp32" else "bf16")
         self.processes = self.accelerator.num_processes
         check_parts(preset, self.processes)
