@@ -1,11 +1,11 @@
-"""What a trainable asks of the harness: the training split of a suite, found through the registry."""
+"""What a trainable asks of the harness: the training split of a suite, and what is said when training ends early."""
 
 from __future__ import annotations
 
-from bcd_bench.errors import UsageError
+from bcd_bench.errors import Interrupted, UsageError
 from bcd_bench.specs import TrainingClips, TrainRequest, load_factory
 
-__all__ = ["open_training_clips"]
+__all__ = ["open_training_clips", "say_unfinished"]
 
 
 def open_training_clips(suite: str, request: TrainRequest) -> TrainingClips:
@@ -23,3 +23,17 @@ def open_training_clips(suite: str, request: TrainRequest) -> TrainingClips:
             raise UsageError(f"--data {name}: suite {suite!r} takes {', '.join(spec.data) or 'no data'}")
     clips: TrainingClips = load_factory(spec.training)(request.data)
     return clips
+
+
+def say_unfinished(done: int, last: int, *, stopped: bool, limit: str, aloud: bool = True) -> None:
+    """Say how a saved training that ended before its last step goes on; nothing where it reached that.
+
+    `limit` names what ended it if nobody stopped it, and is printed only `aloud`. Raises `Interrupted` if somebody did.
+    """
+    if done >= last:
+        return
+    message = f"{'stopped' if stopped else limit} at step {done} of {last}; everything is saved"
+    if stopped:
+        raise Interrupted(message, hint="run the same command with --resume")
+    if aloud:
+        print(message + "; the same command with --resume continues")

@@ -20,11 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from bcd_bench.atomic import append_jsonl, atomic_path, write_bytes_atomic, write_json_atomic
-from bcd_bench.errors import BcdBenchError, Interrupted, UsageError
+from bcd_bench.errors import BcdBenchError, UsageError
 from bcd_bench.progress import open_progress
 from bcd_bench.specs import TrainingClips, TrainRequest
 from bcd_bench.stopping import stopping
-from bcd_bench.training import open_training_clips
+from bcd_bench.training import open_training_clips, say_unfinished
 from bcd_bench_baselines import __version__
 from bcd_bench_baselines.cdsvae.model import CDSVAE, save_model, to_frames, to_unit
 from bcd_bench_baselines.cdsvae.objective import Losses, training_loss
@@ -185,12 +185,7 @@ class Trainer:
                 if stop() or (max_minutes is not None and time.monotonic() - began >= 60 * max_minutes):
                     break
         self.save()
-        if self.done < last:
-            why = "stopped" if stop() else f"--max-minutes {max_minutes:g} is over"
-            message = f"{why} at step {self.done} of {last}; everything is saved"
-            if stop():
-                raise Interrupted(message, hint="run the same command with --resume")
-            print(message + "; the same command with --resume continues")
+        say_unfinished(self.done, last, stopped=stop(), limit=f"--max-minutes {max_minutes or 0:g} is over")
         print(f"weights: {self.out / WEIGHTS}")
 
     def step(self) -> list[float]:

@@ -23,6 +23,7 @@ from bcd_bench.errors import BcdBenchError, MissingAssetError, UsageError
 from bcd_bench.progress import NoProgress, open_progress
 from bcd_bench.specs import TrainingClips, TrainRequest
 from bcd_bench.stopping import stopping
+from bcd_bench.training import say_unfinished
 from bcd_bench_bcd import __version__
 from bcd_bench_bcd.batches import Batches, check_parts, load_clips
 from bcd_bench_bcd.checkpoints import CHECKPOINT, LOG, WEIGHTS, read_checkpoint, start_from
@@ -290,15 +291,7 @@ class Trainer:
         if main and finished:
             write_json_atomic(self.out / FINISHED, {"step": self.progress.step})
         self.accelerator.wait_for_everyone()  # the next stage reads what this one wrote
-        if self.progress.step < last:
-            why = "stopped" if stop() else "the time is over"
-            message = f"{why} at step {self.progress.step} of {last}; everything is saved"
-            if stop():
-                from bcd_bench.errors import Interrupted
-
-                raise Interrupted(message, hint="run the same command with --resume")
-            if main:
-                print(message + "; the same command with --resume continues")
+        say_unfinished(self.progress.step, last, stopped=stop(), limit="the time is over", aloud=main)
         if main:
             print(f"weights: {self.out / WEIGHTS}")
         return finished

@@ -19,11 +19,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from bcd_bench.atomic import append_jsonl, atomic_path, write_bytes_atomic, write_json_atomic, write_text_atomic
-from bcd_bench.errors import BcdBenchError, Interrupted, UsageError
+from bcd_bench.errors import BcdBenchError, UsageError
 from bcd_bench.identity import sha256_file
 from bcd_bench.progress import open_progress
 from bcd_bench.specs import TrainRequest
 from bcd_bench.stopping import stopping
+from bcd_bench.training import say_unfinished
 from bcd_bench_faces.dense.augment import Example, example
 from bcd_bench_faces.dense.crops import square_around, take
 from bcd_bench_faces.dense.devices import fast_bf16, resolve_device
@@ -235,12 +236,7 @@ class Trainer:
                 if stop() or (max_minutes is not None and (time.monotonic() - began) / 60 >= max_minutes):
                     break
         self.save()
-        if self.step_count < last:
-            why = "stopped" if stop() else f"--max-minutes {max_minutes:g} is over"
-            message = f"{why} at step {self.step_count} of {last}; everything is saved"
-            if stop():
-                raise Interrupted(message, hint="run the same command with --resume")
-            print(message + "; the same command with --resume continues")
+        say_unfinished(self.step_count, last, stopped=stop(), limit=f"--max-minutes {max_minutes or 0:g} is over")
         print(f"weights: {self.out / WEIGHTS} (sha256 {sha256_file(self.out / WEIGHTS)})")
 
     def step(self) -> dict[str, float]:
