@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bcd_bench.assets import AssetStore, cache_folder
 from bcd_bench.atomic import write_text_atomic
 from bcd_bench.clips import Pair, Suite
+from bcd_bench.devices import device_name
 from bcd_bench.errors import MissingAssetError, UsageError
 from bcd_bench.execution import plugin_code
 from bcd_bench.features import FeatureStore, extractor_assets
@@ -248,9 +249,10 @@ def make_plan(
 
     `weights` is a name among the method's weights or a path; `config` changes the method's defaults; `limit` keeps
     the first pairs of the suite (a limit of all pairs or more is none). `dtype` is for methods with a setting of that
-    name; others compute in float32. Raises `UsageError` for names, settings or limits that do not exist, and
-    `MissingAssetError` for weights or assets that are absent or altered.
+    name; others compute in float32. A `device` "auto" is decided here. Raises `UsageError` for names, settings or
+    limits that do not exist, and `MissingAssetError` for weights or assets that are absent or altered.
     """
+    device = device_name(device)
     spec: MethodSpec = registry.get("methods", method_name)
     owner = registry.owner("methods", method_name)
     if limit is not None and limit < 1:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from bcd_bench.assets import AssetStore, cache_folder
 from bcd_bench.clips import Clip, Failed, Pair, Suite
+from bcd_bench.devices import device_name
 from bcd_bench.errors import BcdBenchError, Interrupted, MissingAssetError, UsageError
 from bcd_bench.features import BatchFeatures, FeatureStore
 from bcd_bench.identity import hash_json
@@ -115,7 +116,7 @@ def score_run(
     Raises `UsageError` for unknown or unfit metrics, a run that is not finished, or a folder that cannot be written,
     and `Interrupted` after Ctrl-C or SIGTERM (what was scored is on disk).
     """
-    specs = check_metrics(registry, run.plan.suite.name, metrics)
+    specs, device = check_metrics(registry, run.plan.suite.name, metrics), device_name(device)
     if not run.complete:
         done = len(run.pairs())
         raise UsageError(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bcd_bench.assets import cache_folder
 from bcd_bench.clips import Clip, Failed, Pair, Suite
+from bcd_bench.devices import device_name
 from bcd_bench.dose_response import Agreement, Cell, DoseResponse, Reaction
 from bcd_bench.environment import environment
 from bcd_bench.errors import PLUGIN_ERRORS, UsageError, one_line
@@ -71,6 +72,7 @@ def validate(
     names. Features of perturbed clips are cached, so a second call is quick. Raises `UsageError` for unknown names and
     for suites without targets, `MissingAssetError` where a metric that was named lacks an asset.
     """
+    device = device_name(device)
     pairs = [suite.pairs[index] for index in range(min(len(suite.pairs), limit or len(suite.pairs)))]
     without = next((pair.id for pair in pairs if pair.target is None), None)
     if without is not None or not pairs:

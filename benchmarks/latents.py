@@ -24,11 +24,11 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import save_file
 
+from bcd_bench.devices import fast_bf16, resolve_device
 from bcd_bench.specs import TrainRequest
 from bcd_bench_bcd.autoencoders import random_autoencoder
 from bcd_bench_bcd.configs import LatentConfig, Preset
 from bcd_bench_bcd.data import open_training_clips
-from bcd_bench_bcd.devices import fast_bf16, resolve_device
 from bcd_bench_bcd.latent_cache import CACHE, SHARDS, CacheIndex, LatentClips, Shard, Video
 from bcd_bench_bcd.planning import forward_flops, matmul_flops
 from bcd_bench_bcd.presets import resolve_preset

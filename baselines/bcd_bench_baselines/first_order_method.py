@@ -15,7 +15,7 @@ from bcd_bench.clips import Clip, Failed, Pair
 from bcd_bench_baselines.best_frame import FrameChooser
 from bcd_bench_baselines.blocks import fold, gaussian_kernel
 from bcd_bench_baselines.checkpoints import blank, load_published
-from bcd_bench_baselines.devices import channels_last, compiled
+from bcd_bench_baselines.compiling import channels_last, compiled
 from bcd_bench_baselines.first_order import SIZE, KeypointDetector
 from bcd_bench_baselines.frame_method import CommonConfig, FrameMethod, Frames
 from bcd_bench_baselines.frames import to_uint8, to_unit

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from bcd_bench.clips import Clip, Pair
+from bcd_bench.devices import resolve_device
 from bcd_bench.errors import UsageError
-from bcd_bench_baselines.devices import resolve_device
 
 __all__ = ["CommonConfig", "FrameMethod"]
 

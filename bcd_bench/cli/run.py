@@ -96,7 +96,7 @@ def command(
     ] = None,
     limit: Annotated[int | None, typer.Option(help="The first N pairs only: a partial run, never ranked.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of all noise.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")] = "cpu",
     executor: Annotated[str, typer.Option(help="How batches are spread: local, or a plugin's.")] = "local",
     jobs: Annotated[int, typer.Option(min=1, help="Parallel workers of the executor.")] = 1,
     out: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),

@@ -42,7 +42,7 @@ def _score(
 def command(
     runs: Annotated[list[Path], typer.Argument(help="Run folders, or folders that hold some.")],
     metric: Annotated[list[str] | None, typer.Option(help="A metric; may be repeated. Default: as in `run`.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")] = "cpu",
     strict: Annotated[bool, typer.Option("--strict", help="Refuse where a default metric lacks an asset.")] = False,
 ) -> int:
     """Score finished runs again, without generating."""

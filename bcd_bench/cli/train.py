@@ -43,11 +43,12 @@ def command(
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint in the folder.")] = False,
     max_steps: Annotated[int | None, typer.Option(min=1, help="Stop after this many steps in all.")] = None,
     max_minutes: Annotated[float | None, typer.Option(help="Stop after this many minutes.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")] = "cpu",
     seed: Annotated[int | None, typer.Option(min=0, help="Another seed than the preset's.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Say what would be trained, and stop.")] = False,
 ) -> None:
     """Train a method or a judge from a preset."""
+    from bcd_bench.devices import device_name
     from bcd_bench.execution import load_code
 
     spec: TrainableSpec = load().get("trainables", name)
@@ -61,7 +62,7 @@ def command(
         resume=resume,
         max_steps=max_steps,
         max_minutes=max_minutes,
-        device=device,
+        device=device_name(device),
         data=parse_data(data or []),
         plan_only=plan,
         seed=seed,

@@ -20,7 +20,7 @@ def command(
     data: Annotated[list[str] | None, typer.Option(metavar="NAME=PATH", help="Data of your own.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="The first N pairs only.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the faults.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")] = "cpu",
     output: Annotated[Path | None, typer.Option(help="Write to a file: .json has all numbers, else markdown.")] = None,
 ) -> None:
     """Perturb exact targets in known doses and tell how well every metric ranks them, and what else it reacts to."""

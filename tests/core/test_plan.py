@@ -58,6 +58,15 @@ def test_a_plan_comes_back_from_its_file(registry: Registry, tmp_path: Path) -> 
     assert toy_plugin.__file__ not in (tmp_path / "plan.json").read_text()
 
 
+def test_the_device_auto_is_decided_with_the_plan(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bcd_bench.plan.device_name", {"cpu": "cpu", "auto": "cuda"}.__getitem__)
+    automatic = plan(registry, device="auto")
+    assert (automatic.device, automatic.run_id) == ("cuda", plan(registry).run_id)
+    monkeypatch.undo()
+    with pytest.raises(UsageError, match="--device gpu: no such device"):
+        plan(registry, device="gpu")
+
+
 def test_what_changes_the_run_and_what_does_not(registry: Registry, tmp_path: Path) -> None:
     same = {plan(registry).run_id, plan(registry, device="cuda").run_id, plan(registry, limit=10).run_id}
     same |= {plan(registry, limit=99).run_id, plan(registry, config={"steps": 3}).run_id}

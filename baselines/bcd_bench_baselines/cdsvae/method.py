@@ -12,10 +12,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from bcd_bench.clips import Clip, Failed, Pair
+from bcd_bench.devices import resolve_device
 from bcd_bench.errors import UsageError
 from bcd_bench.identity import pair_seed
 from bcd_bench_baselines.cdsvae.model import CDSVAE, load_model, to_frames, to_unit
-from bcd_bench_baselines.devices import resolve_device
 
 __all__ = ["CDSVAEMethod", "MethodConfig"]
 

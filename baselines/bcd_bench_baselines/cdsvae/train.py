@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from bcd_bench.atomic import append_jsonl, atomic_path, write_bytes_atomic, write_json_atomic
+from bcd_bench.devices import fast_bf16, resolve_device
 from bcd_bench.errors import BcdBenchError, UsageError
 from bcd_bench.progress import open_progress
 from bcd_bench.specs import TrainingClips, TrainRequest
@@ -29,7 +30,6 @@ from bcd_bench_baselines import __version__
 from bcd_bench_baselines.cdsvae.model import CDSVAE, save_model, to_frames, to_unit
 from bcd_bench_baselines.cdsvae.objective import Losses, training_loss
 from bcd_bench_baselines.cdsvae.presets import Preset, resolve_preset
-from bcd_bench_baselines.devices import resolve_device
 
 __all__ = ["Trainer", "train"]
 
@@ -62,7 +62,7 @@ class Trainer:
         self.device = resolve_device(device)
         self.precision = preset.train.precision
         if self.precision == "auto":
-            self.precision = "bf16" if _has_bf16(self.device.type) else "fp32"
+            self.precision = "bf16" if fast_bf16(self.device.type) else "fp32"
         torch.manual_seed(preset.train.seed)
         self.model = CDSVAE(preset.model).to(self.device).train()
         self.model.bf16 = self.precision == "bf16"
@@ -284,12 +284,6 @@ def _values(losses: Losses) -> list[Tensor]:
 def _generator(seed: int, step: int) -> torch.Generator:
     digest = hashlib.sha256(f"cdsvae-train/{seed}/{step}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
-
-
-def _has_bf16(device_type: str) -> bool:
-    if device_type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def _first_difference(old: Any, new: Any, where: str = "") -> str:

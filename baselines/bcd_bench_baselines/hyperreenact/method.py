@@ -18,8 +18,8 @@ from PIL import Image
 from torch import Tensor
 
 from bcd_bench.clips import Clip, Failed, Pair
+from bcd_bench.devices import resolve_device
 from bcd_bench.errors import UsageError
-from bcd_bench_baselines.devices import resolve_device
 from bcd_bench_baselines.hyperreenact.geometry import aligned_face, arcface_affine, pose_crop, square_crop
 from bcd_bench_baselines.hyperreenact.model import HyperReenact, to_signed
 from bcd_bench_baselines.landmarks import EXTRACTOR, POINTS_68

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from bcd_bench_baselines.checkpoints import blank, load_published
-from bcd_bench_baselines.devices import compiled
+from bcd_bench_baselines.compiling import compiled
 from bcd_bench_baselines.frame_method import CommonConfig, FrameMethod, Frames
 from bcd_bench_baselines.lia.network import LIA, SIZE
 from bcd_bench_baselines.lia.specs import HOW_TO

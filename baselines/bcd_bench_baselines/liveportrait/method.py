@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from bcd_bench.clips import Clip, Failed, Pair
 from bcd_bench.errors import UsageError
 from bcd_bench_baselines.checkpoints import blank, load_published
-from bcd_bench_baselines.devices import compiled
+from bcd_bench_baselines.compiling import compiled
 from bcd_bench_baselines.frame_method import CommonConfig, FrameMethod, Frames
 from bcd_bench_baselines.landmarks import LIPS, POINTS_68, FacePoints, NoFaceError
 from bcd_bench_baselines.liveportrait import crop

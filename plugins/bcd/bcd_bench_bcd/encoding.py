@@ -14,12 +14,12 @@ import torch
 
 from bcd_bench.atomic import write_bytes_atomic, write_json_atomic
 from bcd_bench.clips import Clip, ClipRef
+from bcd_bench.devices import fast_bf16
 from bcd_bench.errors import BcdBenchError, one_line, printable
 from bcd_bench.identity import hash_json, sha256_file
 from bcd_bench.video import resize_frame
 from bcd_bench_bcd.autoencoders import Autoencoder, open_autoencoder
 from bcd_bench_bcd.configs import ModelConfig
-from bcd_bench_bcd.devices import fast_bf16
 from bcd_bench_bcd.latent_cache import SHARDS, LeftOut, Shard, Video
 
 __all__ = ["Recipe", "ShardJob", "finished_shard", "make_shard", "totals"]

@@ -12,12 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from bcd_bench.clips import Clip, Failed, Pair
+from bcd_bench.devices import resolve_device
 from bcd_bench.errors import UsageError
 from bcd_bench.identity import pair_seed
 from bcd_bench.video import resize_frame
 from bcd_bench_bcd.bitrate import INFO_KEY
 from bcd_bench_bcd.configs import ModelConfig, SamplerConfig
-from bcd_bench_bcd.devices import resolve_device
 from bcd_bench_bcd.latents import FrameCodec
 from bcd_bench_bcd.model import BCD, Encoding, load_model
 

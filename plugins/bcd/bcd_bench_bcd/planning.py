@@ -12,11 +12,11 @@ from typing import Any
 import torch
 
 from bcd_bench.assets import format_size
+from bcd_bench.devices import fast_bf16, resolve_device
 from bcd_bench.specs import TrainRequest
 from bcd_bench_bcd.batches import check_parts
 from bcd_bench_bcd.configs import ModelConfig, Preset
 from bcd_bench_bcd.data import fitted_model_config, lit_shares, measures_light
-from bcd_bench_bcd.devices import fast_bf16, resolve_device
 from bcd_bench_bcd.model import BCD
 from bcd_bench_bcd.stages import stage_presets
 

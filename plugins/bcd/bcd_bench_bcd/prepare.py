@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bcd_bench.clips import Clip, ClipRef
+from bcd_bench.devices import device_name
 from bcd_bench.errors import BcdBenchError, Interrupted, UsageError
 from bcd_bench.specs import SuiteSpec, TrainingClips, TrainingVideos, load_factory
 
@@ -93,7 +94,7 @@ def command(
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="K=V", help="Change a setting.")] = None,
     out: Annotated[Path | None, typer.Option(help="Output folder; by default latents/PRESET.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes that encode at the same time.")] = 1,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")] = "cpu",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N videos.")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Read finished shards again and mend damaged ones.")] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Say what would be made, and stop.")] = False,
@@ -119,7 +120,7 @@ def command(
     folder = Path("latents") / preset if out is None else out
     for note in found.notes[:SHOWN]:
         print(f"note: {note}")
-    Preparation(chosen, spec.name, found, folder, device, limit).run(jobs=jobs, verify=verify, plan=plan)
+    Preparation(chosen, spec.name, found, folder, device_name(device), limit).run(jobs=jobs, verify=verify, plan=plan)
 
 
 class Preparation:

@@ -48,7 +48,7 @@ def command(
     weights: Annotated[
         str | None, typer.Option(help="Name or path of BCD weights; by default the shipped ones.")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")] = "cpu",
     output: Annotated[Path | None, typer.Option(help="Also write the figures as JSON.")] = None,
 ) -> None:
     """Linear probes of BCD's content and motion codes on a suite's content clips, held out by character."""

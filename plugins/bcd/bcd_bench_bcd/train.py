@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from bcd_bench.atomic import atomic_path, write_json_atomic
+from bcd_bench.devices import fast_bf16, resolve_device
 from bcd_bench.errors import BcdBenchError, MissingAssetError, UsageError
 from bcd_bench.progress import NoProgress, open_progress
 from bcd_bench.specs import TrainingClips, TrainRequest
@@ -29,7 +30,6 @@ from bcd_bench_bcd.batches import Batches, check_parts, load_clips
 from bcd_bench_bcd.checkpoints import CHECKPOINT, LOG, WEIGHTS, read_checkpoint, start_from
 from bcd_bench_bcd.configs import Preset, SamplerConfig
 from bcd_bench_bcd.data import fitted_model_config, lit_shares, measures_light, open_training_clips
-from bcd_bench_bcd.devices import fast_bf16, resolve_device
 from bcd_bench_bcd.gradients import TrainingStep, gradients_of_batch, gradients_of_parts
 from bcd_bench_bcd.guards import CollapseGuard
 from bcd_bench_bcd.latents import FrameCodec

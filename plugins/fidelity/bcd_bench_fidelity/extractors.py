@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bcd_bench.clips import Clip
+from bcd_bench.devices import resolve_device
 from bcd_bench_fidelity.backbones import EFFICIENTNET_LITE0, INCEPTION, Backbone
 from bcd_bench_fidelity.folding import fold, read_weights
 
@@ -71,7 +72,7 @@ class _Features(ABC):
 
     def load_from(self, path: Path, device: str = "cpu") -> None:
         """Read the weights from a file of the user's own, such as one for a test."""
-        self._device = torch.device(device)
+        self._device = resolve_device(device)
         self._network = self.build(read_weights(path)).to(self._device)
 
     def extract(self, clips: Sequence[Clip]) -> list[Mapping[str, Any]]:

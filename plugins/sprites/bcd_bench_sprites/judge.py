@@ -86,7 +86,7 @@ class Judgement:
     """float64[B, 9], rows sum to 1."""
 
 
-def to_input(frames: npt.NDArray[np.uint8], device: str = "cpu") -> Tensor:
+def to_input(frames: npt.NDArray[np.uint8], device: torch.device | str = "cpu") -> Tensor:
     """uint8[B, T, 64, 64, 3] as the network's input [B, T, 3, 64, 64] in [-1, 1]."""
     return torch.from_numpy(frames).to(device).permute(0, 1, 4, 2, 3).float() / 127.5 - 1
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bcd_bench.atomic import append_jsonl, write_bytes_atomic, write_json_atomic
+from bcd_bench.devices import resolve_device
 from bcd_bench.errors import Interrupted, UsageError
 from bcd_bench.identity import hash_json, sha256_file
 from bcd_bench.progress import Task, open_progress
@@ -69,7 +70,8 @@ def train_judge(request: TrainRequest) -> None:
     art = request.data.get(ART_ASSET)
     characters = open_characters(recipe.suite, art)
     torch.manual_seed(recipe.seed)
-    judge = Judge().to(request.device).train()
+    device = resolve_device(request.device)
+    judge = Judge().to(device).train()
     optimizer = torch.optim.AdamW(judge.parameters(), recipe.lr, weight_decay=recipe.weight_decay)
     out = _open_folder(request.out)
     state, identity = out / "state.safetensors", hash_json(asdict(recipe))
@@ -80,7 +82,7 @@ def train_judge(request: TrainRequest) -> None:
     with open_progress().task(f"train sprites-judge {recipe.suite}", total=last, done=done, unit="steps") as task:
         try:
             while done < last and time.monotonic() < deadline:
-                loss = _step(judge, optimizer, recipe, characters, train, done, request.device)
+                loss = _step(judge, optimizer, recipe, characters, train, done, device)
                 done += 1
                 task.advance()
                 if done % _LOG_EVERY == 0 or done == last:
@@ -143,7 +145,7 @@ def _step(
     characters: Characters,
     train: npt.NDArray[np.int64],
     step: int,
-    device: str,
+    device: torch.device,
 ) -> float:
     rng = np.random.default_rng([recipe.seed, step])
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bcd_bench.atomic import append_jsonl, atomic_path, write_bytes_atomic, write_json_atomic, write_text_atomic
+from bcd_bench.devices import fast_bf16, resolve_device
 from bcd_bench.errors import BcdBenchError, UsageError
 from bcd_bench.identity import sha256_file
 from bcd_bench.progress import open_progress
@@ -27,7 +28,6 @@ from bcd_bench.stopping import stopping
 from bcd_bench.training import say_unfinished
 from bcd_bench_faces.dense.augment import Example, example
 from bcd_bench_faces.dense.crops import square_around, take
-from bcd_bench_faces.dense.devices import fast_bf16, resolve_device
 from bcd_bench_faces.dense.network import DenseNet, NetworkConfig, Seen, load_network, network_bytes, to_input
 from bcd_bench_faces.dense.points import dense_points
 from bcd_bench_faces.dense.recipe import Recipe, recipe_of

@@ -1,4 +1,4 @@
-"""Where and in which numbers a network runs, and how it is compiled."""
+"""How the weights of a network are laid out, and how it is compiled."""
 
 from __future__ import annotations
 
@@ -10,21 +10,7 @@ from torch import nn
 
 from bcd_bench.errors import UsageError, one_line
 
-__all__ = ["channels_last", "compiled", "resolve_device"]
-
-
-def resolve_device(name: str) -> torch.device:
-    """The device that "cpu", "cuda" or "cuda:N" names. Raises `UsageError` where this machine has none such."""
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = torch.device("meta")
-    if device.type not in ("cpu", "cuda"):
-        raise UsageError(f"--device {name}: no such device", hint="--device cpu, cuda or cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        count = torch.cuda.device_count()
-        raise UsageError(f"--device {name}: this machine has {count} CUDA devices", hint="--device cpu")
-    return device
+__all__ = ["channels_last", "compiled"]
 
 
 def channels_last(module: nn.Module) -> None:
