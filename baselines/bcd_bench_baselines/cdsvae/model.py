@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from bcd_bench.atomic import atomic_path
 from bcd_bench.errors import UsageError
+from bcd_bench.weight_files import read_weight_file
 from bcd_bench_baselines.cdsvae.presets import ModelConfig
 
 __all__ = ["CDSVAE", "Gaussian", "load_model", "save_model", "to_frames", "to_unit"]
@@ -167,24 +168,11 @@ def load_model(path: Path, device: str = "cpu") -> tuple[CDSVAE, dict[str, Any]]
     Raises `UsageError` for anything that is not such a file (truncated, a pickle, another architecture).
     """
     from pydantic import ValidationError
-    from safetensors import SafetensorError, safe_open
 
-    if path.is_dir():
-        raise UsageError(f"{path}: is a folder, not a weight file", hint=f"--weights {path / 'model.safetensors'}")
-    try:
-        with safe_open(path, "pt") as file:
-            header = file.metadata() or {}
-            state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError) as error:
-        raise UsageError(
-            f"{path.name}: not a readable safetensors file ({error})",
-            hint="give weights written by bcd-bench train cdsvae",
-        ) from None
-    if header.get("format") != FORMAT:
-        raise UsageError(f"{path.name}: not C-DSVAE weights (format {header.get('format')!r}, expected {FORMAT!r})")
+    header, state = read_weight_file(path, form=FORMAT, what="C-DSVAE", maker="bcd-bench train cdsvae")
     try:
         model = CDSVAE(ModelConfig.model_validate_json(header["config"]))
-        model.load_state_dict(state)
+        model.load_state_dict(state)  # into float32
         extra: dict[str, Any] = json.loads(header.get("extra", "{}"))
     except (KeyError, ValidationError, ValueError, RuntimeError) as error:
         line = str(error).splitlines()[0]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from bcd_bench.atomic import atomic_path
 from bcd_bench.errors import UsageError
+from bcd_bench.weight_files import read_weight_file
 from bcd_bench_bcd.configs import ModelConfig, SamplerConfig
 from bcd_bench_bcd.decoder import VideoDiT
 from bcd_bench_bcd.diffusion import precondition, sample
@@ -251,21 +252,9 @@ def load_model(path: Path, device: str = "cpu") -> tuple[BCD, dict[str, Any]]:
     Raises `UsageError` for anything that is not such a file (truncated, a pickle, another architecture).
     """
     from pydantic import ValidationError
-    from safetensors import SafetensorError, safe_open
 
-    if path.is_dir():
-        raise UsageError(f"{path}: is a folder, not a weight file", hint=f"--weights {path / 'model.safetensors'}")
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            stored = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError) as error:
-        raise UsageError(
-            f"{path.name}: not a readable safetensors file ({error})",
-            hint="give weights written by bcd-bench train bcd",
-        ) from None
-    if metadata.get("format") != FORMAT:
-        raise UsageError(f"{path.name}: not BCD weights (format {metadata.get('format')!r}, expected {FORMAT!r})")
+    metadata, found = read_weight_file(path, form=FORMAT, what="BCD", maker="bcd-bench train bcd")
+    stored = {name: value.float() for name, value in found.items()}
     scales = {name: stored.pop(name) for name in list(stored) if name.endswith(SCALE)}
     state = {name: value * scales[name + SCALE] if name + SCALE in scales else value for name, value in stored.items()}
     try:

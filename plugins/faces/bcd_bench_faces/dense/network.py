@@ -9,12 +9,12 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from bcd_bench.errors import UsageError
+from bcd_bench.weight_files import read_weight_file
 
 __all__ = ["DenseNet", "NetworkConfig", "Seen", "load_network", "network_bytes", "to_input"]
 
@@ -128,14 +128,10 @@ def load_network(path: Path) -> tuple[DenseNet, npt.NDArray[np.int32], dict[str,
 
     Raises `UsageError` for a file of another kind.
     """
+    metadata, tensors = read_weight_file(
+        path, form=FORMAT, what="dense landmark", maker="bcd-bench train face-landmarks"
+    )
     try:
-        with safetensors.safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        if metadata.get("format") != FORMAT:
-            raise UsageError(
-                f"{path}: no dense landmark network of this version", hint="bcd-bench train face-landmarks"
-            )
         sizes = json.loads(metadata["network"])
         network = DenseNet(
             NetworkConfig(**{**sizes, "widths": tuple(sizes["widths"]), "blocks": tuple(sizes["blocks"])})
@@ -144,9 +140,10 @@ def load_network(path: Path) -> tuple[DenseNet, npt.NDArray[np.int32], dict[str,
         weights = {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
         missing = network.load_state_dict(weights, strict=False).missing_keys
         if any(not name.endswith("num_batches_tracked") for name in missing):
-            raise UsageError(f"{path}: weights are missing: {missing[0]}", hint="bcd-bench train face-landmarks")
-    except (safetensors.SafetensorError, OSError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
+            raise UsageError(f"{path.name}: weights are missing: {missing[0]}", hint="bcd-bench train face-landmarks")
+    except (KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
+        line = str(error).splitlines()[0]
+        raise UsageError(f"{path.name}: weights and configuration do not fit: {line}") from None
     return (
         network.eval().requires_grad_(False).to(memory_format=torch.channels_last),
         vertices,
