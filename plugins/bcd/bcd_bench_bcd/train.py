@@ -7,14 +7,12 @@ had not been: nothing but the step count has to be remembered of the random stat
 from __future__ import annotations
 
 import copy
-import json
 import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -39,6 +37,7 @@ from bcd_bench_bcd.optimizers import Optimizers
 from bcd_bench_bcd.presets import PRESETS, resolve_preset
 from bcd_bench_bcd.randomness import step_generator
 from bcd_bench_bcd.stages import FINISHED, Limits, begun, keep_result, stage_presets
+from bcd_bench_bcd.training_log import append_means, forget_after
 from bcd_bench_bcd.training_view import some_of_each_half
 
 __all__ = ["Trainer", "step_generator", "train"]
@@ -196,9 +195,7 @@ class Trainer:
         self.earlier = state["earlier"]
         self.progress = _Progress(state["step"], state["seconds"], state["window"])
         if self.accelerator.is_main_process:
-            log = self.out / LOG
-            kept = [line for line in log.read_text().splitlines() if json.loads(line)["step"] <= self.progress.step]
-            log.write_text("".join(f"{line}\n" for line in kept))
+            forget_after(self.out / LOG, self.progress.step)
 
     def save(self) -> None:
         """Write checkpoint.pt and model.safetensors, each whole or not at all."""
@@ -364,31 +361,10 @@ class Trainer:
             mine.copy_(theirs)
 
     def _log(self) -> str:
-        means = np.mean(self.progress.window, axis=0).tolist()
-        loss, diffusion, bits, conditional, content, adversary, cycle, cycle_content, norm = means
+        step, window = self.progress.step, self.progress.window
         self.progress.window = []
-        step = self.progress.step
-        line = {
-            "step": step,
-            "loss": loss,
-            "diffusion": diffusion,
-            "bits": bits,
-            "conditional_bits": conditional,
-            "content_bits": content,
-            "adversary": adversary,
-            "cycle": cycle,
-            "cycle_content": cycle_content,
-            "gradient_norm": norm,
-            "tau": self._tau(step - 1),
-        }
-        with (self.out / LOG).open("a") as file:
-            file.write(json.dumps(line) + "\n")
         rate = self.preset.train.batch * step / max(self.progress.seconds, 1e-9)
-        return (
-            f"step {step}: diffusion {diffusion:.4f}, {bits:.2f} bits per frame ({conditional:.2f} undecided), "
-            f"content {content:.1f} bits, "
-            f"gradient norm {norm:.2f}, {rate:.1f} clips/s"
-        )
+        return append_means(self.out / LOG, window, step, self._tau(step - 1), rate)
 
     @torch.no_grad()
     def write_grid(self) -> None:
