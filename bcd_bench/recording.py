@@ -31,6 +31,7 @@ from bcd_bench.records import (
 from bcd_bench.runs import writing
 
 if TYPE_CHECKING:
+    from bcd_bench.plan import PlannedWeights
     from bcd_bench.plugins import Registry
     from bcd_bench.runs import RunFolder
     from bcd_bench.score_files import MetricResult
@@ -174,12 +175,22 @@ def _features_of(registry: Registry, method: MethodSpec | None) -> list[str]:
     return [name for name in (method.extractors if method else ()) if name in registry.extractors]
 
 
+def _weight_assets(registry: Registry, method: MethodSpec, used: PlannedWeights) -> list[str]:
+    """The assets that the weights of a run are: by name, or those that a file given by its path stands in for, being
+    the same file or one of the user's choice."""
+    named = {weights.name: weights.asset for weights in method.weights}
+    if used.name in named:
+        return [asset for asset in (named[used.name],) if asset]
+    specs = [registry.assets[asset] for asset in named.values() if asset in registry.assets]
+    return [spec.name for spec in specs if spec.sha256 == used.sha256 or not any((spec.sha256, *spec.files.values()))]
+
+
 def _restrictions(registry: Registry, run: RunFolder, metrics: Mapping[str, MetricInfo]) -> list[str]:
     """Licence restrictions of every asset that the method, its weights, the suite and the metrics use."""
     method, suite = registry.methods.get(run.plan.method.name), registry.suites.get(run.plan.suite.name)
     assets = [*(method.assets if method else ()), *(suite.assets if suite else ())]
     assets += extractor_assets(registry, _features_of(registry, method))
     if method is not None and run.plan.weights is not None:
-        assets += [w.asset for w in method.weights if w.asset and w.name == run.plan.weights.name]
+        assets += _weight_assets(registry, method, run.plan.weights)
     scored = [line for info in metrics.values() for line in info.restrictions]
     return sorted({*restrictions(registry, assets), *scored})

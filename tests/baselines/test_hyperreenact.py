@@ -30,7 +30,8 @@ from bcd_bench_baselines.hyperreenact.generator import ChangedConv2d, Generator
 from bcd_bench_baselines.hyperreenact.geometry import aligned_face, arcface_affine, pose_crop, square_crop
 from bcd_bench_baselines.hyperreenact.hypernetwork import Hypernetwork
 from bcd_bench_baselines.hyperreenact.method import HyperReenactMethod, to_uint8
-from bcd_bench_baselines.hyperreenact.model import FILES, TRUNCATION, HyperReenact, to_signed
+from bcd_bench_baselines.hyperreenact.model import TRUNCATION, HyperReenact, to_signed
+from bcd_bench_baselines.hyperreenact.specs import FILES
 from tests.baselines.parity import Reference, close, reference
 
 NETWORKS: dict[str, tuple[str, Callable[[], nn.Module]]] = {

@@ -67,6 +67,20 @@ def recorded(registry: Registry, out: Path, method: str, **more: object) -> Path
     return benchmark.run(registry, benchmark.prepare(registry, method, "toy", **more), out=out).path  # type: ignore[arg-type]
 
 
+def test_the_licence_of_published_weights_is_said_by_name_and_by_path(registry: Registry, tmp_path: Path) -> None:
+    (tmp_path / "assets").mkdir()
+    for path in (tmp_path / "assets" / "published.pth", tmp_path / "elsewhere.pth"):
+        path.write_bytes(b"weights")
+    found = recorded(registry, tmp_path / "named", "big")
+    given = recorded(registry, tmp_path / "given", "bigger", weights=str(tmp_path / "elsewhere.pth"))
+    for path in (found, given):
+        assert load_record(path / "record.json").provenance.restrictions == ["published: research only"]
+    [table] = build_tables(collect_rows([found, given]))
+    assert [note for note in table.notes if "research only" in note] == [
+        "Restricted licences took part: published: research only."
+    ]
+
+
 def test_a_seeded_run_is_marked_and_never_ranked(registry: Registry, tmp_path: Path) -> None:
     path = recorded(registry, tmp_path, "big", config={"seeded": 7})
     recorded(registry, tmp_path, "copy-motion")

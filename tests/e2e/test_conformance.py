@@ -5,10 +5,15 @@ from __future__ import annotations
 import pytest
 
 from bcd_bench.plugins import load_registry
-from bcd_bench.testing import checks_for
+from bcd_bench.testing import checks_for, plugin_checks
 
 ROUNDING = 1.0
 """Grey levels by which the company in a batch may move BCD's output, through batched float arithmetic."""
+
+LIGHT = {check.__name__ for check in (*plugin_checks.CHECKS, *plugin_checks.SPEC_CHECKS)}
+TRIED = ("cdsvae",)
+"""Of the baselines, the one that runs on practice clips in seconds. `folder` and `external` want settings and are tried
+in their own tests; the others take a second a frame, or clips with faces."""
 
 
 def _checks() -> list[object]:
@@ -18,6 +23,9 @@ def _checks() -> list[object]:
     checks += checks_for("fidelity") if "fidelity" in loaded else []
     if "bcd" in loaded and registry.methods["bcd"].weights:
         checks += checks_for("bcd", suite="sprites-procedural", tolerance=ROUNDING)
+    if "baselines" in loaded:
+        found = checks_for("baselines", suite="sprites-procedural")
+        checks += [check for check in found if check.name in LIGHT or check.subject in TRIED]
     return [pytest.param(check, id=str(check)) for check in checks]
 
 

@@ -13,17 +13,10 @@ from bcd_bench_baselines.checkpoints import blank, load_published, read_checkpoi
 from bcd_bench_baselines.hyperreenact.encoders import E4E, ArcFaceIRSE, DecaEncoder
 from bcd_bench_baselines.hyperreenact.generator import Generator
 from bcd_bench_baselines.hyperreenact.hypernetwork import Hypernetwork
+from bcd_bench_baselines.hyperreenact.specs import FILES
 
-__all__ = ["FILES", "HyperReenact", "Source", "to_signed"]
+__all__ = ["HyperReenact", "Source", "to_signed"]
 
-FILES = {
-    "e4e-voxceleb.pt": "e",
-    "insight_face.pth": "",
-    "data/deca_model.tar": "E_flame",
-    "stylegan-voxceleb.pt": "g_ema",
-    "hypernetwork.pt": "state_dict",
-}
-"""The published files, as they lie in the original's folder `pretrained_models`, and the entry of each that is read."""
 TRUNCATION = 0.7
 
 
