@@ -154,6 +154,13 @@ def test_twice_is_bit_for_bit_the_same_and_no_clip_touches_another() -> None:
     assert all(same(one, other) for one, other in zip(alone, reversed(again), strict=True))
 
 
+def test_long_clips_keep_no_equations_and_come_out_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = project(head(12, frames=20))
+    kept = fit_clip(basis(), points, (256, 256))
+    monkeypatch.setattr("bcd_bench_faces.fit.KEPT", 19)
+    assert same(kept, fit_clip(basis(), points, (256, 256)))
+
+
 def test_frames_without_landmarks_are_left_out_and_change_nothing() -> None:
     points = project(head(10, frames=6))
     gaps = np.insert(points, [0, 3, 3], np.nan, axis=0)

@@ -13,7 +13,7 @@ that a result depends neither on other clips nor on their order, and comes out t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,8 @@ SIDE = 256.0
 CURVATURE = np.float32
 CHUNK = 8
 """Frames whose derivatives are held at once: memory stays bounded, and they fit a CPU's cache."""
+KEPT = 512
+"""Frames of a clip up to which its normal equations are kept for another try (80 kB a frame)."""
 POSE = 6
 """Unknowns of a frame before its expression: rotation and translation."""
 START = 0.02
@@ -159,6 +161,7 @@ class _Solver:
         self._jacobian = np.empty((*shape, POSE + len(modes)), CURVATURE)
         self._term = np.empty((*shape, len(modes)), CURVATURE)
         self._flat_expression = basis.expression.reshape(len(basis.expression), -1)
+        self._kept: tuple[_State, list[tuple[Floats, Floats]]] | None = None
 
     def solve(self) -> tuple[_State, int]:
         """The best state found and the number of steps taken."""
@@ -242,8 +245,7 @@ class _Solver:
         slope = prior * state.identity
         own: list[Floats] = []
         coupled: list[Floats] = []
-        for frames in self._chunks():
-            hessian, gradient = self._normal_equations(state, frames)
+        for frames, (hessian, gradient) in zip(self._chunks(), self._all_equations(state), strict=True):
             free = self._free(state, frames, gradient)
             mine, shared = hessian[:, :-count, :-count], hessian[:, :-count, -count:]
             mine = np.where(free[:, :, None] & free[:, None, :], mine, 0.0)
@@ -276,6 +278,17 @@ class _Solver:
         free = np.ones((len(expression), POSE + expression.shape[1]), bool)
         free[:, POSE:] = ~(((expression <= 0) & (slope > 0)) | ((expression >= 1) & (slope < 0)))
         return free
+
+    def _all_equations(self, state: _State) -> Iterable[tuple[Floats, Floats]]:
+        """The normal equations of every chunk. A refused step asks for those of the same state again: they are kept,
+        unless the clip is so long that memory matters more than time."""
+        if self._kept is not None and self._kept[0] is state:
+            return self._kept[1]
+        made = (self._normal_equations(state, frames) for frames in self._chunks())
+        if len(self._seen) > KEPT:
+            return made
+        self._kept = state, list(made)
+        return self._kept[1]
 
     def _normal_equations(self, state: _State, frames: slice) -> tuple[Floats, Floats]:
         """Gauss-Newton matrix [f, P, P] and gradient [f, P] of the frames' own cost, P = POSE + E + K."""
