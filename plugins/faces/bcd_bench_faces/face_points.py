@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FacePoints"]
 
-LOOKS_VERSION = 1
-"""Raised when another crop, other looks or another input make other numbers of the same weights."""
+LOOKS_VERSION = 2
+"""Raised when another crop, other looks, another gate or another input make other numbers of the same weights."""
 
 
 class FacePoints:
