@@ -18,6 +18,7 @@ from bcd_bench.dose_response import Agreement, Cell, DoseResponse, Reaction
 from bcd_bench.environment import environment
 from bcd_bench.errors import PLUGIN_ERRORS, UsageError, one_line
 from bcd_bench.features import BatchFeatures, FeatureStore
+from bcd_bench.lacking import not_scored
 from bcd_bench.metric_info import metric_info
 from bcd_bench.perturbations import GENERAL, Perturbation
 from bcd_bench.progress import NoProgress
@@ -112,7 +113,7 @@ def validate(
         environment=environment(registry, device=device),
         notes=(
             *left_out,
-            *(f"{name} was not scored: {error}" for name, error in missing.items()),
+            *not_scored((name, str(error)) for name, error in missing.items()),
             *(f"{job.spec.name}: {note}" for job in jobs for note in sorted(job.failures)),
         ),
     )

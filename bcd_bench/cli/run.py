@@ -12,6 +12,7 @@ import typer
 from bcd_bench.cli.common import complain, load, names, parse_data, parse_settings, print_notes
 from bcd_bench.cli.tables import print_runs, trouble_of
 from bcd_bench.errors import BcdBenchError, Interrupted, UsageError
+from bcd_bench.lacking import by_reason, these_metrics
 from bcd_bench.progress import open_progress
 
 if TYPE_CHECKING:
@@ -75,13 +76,10 @@ def _print_plan(plan: RunPlan, metrics: Sequence[str], out: Path) -> None:
 
 def _say_missing(prepared: Iterable[Prepared]) -> None:
     """Before the work begins, name the metrics that will not be scored, and what mends it."""
-    lacking: dict[tuple[str, str], dict[str, None]] = {}
-    for one in prepared:
-        for name, error in one.missing.items():
-            lacking.setdefault((" ".join(str(error).split()), str(error.hint)), {})[name] = None
-    for (reason, hint), names_ in lacking.items():
-        what = f"metric{'s' if len(names_) > 1 else ''} {', '.join(names_)}"
-        print(f"note: {what} will not be scored: {reason}", file=sys.stderr)
+    lacking = ((name, error) for one in prepared for name, error in one.missing.items())
+    told = by_reason((name, (" ".join(str(error).split()), str(error.hint))) for name, error in lacking)
+    for (reason, hint), metrics in told.items():
+        print(f"note: {these_metrics(metrics)} will not be scored: {reason}", file=sys.stderr)
         print(f"hint: {hint}", file=sys.stderr)
 
 

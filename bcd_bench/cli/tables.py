@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bcd_bench.cli.common import console
+from bcd_bench.lacking import not_scored
 
 if TYPE_CHECKING:
     from bcd_bench.report.table import Cell, Table
 
-__all__ = ["not_scored", "print_runs", "trouble_of"]
+__all__ = ["print_runs", "trouble_of"]
 
 
 def _cell(cell: Cell) -> str:
@@ -54,18 +55,6 @@ def print_runs(folders: Sequence[Path]) -> None:
         print(f"run folder: {folder}")
 
 
-def not_scored(reasons: Mapping[str, str]) -> list[str]:
-    """Metric -> why it was not scored, as one line for each reason."""
-    names: dict[str, list[str]] = {}
-    for name, reason in reasons.items():
-        names.setdefault(reason, []).append(name)
-    return [
-        f"{'metrics' if len(found) > 1 else 'metric'} {', '.join(found)} {'were' if len(found) > 1 else 'was'} "
-        f"not scored: {reason}"
-        for reason, found in names.items()
-    ]
-
-
 def trouble_of(folders: Sequence[Path], *, wanted: Sequence[str] | None = ()) -> int:
     """Exit code of finished runs: 1 where pairs or whole metrics failed (said on stderr), else 0.
 
@@ -86,7 +75,7 @@ def trouble_of(folders: Sequence[Path], *, wanted: Sequence[str] | None = ()) ->
             )
             code = 1
         missing = {name: str(metric.error) for name, metric in record.metrics.items() if metric.missing}
-        for line in not_scored(missing):
+        for line in not_scored(missing.items()):
             if line not in said:  # the next method lacks the same
                 print(f"note: {line}", file=sys.stderr)
                 said.add(line)

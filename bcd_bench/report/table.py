@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bcd_bench.lacking import by_reason
 from bcd_bench.records import MIN_COVERAGE, Value
 from bcd_bench.report.ranking import Mark, marks
 from bcd_bench.report.rows import ReportRow
@@ -175,17 +176,17 @@ def _notes(
         quoted = "; ".join(f"{', '.join(methods)}: {source}" for source, methods in sources.items())
         notes.append(f"Reported figures are quoted, not measured here, and not ranked: {quoted}.")
     told: dict[str, list[str]] = {}
-    lacking: dict[str, dict[str, None]] = {}
+    lacking: list[tuple[str, str]] = []
     for row in measured:
         for name, info in (row.record.metrics if row.record else {}).items():
             if info.missing:
-                lacking.setdefault(str(info.error), {})[name] = None
+                lacking.append((name, str(info.error)))
             elif info.error:
                 told.setdefault(f"{name}: {info.error}", []).append(row.method)
             for asset, used in ({} if info.missing else info.assets).items():
                 model = f"{used['file']} (sha256 {used['sha256'][:12]})"
                 told.setdefault(f"{name} used {model} as {asset}", []).append(row.method)
-    for reason, names in lacking.items():
+    for reason, names in by_reason(lacking).items():
         notes.append(f"Not scored, something is missing: {', '.join(names)}: {reason}.")
     for what, methods in told.items():
         notes.append(f"Metric {what} (on {', '.join(dict.fromkeys(methods))}).")
