@@ -59,7 +59,7 @@ def test_the_interval_holds_the_area_and_narrows_with_people() -> None:
 
 
 def test_sizes_and_people_are_checked() -> None:
-    assert script().sizes_of("64=60,256=2") == [(64, 60), (256, 2)]
+    assert script().sizes_of("256=2,64=60") == [(64, 60), (256, 2)]
     for wrong in ("64", "65=3", "64=1", "64=61", "a=b", ""):
         with pytest.raises(UsageError, match="--sizes"):
             script().sizes_of(wrong)

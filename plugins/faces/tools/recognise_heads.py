@@ -116,7 +116,8 @@ def table(result: Mapping[str, Any]) -> str:
         "Test people of `heads-cross` in two motions each. *Found*: frames in which MediaPipe's landmarker sees a face "
         f"(wanted: {WANTED['detected']:.0%}). *AUC*: the chance that the csim of a person in another motion is above "
         f"that of somebody else (wanted: {WANTED['auc']:g}). Brackets: 95 % intervals over people; where every frame "
-        "has a face, Wilson's, which takes frames as independent.",
+        "has a face, Wilson's, which takes frames as independent. An AUC of 1 throughout says that none of these "
+        "people is mistaken for another, not that nobody could be.",
         "",
         "| size | people | frames | found | csim, same person | csim, two people | AUC |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -146,7 +147,7 @@ def sizes_of(text: str) -> list[tuple[int, int]]:
         raise UsageError(f"--sizes {text}: pixels=people is wanted, as 64=60,128=60") from None
     if any(size not in SIZES or not 2 <= people <= PEOPLE for size, people in found):
         raise UsageError(f"--sizes {text}: sizes are {', '.join(map(str, SIZES))}, people 2 to {PEOPLE}")
-    return found
+    return sorted(found)
 
 
 def main() -> None:
