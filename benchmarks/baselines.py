@@ -1,25 +1,30 @@
 """Seconds a frame of the native baselines: eager float32, bfloat16 and compiled, at batch 1 and 16, and their error.
 
     python benchmarks/baselines.py [--methods fomm,mcnet] [--paths float32,bfloat16,compiled,compiled-bfloat16]
-        [--batches 1,16] [--device cpu] [--threads 1] [--repeat 1]
+        [--batches 1,16] [--frames 4] [--device auto] [--threads 1] [--repeat 1] [--operations]
 
 Every method of the registry that can be run with seeded weights is measured, in one process: speed does not depend on
 the weights. Each way is run on the same clip of 256 x 256 after a warm-up, and its outputs are compared with those of
 eager float32. Times are processor seconds on a CPU (wall times depend on who else is there) and wall seconds on a GPU.
-What the original takes is quoted, not measured here.
+What the original takes is quoted, not measured here. `--operations` makes one more clip of each way to count its
+multiplications and additions in convolutions and matrix products (those of Fourier transforms are not counted, and
+nothing of a compiled one), and tells what share of the rate of a large matrix product they come to.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from bcd_bench import Clip, Pair
 from bcd_bench.clips import ClipRef
+from bcd_bench.devices import DEVICES, resolve_device
 from bcd_bench.plugins import Registry, load_registry
 from bcd_bench.specs import Method, load_factory
 
@@ -69,17 +74,17 @@ def pair_of(frames: int) -> Pair:
     return Pair("pair", content, motion)
 
 
-def load(registry: Registry, name: str, batch: int, device: str, changes: dict[str, Any]) -> Method:
+def load(registry: Registry, name: str, batch: int, device: torch.device, changes: dict[str, Any]) -> Method:
     spec = registry.get("methods", name)
     config = {**spec.config, spec.seeded_by: SEED, "batch_frames": batch, **WITHOUT_FACES.get(name, {}), **changes}
     method: Method = load_factory(spec.factory)(config)
-    method.load(None, device)
+    method.load(None, str(device))
     return method
 
 
-def measured(method: Method, pair: Pair, device: str, repeat: int) -> tuple[float, np.ndarray]:
+def measured(method: Method, pair: Pair, device: torch.device, repeat: int) -> tuple[float, np.ndarray]:
     """The least seconds a frame over `repeat` clips, and the frames."""
-    clock = time.process_time if device == "cpu" else time.perf_counter
+    clock = clock_of(device)
     best, frames = float("inf"), np.zeros(0)
     for _ in range(repeat):
         started = clock()
@@ -90,6 +95,37 @@ def measured(method: Method, pair: Pair, device: str, repeat: int) -> tuple[floa
     return best / len(frames), frames
 
 
+def operations(method: Method, pair: Pair) -> float:
+    """Operations a frame of a clip, in convolutions and matrix products."""
+    with FlopCounterMode(display=False) as counter:
+        [clip] = method.transfer([pair], seed=0)
+    assert isinstance(clip, Clip)
+    return counter.get_total_flops() / len(clip)
+
+
+def product_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Operations a second of a large matrix product, the best of three."""
+    side = 8192 if device.type == "cuda" else 1024
+    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    best = float("inf")
+    for _ in range(4):  # the first is a warm-up, never the best
+        wait(device)
+        started = clock_of(device)()
+        a @ b
+        wait(device)
+        best = min(best, clock_of(device)() - started)
+    return 2 * side**3 / best
+
+
+def wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def clock_of(device: torch.device) -> Callable[[], float]:
+    return time.process_time if device.type == "cpu" else time.perf_counter
+
+
 def main() -> None:
     registry = load_registry()
     known = [name for name, spec in registry.methods.items() if spec.seeded_by and "batch_frames" in spec.config]
@@ -97,31 +133,40 @@ def main() -> None:
     parser.add_argument("--methods", default=",".join(sorted(known)))
     parser.add_argument("--paths", default=",".join(PATHS))
     parser.add_argument("--batches", default="1,16")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="cpu", help=DEVICES)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--frames", type=int, help="frames of the clip; default: 4 at batch 1, else the batch")
+    parser.add_argument("--operations", action="store_true", help="count them, in one more clip of each way")
     given = parser.parse_args()
+    device = resolve_device(given.device)
     torch.set_num_threads(given.threads)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    model = torch.cuda.get_device_name() if given.device.startswith("cuda") else f"{given.threads} threads"
-    print(f"torch {torch.__version__}, {given.device}, {model}; seconds a frame")
+    model = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{given.threads} threads"
+    print(f"torch {torch.__version__}, {device}, {model}; seconds a frame")
+    rates: dict[torch.dtype, float] = {}
     for name in given.methods.split(","):
         for batch in map(int, given.batches.split(",")):
             pair = pair_of(given.frames or (4 if batch == 1 else batch))
             reference: tuple[float, np.ndarray] | None = None
             for path in dict.fromkeys(["float32", *given.paths.split(",")]):  # the others are compared with the first
-                method = load(registry, name, batch, given.device, PATHS[path])
-                measured(method, pair_of(1), given.device, 1)
-                seconds, frames = measured(method, pair, given.device, given.repeat)
+                method = load(registry, name, batch, device, PATHS[path])
+                measured(method, pair_of(1), device, 1)
+                seconds, frames = measured(method, pair, device, given.repeat)
                 reference = reference or (seconds, frames)
                 difference = np.abs(frames.astype(np.int16) - reference[1])
                 upstream = ""
-                if given.device == "cpu" and batch == 1 and name in UPSTREAM:
+                if device.type == "cpu" and batch == 1 and name in UPSTREAM:
                     upstream = f", the original {UPSTREAM[name]:.2f} ({UPSTREAM[name] / seconds:.2f} x)"
+                share = ""
+                if given.operations and not PATHS[path].get("compile"):
+                    dtype = getattr(torch, PATHS[path].get("dtype", "float32"))
+                    rates.setdefault(dtype, product_rate(device, dtype))
+                    count = operations(method, pair)
+                    share = f", {count / 1e9:.0f} Gop a frame, {count / seconds / rates[dtype]:.0%} of a product's rate"
                 print(
                     f"{name:<13} batch {batch:<3} {path:<18} {seconds:8.4f}  {reference[0] / seconds:5.2f} x float32  "
-                    f"error {difference.mean():.3f} grey levels, at most {difference.max()}{upstream}",
+                    f"error {difference.mean():.3f} grey levels, at most {difference.max()}{upstream}{share}",
                     flush=True,
                 )
 

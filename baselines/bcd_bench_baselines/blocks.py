@@ -162,31 +162,41 @@ class _Encoder(nn.Module):
 
 
 class _Decoder(nn.Module):
-    def __init__(self, ins: Sequence[int], outs: Sequence[int], dims: int) -> None:
+    def __init__(self, ins: Sequence[int], outs: Sequence[int], dims: int, last: int | None) -> None:
         super().__init__()
         self.up_blocks = nn.ModuleList(UpBlock(a, b, dims) for a, b in zip(ins, outs, strict=True))
+        self.conv: nn.Module = nn.Identity() if last is None else _CONV[dims](last, last, 3, padding=1)
+        self.norm: nn.Module = nn.Identity() if last is None else _NORM[dims](last)
+        self.last = last is not None
 
     def forward(self, levels: list[Tensor]) -> Tensor:
         x = levels[-1]
         for block, skip in zip(self.up_blocks, reversed(levels[:-1]), strict=True):
             x = torch.cat([block(x), skip.to(x.dtype)], 1)
-        return x
+        return F.relu(self.norm(self.conv(x)), inplace=True) if self.last else x
+
+    def fold(self) -> None:
+        if self.last:
+            self.conv, self.norm = fuse_conv_bn_eval(self.conv, self.norm), nn.Identity()
 
 
 class Hourglass(nn.Module):
     """Down `blocks` times and up again with skips: [B, channels_in, *size] -> [B, base + channels_in, *size].
 
     Widths are base * 2^i, at most `most`; every up block is joined by the level of its size, the last by the input.
+    With `last`, one more convolution, batch norm and ReLU follow on the whole (parameters `decoder.conv`, `.norm`).
     """
 
-    def __init__(self, base: int, channels_in: int, blocks: int, most: int, dims: int = 2) -> None:
+    def __init__(
+        self, base: int, channels_in: int, blocks: int, most: int, dims: int = 2, *, last: bool = False
+    ) -> None:
         super().__init__()
         widths = [channels_in, *(min(most, base * 2 ** (i + 1)) for i in range(blocks))]
         outs = [min(most, base * 2**i) for i in reversed(range(blocks))]
         ins = [widths[-1], *(out + skip for out, skip in zip(outs[:-1], widths[-2:0:-1], strict=True))]
         self.encoder = _Encoder(widths, dims)
-        self.decoder = _Decoder(ins, outs, dims)
         self.channels_out = base + channels_in
+        self.decoder = _Decoder(ins, outs, dims, self.channels_out if last else None)
 
     def forward(self, x: Tensor) -> Tensor:
         joined: Tensor = self.decoder(self.encoder(x))

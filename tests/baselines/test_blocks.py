@@ -17,6 +17,7 @@ from bcd_bench_baselines.blocks import (
     fold,
     gaussian_kernel,
 )
+from bcd_bench_baselines.fourier_conv import FourierConv3d
 from bcd_bench_baselines.seeding import fill_seeded
 
 BLOCKS = {
@@ -25,6 +26,7 @@ BLOCKS = {
     "up": lambda dims: UpBlock(3, 5, dims),
     "residual": lambda dims: Residual(3, dims),
     "hourglass": lambda dims: Hourglass(4, 3, 2, 8, dims),
+    "hourglass with a last block": lambda dims: Hourglass(4, 3, 2, 8, dims, last=True),
 }
 
 
@@ -52,6 +54,19 @@ def test_few_outputs_row_by_row_are_the_same_convolution() -> None:
     torch.testing.assert_close(layer(x), plain)
     fold(layer)
     torch.testing.assert_close(layer(x), plain, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(1, 3, 5), (4, 16, 33), (2, 40, 17)])  # smaller than a tile, and not of whole tiles
+@torch.inference_mode()
+def test_a_convolution_by_spectra_is_the_same(size: tuple[int, int, int]) -> None:
+    layer = FourierConv3d(3, 2, 7)
+    x = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
+    plain = layer(x)
+    fold(layer)
+    torch.testing.assert_close(layer(x), plain, rtol=1e-5, atol=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):  # sums are float32 whatever the products are elsewhere
+        torch.testing.assert_close(layer(x), plain, rtol=1e-5, atol=1e-5)
+    assert torch.equal(layer(x)[1:], layer(x[1:]))  # a volume's result does not depend on its company
 
 
 def test_an_up_block_doubles_before_it_convolves() -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from bcd_bench.clips import Clip, Failed, Pair
 from bcd_bench.errors import UsageError
+from bcd_bench_baselines.blocks import fold
 from bcd_bench_baselines.checkpoints import blank, load_published
 from bcd_bench_baselines.compiling import compiled
 from bcd_bench_baselines.frame_method import CommonConfig, FrameMethod, Frames
@@ -64,10 +65,7 @@ class LivePortrait(FrameMethod):
         else:
             self._load_folder(weights, networks)
         for network in networks:
-            for part in list(network.modules()):
-                if isinstance(part, SpectralConv2d):
-                    part.fold()
-            network.to(self.device)
+            fold(network.to(self.device))
         self.faces = FacePoints() if self.config.wants_landmarks else None
         self._detect: Callable[[Tensor], dict[str, Tensor]] = self.motion.detector
         self._draw: Callable[[Tensor, Tensor, Tensor], Tensor] = self.draw

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bcd_bench_baselines.blocks import Hourglass
+from bcd_bench_baselines.fourier_conv import FourierConv3d
 from bcd_bench_baselines.liveportrait.appearance import CHANNELS, DEPTH
 from bcd_bench_baselines.liveportrait.keypoints import POINTS
 
@@ -16,69 +18,8 @@ __all__ = ["DenseMotion", "Warped", "Warping"]
 COMPRESSED = 4
 SPREAD = 0.01
 """Variance of the Gaussian around a keypoint, in the units of the grid (-1..1)."""
-WIDTHS = (64, 128, 256, 512, 1024)
-HALF = (1, 2, 2)
-"""Rows and columns are halved and doubled, the depth stays."""
-
-
-class ConvBlock3d(nn.Module):
-    """Convolution 3 x 3 x 3, batch norm, ReLU."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv3d(inputs, outputs, 3, padding=1)
-        self.norm = nn.BatchNorm3d(outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.norm(self.conv(x)))
-
-
-class HourglassEncoder(nn.Module):
-    """All maps on the way down, the input first."""
-
-    def __init__(self, inputs: int) -> None:
-        super().__init__()
-        steps = zip((inputs, *WIDTHS), WIDTHS, strict=False)
-        self.down_blocks = nn.ModuleList(ConvBlock3d(a, b) for a, b in steps)
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        maps = [x]
-        for block in self.down_blocks:
-            maps.append(F.avg_pool3d(block(maps[-1]), HALF))
-        return maps
-
-
-class HourglassDecoder(nn.Module):
-    """Back up, beside the map of each size, and one more block on the whole."""
-
-    def __init__(self, inputs: int) -> None:
-        super().__init__()
-        self.up_blocks = nn.ModuleList([ConvBlock3d(WIDTHS[-1], WIDTHS[-2])])
-        for width in reversed((WIDTHS[0] // 2, *WIDTHS[:-2])):
-            self.up_blocks.append(ConvBlock3d(4 * width, width))
-        self.channels = WIDTHS[0] // 2 + inputs
-        self.conv = nn.Conv3d(self.channels, self.channels, 3, padding=1)
-        self.norm = nn.BatchNorm3d(self.channels)
-
-    def forward(self, maps: list[Tensor]) -> Tensor:
-        x = maps.pop()
-        for block in self.up_blocks:
-            x = block(F.interpolate(x, scale_factor=HALF, mode="nearest"))
-            x = torch.cat([x, maps.pop()], dim=1)
-        return F.relu(self.norm(self.conv(x)))
-
-
-class Hourglass(nn.Module):
-    """[B, C, 16, 64, 64] -> [B, 32 + C, 16, 64, 64]."""
-
-    def __init__(self, inputs: int) -> None:
-        super().__init__()
-        self.encoder = HourglassEncoder(inputs)
-        self.decoder = HourglassDecoder(inputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        features: Tensor = self.decoder(self.encoder(x))
-        return features
+WIDTH, BLOCKS, MOST = 32, 5, 1024
+"""Of the hourglass."""
 
 
 class Dense(NamedTuple):
@@ -102,9 +43,9 @@ class DenseMotion(nn.Module):
         super().__init__()
         shifts = POINTS + 1
         inputs = shifts * (COMPRESSED + 1)
-        self.hourglass = Hourglass(inputs)
-        channels = self.hourglass.decoder.channels
-        self.mask = nn.Conv3d(channels, shifts, 7, padding=3)
+        self.hourglass = Hourglass(WIDTH, inputs, BLOCKS, MOST, dims=3, last=True)
+        channels = self.hourglass.channels_out
+        self.mask = FourierConv3d(channels, shifts, 7)
         self.compress = nn.Conv3d(CHANNELS, COMPRESSED, 1)
         self.norm = nn.BatchNorm3d(COMPRESSED)
         self.occlusion = nn.Conv2d(channels * DEPTH, 1, 7, padding=3)
@@ -122,7 +63,7 @@ class DenseMotion(nn.Module):
         heat = F.pad(gaussians(grid, x_d) - gaussians(grid, x_s), (0, 0, 0, 0, 0, 0, 1, 0))
         x = torch.cat([heat[:, :, None], sampled], dim=2).flatten(1, 2)
         x = self.hourglass(x)
-        mask = self.mask(x).float().softmax(dim=1)
+        mask = self.mask(x).softmax(dim=1)
         # The masks sum to 1, so that the mean of all T_k is z plus the mean of all shifts. No matrix product: positions
         # need float32 also where products are done in bfloat16.
         deformation = grid + (mask[..., None] * shift[:, :, None, None, None]).sum(dim=1)
