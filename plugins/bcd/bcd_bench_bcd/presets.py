@@ -34,8 +34,10 @@ _SPRITES_SMALL = Preset(
     ),
     objective=ObjectiveConfig(
         content_drop=0.15,
+        content_drop_until=300,
         code_confidence=0.02,
-        content_price=((300, 0.0), (450, 3e-4), (700, 3e-4), (701, 1e-5)),
+        # A high price, or content dropped while it has one, drives who moves into the code, and nothing brings it back.
+        content_price=((300, 0.0), (450, 1e-4), (700, 1e-4), (701, 1e-5)),
         huber=0.05,
         huber_from=700,
         target_bits=5.6,
@@ -136,13 +138,6 @@ _SPRITES = Preset(
 _SPRITES_PROCEDURAL_SMALL = _SPRITES_SMALL.model_copy(
     update={
         "summary": "the same small model on the embedded procedural suite: no files needed (default)",
-        # A high price, or content dropped while it has one, drives hair into the code, and nothing brings it back.
-        "objective": _SPRITES_SMALL.objective.model_copy(
-            update={
-                "content_price": ((300, 0.0), (450, 1e-4), (700, 1e-4), (701, 1e-5)),
-                "content_drop_until": 300,
-            }
-        ),
         "train": _SPRITES_SMALL.train.model_copy(update={"suite": "sprites-procedural", "steps": 3600}),
     }
 )

@@ -19,6 +19,6 @@ SHIPPED = (
         suites=("sprites",),
         package="bcd_bench_bcd",
         path="weights/sprites-small.safetensors",
-        sha256="57e15213e2340e6ffa395d88eacb1317f8a8c3ac9e38c9bc1deac6a0ebc69e8c",
+        sha256="09b01483f55041b4d1147b6750d706a123e2266d07e3ae2658e8469f202980f2",
     ),
 )
