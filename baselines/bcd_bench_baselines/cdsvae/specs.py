@@ -15,7 +15,7 @@ SHIPPED = tuple(
         sha256=sha256,
     )
     for suite, sha256 in (
-        ("sprites-procedural", "e63c62eb7ddaab78a248988162888551d401447a383862413fc004ca434e746d"),
+        ("sprites-procedural", "70c5b8c0f24889723ecb0c23d6d8b579a19dcb9490037103b7832f298087a4c5"),
         ("sprites", "9ce1221f49435338a5fea78f902aec43576a48078df66453404919f5de2f8888"),
     )
 )
