@@ -20,6 +20,7 @@ __all__ = [
     "MIN_CLUSTERS_TO_COMPARE",
     "Interval",
     "PairedDifference",
+    "area_under_curve",
     "bootstrap_mean",
     "bootstrap_statistics",
     "delete_group_jackknife",
@@ -208,6 +209,13 @@ def sign_flip_p_value(a: Floats, b: Floats, clusters: Sequence[str], *, seed: in
         random_state=np.random.default_rng(seed),
     )
     return float(result.pvalue)
+
+
+def area_under_curve(higher: npt.ArrayLike, lower: npt.ArrayLike) -> float:
+    """The chance that one of `higher` is above one of `lower`, ties counted half: the area under the ROC curve."""
+    above, below = np.asarray(higher), np.sort(np.asarray(lower))
+    passed = np.searchsorted(below, above, side="left") + np.searchsorted(below, above, side="right")
+    return float(passed.mean() / 2 / len(below))
 
 
 def jackknife_groups(clusters: Sequence[str], groups: int, *, seed: int = BOOTSTRAP_SEED) -> dict[str, int]:

@@ -1,11 +1,15 @@
-"""What a trainable asks of the harness: the training split of a suite, and what is said when training ends early."""
+"""What a trainable asks of the harness: the training split of a suite, its log on resuming, its end."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
+from bcd_bench.atomic import write_text_atomic
 from bcd_bench.errors import Interrupted, UsageError
 from bcd_bench.specs import TrainingClips, TrainRequest, load_factory
 
-__all__ = ["open_training_clips", "say_unfinished"]
+__all__ = ["forget_after", "open_training_clips", "say_unfinished"]
 
 
 def open_training_clips(suite: str, request: TrainRequest) -> TrainingClips:
@@ -37,3 +41,11 @@ def say_unfinished(done: int, last: int, *, stopped: bool, limit: str, aloud: bo
         raise Interrupted(message, hint="run the same command with --resume")
     if aloud:
         print(message + "; the same command with --resume continues")
+
+
+def forget_after(log: Path, step: int) -> None:
+    """Drop the lines of a log (JSON with a "step" each) that the checkpoint of `step` knows nothing of: their steps are
+    made again.
+    """
+    kept = [line for line in log.read_text().splitlines() if json.loads(line)["step"] <= step]
+    write_text_atomic(log, "".join(f"{line}\n" for line in kept))

@@ -11,6 +11,7 @@ import typer
 
 from bcd_bench.cli.common import complain, load, names, parse_data, parse_settings, print_notes
 from bcd_bench.cli.tables import print_runs, trouble_of
+from bcd_bench.devices import DEVICES
 from bcd_bench.errors import BcdBenchError, Interrupted, UsageError
 from bcd_bench.lacking import by_reason, these_metrics
 from bcd_bench.progress import open_progress
@@ -94,7 +95,7 @@ def command(
     ] = None,
     limit: Annotated[int | None, typer.Option(help="The first N pairs only: a partial run, never ranked.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of all noise.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")] = "cpu",
+    device: Annotated[str, typer.Option(help=f"{DEVICES}.")] = "cpu",
     executor: Annotated[str, typer.Option(help="How batches are spread: local, or a plugin's.")] = "local",
     jobs: Annotated[int, typer.Option(min=1, help="Parallel workers of the executor.")] = 1,
     out: Annotated[Path, typer.Option(help="Folder of all runs.")] = Path("runs"),

@@ -9,6 +9,7 @@ import typer
 
 from bcd_bench.cli.common import complain, load, print_notes
 from bcd_bench.cli.tables import print_runs, trouble_of
+from bcd_bench.devices import DEVICES
 from bcd_bench.errors import BcdBenchError, Interrupted
 from bcd_bench.progress import open_progress
 
@@ -42,7 +43,7 @@ def _score(
 def command(
     runs: Annotated[list[Path], typer.Argument(help="Run folders, or folders that hold some.")],
     metric: Annotated[list[str] | None, typer.Option(help="A metric; may be repeated. Default: as in `run`.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")] = "cpu",
+    device: Annotated[str, typer.Option(help=f"{DEVICES}.")] = "cpu",
     strict: Annotated[bool, typer.Option("--strict", help="Refuse where a default metric lacks an asset.")] = False,
 ) -> int:
     """Score finished runs again, without generating."""

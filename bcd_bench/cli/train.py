@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from bcd_bench.cli.common import load, parse_data, parse_settings
+from bcd_bench.devices import DEVICES, device_name
 from bcd_bench.errors import UsageError
 from bcd_bench.specs import TrainableSpec, TrainRequest
 
@@ -43,12 +44,11 @@ def command(
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint in the folder.")] = False,
     max_steps: Annotated[int | None, typer.Option(min=1, help="Stop after this many steps in all.")] = None,
     max_minutes: Annotated[float | None, typer.Option(help="Stop after this many minutes.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")] = "cpu",
+    device: Annotated[str, typer.Option(help=f"{DEVICES}.")] = "cpu",
     seed: Annotated[int | None, typer.Option(min=0, help="Another seed than the preset's.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Say what would be trained, and stop.")] = False,
 ) -> None:
     """Train a method or a judge from a preset."""
-    from bcd_bench.devices import device_name
     from bcd_bench.execution import load_code
 
     spec: TrainableSpec = load().get("trainables", name)

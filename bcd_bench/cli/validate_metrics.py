@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from bcd_bench.cli.common import load, parse_data, plain
+from bcd_bench.devices import DEVICES
 from bcd_bench.errors import UsageError
 from bcd_bench.progress import open_progress
 
@@ -20,7 +21,7 @@ def command(
     data: Annotated[list[str] | None, typer.Option(metavar="NAME=PATH", help="Data of your own.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="The first N pairs only.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the faults.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")] = "cpu",
+    device: Annotated[str, typer.Option(help=f"{DEVICES}.")] = "cpu",
     output: Annotated[Path | None, typer.Option(help="Write to a file: .json has all numbers, else markdown.")] = None,
 ) -> None:
     """Perturb exact targets in known doses and tell how well every metric ranks them, and what else it reacts to."""

@@ -191,3 +191,9 @@ def test_jackknife_groups_are_even_seeded_and_never_empty() -> None:
     assert sorted(np.bincount(list(groups.values()))) == [4, 4, 5, 5, 5]
     assert set(s.jackknife_groups(["a", "b"], 10).values()) == {0, 1}
     assert s.delete_group_jackknife(1.0, [1.0]) is None
+
+
+def test_the_area_under_the_curve_counts_pairs() -> None:
+    assert s.area_under_curve([3.0, 4.0], [1.0, 2.0]) == 1
+    assert s.area_under_curve([3.0, 4.0], [1.0, 3.5]) == pytest.approx(0.75)
+    assert s.area_under_curve([2.0], [2.0]) == 0.5

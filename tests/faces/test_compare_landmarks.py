@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from functools import cache
-from pathlib import Path
-from types import ModuleType
-
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
 from bcd_bench_faces.face_model import load_face_model
 from bcd_bench_faces.vertex_errors import Track
-
-SCRIPT = Path(__file__).parents[2] / "plugins" / "faces" / "tools" / "compare_landmarks.py"
-
-
-@cache
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("compare_landmarks", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # where dataclasses look for it
-    spec.loader.exec_module(module)
-    return module
+from tests.faces.scripts import script
 
 
 def test_a_correction_takes_away_an_error_that_follows_from_the_shape() -> None:
@@ -39,16 +22,10 @@ def test_a_correction_takes_away_an_error_that_follows_from_the_shape() -> None:
         seen[:, :, :2] += rng.normal(0, 5, (count, 1, 2))  # where a face is does not matter
         return seen, seen[:, :, :2] + 2 + np.tensordot(who, bias, 1)
 
-    correction = script().Correction(*draw(400))
+    correction = script("compare_landmarks").Correction(*draw(400))
     seen, true = draw(50)
     before, after = (np.abs(points - true).mean() for points in (seen[:, :, :2], correction(seen)))
     assert before > 2 > 0.5 > after
-
-
-def test_the_area_under_the_curve_counts_pairs() -> None:
-    assert script()._auc([1.0, 2.0], [3.0, 4.0]) == 1
-    assert script()._auc([1.0, 3.5], [3.0, 4.0]) == pytest.approx(0.75)
-    assert script()._auc([2.0], [2.0]) == 0.5
 
 
 def test_fits_that_are_true_rank_perfectly() -> None:
@@ -60,19 +37,19 @@ def test_fits_that_are_true_rank_perfectly() -> None:
             rng.uniform(0, 1, (3, len(face.expression))), Rotation.from_rotvec(rng.normal(0, 0.2, (3, 3))).as_matrix()
         )
         fitted.append((who, track, who, track, np.array([True, False, True, True])))
-    found = script()._ranks(face, fitted)
+    found = script("compare_landmarks")._ranks(face, fitted)
     assert found["shape"] == found["motion"] == found["expression"] == found["all"] == pytest.approx(1)
 
 
 def test_the_table_has_a_column_for_each_way() -> None:
     ranks = dict.fromkeys(("shape", "motion", "rotation", "expression", "all"), 0.5)
     way = {"points_px": 1.5, "shape_to_truth_mm2": 2.0, "rotation_to_truth_deg": 3.0, "expression_to_truth_mm2": 4.0}
-    ways = {name: {**way, "spearman": ranks} for name in script().WAYS}
+    ways = {name: {**way, "spearman": ranks} for name in script("compare_landmarks").WAYS}
     result = {
         "renders": {"clips": 2, "frames": 50, "frames_used": 49, "ways": ways},
         "made_by": {"network": "0123456789abcdef", "steps": 7, "correction_renders": 30},
     }
-    written = script().table(result)
+    written = script("compare_landmarks").table(result)
     assert "| points to their true places (px) | 1.5 | 1.5 | 1.5 |" in written
     assert "| Spearman, expression | 0.5 | 0.5 | 0.5 |" in written
     assert "network sha256 0123456789ab…, 7 training steps" in written

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -27,19 +23,9 @@ from bcd_bench_faces.mesh import DenseFaceMesh, FaceMesh, dense_weight
 from bcd_bench_faces.mesh_errors import CrossError, DenseShapeError, MotionError, ShapeError
 from bcd_bench_faces.vertex_errors import Track, rotation_angles, shape_error
 from tests.faces.real_clips import black, needs_clips, needs_landmarker, real, score
+from tests.faces.scripts import script
 
-SCRIPT = Path(__file__).parents[2] / "plugins" / "faces" / "tools" / "fit_correspondence.py"
 PEOPLE = ("p001", "p002", "p003", "p004")
-
-
-@cache
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("fit_correspondence", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # where dataclasses look for it
-    spec.loader.exec_module(module)
-    return module
 
 
 # the correspondence --------------------------------------------------------------------------------------------------
@@ -74,7 +60,7 @@ def test_it_puts_landmarks_where_they_are_on_a_face() -> None:
 
 def test_the_script_finds_the_points_that_landmarks_show() -> None:
     triangles = np.array([[0, 1, 2], [1, 3, 2]], np.int32)
-    vertices, weights = script().candidates(triangles)
+    vertices, weights = script("fit_correspondence").candidates(triangles)
     assert len(vertices) == 4 + 5 + 4 * 2
     assert weights.sum(axis=1) == pytest.approx(1)
     square = np.array([[0.0, 0], [30, 0], [0, 30], [30, 30]])
@@ -87,7 +73,7 @@ def test_the_script_finds_the_points_that_landmarks_show() -> None:
     wanted = np.array([2, 5, 12])
     seen = projected[:, wanted] + rng.normal(0, 1, (50, 3, 2))
     seen[:10, 1] += 400  # missed in some renders
-    best, sigma = script().assign(seen, projected)
+    best, sigma = script("fit_correspondence").assign(seen, projected)
     assert best.tolist() == wanted.tolist()
     assert sigma[[0, 2]] == pytest.approx([1, 1], abs=0.25)
     assert sigma[1] > 50  # and is hardly trusted

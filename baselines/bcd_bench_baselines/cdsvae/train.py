@@ -25,7 +25,7 @@ from bcd_bench.errors import BcdBenchError, UsageError
 from bcd_bench.progress import open_progress
 from bcd_bench.specs import TrainingClips, TrainRequest
 from bcd_bench.stopping import stopping
-from bcd_bench.training import open_training_clips, say_unfinished
+from bcd_bench.training import forget_after, open_training_clips, say_unfinished
 from bcd_bench_baselines import __version__
 from bcd_bench_baselines.cdsvae.model import CDSVAE, save_model, to_frames, to_unit
 from bcd_bench_baselines.cdsvae.objective import Losses, training_loss
@@ -135,9 +135,7 @@ class Trainer:
                 slots.setdefault(int(number), {})[slot] = value
         self.optimizer.load_state_dict({"state": slots, "param_groups": self.optimizer.state_dict()["param_groups"]})
         self.done, self.seconds, self.window = state["step"], state["seconds"], state["window"]
-        log = self.out / LOG  # lines of steps that no checkpoint holds are made again
-        kept = [line for line in log.read_text().splitlines() if json.loads(line)["step"] <= self.done]
-        write_bytes_atomic(log, "".join(f"{line}\n" for line in kept).encode())
+        forget_after(self.out / LOG, self.done)
 
     def _description(self) -> dict[str, Any]:
         return {

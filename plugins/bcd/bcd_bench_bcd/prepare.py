@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bcd_bench.clips import Clip, ClipRef
-from bcd_bench.devices import device_name
+from bcd_bench.devices import DEVICES, device_name
 from bcd_bench.errors import BcdBenchError, Interrupted, UsageError
 from bcd_bench.specs import SuiteSpec, TrainingClips, TrainingVideos, load_factory
 
@@ -94,7 +94,7 @@ def command(
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="K=V", help="Change a setting.")] = None,
     out: Annotated[Path | None, typer.Option(help="Output folder; by default latents/PRESET.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes that encode at the same time.")] = 1,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")] = "cpu",
+    device: Annotated[str, typer.Option(help=f"{DEVICES}.")] = "cpu",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N videos.")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Read finished shards again and mend damaged ones.")] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Say what would be made, and stop.")] = False,

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import typer
 
+from bcd_bench.devices import DEVICES
+
 __all__ = ["balanced_accuracy", "command", "linear_probe"]
 
 FOLDS = 4
@@ -48,7 +50,7 @@ def command(
     weights: Annotated[
         str | None, typer.Option(help="Name or path of BCD weights; by default the shipped ones.")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or auto.")] = "cpu",
+    device: Annotated[str, typer.Option(help=f"{DEVICES}.")] = "cpu",
     output: Annotated[Path | None, typer.Option(help="Also write the figures as JSON.")] = None,
 ) -> None:
     """Linear probes of BCD's content and motion codes on a suite's content clips, held out by character."""

@@ -22,7 +22,7 @@ from bcd_bench.errors import BcdBenchError, MissingAssetError, UsageError
 from bcd_bench.progress import NoProgress, open_progress
 from bcd_bench.specs import TrainingClips, TrainRequest
 from bcd_bench.stopping import stopping
-from bcd_bench.training import say_unfinished
+from bcd_bench.training import forget_after, say_unfinished
 from bcd_bench_bcd import __version__
 from bcd_bench_bcd.batches import Batches, check_parts, load_clips
 from bcd_bench_bcd.checkpoints import CHECKPOINT, LOG, WEIGHTS, read_checkpoint, start_from
@@ -37,7 +37,7 @@ from bcd_bench_bcd.optimizers import Optimizers
 from bcd_bench_bcd.presets import PRESETS, resolve_preset
 from bcd_bench_bcd.randomness import step_generator
 from bcd_bench_bcd.stages import FINISHED, Limits, begun, keep_result, stage_presets
-from bcd_bench_bcd.training_log import append_means, forget_after
+from bcd_bench_bcd.training_log import append_means
 from bcd_bench_bcd.training_view import some_of_each_half
 
 __all__ = ["Trainer", "step_generator", "train"]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-__all__ = ["COLUMNS", "append_means", "forget_after"]
+from bcd_bench.atomic import append_jsonl
+
+__all__ = ["COLUMNS", "append_means"]
 
 COLUMNS = (
     "loss",
@@ -30,16 +31,9 @@ def append_means(path: Path, window: Sequence[Sequence[float]], step: int, tau: 
     `tau` is the Gumbel temperature of the last step, `rate` the clips per second so far.
     """
     means = dict(zip(COLUMNS, np.mean(window, axis=0).tolist(), strict=True))
-    with path.open("a") as file:
-        file.write(json.dumps({"step": step, **means, "tau": tau}) + "\n")
+    append_jsonl(path, [{"step": step, **means, "tau": tau}])
     return (
         f"step {step}: diffusion {means['diffusion']:.4f}, {means['bits']:.2f} bits per frame "
         f"({means['conditional_bits']:.2f} undecided), content {means['content_bits']:.1f} bits, "
         f"gradient norm {means['gradient_norm']:.2f}, {rate:.1f} clips/s"
     )
-
-
-def forget_after(path: Path, step: int) -> None:
-    """Drop the lines of steps that the checkpoint of `step` knows nothing of."""
-    kept = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]
-    path.write_text("".join(f"{line}\n" for line in kept))

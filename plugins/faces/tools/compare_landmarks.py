@@ -25,6 +25,7 @@ from scipy.stats import spearmanr
 from bcd_bench.atomic import write_json_atomic, write_text_atomic
 from bcd_bench.identity import sha256_file
 from bcd_bench.progress import open_progress
+from bcd_bench.statistics import area_under_curve
 from bcd_bench.video import read_video
 from bcd_bench_faces.correspondence import Correspondence
 from bcd_bench_faces.dense.locate import DenseLandmarker, network_path
@@ -275,8 +276,8 @@ def on_clips(
             "reprojection_px_max": float(np.max(off)),
             "shape_halves_mm2": float(np.mean(same)),
             "shape_people_mm2": float(np.mean(other)),
-            "auc_halves": _auc(same, other),
-            "auc_clips_of_a_person": _auc(person, other) if person else None,
+            "auc_halves": area_under_curve(other, same),
+            "auc_clips_of_a_person": area_under_curve(other, person) if person else None,
         }
     where = Correspondence.load()
     gaps = []
@@ -303,11 +304,6 @@ def on_clips(
         "dense_to_mediapipe_rotation_deg": float(np.mean(angles)),
         "ways": tables,
     }
-
-
-def _auc(near: list[float], far: list[float]) -> float:
-    """The chance that one of `near` is smaller than one of `far`."""
-    return float(np.mean([(np.array(far) > value).mean() + 0.5 * (np.array(far) == value).mean() for value in near]))
 
 
 def table(result: Mapping[str, Any]) -> str:

@@ -24,7 +24,7 @@ from bcd_bench.atomic import write_json_atomic, write_text_atomic
 from bcd_bench.clips import Clip
 from bcd_bench.errors import UsageError
 from bcd_bench.progress import open_progress
-from bcd_bench.statistics import BOOTSTRAP_SEED, rate_interval
+from bcd_bench.statistics import BOOTSTRAP_SEED, area_under_curve, rate_interval
 from bcd_bench_faces.arcface import LANDMARKS, ArcFace, find_model
 from bcd_bench_faces.assets import FACE_LANDMARKER
 from bcd_bench_faces.csim import reference
@@ -50,9 +50,7 @@ def area(values: Floats, drawn: npt.NDArray[np.intp] | None = None) -> float:
     """The area under the curve of `similarities`, or of a sample of people (indices, some of them repeated)."""
     drawn = np.arange(len(values)) if drawn is None else drawn
     table, apart = values[np.ix_(drawn, drawn)], drawn[:, None] != drawn[None]
-    same, other = np.diag(table), np.sort(table[apart])
-    below = np.searchsorted(other, same, side="left") + np.searchsorted(other, same, side="right")
-    return float(below.mean() / 2 / len(other))
+    return area_under_curve(np.diag(table), table[apart])
 
 
 def interval(values: Floats) -> tuple[float, float]:

@@ -25,7 +25,7 @@ from bcd_bench.identity import sha256_file
 from bcd_bench.progress import open_progress
 from bcd_bench.specs import TrainRequest
 from bcd_bench.stopping import stopping
-from bcd_bench.training import say_unfinished
+from bcd_bench.training import forget_after, say_unfinished
 from bcd_bench_faces.dense.augment import Example, example
 from bcd_bench_faces.dense.crops import square_around, take
 from bcd_bench_faces.dense.network import DenseNet, NetworkConfig, Seen, load_network, network_bytes, to_input
@@ -172,9 +172,7 @@ class Trainer:
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step_count, self.seconds, self.earlier = state["step"], state["seconds"], state["earlier"]
-        log = self.out / LOG
-        kept = [line for line in log.read_text().splitlines() if json.loads(line)["step"] <= self.step_count]
-        write_text_atomic(log, "".join(f"{line}\n" for line in kept))
+        forget_after(self.out / LOG, self.step_count)
 
     def save(self) -> None:
         """Write checkpoint.pt and the weights, each whole or not at all."""
