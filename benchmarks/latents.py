@@ -84,10 +84,12 @@ def made_up_cache(folder: Path, preset: Preset, videos: int) -> LatentClips:
     return LatentClips(folder, preset)
 
 
-def lrs3(name: str, device: torch.device, batch: int, accumulate: int, steps: int, recompute: bool) -> dict[str, Any]:
+def lrs3(
+    name: str, device: torch.device, batch: int, accumulate: int, steps: int, recompute: bool, eager: bool
+) -> dict[str, Any]:
     """Steps of the last stage (with temporal blocks), the checkpoint between them, and the cost of encoding online."""
     overrides = {"train.batch": batch, "train.accumulate": accumulate, "train.recompute": recompute}
-    preset = resolve_preset(name, overrides)
+    preset = resolve_preset(name, overrides | ({"train.compile": "no"} if eager else {}))
     result: dict[str, Any] = {"preset": name, "device": device.type, "batch": batch, "accumulate": accumulate}
     with tempfile.TemporaryDirectory() as scratch:
         clips = made_up_cache(Path(scratch) / "latents", preset, batch * (steps + 1))
@@ -161,10 +163,12 @@ def main() -> None:
     parser.add_argument("--accumulate", type=int, default=2)
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--recompute", action="store_true")
+    parser.add_argument("--eager", action="store_true", help="do not compile")
     given = parser.parse_args()
     device = resolve_device(given.device)
     if given.what == "lrs3":
-        result = lrs3(given.preset or "lrs3", device, given.batch, given.accumulate, given.steps, given.recompute)
+        name = given.preset or "lrs3"
+        result = lrs3(name, device, given.batch, given.accumulate, given.steps, given.recompute, given.eager)
     else:
         result = of_a_preset(given.preset or "heads-small", device, given.steps)
     print(json.dumps(result, indent=1))

@@ -86,7 +86,7 @@ PRESETS: dict[str, Preset] = {
     "sprites-procedural": Preset(
         summary="the embedded procedural Sprites; no files needed", train=TrainConfig(steps=3600)
     ),
-    "sprites": Preset(summary="LPC Sprites (asset sprites-art)", train=TrainConfig(suite="sprites", steps=506)),
+    "sprites": Preset(summary="LPC Sprites (asset sprites-art)", train=TrainConfig(suite="sprites", steps=3600)),
 }
 
 

@@ -16,7 +16,7 @@ SHIPPED = tuple(
     )
     for suite, sha256 in (
         ("sprites-procedural", "70c5b8c0f24889723ecb0c23d6d8b579a19dcb9490037103b7832f298087a4c5"),
-        ("sprites", "9ce1221f49435338a5fea78f902aec43576a48078df66453404919f5de2f8888"),
+        ("sprites", "a34c172b5722613c67c9410928e84fde1054d7abef4a38f144ef9ce04ac86828"),
     )
 )
 

@@ -43,6 +43,8 @@ class EncoderConfig(_Config):
     stem: Literal["linear", "conv"] = "linear"
     """How a frame becomes a token: by one linear map, or (ours) by a small convolutional network, whose grid of
     features the content queries look at too."""
+    stem_blocks: int = Field(1, ge=0)
+    """Residual blocks of the convolutional network at each of its two scales."""
 
 
 class QuantizerConfig(_Config):

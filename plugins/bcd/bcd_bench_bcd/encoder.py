@@ -28,7 +28,7 @@ class DisentangleEncoder(nn.Module):
         super().__init__()
         self.stem: ConvStem | None = None
         if config.stem == "conv":
-            self.stem = ConvStem(channels, frame_size, config.width)
+            self.stem = ConvStem(channels, frame_size, config.width, config.stem_blocks)
             self.readers = nn.ModuleList(PatchReader(config.width, config.heads) for _ in range(2))
         else:
             self.project = nn.Linear(channels * frame_size[0] * frame_size[1], config.width)

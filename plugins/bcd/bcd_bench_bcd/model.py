@@ -95,7 +95,7 @@ class ContentBottleneck(nn.Module):
     def sample(self, tokens: Tensor, draws: Source) -> tuple[Tensor, Tensor]:
         """A sample [B, K, dim], and its rate: KL to the unit normal in nats, mean over clips."""
         mean, log_variance = self.gaussian(tokens)
-        noise = as_draws(draws).normal(*mean.shape).to(mean)
+        noise = as_draws(draws).normal(*mean.shape, device=mean.device).to(mean)
         nats = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum((1, 2)).mean()
         return mean + (0.5 * log_variance).exp() * noise, nats
 
@@ -235,10 +235,10 @@ def save_model(path: Path, model: BCD, extra: dict[str, Any], *, compress: bool 
     state = {}
     for name, value in model.state_dict().items():
         if compress and value.is_floating_point() and value.ndim >= 2:
-            rows = value.float().flatten(0, -2)
-            scale = rows.abs().amax(1, keepdim=True).clamp_min(1e-12) / 127
-            state[name] = (rows / scale).round().to(torch.int8).view(value.shape)
-            state[name + SCALE] = scale.view(*value.shape[:-1], 1)
+            row = (1, 2, 3) if value.ndim == 4 else (-1,)  # of a convolution: what makes one output channel
+            scale = value.float().abs().amax(row, keepdim=True).clamp_min(1e-12) / 127
+            state[name] = (value.float() / scale).round().to(torch.int8)
+            state[name + SCALE] = scale
         else:
             state[name] = value.contiguous()
     metadata = {"format": FORMAT, "config": model.config.model_dump_json(), "extra": json.dumps(extra, sort_keys=True)}

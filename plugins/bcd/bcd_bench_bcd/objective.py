@@ -129,7 +129,7 @@ def swap_cycle(
     with torch.no_grad():
         motion = quantized.motion[chosen]
         shape = (len(chosen), *model.noise_shape(motion.shape[1]))
-        noise = torch.randn(shape, generator=as_draws(draws).generator).to(motion)
+        noise = as_draws(draws).whole.normal(*shape, device=motion.device).to(motion)
         sigma = motion.new_full((len(chosen),), CYCLE_SIGMA)
         drawn = model.denoise(CYCLE_SIGMA * noise, sigma, content.roll(1, 0)[chosen], motion)
         drawn = drawn if model.config.latent is not None else drawn.clamp(-1, 1)
@@ -171,7 +171,7 @@ def training_loss(
     patch_chances: Tensor | None = None,
     histogram: Tensor | None = None,
 ) -> Losses:
-    """Loss of clips as `BCD.values` takes them. All randomness comes from `generator` (on the CPU, so devices agree).
+    """Loss of clips as `BCD.values` takes them. All randomness comes from `generator`, see `Draws`.
 
     `patch_chances` (float [S], on the CPU) are the chances of the drawn patches to be computed in this step.
     `histogram` is that of the whole batch where these clips are a part of one, see `code_histogram`.
@@ -233,7 +233,7 @@ def training_loss(
         weight = (1 / patch_chances[places]).to(device)
         places = places.to(device)
         clean = clean[:, :, places]
-    noise = draws.normal(*clean.shape).to(device)
+    noise = draws.normal(*clean.shape, device=device)
     both = chance(objective.condition_drop)
     dropping = not objective.content_drop_until or step < objective.content_drop_until
     denoised = model.denoise(

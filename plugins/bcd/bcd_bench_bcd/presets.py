@@ -69,17 +69,23 @@ _SPRITES_SMALL = Preset(
 )
 
 _HEADS_SMALL = Preset(
-    summary="a small model of rendered talking heads, 64x64, resized to the suite's size",
+    summary="15 M parameters, rendered talking heads at 64x64, resized to the suite's size; minutes on a GPU",
     model=ModelConfig(
         window=8,
         resize=True,
         encoder=EncoderConfig(
-            layers=4, width=192, heads=4, feed_forward=768, content_tokens=64, content_dim=16, stem="conv"
+            layers=4,
+            width=256,
+            heads=4,
+            feed_forward=1024,
+            content_tokens=64,
+            content_dim=32,
+            stem="conv",
         ),
         quantizer=QuantizerConfig(
             groups=32,
             entries=16,
-            dim=6,
+            dim=8,
             alpha=20.0,
             distance="l2",
             normalize="batch",
@@ -87,7 +93,7 @@ _HEADS_SMALL = Preset(
             straight_through="latent",
         ),
         decoder=DecoderConfig(
-            depth=4, width=192, heads=4, patch=8, temporal_blocks=(1,), content="channels", motion_map=24
+            depth=6, width=256, heads=4, patch=8, temporal_blocks=(2,), content="channels", motion_map=24
         ),
         diffusion=DiffusionConfig(p_mean=1.8, p_std=1.5, prediction="x", weight_max=6.0),
     ),
@@ -97,10 +103,7 @@ _HEADS_SMALL = Preset(
         content_price=((200, 0.0), (400, 5e-7)),
         huber=0.1,
         huber_from=100,
-        target_bits=64.0,
-        cycle=0.01,
-        cycle_content=1e-5,
-        cycle_from=1500,
+        target_bits=32.0,
         few_content=0.1,
         recolour=0.3,
         quantize_from=400,
@@ -112,8 +115,8 @@ _HEADS_SMALL = Preset(
         take_stride=3,
         half_frames=4,
         mirror=True,
-        steps=4000,
-        batch=12,
+        steps=1800,
+        batch=96,
         direction="both",
         optimizer="muon",
         lr=1e-3,

@@ -208,7 +208,7 @@ class GroupVectorQuantizer(nn.Module):
     @staticmethod
     def _sample(logits: Tensor, tau: float, draws: Source, batch: int) -> Tensor:
         """Hard Gumbel-softmax: a one-hot sample forward, the relaxed sample's gradient backward (eq. 2)."""
-        uniform = as_draws(draws).by_frame(logits.shape, batch).to(logits).clamp_(1e-9, 1 - 1e-7)
+        uniform = as_draws(draws).by_frame(logits.shape, batch, logits.device).to(logits).clamp_(1e-9, 1 - 1e-7)
         soft = ((logits - (-uniform.log()).log()) / tau).softmax(-1)
         hard = torch.zeros_like(soft).scatter_(-1, soft.argmax(-1, keepdim=True), 1.0)
         return hard - soft.detach() + soft

@@ -32,41 +32,61 @@ def clip_generators(seed: int, step: int, places: Sequence[int]) -> list[torch.G
 
 
 class Draws:
-    """Random tensors whose first axis is a batch of clips, on the CPU.
+    """Random tensors whose first axis is a batch of clips.
 
-    From one generator they are drawn as a whole. From one generator a clip, every clip's numbers are its own: they do
-    not depend on its batch mates. Batches may hold every clip several times, as a whole after the other.
+    From one generator they are drawn as a whole: on the CPU, or where a `device` is asked for by a generator there,
+    seeded from this one (a GPU would wait for millions of normals drawn here). From one generator a clip, every clip's
+    numbers are its own and drawn on the CPU: they do not depend on its batch mates, nor on the device. Batches may
+    hold every clip several times, as a whole after the other.
     """
 
     def __init__(self, generators: torch.Generator | Sequence[torch.Generator] | None) -> None:
         self._own = list(generators) if isinstance(generators, Sequence) else None
         self._one = None if isinstance(generators, Sequence) else generators
+        self._there: dict[torch.device, torch.Generator] = {}
 
     @property
     def generator(self) -> torch.Generator | None:
         """For what concerns the batch as a whole (the first clip's, where every clip has its own)."""
         return self._one if self._own is None else self._own[0]
 
+    @property
+    def whole(self) -> Draws:
+        """The same numbers drawn for the batch as a whole."""
+        return Draws(self.generator) if self._own is not None else self
+
     def uniform(self, *shape: int) -> Tensor:
-        """Uniform in [0, 1), float32."""
-        return self._drawn(torch.rand, shape)
+        """Uniform in [0, 1), float32, on the CPU."""
+        return self._drawn(torch.rand, shape, None)
 
-    def normal(self, *shape: int) -> Tensor:
-        """Unit normal, float32."""
-        return self._drawn(torch.randn, shape)
+    def normal(self, *shape: int, device: torch.device | None = None) -> Tensor:
+        """Unit normal, float32, on `device`."""
+        return self._drawn(torch.randn, shape, device)
 
-    def by_frame(self, shape: Sequence[int], batch: int) -> Tensor:
-        """Uniform [N, batch * T, J]: clips and frames share the middle axis."""
+    def by_frame(self, shape: Sequence[int], batch: int, device: torch.device | None = None) -> Tensor:
+        """Uniform [N, batch * T, J] on `device`: clips and frames share the middle axis."""
         if self._own is None:
-            return torch.rand(tuple(shape), generator=self._one)
+            return self._drawn(torch.rand, shape, device)
         groups, rows, entries = shape
-        return self.uniform(batch, rows // batch, groups, entries).flatten(0, 1).transpose(0, 1)
+        drawn = self.uniform(batch, rows // batch, groups, entries).flatten(0, 1).transpose(0, 1)
+        return drawn.to(device or drawn.device)
 
-    def _drawn(self, draw: Callable[..., Tensor], shape: Sequence[int]) -> Tensor:
-        if self._own is None:
+    def _drawn(self, draw: Callable[..., Tensor], shape: Sequence[int], device: torch.device | None) -> Tensor:
+        if self._own is None and (device is None or device.type == "cpu"):
             return draw(tuple(shape), generator=self._one)
+        if self._own is None:
+            return draw(tuple(shape), generator=self._generator_on(device), device=device)
         times = shape[0] // len(self._own)
-        return torch.stack([draw(tuple(shape[1:]), generator=g) for _ in range(times) for g in self._own])
+        drawn = torch.stack([draw(tuple(shape[1:]), generator=g) for _ in range(times) for g in self._own])
+        return drawn.to(device or drawn.device)
+
+    def _generator_on(self, device: torch.device) -> torch.Generator | None:
+        if self._one is None:
+            return None
+        if device not in self._there:
+            seed = int(torch.randint(1 << 62, (), generator=self._one))
+            self._there[device] = torch.Generator(device).manual_seed(seed)
+        return self._there[device]
 
 
 Source = torch.Generator | Draws | None

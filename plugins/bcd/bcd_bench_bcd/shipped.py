@@ -21,4 +21,20 @@ SHIPPED = (
         path="weights/sprites-small.safetensors",
         sha256="09b01483f55041b4d1147b6750d706a123e2266d07e3ae2658e8469f202980f2",
     ),
+    Weights(
+        name="heads-small",
+        suites=(
+            *("heads-cross", "heads-cross-128", "heads-cross-64", "clips-cross", "clips-self", "lrs3-self"),
+            *(
+                "lrs3-cross",
+                "lrs3-cross-content1",
+                "lrs3-cross-content5",
+                "lrs3-cross-content15",
+                "lrs3-cross-content20",
+            ),
+        ),
+        package="bcd_bench_bcd",
+        path="weights/heads-small.safetensors",
+        sha256="6d421d65151f6a68d6d0bc07f03d53d9e5321e3760c56d10d026dc5c76610ebf",
+    ),
 )

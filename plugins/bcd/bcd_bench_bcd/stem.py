@@ -15,14 +15,37 @@ __all__ = ["ConvStem", "PatchReader"]
 
 SHRINK = 8
 """Pixels of a frame to a side of one place of the grid."""
+GROUPS = 8
+"""Groups of channels that are normalised together."""
 TOKEN_CHANNELS = 24
 """Channels a place keeps in a frame's token: the token knows where things are."""
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(GELU(norm(conv(GELU(norm(x)))))), 3 x 3; it starts as the identity."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.GroupNorm(GROUPS, width),
+            nn.GELU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.GroupNorm(GROUPS, width),
+            nn.GELU(),
+            nn.Conv2d(width, width, 3, padding=1),
+        )
+        nn.init.zeros_(self.layers[-1].weight)
+        nn.init.zeros_(self.layers[-1].bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x` [B, width, H, W] -> the same shape."""
+        return x + self.layers(x)
 
 
 class ConvStem(nn.Module):
     """Frames to a grid of features and one token each; every frame by itself."""
 
-    def __init__(self, channels: int, frame_size: tuple[int, int], width: int) -> None:
+    def __init__(self, channels: int, frame_size: tuple[int, int], width: int, blocks: int) -> None:
         super().__init__()
         height, across = frame_size
         if height % SHRINK or across % SHRINK:
@@ -31,10 +54,11 @@ class ConvStem(nn.Module):
         self.fold = nn.PixelUnshuffle(SHRINK // 2)
         self.down = nn.Sequential(
             nn.Conv2d(channels * (SHRINK // 2) ** 2, width // 2, 1),
+            *(ResidualBlock(width // 2) for _ in range(blocks)),
             nn.GELU(),
             nn.Conv2d(width // 2, width, 3, stride=2, padding=1),
+            *(ResidualBlock(width) for _ in range(blocks)),
         )
-        self.residual = nn.Sequential(nn.GroupNorm(8, width), nn.GELU(), nn.Conv2d(width, width, 3, padding=1))
         self.norm = nn.LayerNorm(width)
         self.register_buffer("positions", grid_positions(rows, columns, width), persistent=False)
         self.narrow = nn.Linear(width, TOKEN_CHANNELS)
@@ -44,7 +68,6 @@ class ConvStem(nn.Module):
         """`frames` [B, T, C, H, W] -> features [B, T, S, width] of S places, tokens [B, T, width]."""
         batch, length = frames.shape[:2]
         h = self.down(self.fold(frames.flatten(0, 1)).contiguous(memory_format=torch.channels_last))
-        h = h + self.residual(h)
         features = self.norm(h.flatten(2).transpose(1, 2))
         token = self.token(nn.functional.gelu(self.narrow(features)).flatten(1))
         placed = features + self.positions.to(features.dtype)

@@ -38,7 +38,7 @@ from bcd_bench_bcd.presets import PRESETS, resolve_preset
 from bcd_bench_bcd.randomness import step_generator
 from bcd_bench_bcd.stages import FINISHED, Limits, begun, keep_result, stage_presets
 from bcd_bench_bcd.training_log import append_means
-from bcd_bench_bcd.training_view import some_of_each_half
+from bcd_bench_bcd.training_view import DeviceClips, some_of_each_half
 
 __all__ = ["Trainer", "step_generator", "train"]
 
@@ -117,6 +117,7 @@ class Trainer:
         self.accelerator = Accelerator(cpu=place.type == "cpu", mixed_precision="no" if precision == "fp32" else "bf16")
         self.processes = self.accelerator.num_processes
         check_parts(preset, self.processes)
+        self.store = DeviceClips(clips, self.accelerator.device)
         self.batches = Batches(len(clips), preset.train, self.processes, self.accelerator.process_index)
         torch.manual_seed(preset.train.seed)
         shares = lit_shares(clips, preset.model.decoder.patch) if measures_light(preset) else None
@@ -335,14 +336,17 @@ class Trainer:
     def _batch(self, generator: torch.Generator, size: int) -> Tensor:
         """Clips drawn with replacement."""
         indices = torch.randint(len(self.clips), (size,), generator=generator).tolist()
-        clips = load_clips(self.clips, indices, torch.device("cpu"))
+        if hasattr(self.clips, "latents"):
+            clips = load_clips(self.clips, indices, self.accelerator.device)
+        else:
+            clips = self.store.batch(indices)
         half = self.preset.train.half_frames
         if half is not None and 2 * half < clips.shape[1]:
             clips = clips[:, some_of_each_half(clips.shape[1], half, generator)]
         if self.preset.train.mirror:
-            mirrored = torch.rand(size, generator=generator) < 0.5
+            mirrored = (torch.rand(size, generator=generator) < 0.5).to(clips.device)
             clips = torch.where(mirrored.view(-1, 1, 1, 1, 1), clips.flip(3), clips)
-        return clips.to(self.accelerator.device)
+        return clips
 
     def _tau(self, step: int) -> float:
         """Gumbel temperature: exponential from tau_start to tau_end over the run, or by a factor a step (Sec. 3.2)."""

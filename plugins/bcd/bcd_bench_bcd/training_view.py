@@ -14,10 +14,10 @@ from bcd_bench.errors import UsageError
 from bcd_bench.specs import TrainingClips
 from bcd_bench_bcd.configs import TrainConfig
 
-__all__ = ["TrainingView", "some_of_each_half", "training_view"]
+__all__ = ["DeviceClips", "TrainingView", "some_of_each_half", "training_view"]
 
 KEPT_BYTES = 3 << 30
-"""Memory for clips that have been looked at: they are kept until it is full."""
+"""Memory for clips that have been looked at, and of a GPU as well: they are kept until it is full."""
 
 
 def training_view(clips: TrainingClips, config: TrainConfig) -> TrainingClips:
@@ -77,3 +77,25 @@ class TrainingView:
             self._kept[index] = clip
             self._bytes += clip.nbytes
         return clip
+
+
+class DeviceClips:
+    """Batches of clips on a device; on a GPU, clips that have been looked at are kept there."""
+
+    def __init__(self, clips: TrainingClips, device: torch.device) -> None:
+        self._clips, self._device = clips, device
+        self._kept: dict[int, Tensor] = {}
+        self._bytes = 0
+
+    def batch(self, indices: Sequence[int]) -> Tensor:
+        """uint8 [B, T, H, W, 3] on the device."""
+        if self._device.type == "cpu":
+            return torch.from_numpy(self._clips.clips(indices))
+        missing = sorted({index for index in indices if index not in self._kept})
+        fetched: dict[int, Tensor] = {}
+        if missing:
+            for index, clip in zip(missing, torch.from_numpy(self._clips.clips(missing)).to(self._device), strict=True):
+                keeps = self._bytes + clip.nbytes <= KEPT_BYTES
+                (self._kept if keeps else fetched)[index] = clip.clone() if keeps else clip
+                self._bytes += clip.nbytes if keeps else 0
+        return torch.stack([fetched[index] if index in fetched else self._kept[index] for index in indices])

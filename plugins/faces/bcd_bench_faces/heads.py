@@ -55,7 +55,7 @@ PEOPLE: Final = 60
 """Test people; each is content in `PARTNERS` pairs and drives as many."""
 PARTNERS: Final = (1, 23)
 """Person n takes the motions of persons n + 1 and n + 23 (around the circle)."""
-TRAINING_PEOPLE: Final = 2_000
+TRAINING_PEOPLE: Final = 3_000
 SECOND_TAKES: Final = 1_000_000
 """The second take of training person n shows training motion n + this: one that no other clip shows."""
 FAULTS: Final = (
