@@ -101,9 +101,12 @@ def lrs3(
             trainer = Trainer(stage, clips, Path(scratch) / "run", str(device))
             trainer.start(resume=part == "resumed")
             values: list[list[float]] = []
+            before = trainer.progress.step
             for _ in range(count):
                 seconds.append(timed(device, lambda done=values, t=trainer: done.append(t.step())))
-            result[part] = [{"step": trainer.progress.step, "loss": v[0], "bits": v[2], "norm": v[-1]} for v in values]
+            result[part] = [
+                {"step": before + 1 + n, "loss": v[0], "bits": v[2], "norm": v[-1]} for n, v in enumerate(values)
+            ]
             print(part, result[part], file=sys.stderr, flush=True)
             trainer.save()
             precision, parameters = trainer.precision, sum(p.numel() for p in trainer.model.parameters())

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from bcd_bench.errors import UsageError
+from bcd_bench_bcd import training_view as training_view_module
 from bcd_bench_bcd.configs import TrainConfig
 from bcd_bench_bcd.model import load_model
 from bcd_bench_bcd.presets import resolve_preset
 from bcd_bench_bcd.train import Trainer, train
-from bcd_bench_bcd.training_view import some_of_each_half, training_view
+from bcd_bench_bcd.training_view import DeviceClips, some_of_each_half, training_view
 from tests.bcd.conftest import BlockClips
 
 
@@ -54,6 +55,41 @@ def test_what_a_split_cannot_give_is_refused() -> None:
         training_view(BlockClips(), TrainConfig(take_frames=3))
     with pytest.raises(UsageError, match="has 48"):
         training_view(BlockClips(), TrainConfig(clips=49))
+
+
+class Counted(BlockClips):
+    """Block clips that count what is fetched."""
+
+    def __init__(self) -> None:
+        self.fetched: list[int] = []
+
+    def clips(self, indices: Any) -> np.ndarray:
+        self.fetched += list(indices)
+        return super().clips(indices)
+
+
+def test_batches_on_the_cpu_are_the_clips_themselves() -> None:
+    batch = DeviceClips(BlockClips(), torch.device("cpu")).batch([5, 0, 5])
+    np.testing.assert_array_equal(batch.numpy(), BlockClips().clips([5, 0, 5]))
+
+
+@pytest.mark.parametrize(("kept", "fetched"), [(3 << 30, [0, 5, 7]), (0, [0, 5, 0, 5, 7])])
+def test_elsewhere_clips_are_fetched_once_while_there_is_room(
+    monkeypatch: pytest.MonkeyPatch, kept: int, fetched: list[int]
+) -> None:
+    monkeypatch.setattr(training_view_module, "KEPT_BYTES", kept)
+    clips = Counted()
+    store = DeviceClips(clips, torch.device("meta"))  # a device without values: what is asked for counts
+    assert store.batch([5, 0, 5]).shape == (3, *BlockClips().clips([0]).shape[1:])
+    assert store.batch([7, 5, 0]).device.type == "meta"
+    assert clips.fetched == fetched
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_batches_hold_the_same_values() -> None:
+    store = DeviceClips(BlockClips(), torch.device("cuda"))
+    for _ in range(2):
+        np.testing.assert_array_equal(store.batch([5, 0, 5]).cpu().numpy(), BlockClips().clips([5, 0, 5]))
 
 
 def test_frames_come_from_both_halves_in_order() -> None:
