@@ -1,0 +1,61 @@
+"""The shipped model of rendered heads on people it has not seen."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bcd_bench.clips import Clip, Pair
+from bcd_bench.plan import load_suite
+from bcd_bench.plugins import load_registry
+from bcd_bench.weights import resolve_weights
+from bcd_bench_bcd.method import BCDMethod
+
+PAIRS = 4
+
+
+@pytest.fixture(scope="module")
+def pairs() -> list[Pair]:
+    return list(load_suite(load_registry(), "heads-cross-64", {}).pairs[:PAIRS])
+
+
+@pytest.fixture(scope="module")
+def method() -> BCDMethod:
+    chosen = resolve_weights(load_registry().get("methods", "bcd"), "heads-cross-64", None)
+    assert chosen is not None
+    made = BCDMethod({})
+    made.load(chosen.path, "cpu")
+    return made
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    return float(10 * np.log10(255**2 / np.square(a.astype(np.float64) - b).mean()))
+
+
+def test_swaps_are_nearer_to_the_exact_target_than_either_clip(method: BCDMethod, pairs: list[Pair]) -> None:
+    gains = []
+    for output, pair in zip(method.transfer(pairs, seed=0), pairs, strict=True):
+        assert isinstance(output, Clip)
+        content, motion, target = (ref.load().frames for ref in (pair.content, pair.motion, pair.target) if ref)
+        assert output.frames.shape == target.shape == (25, 64, 64, 3)
+        gains.append(psnr(output.frames, target) - max(psnr(content, target), psnr(motion, target)))
+    assert np.mean(gains) > 1.5  # 3.3 dB over all pairs
+
+
+def test_the_motion_code_keeps_its_rate(method: BCDMethod, pairs: list[Pair]) -> None:
+    outputs = method.transfer(pairs, seed=0)
+    codes = np.concatenate([np.asarray(output.info["motion_codes"]) for output in outputs if isinstance(output, Clip)])
+    assert codes.shape == (25 * PAIRS, 32)
+    used = [len(np.unique(group)) for group in codes.T]
+    assert 1 < np.mean(used) < 16  # 32 of the 128 bits that 32 codes of 16 could hold
+
+
+def test_every_suite_of_faces_has_these_weights() -> None:
+    registry = load_registry()
+    spec = registry.get("methods", "bcd")
+    faces = [name for name in registry.suites if name.startswith(("heads-", "lrs3-", "clips-"))]
+    assert len(faces) == 11
+    for name in faces:
+        chosen = resolve_weights(spec, name, None)
+        assert chosen is not None
+        assert chosen.name == "heads-small"
