@@ -12,7 +12,7 @@ from bcd_bench.report.markdown import render
 from bcd_bench.report.rows import collect_rows
 
 RESULTS = Path(__file__).parents[2] / "results"
-PAIRS = {"sprites@1": 2664, "sprites-procedural@1": 2664, "heads-cross-128@1": 120}
+PAIRS = {"sprites@1": 2664, "sprites-procedural@1": 2664, "heads-cross-128@1": 120, "lrs3-cross@1": 30}
 RECORDS = sorted(RESULTS.glob("*/*/*/record.json"))
 
 
@@ -47,6 +47,14 @@ def test_the_weights_behind_trained_methods_are_those_shipped(method: str) -> No
     for weights in sprites:
         (path,) = RESULTS.glob(f"{weights.suites[0]}@1/{method}/*/record.json")
         assert weights.sha256 in path.read_text()
+
+
+@pytest.mark.parametrize("suite", ["heads-cross-128", "lrs3-cross"])
+def test_the_weights_behind_the_rows_of_faces_are_those_shipped(suite: str) -> None:
+    (heads,) = (one for one in load_registry().methods["bcd"].weights if one.name == "heads-small")
+    (path,) = RESULTS.glob(f"{suite}@1/bcd/*/record.json")
+    assert heads.sha256 is not None
+    assert heads.sha256 in path.read_text()
 
 
 def test_the_leaderboard_is_made_from_the_records() -> None:
