@@ -129,7 +129,7 @@ def rates(found: Path, target: Path) -> None:
     import matplotlib.pyplot as plt
 
     rows = json.loads(found.read_text())["rows"]
-    columns = [name for name in rows[0] if name not in ("target_bits", "motion-bits")]
+    columns = [name for name, value in rows[0].items() if isinstance(value, list)]
     figure, axes = plt.subplots(1, len(columns), figsize=(2.6 * len(columns), 2.6), layout="constrained")
     for axis, name in zip(axes, columns, strict=True):
         middle, low, high = zip(*(row[name] for row in rows), strict=True)
