@@ -141,7 +141,7 @@ _SPRITES = Preset(
 _SPRITES_PROCEDURAL_SMALL = _SPRITES_SMALL.model_copy(
     update={
         "summary": "the same small model on the embedded procedural suite: no files needed (default)",
-        "train": _SPRITES_SMALL.train.model_copy(update={"suite": "sprites-procedural", "steps": 3600}),
+        "train": _SPRITES_SMALL.train.model_copy(update={"suite": "sprites-procedural", "steps": 4400}),
     }
 )
 

@@ -12,7 +12,7 @@ SHIPPED = (
         suites=("sprites-procedural",),
         package="bcd_bench_bcd",
         path="weights/sprites-procedural-small.safetensors",
-        sha256="5e625dcc8682dd0435aaf35474f4dca97e29b3c4b43d9b1ac687dae5fab82a68",
+        sha256="263d05ad843122846fb1a0a6ce113de1daf4f485fd86c80280727a2e7bd538e6",
     ),
     Weights(
         name="sprites-small",
