@@ -21,6 +21,7 @@ from bcd_bench.plan import load_suite
 from bcd_bench.plugins import load_registry
 from bcd_bench.weights import resolve_weights
 from bcd_bench_bcd.method import BCDMethod
+from bcd_bench_fidelity.pixels import psnr
 
 SUITE = "heads-cross"
 PAPER = {"sampler": "paper", "solver": "heun", "steps": 128, "guidance": 1.5}
@@ -29,11 +30,6 @@ PAPER = {"sampler": "paper", "solver": "heun", "steps": 128, "guidance": 1.5}
 def there_and_back(clip: Clip) -> np.ndarray:
     """50 frames of a clip of 25."""
     return np.concatenate([clip.frames, clip.frames[::-1]])
-
-
-def psnr(output: np.ndarray, target: np.ndarray) -> float:
-    error = np.square(output.astype(np.float64) - target).mean()
-    return float(10 * np.log10(255**2 / max(error, 1e-9)))
 
 
 def run(pairs: list[Pair], weights: Path | None, settings: dict[str, object]) -> tuple[float, float]:

@@ -105,7 +105,8 @@ def lrs3(
             for _ in range(count):
                 seconds.append(timed(device, lambda done=values, t=trainer: done.append(t.step())))
             result[part] = [
-                {"step": before + 1 + n, "loss": v[0], "bits": v[2], "norm": v[-1]} for n, v in enumerate(values)
+                {"step": number, "loss": v[0], "bits": v[2], "norm": v[-1]}
+                for number, v in enumerate(values, before + 1)
             ]
             print(part, result[part], file=sys.stderr, flush=True)
             trainer.save()

@@ -10,6 +10,7 @@ from bcd_bench.plan import load_suite
 from bcd_bench.plugins import load_registry
 from bcd_bench.weights import resolve_weights
 from bcd_bench_bcd.method import BCDMethod
+from bcd_bench_fidelity.pixels import psnr
 
 PAIRS = 4
 
@@ -28,23 +29,26 @@ def method() -> BCDMethod:
     return made
 
 
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    return float(10 * np.log10(255**2 / np.square(a.astype(np.float64) - b).mean()))
-
-
-def test_swaps_are_nearer_to_the_exact_target_than_either_clip(method: BCDMethod, pairs: list[Pair]) -> None:
-    gains = []
-    for output, pair in zip(method.transfer(pairs, seed=0), pairs, strict=True):
+@pytest.fixture(scope="module")
+def outputs(method: BCDMethod, pairs: list[Pair]) -> list[Clip]:
+    made = []
+    for output in method.transfer(pairs, seed=0):
         assert isinstance(output, Clip)
+        made.append(output)
+    return made
+
+
+def test_swaps_are_nearer_to_the_exact_target_than_either_clip(outputs: list[Clip], pairs: list[Pair]) -> None:
+    gains = []
+    for output, pair in zip(outputs, pairs, strict=True):
         content, motion, target = (ref.load().frames for ref in (pair.content, pair.motion, pair.target) if ref)
         assert output.frames.shape == target.shape == (25, 64, 64, 3)
         gains.append(psnr(output.frames, target) - max(psnr(content, target), psnr(motion, target)))
     assert np.mean(gains) > 1.5  # 3.3 dB over all pairs
 
 
-def test_the_motion_code_keeps_its_rate(method: BCDMethod, pairs: list[Pair]) -> None:
-    outputs = method.transfer(pairs, seed=0)
-    codes = np.concatenate([np.asarray(output.info["motion_codes"]) for output in outputs if isinstance(output, Clip)])
+def test_the_motion_code_keeps_its_rate(outputs: list[Clip]) -> None:
+    codes = np.concatenate([np.asarray(output.info["motion_codes"]) for output in outputs])
     assert codes.shape == (25 * PAIRS, 32)
     used = [len(np.unique(group)) for group in codes.T]
     assert 1 < np.mean(used) < 16  # 32 of the 128 bits that 32 codes of 16 could hold

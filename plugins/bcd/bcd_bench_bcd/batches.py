@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,7 +12,7 @@ from bcd_bench.errors import UsageError
 from bcd_bench_bcd.configs import Preset, TrainConfig
 from bcd_bench_bcd.randomness import Draws, clip_generators, epoch_generator
 
-__all__ = ["Batches", "Part", "check_parts", "load_clips", "steps_of"]
+__all__ = ["Batches", "Part", "check_parts", "steps_of"]
 
 
 @dataclass(frozen=True)
@@ -100,11 +98,3 @@ class Batches:
         first = self.process * parts * size
         places = [range(first + part * size, first + (part + 1) * size) for part in range(parts)]
         return [Part([whole[place] for place in some], (self.train.seed, step, some)) for some in places]
-
-
-def load_clips(clips: Any, indices: Sequence[int], device: torch.device, step: int = 0) -> Tensor:
-    """Training clips on `device`: uint8 [B, T, H, W, 3], or latents [B, T, C, h, w] of a cache (which may choose
-    another range of frames in another step)."""
-    made = clips.latents(indices, step) if hasattr(clips, "latents") else clips.clips(indices)
-    tensor = torch.from_numpy(made) if isinstance(made, np.ndarray) else made
-    return tensor.to(device)

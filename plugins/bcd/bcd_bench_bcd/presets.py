@@ -22,6 +22,9 @@ from bcd_bench_bcd.video_presets import LRS3, LRS3_TINY
 
 __all__ = ["PRESETS", "resolve_preset"]
 
+_SMALL_DIFFUSION = DiffusionConfig(p_mean=1.8, p_std=1.5, prediction="x", weight_max=6.0)
+_TWO_STEPS = SamplerConfig(name="euler", steps=2, guidance=1.0, sigma_min=0.3, sigma_max=20.0)
+
 _SPRITES_SMALL = Preset(
     summary="9 M parameters, LPC Sprites in pixels, trains on two CPU cores; what we ship",
     model=ModelConfig(
@@ -30,7 +33,7 @@ _SPRITES_SMALL = Preset(
         decoder=DecoderConfig(
             depth=6, width=192, heads=4, patch=8, temporal_blocks=(2,), content="channels", skip_static_patches=True
         ),
-        diffusion=DiffusionConfig(p_mean=1.8, p_std=1.5, prediction="x", weight_max=6.0),
+        diffusion=_SMALL_DIFFUSION,
     ),
     objective=ObjectiveConfig(
         content_drop=0.15,
@@ -48,7 +51,7 @@ _SPRITES_SMALL = Preset(
         cycle_content=1e-4,
         cycle_from=400,
     ),
-    sampler=SamplerConfig(name="euler", steps=2, guidance=1.0, sigma_min=0.3, sigma_max=20.0),
+    sampler=_TWO_STEPS,
     train=TrainConfig(
         suite="sprites",
         steps=4000,
@@ -74,13 +77,7 @@ _HEADS_SMALL = Preset(
         window=8,
         resize=True,
         encoder=EncoderConfig(
-            layers=4,
-            width=256,
-            heads=4,
-            feed_forward=1024,
-            content_tokens=64,
-            content_dim=32,
-            stem="conv",
+            layers=4, width=256, heads=4, feed_forward=1024, content_tokens=64, content_dim=32, stem="conv"
         ),
         quantizer=QuantizerConfig(
             groups=32,
@@ -95,7 +92,7 @@ _HEADS_SMALL = Preset(
         decoder=DecoderConfig(
             depth=6, width=256, heads=4, patch=8, temporal_blocks=(2,), content="channels", motion_map=24
         ),
-        diffusion=DiffusionConfig(p_mean=1.8, p_std=1.5, prediction="x", weight_max=6.0),
+        diffusion=_SMALL_DIFFUSION,
     ),
     objective=ObjectiveConfig(
         condition_drop=0.05,
@@ -108,7 +105,7 @@ _HEADS_SMALL = Preset(
         recolour=0.3,
         quantize_from=400,
     ),
-    sampler=SamplerConfig(name="euler", steps=2, guidance=1.0, sigma_min=0.3, sigma_max=20.0),
+    sampler=_TWO_STEPS,
     train=TrainConfig(
         suite="heads-cross-64",
         take_frames=8,

@@ -31,6 +31,9 @@ def clip_generators(seed: int, step: int, places: Sequence[int]) -> list[torch.G
     return [_generator(seed, step, "clip", place) for place in places]
 
 
+CPU = torch.device("cpu")
+
+
 class Draws:
     """Random tensors whose first axis is a batch of clips.
 
@@ -52,37 +55,33 @@ class Draws:
 
     @property
     def whole(self) -> Draws:
-        """The same numbers drawn for the batch as a whole."""
+        """What draws for the batch as a whole, any number of rows."""
         return Draws(self.generator) if self._own is not None else self
 
     def uniform(self, *shape: int) -> Tensor:
         """Uniform in [0, 1), float32, on the CPU."""
-        return self._drawn(torch.rand, shape, None)
+        return self._drawn(torch.rand, shape, CPU)
 
-    def normal(self, *shape: int, device: torch.device | None = None) -> Tensor:
+    def normal(self, *shape: int, device: torch.device = CPU) -> Tensor:
         """Unit normal, float32, on `device`."""
         return self._drawn(torch.randn, shape, device)
 
-    def by_frame(self, shape: Sequence[int], batch: int, device: torch.device | None = None) -> Tensor:
+    def by_frame(self, shape: Sequence[int], batch: int, device: torch.device = CPU) -> Tensor:
         """Uniform [N, batch * T, J] on `device`: clips and frames share the middle axis."""
         if self._own is None:
             return self._drawn(torch.rand, shape, device)
         groups, rows, entries = shape
-        drawn = self.uniform(batch, rows // batch, groups, entries).flatten(0, 1).transpose(0, 1)
-        return drawn.to(device or drawn.device)
+        return self.uniform(batch, rows // batch, groups, entries).flatten(0, 1).transpose(0, 1).to(device)
 
-    def _drawn(self, draw: Callable[..., Tensor], shape: Sequence[int], device: torch.device | None) -> Tensor:
-        if self._own is None and (device is None or device.type == "cpu"):
-            return draw(tuple(shape), generator=self._one)
+    def _drawn(self, draw: Callable[..., Tensor], shape: Sequence[int], device: torch.device) -> Tensor:
         if self._own is None:
             return draw(tuple(shape), generator=self._generator_on(device), device=device)
         times = shape[0] // len(self._own)
-        drawn = torch.stack([draw(tuple(shape[1:]), generator=g) for _ in range(times) for g in self._own])
-        return drawn.to(device or drawn.device)
+        return torch.stack([draw(tuple(shape[1:]), generator=g) for _ in range(times) for g in self._own]).to(device)
 
     def _generator_on(self, device: torch.device) -> torch.Generator | None:
-        if self._one is None:
-            return None
+        if self._one is None or device.type == "cpu":
+            return self._one
         if device not in self._there:
             seed = int(torch.randint(1 << 62, (), generator=self._one))
             self._there[device] = torch.Generator(device).manual_seed(seed)

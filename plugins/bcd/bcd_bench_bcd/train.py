@@ -24,7 +24,7 @@ from bcd_bench.specs import TrainingClips, TrainRequest
 from bcd_bench.stopping import stopping
 from bcd_bench.training import forget_after, say_unfinished
 from bcd_bench_bcd import __version__
-from bcd_bench_bcd.batches import Batches, check_parts, load_clips
+from bcd_bench_bcd.batches import Batches, check_parts
 from bcd_bench_bcd.checkpoints import CHECKPOINT, LOG, WEIGHTS, read_checkpoint, start_from
 from bcd_bench_bcd.configs import Preset, SamplerConfig
 from bcd_bench_bcd.data import fitted_model_config, lit_shares, measures_light, open_training_clips
@@ -315,7 +315,7 @@ class Trainer:
             losses = gradients_of_batch(self.accelerator, self.module, batch, step, self._tau(step), generator, chances)
         else:
             parts = self.batches.parts(step)
-            batches = [load_clips(self.clips, part.indices, self.accelerator.device, step) for part in parts]
+            batches = [self.store.batch(part.indices, step) for part in parts]
             losses = gradients_of_parts(
                 self.accelerator, self.wrapped, self.module, batches, parts, step, self._tau(step)
             )
@@ -336,10 +336,7 @@ class Trainer:
     def _batch(self, generator: torch.Generator, size: int) -> Tensor:
         """Clips drawn with replacement."""
         indices = torch.randint(len(self.clips), (size,), generator=generator).tolist()
-        if hasattr(self.clips, "latents"):
-            clips = load_clips(self.clips, indices, self.accelerator.device)
-        else:
-            clips = self.store.batch(indices)
+        clips = self.store.batch(indices)
         half = self.preset.train.half_frames
         if half is not None and 2 * half < clips.shape[1]:
             clips = clips[:, some_of_each_half(clips.shape[1], half, generator)]

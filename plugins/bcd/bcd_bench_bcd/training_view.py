@@ -80,22 +80,28 @@ class TrainingView:
 
 
 class DeviceClips:
-    """Batches of clips on a device; on a GPU, clips that have been looked at are kept there."""
+    """The clips of a step on a device; on a GPU, those of pixels that have been looked at are kept there."""
 
-    def __init__(self, clips: TrainingClips, device: torch.device) -> None:
+    def __init__(self, clips: Any, device: torch.device) -> None:
         self._clips, self._device = clips, device
         self._kept: dict[int, Tensor] = {}
         self._bytes = 0
 
-    def batch(self, indices: Sequence[int]) -> Tensor:
-        """uint8 [B, T, H, W, 3] on the device."""
+    def batch(self, indices: Sequence[int], step: int = 0) -> Tensor:
+        """uint8 [B, T, H, W, 3], or latents [B, T, C, h, w] of a cache (which may choose another range of frames in
+        another step).
+        """
+        if hasattr(self._clips, "latents"):
+            latents: Tensor = self._clips.latents(indices, step)
+            return latents.to(self._device)
         if self._device.type == "cpu":
             return torch.from_numpy(self._clips.clips(indices))
-        missing = sorted({index for index in indices if index not in self._kept})
         fetched: dict[int, Tensor] = {}
-        if missing:
-            for index, clip in zip(missing, torch.from_numpy(self._clips.clips(missing)).to(self._device), strict=True):
-                keeps = self._bytes + clip.nbytes <= KEPT_BYTES
-                (self._kept if keeps else fetched)[index] = clip.clone() if keeps else clip
-                self._bytes += clip.nbytes if keeps else 0
-        return torch.stack([fetched[index] if index in fetched else self._kept[index] for index in indices])
+        if missing := sorted({index for index in indices if index not in self._kept}):
+            made = torch.from_numpy(self._clips.clips(missing)).to(self._device)
+            fetched = dict(zip(missing, made, strict=True))
+        for index, clip in fetched.items():
+            if self._bytes + clip.nbytes <= KEPT_BYTES:
+                self._kept[index] = clip.clone()  # of its own, or the whole batch would stay
+                self._bytes += clip.nbytes
+        return torch.stack([self._kept[index] if index in self._kept else fetched[index] for index in indices])
