@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bcd_bench.clips import Clip, ClipRef, Failed, Generated, Pair, Suite, VideoFile
+    from bcd_bench.dataframes import pairs_frame, results_frame
     from bcd_bench.hookspecs import hookimpl
     from bcd_bench.perturbations import Perturbation
     from bcd_bench.specs import (
@@ -57,10 +58,17 @@ __all__ = [
     "Weights",
     "__version__",
     "hookimpl",
+    "pairs_frame",
+    "results_frame",
 ]
 
 _CLIPS = frozenset({"Clip", "ClipRef", "Failed", "Generated", "Pair", "Suite", "VideoFile"})
-_ROOMS = {"hookimpl": "hookspecs", "Perturbation": "perturbations"}
+_ROOMS = {
+    "hookimpl": "hookspecs",
+    "Perturbation": "perturbations",
+    "pairs_frame": "dataframes",
+    "results_frame": "dataframes",
+}
 
 
 def __getattr__(name: str) -> object:

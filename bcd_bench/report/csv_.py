@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from bcd_bench.report.rows import ReportRow
 
-__all__ = ["render"]
+__all__ = ["FIELDS", "lines", "render"]
 
-_FIELDS = [
+FIELDS = [
     "suite",
     "suite_version",
     "manifest_sha256",
@@ -43,8 +44,14 @@ _FIELDS = [
 def render(rows: Sequence[ReportRow], *, suite: str | None = None) -> str:
     """What produced each figure stands on its line, since a footer would break parsers. Empty cells are unknown."""
     out = io.StringIO()
-    writer = csv.DictWriter(out, _FIELDS, lineterminator="\n")
+    writer = csv.DictWriter(out, FIELDS, lineterminator="\n")
     writer.writeheader()
+    writer.writerows(lines(rows, suite=suite))
+    return out.getvalue()
+
+
+def lines(rows: Sequence[ReportRow], *, suite: str | None = None) -> Iterator[dict[str, Any]]:
+    """The lines as mappings with the keys `FIELDS`, one for each run and column."""
     for row in rows:
         if suite is not None and row.suite != suite:
             continue
@@ -68,5 +75,4 @@ def render(rows: Sequence[ReportRow], *, suite: str | None = None) -> str:
             own = ("value", "ci_low", "ci_high", "ci_method", "n", "n_failed", "unit", "higher_is_better", "metric")
             low, high = value.wilson or (None, None)
             numbers = {key: getattr(value, key) for key in own} | {"wilson_low": low, "wilson_high": high}
-            writer.writerow({**head, "column": name, **numbers})
-    return out.getvalue()
+            yield {**head, "column": name, **numbers}
