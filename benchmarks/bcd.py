@@ -23,6 +23,7 @@ from accelerate.state import AcceleratorState
 from bcd_bench.clips import Clip, Pair
 from bcd_bench.plan import load_suite
 from bcd_bench.plugins import load_registry
+from bcd_bench.progress import open_progress
 from bcd_bench.specs import Scored, TrainRequest, load_factory
 from bcd_bench.statistics import paired_difference
 from bcd_bench.weights import resolve_weights
@@ -48,12 +49,14 @@ def sampling(suite: str, count: int, weights: str | None) -> None:
     pairs = list(made.pairs[:count])
     rows: dict[str, list[Any]] = {name: [] for name in methods}
     spent = dict.fromkeys(methods, 0.0)
-    for start in range(0, len(pairs), BATCH):
-        batch = pairs[start : start + BATCH]
-        for name, method in methods.items():
-            outputs, seconds = timed_transfer(method, batch)
-            spent[name] += seconds
-            rows[name] += judge.score([Scored(pair, clip) for pair, clip in zip(batch, outputs, strict=True)])
+    with open_progress().task("sampling", total=len(pairs), unit="pairs") as task:
+        for start in range(0, len(pairs), BATCH):
+            batch = pairs[start : start + BATCH]
+            for name, method in methods.items():
+                outputs, seconds = timed_transfer(method, batch)
+                spent[name] += seconds
+                rows[name] += judge.score([Scored(pair, clip) for pair, clip in zip(batch, outputs, strict=True)])
+            task.advance(len(batch))
     for name, method in methods.items():
         print(f"{name}: {method.sampler.nfe} evaluations a clip, {spent[name] / len(pairs) * 1000:.1f} ms a pair")
     print(f"ratio: {spent['paper'] / spent['default']:.1f} x less time over {len(pairs)} pairs")
