@@ -197,7 +197,7 @@ def test_arrays_that_are_none_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"wrote no output\.npy"):
         read_output(path, "npy", 3, SIZE)
     path.write_bytes(b"garbage")
-    with pytest.raises(UsageError, match="is no array"):
+    with pytest.raises(UsageError, match="does not begin as one of NumPy"):
         read_output(path, "npy", 3, SIZE)
     np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
     with pytest.raises(UsageError, match="is no array"):

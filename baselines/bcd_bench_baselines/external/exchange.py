@@ -62,6 +62,9 @@ def read_output(path: Path, kind: Frames, frames: int, size: tuple[int, int]) ->
 def _array(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
     """The array of a file; looked at by its header first, so that no wrong one is read into memory."""
     try:
+        with path.open("rb") as file:
+            if not file.read(6).startswith((b"\x93NUMPY", b"PK")):  # else NumPy suggests to unpickle it
+                raise UsageError(f"the worker's {path.name} is no array: it does not begin as one of NumPy's files")
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise UsageError(f"the worker's {path.name} is no array: {error}") from None
