@@ -72,12 +72,10 @@ class FrameMethod(ABC):
         del seed  # nothing is drawn
         for pair in pairs:
             content, motion = pair.content.load(), pair.motion.load()
-            with torch.inference_mode(), self.autocast():
-                frames = self.animate(content.frames[0], motion.frames)
-            yield Clip(frames, motion.fps, pair.id)
+            yield Clip(self.animate(content.frames[0], motion.frames), motion.fps, pair.id)
 
     def autocast(self) -> torch.autocast:
-        """The context of `dtype`; in it, sums, coordinates and samplings stay in float32."""
+        """The context of `dtype`, for what `animate` draws; sums, coordinates and samplings stay in float32."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.dtype == "bfloat16")
 
     def batches(self, count: int) -> Iterator[slice]:

@@ -171,3 +171,14 @@ def test_a_driver_that_begins_as_the_source_makes_both_modes_one(method: LIAMeth
     absolute.device, absolute.network, absolute.basis = method.device, method.network, method.basis
     absolute._alphas, absolute._synthesise = method._alphas, method._synthesise
     assert np.abs(absolute.animate(clip[0], clip).astype(int) - relative).max() <= 1
+
+
+def test_in_bfloat16_pictures_are_near(method: LIAMethod) -> None:
+    pair = Pair("p", ClipRef("c", Held(smooth(1, 1))), ClipRef("m", Held(smooth(2, 2))))
+    rough = LIAMethod({"seeded": 3, "batch_frames": 2, "dtype": "bfloat16"})
+    rough.device, rough.network, rough.basis = method.device, method.network, method.basis
+    rough._alphas, rough._synthesise = method._alphas, method._synthesise
+    [exact], [near] = (one.transfer([pair], seed=0) for one in (method, rough))
+    assert isinstance(exact, Clip)
+    assert isinstance(near, Clip)
+    assert 0 < np.abs(exact.frames.astype(int) - near.frames).mean() < 8
