@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FacePoints"]
 
-LOOKS_VERSION = 2
+LOOKS_VERSION = 3
 """Raised when another crop, other looks, another gate or another input make other numbers of the same weights."""
 
 

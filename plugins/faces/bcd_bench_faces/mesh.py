@@ -30,8 +30,9 @@ __all__ = [
     "fit_or_fail",
 ]
 
-DENSE_FIT: Final = FitOptions()
-"""How dense landmarks are fitted."""
+DENSE_FIT: Final = FitOptions(identity_prior=1.0)
+"""How dense landmarks are fitted. The network draws faces to the mean already; of the priors tried on 14 people of the
+training split, 0.3 to 10, those of 1 and less ranked identities best."""
 TRUST: Final = 1.0
 """Weight of a point whose variance, with that of `NUGGET`, is one squared pixel of a 256-pixel frame."""
 NUGGET: Final = 0.25

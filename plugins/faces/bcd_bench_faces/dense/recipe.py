@@ -72,7 +72,10 @@ class Recipe:
 
 
 PRESETS: Final[Mapping[str, Recipe]] = {
-    "small": Recipe(6_528, 1_536, 2, 144, 320, 96, "16,32,80,160", "1,2,1", 2_500, 48),
+    "small": Recipe(
+        43_008, 3_072, 2, 144, 320, 96, "16,32,80,160", "1,2,1", 20_000, 48, bend=0.3, average=0.999, warmup=500,
+        log_every=50, save_every=250, check_every=500,
+    ),
     "large": Recipe(
         120_000, 120_000, 0, 192, 320, 128, "32,64,128,256", "2,3,2", 60_000, 128, hidden=384, bend=0.6, average=0.9995,
         warmup=1_000, workers=8, save_every=1_000, check_every=2_000, log_every=100,
