@@ -4,8 +4,10 @@
         [--batches 1,16] [--frames 4] [--device auto] [--threads 1] [--repeat 1] [--operations]
 
 Every method of the registry that can be run with seeded weights is measured, in one process: speed does not depend on
-the weights. Each way is run on the same clip of 256 x 256 after a warm-up, and its outputs are compared with those of
-eager float32. Times are processor seconds on a CPU (wall times depend on who else is there) and wall seconds on a GPU.
+the weights. Of `hyperreenact`, which is measured when named, it is its networks (appearance, pose, hypernetwork,
+generator) in float32, with the weights they are made with. Each way is run on the same clip of 256 x 256 after a
+warm-up, and its outputs are compared with those of eager float32. Times are processor seconds on a CPU (wall times
+depend on who else is there) and wall seconds on a GPU.
 What the original takes is quoted, not measured here. `--operations` makes one more clip of each way to count its
 multiplications and additions in convolutions and matrix products (those of Fourier transforms are not counted, and
 nothing of a compiled one), and tells what share of the rate of a large matrix product they come to.
@@ -33,6 +35,8 @@ SEED = 1001
 UPSTREAM = {"fomm": 1.12, "mcnet": 4.03, "lia": 2.67, "liveportrait": 14.8}
 """Processor seconds a frame of the original code, batch 1, one thread of a two-core machine shared with other work,
 torch 2.14.1: keypoints (or encoders) of the driving frame and the generator; LIA encodes its source every time."""
+UPSTREAM_HYPERREENACT = 7.22
+"""The same of HyperReenact's networks, its appearance encoder for every frame, but with two threads."""
 WITHOUT_FACES: dict[str, dict[str, Any]] = {"liveportrait": {"crop": False}}
 """Settings with which a method takes pictures that show no face."""
 PATHS: dict[str, dict[str, Any]] = {
@@ -95,6 +99,27 @@ def measured(method: Method, pair: Pair, device: torch.device, repeat: int) -> t
     return best / len(frames), frames
 
 
+def hyperreenact(batch: int, frames: int, device: torch.device, repeat: int) -> float:
+    """The least seconds a frame of HyperReenact's networks, its source's appearance encoded once a clip."""
+    from bcd_bench_baselines.hyperreenact.model import HyperReenact, Source
+
+    torch.manual_seed(SEED)
+    model = HyperReenact().to(device).eval()
+    poses = torch.rand(frames, 3, 224, 224, device=device)
+    face, code = torch.rand(1, 3, 112, 112, device=device), torch.randn(1, 14, 512, device=device)
+    clock, best = clock_of(device), float("inf")
+    with torch.inference_mode():
+        model.frames(Source(code, model.arcface(face)), poses[:1])
+        for _ in range(repeat):
+            started = clock()
+            source = Source(code, model.arcface(face))
+            for start in range(0, frames, batch):
+                model.frames(source, poses[start : start + batch])
+            wait(device)
+            best = min(best, clock() - started)
+    return best / frames
+
+
 def operations(method: Method, pair: Pair) -> float:
     """Operations a frame of a clip, in convolutions and matrix products."""
     with FlopCounterMode(display=False) as counter:
@@ -147,7 +172,15 @@ def main() -> None:
     rates: dict[torch.dtype, float] = {}
     for name in given.methods.split(","):
         for batch in map(int, given.batches.split(",")):
-            pair = pair_of(given.frames or (4 if batch == 1 else batch))
+            count = given.frames or (4 if batch == 1 else batch)
+            if name == "hyperreenact":
+                seconds = hyperreenact(batch, count, device, given.repeat)
+                upstream = (
+                    f", the original with two threads {UPSTREAM_HYPERREENACT:.2f}" if device.type == "cpu" else ""
+                )
+                print(f"{name:<13} batch {batch:<3} {'float32':<18} {seconds:8.4f}{upstream}", flush=True)
+                continue
+            pair = pair_of(count)
             reference: tuple[float, np.ndarray] | None = None
             for path in dict.fromkeys(["float32", *given.paths.split(",")]):  # the others are compared with the first
                 method = load(registry, name, batch, device, PATHS[path])
@@ -162,8 +195,8 @@ def main() -> None:
                 if given.operations and not PATHS[path].get("compile"):
                     dtype = getattr(torch, PATHS[path].get("dtype", "float32"))
                     rates.setdefault(dtype, product_rate(device, dtype))
-                    count = operations(method, pair)
-                    share = f", {count / 1e9:.0f} Gop a frame, {count / seconds / rates[dtype]:.0%} of a product's rate"
+                    done = operations(method, pair)
+                    share = f", {done / 1e9:.0f} Gop a frame, {done / seconds / rates[dtype]:.0%} of a product's rate"
                 print(
                     f"{name:<13} batch {batch:<3} {path:<18} {seconds:8.4f}  {reference[0] / seconds:5.2f} x float32  "
                     f"error {difference.mean():.3f} grey levels, at most {difference.max()}{upstream}{share}",
