@@ -50,8 +50,8 @@ def pairs_frame(*paths: str | PathLike[str], suite: str | None = None) -> pd.Dat
     """One line for each run, pair and per-pair column ("mean" and "rate"); a pair that was not scored has NaN.
 
     The columns are suite, suite_version, method, run_id, seed, pair, content_identity (what intervals are clustered
-    by), column and value. Rates are in percent of one pair, so 0 or 100. Runs whose `values.json` is not at hand are
-    left out. `paths`, `suite` and errors are as in `results_frame`.
+    by), column and value. A rate is 0 or 1 here, in percent only in `results_frame`. Runs whose `values.json` is not at
+    hand are left out. `paths`, `suite` and errors are as in `results_frame`.
     """
     import pandas as pd
 

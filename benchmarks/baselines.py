@@ -88,15 +88,21 @@ def load(registry: Registry, name: str, batch: int, device: torch.device, change
 
 def measured(method: Method, pair: Pair, device: torch.device, repeat: int) -> tuple[float, np.ndarray]:
     """The least seconds a frame over `repeat` clips, and the frames."""
-    clock = clock_of(device)
-    best, frames = float("inf"), np.zeros(0)
+    seconds, [clip] = least(lambda: list(method.transfer([pair], seed=0)), device, repeat)
+    if not isinstance(clip, Clip):
+        raise SystemExit(f"the pair failed: {clip.reason}")
+    return seconds / len(clip), clip.frames
+
+
+def least(run: Callable[[], Any], device: torch.device, repeat: int) -> tuple[float, Any]:
+    """The least seconds over `repeat` runs, and what the last one gave."""
+    clock, best, found = clock_of(device), float("inf"), None
     for _ in range(repeat):
         started = clock()
-        [clip] = method.transfer([pair], seed=0)  # the frames are on the CPU then, so a GPU is done
-        if not isinstance(clip, Clip):
-            raise SystemExit(f"the pair failed: {clip.reason}")
-        best, frames = min(best, clock() - started), clip.frames
-    return best / len(frames), frames
+        found = run()
+        wait(device)
+        best = min(best, clock() - started)
+    return best, found
 
 
 def hyperreenact(batch: int, frames: int, device: torch.device, repeat: int) -> float:
@@ -107,17 +113,15 @@ def hyperreenact(batch: int, frames: int, device: torch.device, repeat: int) -> 
     model = HyperReenact().to(device).eval()
     poses = torch.rand(frames, 3, 224, 224, device=device)
     face, code = torch.rand(1, 3, 112, 112, device=device), torch.randn(1, 14, 512, device=device)
-    clock, best = clock_of(device), float("inf")
+
+    def clip(some: torch.Tensor) -> None:
+        source = Source(code, model.arcface(face))
+        for part in some.split(batch):
+            model.frames(source, part)
+
     with torch.inference_mode():
-        model.frames(Source(code, model.arcface(face)), poses[:1])
-        for _ in range(repeat):
-            started = clock()
-            source = Source(code, model.arcface(face))
-            for start in range(0, frames, batch):
-                model.frames(source, poses[start : start + batch])
-            wait(device)
-            best = min(best, clock() - started)
-    return best / frames
+        clip(poses[:1])
+        return least(lambda: clip(poses), device, repeat)[0] / frames
 
 
 def operations(method: Method, pair: Pair) -> float:
@@ -132,14 +136,7 @@ def product_rate(device: torch.device, dtype: torch.dtype) -> float:
     """Operations a second of a large matrix product, the best of three."""
     side = 8192 if device.type == "cuda" else 1024
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    best = float("inf")
-    for _ in range(4):  # the first is a warm-up, never the best
-        wait(device)
-        started = clock_of(device)()
-        a @ b
-        wait(device)
-        best = min(best, clock_of(device)() - started)
-    return 2 * side**3 / best
+    return 2 * side**3 / least(lambda: a @ b, device, 4)[0]  # the first is a warm-up, never the best
 
 
 def wait(device: torch.device) -> None:

@@ -87,9 +87,7 @@ class DenseLandmarker:
         else:
             return None
         closer = square_around(points)
-        if closer.side < NEAR * square.side:
-            if not _sensible(closer, size):
-                return None
+        if closer.side < NEAR * square.side and _sensible(closer, size):
             points, _, _ = self._look(frame, closer)
             closer = square_around(points)
         if not _sensible(closer, size):
