@@ -35,6 +35,9 @@ class Recipe:
     batch: int
     hidden: int = 256
     lr: float = 2e-3
+    """Of what AdamW updates: the first convolution, the outputs, scales and offsets."""
+    muon_lr: float = 0.02
+    """Of what Muon updates: the other convolutions and the hidden layer."""
     weight_decay: float = 0.02
     warmup: int = 100
     """Steps over which the learning rate rises; a cosine takes it down after that."""
@@ -73,8 +76,8 @@ class Recipe:
 
 PRESETS: Final[Mapping[str, Recipe]] = {
     "small": Recipe(
-        43_008, 3_072, 2, 144, 320, 96, "16,32,80,160", "1,2,1", 20_000, 48, bend=0.3, average=0.999, warmup=500,
-        log_every=50, save_every=250, check_every=500,
+        43_008, 3_072, 2, 144, 320, 96, "24,48,96,192", "1,2,2", 18_000, 48, hidden=384, bend=0.3, average=0.999,
+        warmup=500, log_every=50, save_every=250, check_every=500,
     ),
     "large": Recipe(
         120_000, 120_000, 0, 192, 320, 128, "32,64,128,256", "2,3,2", 60_000, 128, hidden=384, bend=0.6, average=0.9995,
@@ -101,7 +104,7 @@ def recipe_of(request: TrainRequest) -> Recipe:
     if request.seed is not None:
         changed["seed"] = request.seed
     recipe = replace(recipe, **changed)
-    for name in ("renders", "first", "points", "steps", "batch", "workers", "lr", "hidden"):
+    for name in ("renders", "first", "points", "steps", "batch", "workers", "lr", "muon_lr", "hidden"):
         if getattr(recipe, name) <= 0:
             raise UsageError(f"--set {name}={getattr(recipe, name)}: must be positive")
     if min(recipe.log_every, recipe.save_every, recipe.check_every) < 1 or recipe.growth < 0:

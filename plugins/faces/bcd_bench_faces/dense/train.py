@@ -29,6 +29,7 @@ from bcd_bench.training import forget_after, say_unfinished
 from bcd_bench_faces.dense.augment import Example, example
 from bcd_bench_faces.dense.crops import square_around, take
 from bcd_bench_faces.dense.network import DenseNet, NetworkConfig, Seen, load_network, network_bytes, to_input
+from bcd_bench_faces.dense.optimizer import Optimizer
 from bcd_bench_faces.dense.points import dense_points
 from bcd_bench_faces.dense.recipe import Recipe, recipe_of
 from bcd_bench_faces.dense.renders import CHECKS, RenderPlan, Renders
@@ -79,10 +80,7 @@ class Trainer:
         config = NetworkConfig(recipe.side, len(self.vertices), widths, blocks, recipe.hidden)
         self.network = DenseNet(config).to(self.device, memory_format=torch.channels_last).train()
         self.average = DenseNet(config).to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
-        decay = [value for value in self.network.parameters() if value.ndim > 1]
-        rest = [value for value in self.network.parameters() if value.ndim <= 1]
-        groups = [{"params": decay, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, recipe.lr)
+        self.optimizer = Optimizer(self.network, recipe)
         self.precision = recipe.precision
         if recipe.precision == "auto":
             self.precision = "bf16" if fast_bf16(self.device.type) else "fp32"
@@ -241,25 +239,23 @@ class Trainer:
         """One step of the optimizer; the loss and its parts."""
         recipe, step = self.recipe, self.step_count
         rising = min(1.0, (step + 1) / max(1, recipe.warmup))
-        rate = recipe.lr * rising * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        factor = rising * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
         crops, points, face = self._batch(step)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             seen = self.network(crops)
         own = likelihood(seen, points, face, recipe.beta)
         cross = functional.binary_cross_entropy_with_logits(seen.face, face)
         loss = own + recipe.face_weight * cross
-        self.optimizer.zero_grad(set_to_none=True)
+        self.network.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), CLIP)
-        values = {"loss": loss.item(), "face": cross.item(), "norm": norm.item(), "lr": rate}
+        values = {"loss": loss.item(), "face": cross.item(), "norm": norm.item(), "lr": recipe.lr * factor}
         if not all(np.isfinite(value) for value in values.values()):
             raise BcdBenchError(
                 f"step {step}: the loss is not finite; nothing was updated",
                 hint=f"resume from the last checkpoint in {self.out}, or start anew with a lower --set lr",
             )
-        self.optimizer.step()
+        self.optimizer.step(factor)
         self.step_count += 1
         self._follow()
         return values
