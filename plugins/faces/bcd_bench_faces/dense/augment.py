@@ -25,11 +25,13 @@ BEND = 0.018
 
 @dataclass(frozen=True)
 class Example:
-    """A crop uint8[side, side, 3], where the points are in it float32[N, 2], and whether there is a face."""
+    """A crop uint8[side, side, 3], where the points are in it float32[N, 2], whether there is a face, and whether it is
+    the mirror image of the render's."""
 
     crop: Bytes
     points: Floats
     face: bool
+    mirrored: bool
 
 
 def example(
@@ -46,11 +48,12 @@ def example(
     `bend` is the share of faces that are bent, so that few renders are not known by heart.
     """
     rng = np.random.default_rng(seed)
-    if rng.uniform() < 0.5:
+    mirrored = rng.uniform() < 0.5
+    if mirrored:
         picture, points = picture[:, ::-1], points[mirror] * (-1, 1) + (picture.shape[1], 0)
     empty = rng.uniform() < FACELESS
     if empty and rng.uniform() < 0.6:
-        return Example(photograph(faceless(picture, side, rng), rng), np.zeros_like(points), False)
+        return Example(photograph(faceless(picture, side, rng), rng), np.zeros_like(points), False, mirrored)
     square = square_around(points)
     if rng.uniform() < COARSE:
         scale, reach = rng.uniform(1.0, 2.2), 0.2
@@ -63,12 +66,12 @@ def example(
     crop, matrix = _warp(picture, square.x + slack[0], square.y + slack[1], wanted, turn, side, rng)
     moved = (points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
     if empty:
-        return Example(photograph(_shuffled(crop, rng), rng), moved, False)
+        return Example(photograph(_shuffled(crop, rng), rng), moved, False, mirrored)
     if bend and rng.uniform() < bend:
         crop, moved = _bent(crop, moved, rng)
     if rng.uniform() < 0.2:
         crop = _covered(crop, other, rng)
-    return Example(photograph(crop, rng), moved, True)
+    return Example(photograph(crop, rng), moved, True, mirrored)
 
 
 def _warp(

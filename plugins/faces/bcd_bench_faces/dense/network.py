@@ -18,7 +18,7 @@ from bcd_bench.weight_files import read_weight_file
 
 __all__ = ["DenseNet", "NetworkConfig", "Seen", "load_network", "network_bytes", "to_input"]
 
-FORMAT: Final = "bcd-bench dense landmarks 1"
+FORMAT: Final = "bcd-bench dense landmarks 2"
 LOG_SIGMA: Final = (-3.0, 4.0)
 """Range of the predicted log of sigma, in pixels of the crop."""
 
@@ -34,6 +34,8 @@ class NetworkConfig:
     blocks: tuple[int, int, int]
     """Residual blocks at the last three of them."""
     hidden: int = 256
+    coefficients: int = 0
+    """Of the head model (identity, then expression), which are told too."""
 
 
 class Seen(NamedTuple):
@@ -45,6 +47,8 @@ class Seen(NamedTuple):
     """float[B, N]: log of the deviation along an axis, in pixels of the crop"""
     face: Tensor
     """float[B]: logit of there being a face"""
+    coefficients: Tensor
+    """float[B, K + E]: identity and expression, in the units of the head model"""
 
 
 class _Convolution(nn.Sequential):
@@ -88,9 +92,11 @@ class DenseNet(nn.Module):
         self.points = nn.Linear(config.hidden, 2 * config.points)
         self.sigma = nn.Linear(config.hidden, config.points)
         self.face = nn.Linear(config.hidden, 1)
+        self.coefficients = nn.Linear(config.hidden, config.coefficients)
         self.register_buffer("mean", torch.full((config.points, 2), 0.5))
         nn.init.normal_(self.points.weight, std=0.01)
         nn.init.normal_(self.sigma.weight, std=0.01)
+        nn.init.normal_(self.coefficients.weight, std=0.01)
 
     def forward(self, crops: Tensor) -> Seen:
         """`crops` float[B, 3, side, side] as `to_input` makes them."""
@@ -99,7 +105,8 @@ class DenseNet(nn.Module):
         side = self.config.side
         # the scale only sets how fast the last layer learns: about a pixel a unit
         points = (self.mean + offsets * 0.1) * side
-        return Seen(points, self.sigma(x).float().clamp(*LOG_SIGMA), self.face(x).float()[:, 0])
+        sigma = self.sigma(x).float().clamp(*LOG_SIGMA)
+        return Seen(points, sigma, self.face(x).float()[:, 0], self.coefficients(x).float())
 
 
 def to_input(crops: npt.NDArray[np.uint8]) -> Tensor:

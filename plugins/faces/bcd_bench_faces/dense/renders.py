@@ -28,7 +28,7 @@ from bcd_bench_faces.head.model import HeadModel
 from bcd_bench_faces.head.render import RENDERER_VERSION
 from bcd_bench_faces.head.sample import IDENTITY_LIMIT, motion_of
 
-__all__ = ["CHECKS", "RenderPlan", "Renders", "Shot", "shoot"]
+__all__ = ["CHECKS", "RenderPlan", "Renders", "Shot", "coefficient_count", "shoot"]
 
 FIRST: Final = 10_000_000
 """Motions of the training split from this number on: none of them is in a suite's clips."""
@@ -59,7 +59,7 @@ class RenderPlan:
             "head": head_model_sha256(),
             "renderer": RENDERER_VERSION,
             "window": WINDOW,
-            "recipe": 1,
+            "recipe": 2,
         }
 
 
@@ -99,8 +99,10 @@ def shoot(number: int) -> Shot:
     return Shot(identity.astype(np.float32), expression, rotation, shift)
 
 
-def _block(block: int, plan: RenderPlan) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
-    """The renders of a block, and where their points are in them (pixels)."""
+def _block(
+    block: int, plan: RenderPlan
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """The renders of a block, where their points are in them (pixels), and the coefficients of their faces."""
     count, start = min(BLOCK, plan.count - block * BLOCK), plan.start + block * BLOCK
     vertices = dense_points(plan.points).vertices
     index = HeadModel.load().expression_index
@@ -108,6 +110,7 @@ def _block(block: int, plan: RenderPlan) -> tuple[npt.NDArray[np.uint8], npt.NDA
     painted: WindowActor | None = None
     pictures = np.empty((count, plan.side, plan.side, 3), np.uint8)
     points = np.empty((count, len(vertices), 2), np.float32)
+    coefficients = np.empty((count, coefficient_count()), np.float32)
     for at in range(count):
         rng = np.random.default_rng([SEED, start + at, 2])
         shot, scene = shoot(start + at), random_look(rng)
@@ -125,14 +128,21 @@ def _block(block: int, plan: RenderPlan) -> tuple[npt.NDArray[np.uint8], npt.NDA
         x, y = np.array([square.x, square.y]) - side / 2 + rng.normal(0, 0.02, 2).clip(-0.04, 0.04) * side
         pictures[at] = actor.window(shot.expression, shot.rotation, shot.translation, plan.side, (x, y, side))
         points[at] = (seen - (x, y)) * (plan.side / side)
-    return pictures, points
+        coefficients[at] = np.concatenate([shot.identity, shot.expression[index]])
+    return pictures, points, coefficients
+
+
+def coefficient_count() -> int:
+    """Of identity, then of expression, as `HeadModel` has them."""
+    head = HeadModel.load()
+    return len(head.identity) + len(head.expression)
 
 
 class Renders:
     """The renders of a plan in a folder, made when they are needed and kept. Another plan's are made anew.
 
-    `pictures` uint8[n, side, side, 3] and `points` float32[n, N, 2] in their pixels are mapped, not loaded; `ready`
-    says how many of them there are.
+    `pictures` uint8[n, side, side, 3], `points` float32[n, N, 2] in their pixels and `coefficients` float32[n, K + E]
+    (identity, expression) are mapped, not loaded; `ready` says how many of them there are.
     """
 
     def __init__(self, folder: Path, plan: RenderPlan, workers: int = 1) -> None:
@@ -143,6 +153,9 @@ class Renders:
         shapes = (plan.count, plan.side, plan.side, 3), (plan.count, count, 2)
         self.pictures = np.lib.format.open_memmap(folder / "pictures.npy", mode, np.uint8, shapes[0])
         self.points = np.lib.format.open_memmap(folder / "points.npy", mode, np.float32, shapes[1])
+        self.coefficients = np.lib.format.open_memmap(
+            folder / "coefficients.npy", mode, np.float32, (plan.count, coefficient_count())
+        )
         self.ready = min(self._blocks_done() * BLOCK, plan.count)
 
     def need(self, count: int) -> None:
@@ -159,11 +172,12 @@ class Renders:
     def _make(self, done: int, last: int, progress: Progress) -> None:
         total = min(last * BLOCK, self._plan.count)
         with progress.task("render", total=total, done=min(done * BLOCK, total), unit="renders") as task:
-            for block, (some, where) in self._drawn(range(done, last)):
-                start = block * BLOCK
-                self.pictures[start : start + len(some)], self.points[start : start + len(some)] = some, where
-                self.pictures.flush()
-                self.points.flush()
+            kept = (self.pictures, self.points, self.coefficients)
+            for block, made in self._drawn(range(done, last)):
+                some = made[0]
+                for array, rows in zip(kept, made, strict=True):
+                    array[block * BLOCK : block * BLOCK + len(some)] = rows
+                    array.flush()
                 write_json_atomic(self._state, {**self._plan.description(), "blocks": block + 1})
                 task.advance(len(some))
 
@@ -175,7 +189,7 @@ class Renders:
         done = kept.pop("blocks")
         return int(done) if kept == self._plan.description() else 0
 
-    def _drawn(self, blocks: range) -> Iterator[tuple[int, tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]]]:
+    def _drawn(self, blocks: range) -> Iterator[tuple[int, tuple[npt.NDArray[Any], ...]]]:
         """Blocks in order, on as many processes as there are workers."""
         plans = [self._plan] * len(blocks)
         with nullcontext() if self._workers == 1 else ProcessPoolExecutor(self._workers) as pool:

@@ -11,7 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -28,11 +28,12 @@ from bcd_bench.stopping import stopping
 from bcd_bench.training import forget_after, say_unfinished
 from bcd_bench_faces.dense.augment import Example, example
 from bcd_bench_faces.dense.crops import square_around, take
+from bcd_bench_faces.dense.displacements import Displacements
 from bcd_bench_faces.dense.network import DenseNet, NetworkConfig, Seen, load_network, network_bytes, to_input
 from bcd_bench_faces.dense.optimizer import Optimizer
 from bcd_bench_faces.dense.points import dense_points
 from bcd_bench_faces.dense.recipe import Recipe, recipe_of
-from bcd_bench_faces.dense.renders import CHECKS, RenderPlan, Renders
+from bcd_bench_faces.dense.renders import CHECKS, RenderPlan, Renders, coefficient_count
 
 __all__ = ["Trainer", "likelihood", "train"]
 
@@ -67,6 +68,19 @@ def likelihood(seen: Seen, points: Tensor, face: Tensor, beta: float) -> Tensor:
     return (weighted.mean(dim=1) * face).sum() / face.sum().clamp(min=1)
 
 
+class Wanted(NamedTuple):
+    """What is true of B crops of a step."""
+
+    points: Tensor
+    """float32[B, N, 2] in pixels of the crop"""
+    face: Tensor
+    """float32[B]: 1 where there is one, else 0"""
+    coefficients: Tensor
+    """float32[B, K + E] of the face that was rendered"""
+    mirrored: Tensor
+    """bool[B]: the crop shows its mirror image"""
+
+
 class Trainer:
     """One training run in one folder."""
 
@@ -74,10 +88,8 @@ class Trainer:
         self.recipe, self.out = recipe, out
         self.device = resolve_device(device)
         torch.manual_seed(recipe.seed)
-        chosen = dense_points(recipe.points)
-        self.vertices, self.mirror = chosen.vertices, chosen.mirror
-        widths, blocks = cast("Any", recipe.network_widths), cast("Any", recipe.network_blocks)
-        config = NetworkConfig(recipe.side, len(self.vertices), widths, blocks, recipe.hidden)
+        self.points = dense_points(recipe.points)
+        config = network_config(recipe)
         self.network = DenseNet(config).to(self.device, memory_format=torch.channels_last).train()
         self.average = DenseNet(config).to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
         self.optimizer = Optimizer(self.network, recipe)
@@ -112,6 +124,8 @@ class Trainer:
         with stopping(insist=True) as stop, stop.into():
             self.renders.need(recipe.first)
             self.checks.need(CHECKED)
+        some = np.array(self.renders.coefficients[: recipe.first])
+        self.displacements = Displacements(self.points, some, self.device)
         if state.exists():
             self._load(state)
             return
@@ -125,7 +139,7 @@ class Trainer:
     def _start_from(self, path: Path) -> None:
         """Take the weights of an earlier training; its card travels on in ours."""
         earlier, vertices, card = load_network(path)
-        if earlier.config != self.network.config or not np.array_equal(vertices, self.vertices):
+        if earlier.config != self.network.config or not np.array_equal(vertices, self.points.vertices):
             raise UsageError(
                 f"{path}: is a network of another size", hint="set side, points, widths, blocks and hidden"
             )
@@ -140,7 +154,7 @@ class Trainer:
             (one - (square.x, square.y)) / square.side + 0.5 for one, square in zip(some, squares, strict=True)
         ]  # fmt: skip
         mean = np.mean(shares, axis=0)
-        mirrored = mean[self.mirror] * (-1, 1) + (1, 0)
+        mirrored = mean[self.points.mirror] * (-1, 1) + (1, 0)
         return torch.from_numpy(((mean + mirrored) / 2).astype(np.float32))
 
     def _description(self) -> dict[str, Any]:
@@ -185,7 +199,7 @@ class Trainer:
         }
         with atomic_path(self.out / STATE) as temporary:
             torch.save(state, temporary)
-        write_bytes_atomic(self.out / WEIGHTS, network_bytes(self.average, self.vertices, self.card()))
+        write_bytes_atomic(self.out / WEIGHTS, network_bytes(self.average, self.points.vertices, self.card()))
 
     def card(self) -> dict[str, Any]:
         """What the weights come from; travels in the file."""
@@ -240,16 +254,24 @@ class Trainer:
         recipe, step = self.recipe, self.step_count
         rising = min(1.0, (step + 1) / max(1, recipe.warmup))
         factor = rising * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
-        crops, points, face = self._batch(step)
+        crops, wanted = self._batch(step)
+        points, face = wanted.points, wanted.face
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             seen = self.network(crops)
         own = likelihood(seen, points, face, recipe.beta)
         cross = functional.binary_cross_entropy_with_logits(seen.face, face)
-        loss = own + recipe.face_weight * cross
+        shape = self.displacements.error(seen.coefficients, wanted.coefficients, wanted.mirrored, face)
+        loss = own + recipe.face_weight * cross + recipe.shape_weight * shape
         self.network.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), CLIP)
-        values = {"loss": loss.item(), "face": cross.item(), "norm": norm.item(), "lr": recipe.lr * factor}
+        values = {
+            "loss": loss.item(),
+            "face": cross.item(),
+            "shape": shape.item(),
+            "norm": norm.item(),
+            "lr": recipe.lr * factor,
+        }
         if not all(np.isfinite(value) for value in values.values()):
             raise BcdBenchError(
                 f"step {step}: the loss is not finite; nothing was updated",
@@ -265,23 +287,27 @@ class Trainer:
         recipe = self.recipe
         return min(recipe.renders, recipe.first + recipe.growth * max(step, 0))
 
-    def _batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Crops, points and whether there is a face, of a step."""
+    def _batch(self, step: int) -> tuple[Tensor, Wanted]:
+        """The crops of a step, and what is to be said of them."""
         rng = np.random.default_rng([self.recipe.seed, step])
         chosen = rng.integers(0, self._available(step), (self.recipe.batch, 2))
 
         def prepare(at: int) -> Example:
             mine, other = chosen[at]
             return example(
-                self.renders.pictures[mine], np.array(self.renders.points[mine]), self.mirror,
+                self.renders.pictures[mine], np.array(self.renders.points[mine]), self.points.mirror,
                 self.renders.pictures[other], self.recipe.side, [self.recipe.seed, step, at], self.recipe.bend,
             )  # fmt: skip
 
         made = list(self._pool.map(prepare, range(self.recipe.batch)))
-        points = torch.from_numpy(np.stack([one.points for one in made]).astype(np.float32))
-        face = torch.tensor([float(one.face) for one in made])
+        wanted = Wanted(
+            torch.from_numpy(np.stack([one.points for one in made]).astype(np.float32)),
+            torch.tensor([float(one.face) for one in made]),
+            torch.from_numpy(np.stack([self.renders.coefficients[mine] for mine, _ in chosen])),
+            torch.tensor([one.mirrored for one in made]),
+        )
         crops = to_input(np.stack([one.crop for one in made]))
-        return crops.to(self.device), points.to(self.device), face.to(self.device)
+        return crops.to(self.device), Wanted(*(part.to(self.device) for part in wanted))
 
     @torch.no_grad()
     def _follow(self) -> None:
@@ -319,11 +345,16 @@ class Trainer:
         return {"error": torch.cat(errors).mean().item(), "surprise": torch.cat(surprises).mean().sqrt().item()}
 
 
-def _plan(recipe: Recipe, request: TrainRequest) -> str:
-    config = NetworkConfig(
+def network_config(recipe: Recipe) -> NetworkConfig:
+    """The sizes of the network that a recipe trains."""
+    return NetworkConfig(
         recipe.side, len(dense_points(recipe.points).vertices), cast("Any", recipe.network_widths),
-        cast("Any", recipe.network_blocks), recipe.hidden,
+        cast("Any", recipe.network_blocks), recipe.hidden, coefficient_count(),
     )  # fmt: skip
+
+
+def _plan(recipe: Recipe, request: TrainRequest) -> str:
+    config = network_config(recipe)
     count = sum(value.numel() for value in DenseNet(config).parameters())
     size = recipe.renders * (recipe.render_side**2 * 3 + config.points * 8)
     return json.dumps(
