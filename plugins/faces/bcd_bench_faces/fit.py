@@ -3,12 +3,14 @@
 The paper's mesh errors rest on such a fit (Appendix C, after Wood et al., "3D face reconstruction with dense
 landmarks", ECCV 2022). This one minimises, with a pinhole camera and pixels of a frame of 256 pixels,
 
-    mean over frames of [ sum over landmarks w huber(projected - seen) + l1 sum(psi) + l2 |psi|^2 ] + prior |beta|^2
+    mean over frames of [ sum over landmarks w huber(projected - seen) + l1 sum(psi) + l2 |psi - psi0|^2 ]
+    + prior |beta - beta0|^2
 
-by Levenberg-Marquardt over all frames at once. A frame's own unknowns touch no other frame, so they are eliminated
-(Schur complement) and what remains is one small system for the identity. Expression coefficients stay within 0..1:
-those at a bound that the gradient pushes outwards are held for the step. NumPy only, in float64, and clip by clip, so
-that a result depends neither on other clips nor on their order, and comes out the same every time.
+by Levenberg-Marquardt over all frames at once; beta0 and psi0 are what is expected before a landmark is seen. A frame's
+own unknowns touch no other frame, so they are eliminated (Schur complement) and what remains is one small system for
+the identity. Expression coefficients stay within 0..1: those at a bound that the gradient pushes outwards are held for
+the step. NumPy only, in float64, and clip by clip, so that a result depends neither on other clips nor on their order,
+and comes out the same every time.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["FitOptions", "HeadFit", "LandmarkBasis", "fit_clip"]
+__all__ = ["Expected", "FitOptions", "HeadFit", "LandmarkBasis", "fit_clip"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -69,6 +71,16 @@ class FitOptions:
 
 
 @dataclass(frozen=True)
+class Expected:
+    """What is known of a clip of T frames before its landmarks are fitted: where the priors pull."""
+
+    identity: Floats
+    """float64[K]"""
+    expression: Floats
+    """float64[T, E] in 0..1"""
+
+
+@dataclass(frozen=True)
 class HeadFit:
     """A fitted clip of T frames. Frames without a fit hold NaN and are False in `valid`."""
 
@@ -101,12 +113,14 @@ def fit_clip(
     size: tuple[int, int],
     options: FitOptions | None = None,
     weight: npt.NDArray[np.floating] | None = None,
+    expected: Expected | None = None,
 ) -> HeadFit:
     """Fit one clip.
 
     `points` [T, N, 2] or [T, N, 3] in pixels of frames of `size` (height, width), for the N points of `basis` (a third
     coordinate is not used). `weight` [T, N] stands for the basis's own weights where points are trusted differently
-    from frame to frame. A frame with anything not finite in it is left out. Raises `ValueError` where the shapes do not
+    from frame to frame. Priors pull to `expected`, or to the mean face at rest. A frame with anything not finite in it
+    is left out. Raises `ValueError` where the shapes do not
     fit together or no frame is left.
     """
     options = options or FitOptions()
@@ -123,7 +137,10 @@ def fit_clip(
     if not valid.any():
         raise ValueError("no frame has landmarks")
     own = None if weight is None else np.ascontiguousarray(weight[valid], np.float64)
-    solver = _Solver(basis, np.ascontiguousarray(seen[valid]), own, options)
+    if expected is None:
+        expected = Expected(np.zeros(len(basis.identity)), np.zeros((len(points), len(basis.expression))))
+    known = Expected(expected.identity, expected.expression[valid])
+    solver = _Solver(basis, np.ascontiguousarray(seen[valid]), own, options, known)
     state, iterations = solver.solve()
     return HeadFit(
         identity=state.identity,
@@ -146,8 +163,10 @@ def _spread(values: Floats, valid: npt.NDArray[np.bool_]) -> Floats:
 class _Solver:
     """One clip, every frame of it with landmarks."""
 
-    def __init__(self, basis: LandmarkBasis, seen: Floats, weight: Floats | None, options: FitOptions) -> None:
-        self._basis, self._seen, self._options = basis, seen, options
+    def __init__(
+        self, basis: LandmarkBasis, seen: Floats, weight: Floats | None, options: FitOptions, expected: Expected
+    ) -> None:
+        self._basis, self._seen, self._options, self._expected = basis, seen, options, expected
         # one row for all frames, or a row a frame
         self._weight = basis.weight[None] if weight is None else weight
         self._identities = len(basis.identity)
@@ -196,7 +215,7 @@ class _Solver:
         return self._weight if len(self._weight) == 1 else self._weight[frames]
 
     def _start(self) -> _State:
-        """The mean face under scaled orthography: closed form for every frame."""
+        """The expected face, posed as the mean face would be under scaled orthography: closed form for every frame."""
         weight, mean = self._weight.sum(axis=0) / self._weight.sum(), self._basis.mean
         middle = np.einsum("n,tni->ti", weight, self._seen)
         centre = weight @ mean
@@ -208,8 +227,8 @@ class _Solver:
         scale = scales.mean(axis=1)
         front = np.concatenate([middle / scale[:, None], (self._options.focal / scale)[:, None]], axis=1)
         return _State(
-            identity=np.zeros(self._identities),
-            expression=np.full((len(self._seen), len(self._basis.expression)), START),
+            identity=self._expected.identity.copy(),
+            expression=np.maximum(self._expected.expression, START),
             rotation=rotation,
             translation=front - rotation @ centre,
         )
@@ -234,15 +253,16 @@ class _Solver:
             weight = self._weight_of(frames)
             total += float((robust @ weight[0] if len(weight) == 1 else (robust * weight).sum(axis=1)).sum())
         total += options.expression_l1 * float(state.expression.sum())
-        total += options.expression_l2 * float((state.expression**2).sum())
-        return total / len(self._seen) + options.identity_prior * float(state.identity @ state.identity)
+        total += options.expression_l2 * float(((state.expression - self._expected.expression) ** 2).sum())
+        apart = state.identity - self._expected.identity
+        return total / len(self._seen) + options.identity_prior * float(apart @ apart)
 
     def _step(self, state: _State, damping: float) -> _State:
         """One damped Gauss-Newton step with the frames eliminated from the system of the identity."""
         count, prior = self._identities, self._options.identity_prior * len(self._seen)
         reduced = np.eye(count) * prior
         curvature = np.full(count, float(prior))
-        slope = prior * state.identity
+        slope = prior * (state.identity - self._expected.identity)
         own: list[Floats] = []
         coupled: list[Floats] = []
         for frames, (hessian, gradient) in zip(self._chunks(), self._all_equations(state), strict=True):
@@ -326,7 +346,8 @@ class _Solver:
         )
         expression = np.arange(POSE, POSE + len(self._basis.expression))
         hessian[:, expression, expression] += options.expression_l2
-        gradient[:, expression] += options.expression_l1 / 2 + options.expression_l2 * state.expression[frames]
+        apart = state.expression[frames] - self._expected.expression[frames]
+        gradient[:, expression] += options.expression_l1 / 2 + options.expression_l2 * apart
         return hessian, gradient
 
 

@@ -8,11 +8,12 @@ from functools import lru_cache
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.linalg import block_diag
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -21,6 +22,7 @@ from bcd_bench.identity import sha256_file
 from bcd_bench_faces.dense.crops import Square, square_around, take
 from bcd_bench_faces.dense.network import load_network, to_input
 from bcd_bench_faces.dense.points import dense_points
+from bcd_bench_faces.head.model import HeadModel
 
 __all__ = [
     "CERTAIN",
@@ -66,6 +68,15 @@ class DenseFace:
     """float64[N]: the deviation that the network expects along an axis, in pixels of the frame"""
     certainty: float
     """0..1 that there is a face"""
+    coefficients: Floats
+    """float64[K + E]: identity and expression that the network tells, in the units of the head model"""
+
+
+class _Look(NamedTuple):
+    points: Floats
+    sigma: Floats
+    certainty: float
+    coefficients: Floats
 
 
 class DenseLandmarker:
@@ -75,45 +86,47 @@ class DenseLandmarker:
         network, self.vertices, self.card = load_network(network_path() if path is None else path)
         self._side = network.config.side
         self._mirror = torch.from_numpy(_mirror(self.vertices)).long()
+        self._mirrored = mirrored_coefficients(self.vertices, self._mirror.numpy())
+        self._decoder = network.decoder.double().numpy()
         self._network = _fused(network)
 
     def detect(self, frame: npt.NDArray[np.uint8]) -> DenseFace | None:
         """The face of a frame uint8[H, W, 3] RGB; None where there is none."""
         size = frame.shape[:2]
         for square in _first_squares(*size):
-            points, _, certainty = self._look(frame, square)
-            if certainty >= CERTAIN:
+            look = self._look(frame, square)
+            if look.certainty >= CERTAIN:
                 break
         else:
             return None
-        closer = square_around(points)
+        closer = square_around(look.points)
         if closer.side < NEAR * square.side and _sensible(closer, size):
-            points, _, _ = self._look(frame, closer)
-            closer = square_around(points)
+            closer = square_around(self._look(frame, closer).points)
         if not _sensible(closer, size):
             return None
-        points, sigma, certainty = self._look(frame, closer, mirrored=True)
+        points, sigma, certainty, coefficients = self._look(frame, closer, mirrored=True)
         face = np.ptp(points, axis=0).max()
         width = np.linalg.norm(points - points[self._mirror.numpy()], axis=1).mean()
         known = sigma.mean() <= UNSURE * face and width >= NARROW * face
-        return DenseFace(points, sigma, certainty) if certainty >= CERTAIN and known else None
+        found = certainty >= CERTAIN and known
+        return DenseFace(points, sigma, certainty, coefficients) if found else None
 
     @torch.inference_mode()
-    def _look(
-        self, frame: npt.NDArray[np.uint8], square: Square, *, mirrored: bool = False
-    ) -> tuple[Floats, Floats, float]:
-        """Points, their sigma and the certainty, from one crop, or from it and its mirror image averaged."""
+    def _look(self, frame: npt.NDArray[np.uint8], square: Square, *, mirrored: bool = False) -> _Look:
+        """What the network says of one crop, or of it and its mirror image on average."""
         crop = take(frame, square, self._side)
         seen = self._network(to_input(np.stack([crop, crop[:, ::-1]]) if mirrored else crop[None]))
         points, log_sigma, face = seen.points[0], seen.log_sigma[0], seen.face[0]
+        coefficients = self._decoder @ seen.codes[0].double().numpy()
         if mirrored:
             flipped = seen.points[1][self._mirror]
             flipped = torch.stack([self._side - flipped[:, 0], flipped[:, 1]], dim=1)
             points = (points + flipped) / 2
             log_sigma, face = (log_sigma + seen.log_sigma[1][self._mirror]) / 2, (face + seen.face[1]) / 2
+            coefficients = (coefficients + self._mirrored @ self._decoder @ seen.codes[1].double().numpy()) / 2
         placed = square.to_picture(points.double().numpy(), self._side)
         sigma = log_sigma.double().exp().numpy() * (square.side / self._side)
-        return placed, sigma, float(torch.sigmoid(face.double()))
+        return _Look(placed, sigma, float(torch.sigmoid(face.double())), coefficients)
 
 
 def _first_squares(height: int, width: int) -> list[Square]:
@@ -144,6 +157,20 @@ def _mirror(vertices: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     if not np.array_equal(chosen.vertices, vertices):
         raise ValueError("the network's points are not those of this head model")
     return chosen.mirror
+
+
+def mirrored_coefficients(vertices: npt.NDArray[np.int32], mirror: npt.NDArray[np.int32]) -> Floats:
+    """float64[K + E, K + E]: takes the coefficients of a face to those of its mirror image.
+
+    Least squares over the points: the model's identities are closed under mirroring to 2 %, its actions too.
+    """
+    head = HeadModel.load()
+    parts = []
+    for basis in (head.identity, head.expression):
+        moved = basis[:, vertices].astype(np.float64)
+        mirrored = moved[:, mirror] * (-1, 1, 1)
+        parts.append(np.linalg.lstsq(moved.reshape(len(moved), -1).T, mirrored.reshape(len(moved), -1).T)[0])
+    return np.asarray(block_diag(*parts))
 
 
 def _fused(network: nn.Module) -> nn.Module:

@@ -47,8 +47,8 @@ class Seen(NamedTuple):
     """float[B, N]: log of the deviation along an axis, in pixels of the crop"""
     face: Tensor
     """float[B]: logit of there being a face"""
-    coefficients: Tensor
-    """float[B, K + E]: identity and expression, in the units of the head model"""
+    codes: Tensor
+    """float[B, K + E]: identity and expression; times the network's `decoder`, in the units of the head model"""
 
 
 class _Convolution(nn.Sequential):
@@ -74,10 +74,11 @@ class DenseNet(nn.Module):
     """Strided convolutions with residual blocks, then one hidden layer over what is left of the plane.
 
     Points come out as offsets from `mean` [N, 2] (a buffer, in shares of the crop), so an untrained network says the
-    mean face.
+    mean face. `decoder` [K + E, K + E] (a buffer) takes codes to coefficients of the head model.
     """
 
     mean: Tensor
+    decoder: Tensor
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -92,21 +93,22 @@ class DenseNet(nn.Module):
         self.points = nn.Linear(config.hidden, 2 * config.points)
         self.sigma = nn.Linear(config.hidden, config.points)
         self.face = nn.Linear(config.hidden, 1)
-        self.coefficients = nn.Linear(config.hidden, config.coefficients)
+        self.codes = nn.Linear(config.hidden, config.coefficients)
         self.register_buffer("mean", torch.full((config.points, 2), 0.5))
+        self.register_buffer("decoder", torch.eye(config.coefficients))
         nn.init.normal_(self.points.weight, std=0.01)
         nn.init.normal_(self.sigma.weight, std=0.01)
-        nn.init.normal_(self.coefficients.weight, std=0.01)
+        nn.init.normal_(self.codes.weight, std=0.01)
 
     def forward(self, crops: Tensor) -> Seen:
         """`crops` float[B, 3, side, side] as `to_input` makes them."""
         x = torch.relu(self.hidden(self.trunk(crops).flatten(1)))
         offsets = self.points(x).float().unflatten(1, (-1, 2))
         side = self.config.side
-        # the scale only sets how fast the last layer learns: about a pixel a unit
+        # the scales only set how fast the last layers learn: about a pixel a unit, and a usual code a unit
         points = (self.mean + offsets * 0.1) * side
         sigma = self.sigma(x).float().clamp(*LOG_SIGMA)
-        return Seen(points, sigma, self.face(x).float()[:, 0], self.coefficients(x).float())
+        return Seen(points, sigma, self.face(x).float()[:, 0], self.codes(x).float() * 0.1)
 
 
 def to_input(crops: npt.NDArray[np.uint8]) -> Tensor:
@@ -123,7 +125,10 @@ def to_input(crops: npt.NDArray[np.uint8]) -> Tensor:
 def network_bytes(network: DenseNet, vertices: npt.NDArray[np.int32], card: dict[str, Any]) -> bytes:
     """The file: weights in float16, which vertices of the head the points are, and a card of where it comes from."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    halves = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
+    halves = {
+        name: value.half() if value.is_floating_point() and name != "decoder" else value
+        for name, value in tensors.items()
+    }
     halves = {name: value for name, value in halves.items() if not name.endswith("num_batches_tracked")}
     halves["vertices"] = torch.from_numpy(vertices.astype(np.int32))
     metadata = {"format": FORMAT, "network": json.dumps(asdict(network.config)), "card": json.dumps(card)}

@@ -49,7 +49,7 @@ class Recipe:
     """Share of faces that are bent by a smooth displacement, so that few renders are not known by heart."""
     face_weight: float = 1.0
     """Of the cross-entropy of face or no face."""
-    shape_weight: float = 20.0
+    shape_weight: float = 10.0
     """Of the error of told identities and expressions (`displacements.Displacements`)."""
     workers: int = 1
     """Processes that render, and threads that prepare a batch; no result depends on it."""
@@ -78,7 +78,7 @@ class Recipe:
 
 PRESETS: Final[Mapping[str, Recipe]] = {
     "small": Recipe(
-        43_008, 3_072, 4, 144, 320, 96, "24,48,96,192", "1,2,2", 12_000, 48, hidden=384, bend=0.3, average=0.999,
+        43_008, 3_072, 4, 144, 320, 96, "24,48,96,192", "1,2,2", 11_500, 48, hidden=384, bend=0.3, average=0.999,
         warmup=500, log_every=50, save_every=250, check_every=500,
     ),
     "large": Recipe(

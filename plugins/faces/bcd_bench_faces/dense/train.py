@@ -75,10 +75,8 @@ class Wanted(NamedTuple):
     """float32[B, N, 2] in pixels of the crop"""
     face: Tensor
     """float32[B]: 1 where there is one, else 0"""
-    coefficients: Tensor
-    """float32[B, K + E] of the face that was rendered"""
-    mirrored: Tensor
-    """bool[B]: the crop shows its mirror image"""
+    codes: Tensor
+    """float32[B, K + E]: its identity and expression, as `Displacements` has them"""
 
 
 class Trainer:
@@ -125,7 +123,7 @@ class Trainer:
             self.renders.need(recipe.first)
             self.checks.need(CHECKED)
         some = np.array(self.renders.coefficients[: recipe.first])
-        self.displacements = Displacements(self.points, some, self.device)
+        self.displacements = Displacements(self.points, some)
         if state.exists():
             self._load(state)
             return
@@ -134,6 +132,7 @@ class Trainer:
             self._start_from(Path(self.recipe.init))
         else:
             self.network.mean.copy_(self._mean_face())
+            self.network.decoder.copy_(torch.from_numpy(self.displacements.decoder.astype(np.float32)))
         self.average.load_state_dict(self.network.state_dict())
 
     def _start_from(self, path: Path) -> None:
@@ -260,7 +259,8 @@ class Trainer:
             seen = self.network(crops)
         own = likelihood(seen, points, face, recipe.beta)
         cross = functional.binary_cross_entropy_with_logits(seen.face, face)
-        shape = self.displacements.error(seen.coefficients, wanted.coefficients, wanted.mirrored, face)
+        apart = (seen.codes - wanted.codes).square().sum(dim=1)
+        shape = (apart * face).sum() / face.sum().clamp(min=1)
         loss = own + recipe.face_weight * cross + recipe.shape_weight * shape
         self.network.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -300,11 +300,12 @@ class Trainer:
             )  # fmt: skip
 
         made = list(self._pool.map(prepare, range(self.recipe.batch)))
+        coefficients = np.stack([self.renders.coefficients[mine] for mine, _ in chosen])
+        codes = self.displacements.codes(coefficients, np.array([one.mirrored for one in made]))
         wanted = Wanted(
             torch.from_numpy(np.stack([one.points for one in made]).astype(np.float32)),
             torch.tensor([float(one.face) for one in made]),
-            torch.from_numpy(np.stack([self.renders.coefficients[mine] for mine, _ in chosen])),
-            torch.tensor([one.mirrored for one in made]),
+            torch.from_numpy(codes.astype(np.float32)),
         )
         crops = to_input(np.stack([one.crop for one in made]))
         return crops.to(self.device), Wanted(*(part.to(self.device) for part in wanted))
