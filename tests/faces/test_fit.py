@@ -11,7 +11,7 @@ import pytest
 
 from bcd_bench.clips import Failed
 from bcd_bench_faces.face_model import load_face_model
-from bcd_bench_faces.fit import FitOptions, HeadFit, LandmarkBasis, fit_clip
+from bcd_bench_faces.fit import Expected, FitOptions, HeadFit, LandmarkBasis, fit_clip
 from bcd_bench_faces.mesh import MAX_REPROJECTION, fit_or_fail
 from bcd_bench_faces.vertex_errors import FaceModel, Track, motion_errors, rotation_angles, shape_error
 
@@ -122,6 +122,23 @@ def test_noise_is_averaged_and_gross_errors_count_little() -> None:
     pulled = fit_clip(basis(), seen, (256, 256), FitOptions(huber=1e6))
     assert shape_error(face(), robust.identity, truth.identity) < 0.5 * flat
     assert shape_error(face(), robust.identity, truth.identity) < shape_error(face(), pulled.identity, truth.identity)
+
+
+def test_priors_pull_to_what_is_expected() -> None:
+    truth, other = head(3, frames=6), head(6, frames=6)
+    seen = project(truth)
+    seen[2] = np.nan
+    plain = fit_clip(basis(), seen, (256, 256))
+    nothing = Expected(np.zeros_like(truth.identity), np.zeros_like(truth.expression))
+    assert same(plain, fit_clip(basis(), seen, (256, 256), expected=nothing))
+    told = fit_clip(basis(), seen, (256, 256), expected=Expected(truth.identity, truth.expression))
+    assert shape_error(face(), told.identity, truth.identity) < 0.2 * shape_error(
+        face(), plain.identity, truth.identity
+    )
+    strong = FitOptions(identity_prior=1e6, expression_l1=0, expression_l2=1e8)
+    held = fit_clip(basis(), seen, (256, 256), strong, expected=Expected(other.identity, other.expression))
+    assert held.identity == pytest.approx(other.identity, abs=0.02)
+    assert held.expression[held.valid] == pytest.approx(other.expression[held.valid], abs=0.03)
 
 
 def test_identity_and_motion_are_told_apart() -> None:
