@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FacePoints"]
 
-LOOKS_VERSION = 3
+LOOKS_VERSION = 4
 """Raised when another crop, other looks, another gate or another input make other numbers of the same weights."""
 
 
@@ -24,6 +24,8 @@ class FacePoints:
 
     - `points` float32[T, N, 2]: x and y in pixels of the frame; NaN without a face
     - `sigma` float32[T, N]: the deviation that the network expects along an axis, in pixels; NaN without a face
+    - `coefficients` float32[T, K + E]: identity and expression that the network tells, as `HeadModel` has them; NaN
+      without a face
     - `face` float32[T] in 0..1: how certain it is of there being a face; 0 without
     """
 
@@ -53,9 +55,11 @@ class FacePoints:
         count, points_count = len(clip), len(self._landmarker.vertices)
         points = np.full((count, points_count, 2), np.nan, np.float32)
         sigma = np.full((count, points_count), np.nan, np.float32)
+        coefficients = np.full((count, self._landmarker.coefficient_count), np.nan, np.float32)
         certain = np.zeros(count, np.float32)
         for index, frame in enumerate(clip.frames):
             found = self._landmarker.detect(frame)
             if found is not None:
                 points[index], sigma[index], certain[index] = found.points, found.sigma, found.certainty
-        return {"points": points, "sigma": sigma, "face": certain}
+                coefficients[index] = found.coefficients
+        return {"points": points, "sigma": sigma, "coefficients": coefficients, "face": certain}

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from bcd_bench.clips import Clip, Failed
 from bcd_bench_faces.correspondence import Correspondence
 from bcd_bench_faces.face_model import head_model_sha256, load_face_model
-from bcd_bench_faces.fit import SIDE, FitOptions, HeadFit, LandmarkBasis, fit_clip
+from bcd_bench_faces.fit import SIDE, Expected, FitOptions, HeadFit, LandmarkBasis, fit_clip
 from bcd_bench_faces.vertex_errors import FaceModel
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "DenseFaceMesh",
     "FaceMesh",
     "dense_basis",
+    "dense_expected",
     "dense_weight",
     "fit_or_fail",
 ]
@@ -49,12 +50,13 @@ def fit_or_fail(
     size: tuple[int, int],
     options: FitOptions | None = None,
     weight: npt.NDArray[np.floating] | None = None,
+    expected: Expected | None = None,
 ) -> HeadFit | Failed:
     """The fit of `points` [T, N, 2 or 3], or why there is none: too few frames with a face, or too far off."""
     with_face = int(np.isfinite(points[:, :, :2]).all(axis=(1, 2)).sum())
     if with_face == 0 or with_face < MIN_VALID * len(points):
         return Failed(f"a face was found in {with_face} of {len(points)} frames; a fit needs {MIN_VALID:.0%}")
-    fit = fit_clip(basis, points, size, options, weight)
+    fit = fit_clip(basis, points, size, options, weight, expected)
     off = float(fit.reprojection[fit.valid].mean())
     if not off <= MAX_REPROJECTION:
         return Failed(f"the head fitted to the landmarks is {off:.1f} px off; the gate is {MAX_REPROJECTION:g} px")
@@ -75,6 +77,18 @@ def dense_weight(sigma: npt.NDArray[np.floating], size: tuple[int, int]) -> npt.
     """float64[T, N]: one over the variance, from sigma [T, N] in pixels of frames of `size` (height, width)."""
     variance = (sigma.astype(np.float64) * (SIDE / max(size))) ** 2
     return np.asarray(TRUST / (variance + NUGGET))
+
+
+def dense_expected(face: FaceModel, coefficients: npt.NDArray[np.floating]) -> Expected:
+    """Where the priors of a dense fit pull: the identity and expressions that the network tells, [T, K' + E].
+
+    The identity is the mean over the frames with a face, of those components that `face` has.
+    """
+    count = len(face.expression)
+    known = coefficients[np.isfinite(coefficients).all(axis=1)].astype(np.float64)
+    told = known.mean(axis=0) if len(known) else np.zeros(coefficients.shape[1])
+    expression = coefficients[:, -count:].astype(np.float64).clip(0, 1)
+    return Expected(told[: len(face.identity)], expression)
 
 
 class _Mesh(ABC):
@@ -116,8 +130,8 @@ class _Mesh(ABC):
     def _fit(self, clip: Clip, row: Mapping[str, Any]) -> Mapping[str, Any] | Failed:
         assert self._basis is not None, "load comes before extract"
         size = (clip.frames.shape[1], clip.frames.shape[2])
-        points, weight = self._points(row, size)
-        fit = fit_or_fail(self._basis, points, size, self.options, weight)
+        points, weight, expected = self._points(row, size)
+        fit = fit_or_fail(self._basis, points, size, self.options, weight, expected)
         if isinstance(fit, Failed):
             return fit
         return {
@@ -139,8 +153,8 @@ class _Mesh(ABC):
     @abstractmethod
     def _points(
         self, row: Mapping[str, Any], size: tuple[int, int]
-    ) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating] | None]:
-        """The points to fit [T, N, 2 or 3], and their weights [T, N] or None for those of the basis."""
+    ) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating] | None, Expected | None]:
+        """The points to fit [T, N, 2 or 3], their weights [T, N] (None: those of the basis), and what is expected."""
 
 
 class DenseFaceMesh(_Mesh):
@@ -159,8 +173,9 @@ class DenseFaceMesh(_Mesh):
 
     def _points(
         self, row: Mapping[str, Any], size: tuple[int, int]
-    ) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating] | None]:
-        return row["points"], dense_weight(row["sigma"], size)
+    ) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating] | None, Expected | None]:
+        expected = dense_expected(load_face_model(), row["coefficients"])
+        return row["points"], dense_weight(row["sigma"], size), expected
 
 
 class FaceMesh(_Mesh):
@@ -179,6 +194,6 @@ class FaceMesh(_Mesh):
 
     def _points(
         self, row: Mapping[str, Any], size: tuple[int, int]
-    ) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating] | None]:
+    ) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating] | None, Expected | None]:
         del size
-        return row["points"][:, self._landmarks], None
+        return row["points"][:, self._landmarks], None, None

@@ -37,7 +37,7 @@ from bcd_bench_faces.head.render import FOCAL, Actor
 from bcd_bench_faces.head.sample import identity_of, look_of, motion_of
 from bcd_bench_faces.heads import FRAMES, draw_clip, true_parameters
 from bcd_bench_faces.landmarker import FaceLandmarker
-from bcd_bench_faces.mesh import DENSE_FIT, dense_basis, dense_weight
+from bcd_bench_faces.mesh import DENSE_FIT, dense_basis, dense_expected, dense_weight
 from bcd_bench_faces.vertex_errors import (
     FaceModel,
     Track,
@@ -65,6 +65,7 @@ class Clip:
     mediapipe: Floats
     dense: Floats
     sigma: Floats
+    coefficients: Floats
 
     @property
     def usable(self) -> npt.NDArray[np.bool_]:
@@ -139,20 +140,21 @@ def found(name: str, person: str, frames: Frames, mediapipe: FaceLandmarker, den
     points = np.full((count, 468, 3), np.nan)
     own = np.full((count, len(dense.vertices), 2), np.nan)
     sigma = np.full((count, len(dense.vertices)), np.nan)
+    coefficients = np.full((count, dense.coefficient_count), np.nan)
     for index, frame in enumerate(frames):
         faces, face = mediapipe.detect(frame), dense.detect(frame)
         if faces:
             points[index] = faces[0].points[:468]
         if face is not None:
-            own[index], sigma[index] = face.points, face.sigma
-    return Clip(name, person, (frames.shape[1], frames.shape[2]), points, own, sigma)
+            own[index], sigma[index], coefficients[index] = face.points, face.sigma, face.coefficients
+    return Clip(name, person, (frames.shape[1], frames.shape[2]), points, own, sigma, coefficients)
 
 
 class Fits:
     """Fits of a clip in each way."""
 
     def __init__(self, face: FaceModel, correction: Correction, vertices: npt.NDArray[np.int32]) -> None:
-        self._correction = correction
+        self._correction, self._face = correction, face
         self._bases: Mapping[str, LandmarkBasis] = {
             "mediapipe": Correspondence.load().basis(face),
             "corrected": Correspondence.load().basis(face),
@@ -169,7 +171,9 @@ class Fits:
         """The fit of the chosen frames."""
         points = self.points(way, clip, rows)
         if way == "dense":
-            return fit_clip(self._bases[way], points, clip.size, DENSE_FIT, dense_weight(clip.sigma[rows], clip.size))
+            weight = dense_weight(clip.sigma[rows], clip.size)
+            expected = dense_expected(self._face, clip.coefficients[rows])
+            return fit_clip(self._bases[way], points, clip.size, DENSE_FIT, weight, expected)
         return fit_clip(self._bases[way], points, clip.size, FitOptions())
 
 

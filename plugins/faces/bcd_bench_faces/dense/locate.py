@@ -85,6 +85,7 @@ class DenseLandmarker:
     def __init__(self, path: Path | None = None) -> None:
         network, self.vertices, self.card = load_network(network_path() if path is None else path)
         self._side = network.config.side
+        self.coefficient_count = network.config.coefficients
         self._mirror = torch.from_numpy(_mirror(self.vertices)).long()
         self._mirrored = mirrored_coefficients(self.vertices, self._mirror.numpy())
         self._decoder = network.decoder.double().numpy()
