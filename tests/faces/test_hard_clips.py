@@ -112,16 +112,16 @@ METRICS = [
         for metric, column in (
             ("ard", "ard"),
             ("auh", "auh"),
-            ("shape-error", "shape-error"),
-            ("motion-error", "motion-rotation"),
-            ("cross-error", "cross-error"),
+            ("shape-error-mediapipe", "shape-error-mediapipe"),
+            ("motion-error-mediapipe", "motion-rotation-mediapipe"),
+            ("cross-error-mediapipe", "cross-error-mediapipe"),
         )
     ),
-    ("shape-error-dense", "shape-error-dense"),
-    ("motion-error-dense", "motion-rotation-dense"),
-    ("cross-error-dense", "cross-error-dense"),
+    ("shape-error", "shape-error"),
+    ("motion-error", "motion-rotation"),
+    ("cross-error", "cross-error"),
 ]
-TURNED = {"ard": (50, 12), "motion-rotation": (50, 8), "motion-rotation-dense": (50, 8)}
+TURNED = {"ard": (50, 12), "motion-rotation": (50, 8), "motion-rotation-mediapipe": (50, 8)}
 """Degrees that a turn by 50 reads as, and how far off it may be: landmarks of the far side are guesses."""
 
 
@@ -146,7 +146,7 @@ def test_right_answers_or_reasons(scored: Any, metric: str, column: str) -> None
     else:
         assert same == pytest.approx(0, abs=1e-6)
         assert turned > 0 or metric == "auh"
-        assert two < turned or metric in ("auh", "shape-error", "shape-error-dense")
+        assert two < turned or metric in ("auh", "shape-error", "shape-error-mediapipe")
     if column in TURNED:
         about, give = TURNED[column]
         assert turned == pytest.approx(about, abs=give)

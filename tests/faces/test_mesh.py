@@ -19,8 +19,8 @@ from bcd_bench_faces.fit import fit_clip
 from bcd_bench_faces.head.model import HeadModel
 from bcd_bench_faces.head.render import Actor
 from bcd_bench_faces.head.sample import identity_of, look_of, motion_of
-from bcd_bench_faces.mesh import DenseFaceMesh, FaceMesh, dense_weight
-from bcd_bench_faces.mesh_errors import CrossError, DenseShapeError, MotionError, ShapeError
+from bcd_bench_faces.mesh import FaceMesh, MediaPipeFaceMesh, dense_weight
+from bcd_bench_faces.mesh_errors import CrossError, MediaPipeShapeError, MotionError, ShapeError
 from bcd_bench_faces.vertex_errors import Track, rotation_angles, shape_error
 from tests.faces.real_clips import black, needs_clips, needs_landmarker, real, score
 from tests.faces.scripts import script
@@ -82,7 +82,7 @@ def test_the_script_finds_the_points_that_landmarks_show() -> None:
 # from pixels ---------------------------------------------------------------------------------------------------------
 
 
-WAYS = (pytest.param("face-mesh", marks=needs_landmarker), "face-mesh-dense")
+WAYS = ("face-mesh", pytest.param("face-mesh-mediapipe", marks=needs_landmarker))
 
 
 def meshes(clips: list[Any], root: Path, extractor: str = "face-mesh") -> list[Any]:
@@ -100,10 +100,10 @@ def test_what_is_expected_to_be_off_weighs_less_and_no_weight_is_boundless() -> 
 
 
 def test_the_identities_of_the_extractors_are_plain_and_name_their_files() -> None:
-    for extractor in (FaceMesh(), DenseFaceMesh()):
+    for extractor in (FaceMesh(), MediaPipeFaceMesh()):
         assert canonical_json(dict(extractor.identity))
         assert extractor.identity["head"] == head_model_sha256()
-    assert FaceMesh().identity["correspondence"] == Correspondence.sha256()
+    assert MediaPipeFaceMesh().identity["correspondence"] == Correspondence.sha256()
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -142,17 +142,17 @@ def test_real_faces_are_fitted_within_the_papers_error_and_people_told_apart(way
 
 
 @needs_clips
-def test_scores_from_dense_landmarks_have_names_of_their_own(tmp_path: Path) -> None:
+@needs_landmarker
+def test_scores_from_mediapipes_landmarks_have_names_of_their_own(tmp_path: Path) -> None:
     content, motion = real("p001", frames=4), real("p002", frames=4)
     cases = [(content, motion, content), (content, motion, motion)]
-    [same, other] = score(DenseShapeError(), "face-mesh-dense", cases, tmp_path)
-    assert same["shape-error-dense"] == 0 < 0.5 < other["shape-error-dense"]
-    assert set(same) == {column.name for column in DenseShapeError.columns}
-    assert "from the dense landmarks of our own network" in DenseShapeError.columns[0].definition
+    [same, other] = score(MediaPipeShapeError(), "face-mesh-mediapipe", cases, tmp_path)
+    assert same["shape-error-mediapipe"] == 0 < 0.5 < other["shape-error-mediapipe"]
+    assert set(same) == {column.name for column in MediaPipeShapeError.columns}
+    assert "from MediaPipe's landmarks" in MediaPipeShapeError.columns[0].definition
 
 
 @needs_clips
-@needs_landmarker
 def test_scores_from_pixels(tmp_path: Path) -> None:
     content, motion = real("p001", frames=4), real("p002", frames=4)
     faceless = motion.copy()
@@ -177,7 +177,6 @@ def test_scores_from_pixels(tmp_path: Path) -> None:
 
 
 @needs_clips
-@needs_landmarker
 def test_company_and_order_change_no_bit(tmp_path: Path) -> None:
     clips = [real(person, frames=3) for person in PEOPLE[:2]]
     together, turned = meshes(clips, tmp_path / "a"), meshes(clips[::-1], tmp_path / "b")[::-1]

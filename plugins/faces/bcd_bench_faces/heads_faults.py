@@ -23,7 +23,7 @@ from bcd_bench_faces.face_model import load_face_model
 from bcd_bench_faces.head.model import HeadModel
 from bcd_bench_faces.head.sample import FPS, identity_of, look_of, motion_of
 from bcd_bench_faces.heads import FRAMES, TrueParameters, kept_clip, true_parameters
-from bcd_bench_faces.mesh_errors import DENSE
+from bcd_bench_faces.mesh_errors import MEDIAPIPE
 from bcd_bench_faces.vertex_errors import FaceModel, MotionErrors, Track, cross_errors, shape_error
 
 __all__ = ["true_errors", "wrong_expression", "wrong_identity", "wrong_pose"]
@@ -110,4 +110,4 @@ def true_errors(true: TrueParameters, shown: TrueParameters) -> Mapping[str, flo
         "motion-expression": motion.expression,
         "cross-error": float(cross_errors(face, own, wanted, other, found).mean()),
     }
-    return {**errors, **{name + DENSE: value for name, value in errors.items()}, "ard": motion.rotation}
+    return {**errors, **{name + MEDIAPIPE: value for name, value in errors.items()}, "ard": motion.rotation}

@@ -1,6 +1,6 @@
-"""The extractors `face-mesh` and `face-mesh-dense`: the head model fitted to a clip, once for all metrics of it.
+"""The extractors `face-mesh` and `face-mesh-mediapipe`: the head model fitted to a clip, once for all metrics of it.
 
-They differ in the landmarks that are fitted: MediaPipe's, or those of our own network.
+They differ in the landmarks that are fitted: those of our own network, or MediaPipe's.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ __all__ = [
     "DENSE_FIT",
     "MAX_REPROJECTION",
     "MIN_VALID",
-    "DenseFaceMesh",
     "FaceMesh",
+    "MediaPipeFaceMesh",
     "dense_basis",
     "dense_expected",
     "dense_weight",
@@ -157,7 +157,7 @@ class _Mesh(ABC):
         """The points to fit [T, N, 2 or 3], their weights [T, N] (None: those of the basis), and what is expected."""
 
 
-class DenseFaceMesh(_Mesh):
+class FaceMesh(_Mesh):
     """The fit to our own dense landmarks, each weighed by what the network expects of it."""
 
     landmarks = "face-points"
@@ -178,7 +178,7 @@ class DenseFaceMesh(_Mesh):
         return row["points"], dense_weight(row["sigma"], size), expected
 
 
-class FaceMesh(_Mesh):
+class MediaPipeFaceMesh(_Mesh):
     """The fit to MediaPipe's landmarks, each weighed by how far it strayed on rendered heads."""
 
     landmarks = "face-landmarks"

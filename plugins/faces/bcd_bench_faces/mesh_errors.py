@@ -19,32 +19,32 @@ from bcd_bench_faces.face_model import HEAD, load_face_model
 from bcd_bench_faces.vertex_errors import FaceModel, MotionErrors, Track, cross_errors, shape_error
 
 __all__ = [
-    "DENSE",
     "EXTRACTOR",
     "FLOORS",
+    "MEDIAPIPE",
     "CrossError",
-    "DenseCrossError",
-    "DenseMotionError",
-    "DenseShapeError",
+    "MediaPipeCrossError",
+    "MediaPipeMotionError",
+    "MediaPipeShapeError",
     "MotionError",
     "ShapeError",
 ]
 
 EXTRACTOR = "face-mesh"
-DENSE = "-dense"
-"""What is added to the names of extractor, metrics and columns where the landmarks of our own network are fitted."""
+MEDIAPIPE = "-mediapipe"
+"""What is added to the names of extractor, metrics and columns where MediaPipe's landmarks are fitted."""
 
 FLOORS: Mapping[str, str] = {
-    "shape-error": "0.9 mm² (targets of heads-cross, MediaPipe landmarks; results/validation)",
-    "motion-error": "8.0 mm² (as for shape-error)",
-    "motion-rotation": "3.1° (as for shape-error)",
-    "motion-expression": "3.2 mm² (as for shape-error)",
-    "cross-error": "9.7 mm² (as for shape-error)",
-    "shape-error-dense": "1.0 mm² (targets of heads-cross; results/validation)",
-    "motion-error-dense": "5.3 mm² (as for shape-error-dense)",
-    "motion-rotation-dense": "2.4° (as for shape-error-dense)",
-    "motion-expression-dense": "1.2 mm² (as for shape-error-dense)",
-    "cross-error-dense": "6.1 mm² (as for shape-error-dense)",
+    "shape-error": "1.0 mm² (targets of heads-cross; results/validation)",
+    "motion-error": "5.3 mm² (as for shape-error)",
+    "motion-rotation": "2.4° (as for shape-error)",
+    "motion-expression": "1.2 mm² (as for shape-error)",
+    "cross-error": "6.1 mm² (as for shape-error)",
+    "shape-error-mediapipe": "0.9 mm² (targets of heads-cross; results/validation)",
+    "motion-error-mediapipe": "8.0 mm² (as for shape-error-mediapipe)",
+    "motion-rotation-mediapipe": "3.1° (as for shape-error-mediapipe)",
+    "motion-expression-mediapipe": "3.2 mm² (as for shape-error-mediapipe)",
+    "cross-error-mediapipe": "9.7 mm² (as for shape-error-mediapipe)",
 }
 """Column -> what it measures where the true error is zero, with its origin, as the end of the column's definition.
 
@@ -223,13 +223,13 @@ class CrossError(_MeshError):
         return {"cross-error": float(errors.mean()), **_quality(output, frames)}
 
 
-def _of_dense(columns: Sequence[Column]) -> Sequence[Column]:
-    """The same columns from the dense landmarks, under names of their own."""
+def _of_mediapipe(columns: Sequence[Column]) -> Sequence[Column]:
+    """The same columns from MediaPipe's landmarks, under names of their own."""
     return [
         _column(
-            column.name + DENSE,
+            column.name + MEDIAPIPE,
             column.unit,
-            column.definition.split(" Floor: ")[0].removesuffix(".") + "; from the dense landmarks of our own network",
+            column.definition.split(" Floor: ")[0].removesuffix(".") + "; from MediaPipe's landmarks",
             headline=column.headline,
             decimals=column.decimals,
         )
@@ -237,22 +237,22 @@ def _of_dense(columns: Sequence[Column]) -> Sequence[Column]:
     ]
 
 
-class DenseShapeError(ShapeError):
-    """`ShapeError` with the fits to the dense landmarks."""
+class MediaPipeShapeError(ShapeError):
+    """`ShapeError` with the fits to MediaPipe's landmarks."""
 
-    suffix = DENSE
-    columns = _of_dense(ShapeError.columns)
-
-
-class DenseMotionError(MotionError):
-    """`MotionError` with the fits to the dense landmarks."""
-
-    suffix = DENSE
-    columns = _of_dense(MotionError.columns)
+    suffix = MEDIAPIPE
+    columns = _of_mediapipe(ShapeError.columns)
 
 
-class DenseCrossError(CrossError):
-    """`CrossError` with the fits to the dense landmarks."""
+class MediaPipeMotionError(MotionError):
+    """`MotionError` with the fits to MediaPipe's landmarks."""
 
-    suffix = DENSE
-    columns = _of_dense(CrossError.columns)
+    suffix = MEDIAPIPE
+    columns = _of_mediapipe(MotionError.columns)
+
+
+class MediaPipeCrossError(CrossError):
+    """`CrossError` with the fits to MediaPipe's landmarks."""
+
+    suffix = MEDIAPIPE
+    columns = _of_mediapipe(CrossError.columns)

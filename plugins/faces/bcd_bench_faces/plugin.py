@@ -66,22 +66,22 @@ def bcd_bench_extractors() -> list[ExtractorSpec]:
         ExtractorSpec(
             name=DENSE,
             version="1",
-            summary="320 points of our own network with the sigma it expects of each, a frame; needs no file.",
+            summary="320 points of our own network, sigmas, and the face that it tells, a frame; needs no file.",
             factory="bcd_bench_faces.face_points:FacePoints",
         ),
         ExtractorSpec(
             name=MESH,
-            version="1",
-            summary="The head model fitted to a clip: identity, and expression and pose a frame.",
+            version="2",
+            summary="The head model fitted to a clip: identity, and expression and pose a frame; needs no file.",
             factory="bcd_bench_faces.mesh:FaceMesh",
-            extractors=(LANDMARKS,),
+            extractors=(DENSE,),
         ),
         ExtractorSpec(
-            name=f"{MESH}-dense",
+            name=f"{MESH}-mediapipe",
             version="1",
-            summary="The same fit to the points of our own network; needs no file.",
-            factory="bcd_bench_faces.mesh:DenseFaceMesh",
-            extractors=(DENSE,),
+            summary="The same fit to MediaPipe's landmarks.",
+            factory="bcd_bench_faces.mesh:MediaPipeFaceMesh",
+            extractors=(LANDMARKS,),
         ),
     ]
 
@@ -123,14 +123,17 @@ _ERRORS = (
 _MESH_ERRORS = [
     MetricSpec(
         name=name + suffix,
-        version="1",
+        version=version,
         summary=f"{summary}{by}.",
         factory=f"bcd_bench_faces.mesh_errors:{prefix}{factory}",
         extractors=(MESH + suffix,),
         measures=measures,
         licence="Apache-2.0; head model CC0-1.0",
     )
-    for suffix, prefix, by in (("", "", ""), ("-dense", "Dense", ", by our own dense landmarks"))
+    for suffix, prefix, version, by in (
+        ("", "", "2", ""),
+        ("-mediapipe", "MediaPipe", "1", ", by MediaPipe's landmarks"),
+    )
     for name, factory, measures, summary in _ERRORS
 ]
 
