@@ -49,7 +49,12 @@ from bcd_bench_faces.fit import START, FitOptions, HeadFit, LandmarkBasis, fit_c
 from bcd_bench_faces.landmarker import FaceLandmarker
 
 METRICS = ("csim", "shape-error", "motion-error", "cross-error", "ard", "auh", "flicker")
-STAGES = {"landmarks": "face-landmarks", "recognition": "arcface", "mesh fit": "face-mesh"}
+STAGES = {
+    "landmarks": "face-landmarks",
+    "recognition": "arcface",
+    "dense landmarks": "face-points",
+    "mesh fit": "face-mesh",
+}
 """In the order in which they need one another."""
 ROLES = ("output", "content", "motion")
 WAYS = {"numeric": (False, True), "exact": (True, True), "numeric, unscaled": (False, False)}
