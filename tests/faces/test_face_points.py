@@ -40,7 +40,7 @@ def rendered(person: int, size: int = 256) -> tuple[Any, Any]:
 
 
 def test_the_file_is_small_and_tells_where_it_comes_from(landmarker: DenseLandmarker) -> None:
-    assert SHIPPED.stat().st_size < 4e6
+    assert SHIPPED.stat().st_size < 8e6
     assert landmarker.card["renders_made_by"]["renderer"] == "1"
     assert landmarker.card["steps"] == landmarker.card["recipe"]["steps"]
     assert (landmarker.vertices == dense_points().vertices).all()
@@ -60,6 +60,35 @@ def test_points_of_unseen_people_are_found(landmarker: DenseLandmarker, size: in
     assert np.mean(off) < 3  # pixels of a 256-pixel frame
     expected = np.sqrt(np.mean((np.array(off) ** 2) / 2 / np.array(sigma) ** 2))
     assert 0.5 < expected < 2  # the network knows about how wrong it is
+
+
+@pytest.mark.parametrize("actions", [("eyeBlinkLeft", "eyeBlinkRight"), ("jawOpen",)])
+def test_closed_lids_and_open_mouths_are_told_and_move_the_points(
+    landmarker: DenseLandmarker, actions: tuple[str, ...]
+) -> None:
+    head = HeadModel.load()
+    bust = [head.bust_expression_names.index(action) for action in actions]
+    own = [len(head.identity) + head.expression_names.index(action) for action in actions]
+    amounts, gains, moved = (0.0, 0.8), [], []
+    for person in PEOPLE:
+        motion = motion_of("test", person, 1)
+        expression = np.repeat(motion.expression[:1], 2, 0)
+        expression[:, bust] = np.array(amounts)[:, None]
+        turn, shift = np.repeat(motion.rotation[:1], 2, 0), np.repeat(motion.translation[:1], 2, 0)
+        frames = Actor(identity_of("test", person), look_of("test", person)).frames(expression, turn, shift, 256)
+        true = np.diff(
+            project(
+                landmarker.vertices, identity_of("test", person), expression[:, head.expression_index], turn, shift
+            ),
+            axis=0,
+        )[0]
+        seen = [landmarker.detect(frame) for frame in frames]
+        before, after = (found for found in seen if found is not None)
+        gains.append((after.coefficients - before.coefficients)[own].mean())
+        much = np.linalg.norm(true, axis=1) > 0.6 * np.linalg.norm(true, axis=1).max()
+        moved.append(((after.points - before.points)[much] * true[much]).sum() / (true[much] ** 2).sum())
+    assert np.mean(gains) > 0.3  # of 0.8
+    assert np.mean(moved) > 0.5  # of the way
 
 
 def test_a_face_off_the_middle_and_in_a_wide_frame_is_found(landmarker: DenseLandmarker) -> None:

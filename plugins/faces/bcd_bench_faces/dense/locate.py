@@ -38,16 +38,16 @@ __all__ = [
 
 SHIPPED: Final = Path(str(resources.files("bcd_bench_faces.dense") / "face-landmarks.safetensors"))
 """The file in this package."""
-CERTAIN: Final = 0.2
-"""Probability from which a crop shows a face. The last look gives 0.27 or more in 1,008 frames of real clips, and noise
-at most 0.11."""
-UNSURE: Final = 0.038
+CERTAIN: Final = 0.5
+"""Probability from which a crop shows a face. The last look gives 0.97 or more in 1,008 frames of real clips, and noise
+next to nothing."""
+UNSURE: Final = 0.037
 """Mean deviation that the network expects of its points, over the longer side of the face, above which it has seen no
-face that it knows. It is 0.009 to 0.012 in test people, at most 0.033 in 99 of 100 frames of real clips, 0.027 in heads
-turned by 70 degrees, and from 0.0385 in heads that look away, of which the network is certain all the same."""
-NARROW: Final = 0.12
+face that it knows. It is 0.007 to 0.01 in test people, at most 0.035 in 1,008 frames of real clips, 0.023 in heads turned by
+70 degrees, and from 0.04 in heads that look away, of which the network is certain all the same."""
+NARROW: Final = 0.11
 """Mean distance of a point from its mirror image, over the longer side of the face, under which the head is turned too
-far. It is 0.25 and more in real clips, about 0.19 at 50 degrees, 0.13 at 70, and 0.11 in profiles."""
+far. It is 0.25 and more in real clips, about 0.19 at 50 degrees, 0.13 at 70, and 0.10 from 80 on."""
 NEAR: Final = 0.45
 """Share of a first look's side below which a face needs a closer look before the last one, which sees the crop and its
 mirror image: faces that are smaller in a crop are not trained on (`augment.COARSE`)."""
