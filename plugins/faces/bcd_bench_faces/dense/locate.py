@@ -43,8 +43,8 @@ CERTAIN: Final = 0.5
 next to nothing."""
 UNSURE: Final = 0.037
 """Mean deviation that the network expects of its points, over the longer side of the face, above which it has seen no
-face that it knows. It is 0.007 to 0.01 in test people, at most 0.035 in 1,008 frames of real clips, 0.023 in heads turned by
-70 degrees, and from 0.04 in heads that look away, of which the network is certain all the same."""
+face that it knows. It is 0.007 to 0.01 in test people, at most 0.035 in 1,008 frames of real clips, 0.023 in heads
+turned by 70 degrees, and from 0.04 in heads that look away, of which the network is certain all the same."""
 NARROW: Final = 0.11
 """Mean distance of a point from its mirror image, over the longer side of the face, under which the head is turned too
 far. It is 0.25 and more in real clips, about 0.19 at 50 degrees, 0.13 at 70, and 0.10 from 80 on."""
