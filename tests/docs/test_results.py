@@ -12,7 +12,13 @@ from bcd_bench.report.markdown import render
 from bcd_bench.report.rows import collect_rows
 
 RESULTS = Path(__file__).parents[2] / "results"
-PAIRS = {"sprites@1": 2664, "sprites-procedural@1": 2664, "heads-cross-128@1": 120, "lrs3-cross@1": 30}
+PAIRS = {
+    "sprites@1": 2664,
+    "sprites-procedural@1": 2664,
+    "heads-cross@1": 120,
+    "heads-cross-128@1": 120,
+    "lrs3-cross@1": 30,
+}
 RECORDS = sorted(RESULTS.glob("*/*/*/record.json"))
 
 

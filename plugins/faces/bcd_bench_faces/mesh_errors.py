@@ -35,11 +35,11 @@ MEDIAPIPE = "-mediapipe"
 """What is added to the names of extractor, metrics and columns where MediaPipe's landmarks are fitted."""
 
 FLOORS: Mapping[str, str] = {
-    "shape-error": "1.0 mm² (targets of heads-cross; results/validation)",
-    "motion-error": "5.3 mm² (as for shape-error)",
-    "motion-rotation": "2.4° (as for shape-error)",
-    "motion-expression": "1.2 mm² (as for shape-error)",
-    "cross-error": "6.1 mm² (as for shape-error)",
+    "shape-error": "1.4 mm² (targets of heads-cross; results/validation)",
+    "motion-error": "3.2 mm² (as for shape-error)",
+    "motion-rotation": "1.9° (as for shape-error)",
+    "motion-expression": "0.9 mm² (as for shape-error)",
+    "cross-error": "4.7 mm² (as for shape-error)",
     "shape-error-mediapipe": "0.9 mm² (targets of heads-cross; results/validation)",
     "motion-error-mediapipe": "8.0 mm² (as for shape-error-mediapipe)",
     "motion-rotation-mediapipe": "3.1° (as for shape-error-mediapipe)",
