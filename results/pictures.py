@@ -36,6 +36,11 @@ PANELS = (
         ("nats of a clip", "kl_f", "kl_z"),
         ("nats", "contrast_f", "contrast_z", "dependence"),
     ),
+    (
+        ("points, % of the face off", "error"),
+        ("points, in expected deviations", "surprise"),
+        ("identity and expression, squared", "shape"),
+    ),
 )
 """Titles and columns of the panels of a curve, for each kind of log."""
 LOGARITHMIC = {"diffusion", "content_bits", "reconstruction"}
@@ -74,7 +79,8 @@ def _below(block: np.ndarray) -> np.ndarray:
 
 
 def curve(log: Path, target: Path) -> None:
-    """Over the steps of a training run: for BCD its loss and both rates, for C-DSVAE error, rates and contrasts."""
+    """Over the steps of a training run: for BCD its loss and both rates, for C-DSVAE error, rates and contrasts, for
+    dense landmarks the errors of points and of the face that is told."""
     import matplotlib as mpl
 
     mpl.use("Agg")
