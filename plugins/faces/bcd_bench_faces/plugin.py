@@ -95,8 +95,8 @@ def bcd_bench_trainables() -> list[TrainableSpec]:
             summary="The network of dense face landmarks, trained on rendered heads only.",
             factory="bcd_bench_faces.dense.train:train",
             presets={
-                "small": "43,008 renders and 11,500 steps, some 80 minutes on one core; what is shipped",
-                "large": "120,000 renders and 60,000 steps of a network four times as large, for a GPU and 8 cores",
+                "small": "43,008 renders and 11,500 steps, some 90 minutes on one core; what is shipped",
+                "large": "120,000 renders and 60,000 steps of a network nearly twice as large, for a GPU and 8 cores",
                 "tiny": "64 renders and 12 steps, to see it run",
             },
             default_preset="small",
