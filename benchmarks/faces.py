@@ -4,10 +4,11 @@
     python benchmarks/faces.py memory [--clips 32] [--frames 10]
 
 `speed` scores csim, shape-, motion- and cross-error, ard, auh and flicker on pairs of `heads-cross` (256 x 256, the
-exact targets as outputs) as a run does: outputs are decoded from their files, every clip passes both landmarkers
-once, and the features are written to an empty cache and read again. The reference looks at single frames: detection (by the
-same landmarker) and recognition (the same network, through insightface) one after another as insightface's FaceAnalysis
-does, and `scipy.optimize.least_squares` for the same mesh fit with Huber loss, bounds and our stopping rule, once with
+exact targets as outputs) as a run does: outputs are decoded from their files, every clip passes both landmarkers once,
+and the features are written to an empty cache and read again. The reference looks at single frames: detection (by
+MediaPipe's landmarker) and recognition (the same network, through insightface) one after another as insightface's
+FaceAnalysis does, and `scipy.optimize.least_squares` for the fit to MediaPipe's points with Huber loss, bounds and our
+stopping rule, once with
 its own numeric derivatives and once with exact ones. It is given `x_scale="jac"`, without which it takes twenty times
 as many steps (`--unscaled` measures that too). The reference decodes and scores nothing.
 
