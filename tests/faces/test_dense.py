@@ -19,7 +19,7 @@ from bcd_bench_faces.dense.train import likelihood
 from bcd_bench_faces.head.model import HeadModel
 from bcd_bench_faces.heads import true_parameters
 
-SMALL = NetworkConfig(48, 60, (8, 16, 24, 32), (0, 1, 0), 64)
+SMALL = NetworkConfig(48, 60, (8, 16, 24, 32), (0, 1, 0), 64, 7)
 
 
 # which points ---------------------------------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ def test_faces_are_drawn_by_number() -> None:
 
 def test_the_likelihood_is_that_of_a_gaussian() -> None:
     points, sigma = torch.tensor([[[3.0, 4.0]], [[0.0, 0.0]]]), torch.log(torch.tensor([[2.0], [1.0]]))
-    seen = Seen(points, sigma, torch.zeros(2))
+    seen = Seen(points, sigma, torch.zeros(2), torch.zeros(2, 0))
     face = torch.tensor([1.0, 0.0])  # the second shows none and must not count
     found = likelihood(seen, torch.zeros_like(points), face, beta=0.0)
     assert found.item() == pytest.approx(25 / 2 / 4 + 2 * np.log(2))
@@ -168,6 +168,7 @@ def test_an_untrained_network_says_the_mean_face_nearly() -> None:
     assert seen.points.shape == (2, 60, 2)
     assert seen.log_sigma.shape == (2, 60)
     assert seen.face.shape == (2,)
+    assert seen.codes.shape == (2, 7)
     assert (seen.points - 24).abs().max() < 6
 
 
@@ -180,6 +181,7 @@ def test_exposure_and_contrast_do_not_matter() -> None:
 def test_a_network_comes_back_from_its_file(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network, vertices = DenseNet(SMALL).eval(), dense_points(60).vertices
+    network.decoder.copy_(torch.randn(7, 7))
     path = tmp_path / "net.safetensors"
     path.write_bytes(network_bytes(network, vertices, {"steps": 3}))
     again, where, card = load_network(path)
@@ -187,6 +189,8 @@ def test_a_network_comes_back_from_its_file(tmp_path: Path) -> None:
     assert (where == vertices).all()
     crop = to_input(np.random.default_rng(0).integers(0, 256, (1, 48, 48, 3), dtype=np.uint8))
     assert torch.allclose(again(crop).points, network(crop).points, atol=0.05)  # kept in float16
+    assert torch.allclose(again(crop).codes, network(crop).codes, atol=0.01)
+    assert torch.equal(again.decoder, network.decoder)
 
 
 @pytest.mark.parametrize("content", [b"", b"no safetensors", None])

@@ -33,8 +33,8 @@ class NetworkConfig:
     """Channels at a half, a quarter, an eighth and a sixteenth of the crop's side."""
     blocks: tuple[int, int, int]
     """Residual blocks at the last three of them."""
-    hidden: int = 256
-    coefficients: int = 0
+    hidden: int
+    coefficients: int
     """Of the head model (identity, then expression), which are told too."""
 
 
