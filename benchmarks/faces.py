@@ -8,9 +8,8 @@ exact targets as outputs) as a run does: outputs are decoded from their files, e
 and the features are written to an empty cache and read again. The reference looks at single frames: detection (by
 MediaPipe's landmarker) and recognition (the same network, through insightface) one after another as insightface's
 FaceAnalysis does, and `scipy.optimize.least_squares` for the fit to MediaPipe's points with Huber loss, bounds and our
-stopping rule, once with
-its own numeric derivatives and once with exact ones. It is given `x_scale="jac"`, without which it takes twenty times
-as many steps (`--unscaled` measures that too). The reference decodes and scores nothing.
+stopping rule, once with its own numeric derivatives and once with exact ones. It is given `x_scale="jac"`, without
+which it takes twenty times as many steps (`--unscaled` measures that too). The reference decodes and scores nothing.
 
 `memory` scores many outputs, each with references of its own, in the blocks of a run. The first block loads the models,
 so it is the second that the end is compared with.

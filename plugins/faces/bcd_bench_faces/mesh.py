@@ -170,12 +170,13 @@ class FaceMesh(_Mesh):
     def _load_basis(self) -> LandmarkBasis:
         from bcd_bench_faces.dense.locate import network_vertices
 
-        return dense_basis(load_face_model(), network_vertices())
+        self._face = load_face_model()
+        return dense_basis(self._face, network_vertices())
 
     def _points(
         self, row: Mapping[str, Any], size: tuple[int, int]
     ) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating] | None, Expected | None]:
-        expected = dense_expected(load_face_model(), row["coefficients"])
+        expected = dense_expected(self._face, row["coefficients"])
         return row["points"], dense_weight(row["sigma"], size), expected
 
 

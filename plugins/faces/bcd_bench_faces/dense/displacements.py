@@ -7,8 +7,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from bcd_bench_faces.dense.points import DensePoints
-from bcd_bench_faces.head.model import HeadModel
+from bcd_bench_faces.dense.points import DensePoints, displacements_of
 
 __all__ = ["Displacements"]
 
@@ -29,19 +28,16 @@ class Displacements:
 
     def __init__(self, points: DensePoints, coefficients: npt.NDArray[np.float32]) -> None:
         """Deviations are those of some random faces with `coefficients` [n, K + E]."""
-        head = HeadModel.load()
         self._encode = np.zeros((coefficients.shape[1], coefficients.shape[1]))
         self._mirrored = np.zeros_like(self._encode)
         start = 0
-        for basis in (head.identity, head.expression):
-            part = slice(start, start + len(basis))
-            start += len(basis)
-            moved = basis[:, points.vertices].astype(np.float64)
+        for moved, mirrored in displacements_of(points):
+            part = slice(start, start + len(moved))
+            start += len(moved)
             seen = np.tensordot(coefficients[:, part].astype(np.float64), moved, 1)
             deviation = seen.std(axis=0)
             deviation = (deviation + deviation[points.mirror]) / 2
             deviation = np.maximum(deviation, LEAST * deviation.mean()) * np.sqrt(2 * deviation.size)
-            mirrored = moved[:, points.mirror] * (-1, 1, 1)
             orthonormal, self._encode[part, part] = np.linalg.qr((moved / deviation).reshape(len(moved), -1).T)
             self._mirrored[part, part] = orthonormal.T @ (mirrored / deviation).reshape(len(moved), -1).T
 

@@ -21,8 +21,7 @@ from bcd_bench.errors import UsageError
 from bcd_bench.identity import sha256_file
 from bcd_bench_faces.dense.crops import Square, square_around, take
 from bcd_bench_faces.dense.network import load_network, to_input
-from bcd_bench_faces.dense.points import dense_points
-from bcd_bench_faces.head.model import HeadModel
+from bcd_bench_faces.dense.points import DensePoints, dense_points, displacements_of
 
 __all__ = [
     "CERTAIN",
@@ -86,9 +85,10 @@ class DenseLandmarker:
         network, self.vertices, self.card = load_network(network_path() if path is None else path)
         self._side = network.config.side
         self.coefficient_count = network.config.coefficients
-        self._mirror = torch.from_numpy(_mirror(self.vertices)).long()
-        self._mirrored = mirrored_coefficients(self.vertices, self._mirror.numpy())
+        points = _points(self.vertices)
+        self._mirror = torch.from_numpy(points.mirror).long()
         self._decoder = network.decoder.double().numpy()
+        self._mirrored_decoder = mirrored_coefficients(points) @ self._decoder
         self._network = _fused(network)
 
     def detect(self, frame: npt.NDArray[np.uint8]) -> DenseFace | None:
@@ -124,7 +124,7 @@ class DenseLandmarker:
             flipped = torch.stack([self._side - flipped[:, 0], flipped[:, 1]], dim=1)
             points = (points + flipped) / 2
             log_sigma, face = (log_sigma + seen.log_sigma[1][self._mirror]) / 2, (face + seen.face[1]) / 2
-            coefficients = (coefficients + self._mirrored @ self._decoder @ seen.codes[1].double().numpy()) / 2
+            coefficients = (coefficients + self._mirrored_decoder @ seen.codes[1].double().numpy()) / 2
         placed = square.to_picture(points.double().numpy(), self._side)
         sigma = log_sigma.double().exp().numpy() * (square.side / self._side)
         return _Look(placed, sigma, float(torch.sigmoid(face.double())), coefficients)
@@ -152,25 +152,23 @@ def _sensible(square: Square, size: tuple[int, ...]) -> bool:
     return inside and SMALLEST <= square.side <= 2.5 * max(height, width)
 
 
-def _mirror(vertices: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """For each point the place of its mirror image. The points of a file are those of `dense_points`."""
+def _points(vertices: npt.NDArray[np.int32]) -> DensePoints:
+    """The points of a file, which are those of `dense_points`, with their mirror images."""
     chosen = dense_points(len(vertices))
     if not np.array_equal(chosen.vertices, vertices):
         raise ValueError("the network's points are not those of this head model")
-    return chosen.mirror
+    return chosen
 
 
-def mirrored_coefficients(vertices: npt.NDArray[np.int32], mirror: npt.NDArray[np.int32]) -> Floats:
+def mirrored_coefficients(points: DensePoints) -> Floats:
     """float64[K + E, K + E]: takes the coefficients of a face to those of its mirror image.
 
     Least squares over the points: the model's identities are closed under mirroring to 2 %, its actions too.
     """
-    head = HeadModel.load()
-    parts = []
-    for basis in (head.identity, head.expression):
-        moved = basis[:, vertices].astype(np.float64)
-        mirrored = moved[:, mirror] * (-1, 1, 1)
-        parts.append(np.linalg.lstsq(moved.reshape(len(moved), -1).T, mirrored.reshape(len(moved), -1).T)[0])
+    parts = (
+        np.linalg.lstsq(moved.reshape(len(moved), -1).T, mirrored.reshape(len(moved), -1).T)[0]
+        for moved, mirrored in displacements_of(points)
+    )
     return np.asarray(block_diag(*parts))
 
 

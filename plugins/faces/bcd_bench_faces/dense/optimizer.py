@@ -22,7 +22,7 @@ class Optimizer:
     """
 
     def __init__(self, network: DenseNet, recipe: Recipe) -> None:
-        self._network, self._recipe = network, recipe
+        self._recipe = recipe
         layers = [m for m in network.trunk.modules() if isinstance(m, nn.Conv2d) and m.in_channels > 3]
         self._kernels = [layer.weight for layer in layers]
         # torch's Muon takes matrices only: these share the memory of the kernels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -13,7 +14,7 @@ from bcd_bench_faces.head.model import PIVOT, HeadModel
 from bcd_bench_faces.head.raster import vertex_normals
 from bcd_bench_faces.head.render import FOCAL
 
-__all__ = ["COUNT", "DensePoints", "dense_points", "project"]
+__all__ = ["COUNT", "DensePoints", "dense_points", "displacements_of", "project"]
 
 Ints = npt.NDArray[np.int32]
 COUNT: Final = 320
@@ -61,6 +62,17 @@ def dense_points(count: int = COUNT) -> DensePoints:
         following = int(allowed[np.argmax(reach[allowed].round(3))])
     vertices = np.sort(np.array(chosen, np.int32))
     return DensePoints(vertices, np.searchsorted(vertices, other[vertices]).astype(np.int32))
+
+
+def displacements_of(points: DensePoints) -> Iterator[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
+    """By identity, then by expression: what a coefficient of 1 does to the points, and to those of the mirror image.
+
+    Each float64[C, N, 3] in mm, for C coefficients of `HeadModel`.
+    """
+    head = HeadModel.load()
+    for basis in (head.identity, head.expression):
+        moved = basis[:, points.vertices].astype(np.float64)
+        yield moved, moved[:, points.mirror] * (-1, 1, 1)
 
 
 def project(
