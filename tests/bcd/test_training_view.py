@@ -116,10 +116,11 @@ def test_a_model_like_that_of_heads_trains_and_loads(request_for: Any, monkeypat
 
     monkeypatch.setattr(bcd_bench_bcd.train, "open_training_clips", lambda suite, request: WithTakes())
     groups = {"model.quantizer.groups": 4, "model.quantizer.dim": 8, "train.take_frames": 3, "train.half_frames": 2}
-    late = {**groups, "objective.cycle_from": 1, "objective.quantize_from": 2, "train.log_every": 1}
+    early = {f"objective.{name}": 0 for name in ("guide", "canvas_from", "draw_from")}
+    late = {**groups, **early, "objective.quantize_from": 2, "train.log_every": 1}
     request = request_for(preset="heads-small", overrides=late, max_steps=3)
     train(request)
     model, card = load_model(request.out / "model.safetensors")
-    assert model.config.encoder.content_tokens == 16
+    assert model.config.encoder.content_tokens == 4  # one for each patch of 16 x 16
     assert model.config.resize
     assert card["train"]["take_frames"] == 3

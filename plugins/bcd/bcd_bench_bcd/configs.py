@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 __all__ = [
+    "CanvasConfig",
     "DecoderConfig",
     "DiffusionConfig",
     "EncoderConfig",
@@ -43,6 +44,8 @@ class EncoderConfig(_Config):
     stem: Literal["linear", "conv"] = "linear"
     """How a frame becomes a token: by one linear map, or (ours) by a small convolutional network, whose grid of
     features the content queries look at too."""
+    stem_shrink: int = Field(8, ge=2)
+    """Pixels of a frame along a side of one place of the convolutional network's grid of features."""
     stem_blocks: int = Field(1, ge=0)
     """Residual blocks of the convolutional network at each of its two scales."""
 
@@ -102,6 +105,21 @@ class DiffusionConfig(_Config):
     """Ours: upper clamp of the EDM loss weight (None: no clamp)."""
 
 
+class CanvasConfig(_Config):
+    """Ours: content that motion moves, see `canvas`."""
+
+    fine: int = Field(16, ge=1)
+    """Channels of the fine map, which has a value for every `cell` x `cell` pixels."""
+    cell: int = Field(2, ge=1)
+    coarse: int = Field(64, ge=1)
+    """Channels of the coarse map, which has a value for every patch."""
+    hidden: int = Field(24, ge=1)
+    """Channels of the convolutions that make the fine map."""
+    field: int = Field(32, ge=2)
+    """Displacements along a side of their field."""
+    field_hidden: int = Field(256, ge=1)
+
+
 class LatentConfig(_Config):
     """The latent space a model works in. What is measured on the training set is empty in a preset."""
 
@@ -129,6 +147,7 @@ class ModelConfig(_Config):
     encoder: EncoderConfig = EncoderConfig()
     quantizer: QuantizerConfig = QuantizerConfig()
     decoder: DecoderConfig = DecoderConfig()
+    canvas: CanvasConfig | None = None
     diffusion: DiffusionConfig = DiffusionConfig()
     drawn_patches: tuple[int, ...] | None = None
     """Indices of the patches that are computed (None: all). Measured on the training set, see `skip_static_patches`."""
@@ -142,7 +161,19 @@ class ModelConfig(_Config):
         unit = self.decoder.patch * (1 if self.latent is None else self.latent.factor)
         if any(side % unit for side in self.frame_size):
             raise ValueError(f"frame_size {list(self.frame_size)} is no multiple of {unit} pixels, a patch's side")
+        if self.canvas is not None:
+            self._canvas_fits(self.canvas)
         return self
+
+    def _canvas_fits(self, canvas: CanvasConfig) -> None:
+        if self.encoder.stem != "conv" or self.decoder.content != "channels":
+            raise ValueError("a canvas needs encoder.stem=conv and decoder.content=channels")
+        if self.encoder.content_dim is not None or self.decoder.skip_static_patches:
+            raise ValueError(
+                "a canvas is never narrowed (encoder.content_dim) nor drawn in parts (skip_static_patches)"
+            )
+        if self.encoder.stem_shrink != self.decoder.patch or self.decoder.patch % canvas.cell:
+            raise ValueError("a canvas needs encoder.stem_shrink equal to decoder.patch, a multiple of canvas.cell")
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -161,6 +192,21 @@ class ObjectiveConfig(_Config):
     huber: float | None = Field(None, gt=0)
     """Ours: width c of a pseudo-Huber loss, 2 c (sqrt(e^2 + c^2) - c), in place of e^2: errors above c weigh less, so
     that few faint pixels (skin, trousers) are not drowned by outlines."""
+    edges: float = Field(0.0, ge=0)
+    """Ours: weight of the error of the differences between neighbouring pixels, beside that of the pixels."""
+    picture: float = Field(0.0, ge=0)
+    """Ours: weight of the error of the moved canvas's own picture."""
+    guide: float = Field(0.0, ge=0)
+    """Ours: weight of how far both fields of displacements miss the suite's points of the head, where the training
+    split tells where those are in every frame. They teach where things go, not what the code has to hold."""
+    guide_until: int = Field(0, ge=0)
+    """Ours: step from which points guide no more (0: to the end)."""
+    canvas_from: int = Field(0, ge=0)
+    """Ours: step from which the canvas is painted and its picture learned. Before, points guide the fields alone, at a
+    small part of the cost of a step."""
+    draw_from: int = Field(0, ge=0)
+    """Ours: step from which the transformer draws. Before, the moved canvas's picture alone is learned, at half the
+    cost of a step."""
     huber_from: int = Field(0, ge=0)
     """Step from which the pseudo-Huber loss holds; the squared error before."""
     rate_form: Literal["per-group", "total"] = "per-group"
@@ -315,3 +361,15 @@ class Preset(_Config):
     sampler: SamplerConfig
     """The preset's default sampler."""
     train: TrainConfig
+
+    @model_validator(mode="after")
+    def _fits(self) -> Preset:
+        objective, train = self.objective, self.train
+        for name in ("picture", "guide", "canvas_from", "draw_from"):
+            if getattr(objective, name) and self.model.canvas is None:
+                raise ValueError(f"objective.{name} is about the canvas, which this model lacks (model.canvas)")
+        if objective.edges and train.patch_floor < 1:
+            raise ValueError("objective.edges compares neighbouring patches: train.patch_floor=1 only")
+        if objective.guide and (train.take_frames is None or train.direction == "random" or train.order != "random"):
+            raise ValueError("objective.guide needs train.take_frames, order=random, and direction=forward or both")
+        return self

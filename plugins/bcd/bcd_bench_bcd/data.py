@@ -23,7 +23,7 @@ def open_training_clips(preset: Preset, request: TrainRequest) -> TrainingClips 
     if preset.model.latent is not None:
         return _open_latents(preset, request)
     clips = training.open_training_clips(preset.train.suite, request)
-    return training_view(clips, preset.train)
+    return training_view(clips, preset.train, points=preset.objective.guide > 0)
 
 
 def measures_light(preset: Preset) -> bool:

@@ -7,14 +7,16 @@ through adaptive layer norm (eq. 13), content by concatenation with the noisy in
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from bcd_bench_bcd.canvas import CanvasReader
 from bcd_bench_bcd.configs import ModelConfig
 
-__all__ = ["VideoDiT"]
+__all__ = ["Placed", "VideoDiT"]
 
 
 def sinusoid(positions: Tensor, width: int, longest: float = 10_000.0) -> Tensor:
@@ -76,6 +78,24 @@ class DiTBlock(nn.Module):
         return x + gate2 * self.feed_forward(self.norm2(x) * (1 + scale2) + shift2)
 
 
+@dataclass
+class Placed:
+    """The canvas where a driver's frames want it: `features` [B, T, S, canvas width] of the drawn patches, and their
+    `picture` [B, T, S, values]."""
+
+    features: Tensor
+    picture: Tensor
+
+    def at(self, places: Tensor | None) -> Placed:
+        """Of these of the drawn patches alone."""
+        return self if places is None else Placed(self.features[:, :, places], self.picture[:, :, places])
+
+    def without(self, dropped: Tensor) -> Placed:
+        """Nothing where the bool [B] is true."""
+        keep = ~dropped[:, None, None, None]
+        return Placed(self.features * keep, self.picture * keep)
+
+
 class VideoDiT(nn.Module):
     """F_theta(x; c_noise, m-hat, c) in EDM's notation."""
 
@@ -91,6 +111,13 @@ class VideoDiT(nn.Module):
         drawn = config.drawn_patches if config.drawn_patches is not None else range(self.rows * self.columns)
         self.register_buffer("drawn", torch.tensor(list(drawn)), persistent=False)
         self.register_buffer("positions", grid_positions(self.rows, self.columns, d)[self.drawn], persistent=False)
+        self.canvas = None
+        if config.canvas is not None:
+            places = self.rows, self.columns
+            self.canvas = CanvasReader(
+                config.canvas, config.channels, motion_width, content_width, places, decoder.patch
+            )
+            self.canvas_in = nn.Linear(self.canvas.width, d, bias=False)
         # Null conditions for classifier-free guidance.
         self.null_content = nn.Parameter(torch.randn(config.encoder.content_tokens, content_width) * 0.02)
         self.null_motion = nn.Parameter(torch.randn(motion_width) * 0.02)
@@ -114,7 +141,7 @@ class VideoDiT(nn.Module):
         self.temporal = nn.ModuleDict({str(i): DiTBlock(d, decoder.heads) for i in decoder.temporal_blocks})
         self.norm = nn.LayerNorm(d, elementwise_affine=False, eps=1e-6)
         self.modulation = nn.Linear(d, 2 * d)
-        self.patch_out = nn.Linear(d, values)
+        self.patch_out = nn.Linear(d, values + (decoder.patch**2 if self.canvas is not None else 0))
         for layer in (self.modulation, self.patch_out):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -140,6 +167,12 @@ class VideoDiT(nn.Module):
         whole = whole.view(b, t, self.rows, self.columns, c, p, p).permute(0, 1, 4, 2, 5, 3, 6)
         return whole.reshape(b, t, c, self.rows * p, self.columns * p)
 
+    def place(self, canvas: Tensor, content: Tensor, motion: Tensor) -> Placed:
+        """The canvas [B, K, canvas width], moved by the motion [B, T, motion_width] of every frame."""
+        assert self.canvas is not None
+        features, picture = self.canvas(canvas, content, motion)
+        return Placed(features[:, :, self.drawn], self.patchify(picture))
+
     def forward(
         self,
         patches: Tensor,
@@ -149,6 +182,7 @@ class VideoDiT(nn.Module):
         drop_content: Tensor | None = None,
         drop_motion: Tensor | None = None,
         places: Tensor | None = None,
+        placed: Placed | None = None,
     ) -> Tensor:
         """Scaled noisy patches [B, T, S, values] -> network output of the same shape.
 
@@ -156,6 +190,10 @@ class VideoDiT(nn.Module):
         replace a sample's condition by the learned null. With `places` (int [S]), `patches` holds only these of the
         drawn patches.
         """
+        if placed is not None:
+            placed = placed.at(places)
+            for drop in (drop_content, drop_motion):
+                placed = placed if drop is None else placed.without(drop)
         if drop_content is not None:
             content = torch.where(drop_content[:, None, None], self.null_content.to(content.dtype), content)
         if drop_motion is not None:
@@ -169,10 +207,12 @@ class VideoDiT(nn.Module):
             own = content if places is None else content[:, places]
             inputs.append(own[:, None].expand(-1, frames, -1, -1))
         if self.motion_map is not None:
-            placed = self.motion_map(motion).view(*motion.shape[:2], len(self.drawn), -1)
-            inputs.append((placed if places is None else placed[:, :, places]).to(content.dtype))
+            mapped = self.motion_map(motion).view(*motion.shape[:2], len(self.drawn), -1)
+            inputs.append((mapped if places is None else mapped[:, :, places]).to(content.dtype))
         h = self.patch_in(torch.cat(inputs, -1))
         h = h + positions.to(h.dtype)
+        if placed is not None:
+            h = h + self.canvas_in(placed.features)
         if self.config.decoder.content == "tokens":
             tokens = (self.content_in(content) + self.content_type).to(h.dtype)
             h = torch.cat([tokens[:, None].expand(-1, frames, -1, -1), h], 2)
@@ -183,4 +223,8 @@ class VideoDiT(nn.Module):
                 drawn = self._run(self.temporal[str(index)], h[:, :, extra:], condition, over_time=True)
                 h = torch.cat([h[:, :, :extra], drawn], 2) if extra else drawn
         shift, scale = self.modulation(condition)[:, :, None].chunk(2, -1)
-        return self.patch_out(self.norm(h[:, :, extra:]) * (1 + scale) + shift)
+        out = self.patch_out(self.norm(h[:, :, extra:]) * (1 + scale) + shift)
+        if placed is None:
+            return out
+        out, shown = out.float().split([patches.shape[-1], out.shape[-1] - patches.shape[-1]], -1)
+        return out + (shown + 4).sigmoid().repeat(1, 1, 1, self.config.channels) * placed.picture

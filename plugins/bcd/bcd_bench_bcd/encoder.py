@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from transformers import T5Config
 from transformers.models.t5.modeling_t5 import T5Stack
 
-from bcd_bench_bcd.configs import EncoderConfig
+from bcd_bench_bcd.canvas import CanvasWriter
+from bcd_bench_bcd.configs import CanvasConfig, EncoderConfig
 from bcd_bench_bcd.stem import ConvStem, PatchReader
 
 __all__ = ["DisentangleEncoder"]
@@ -24,14 +25,17 @@ class DisentangleEncoder(nn.Module):
     features, before they enter T5 and after; where there is one query a place, it starts from that place's mean.
     """
 
-    def __init__(self, config: EncoderConfig, channels: int, frame_size: tuple[int, int]) -> None:
+    def __init__(
+        self, config: EncoderConfig, channels: int, frame_size: tuple[int, int], canvas: CanvasConfig | None = None
+    ) -> None:
         super().__init__()
         self.stem: ConvStem | None = None
         if config.stem == "conv":
-            self.stem = ConvStem(channels, frame_size, config.width, config.stem_blocks)
+            self.stem = ConvStem(channels, frame_size, config.width, config.stem_blocks, config.stem_shrink)
             self.readers = nn.ModuleList(PatchReader(config.width, config.heads) for _ in range(2))
         else:
             self.project = nn.Linear(channels * frame_size[0] * frame_size[1], config.width)
+        self.canvas = None if canvas is None else CanvasWriter(canvas, channels, config.stem_shrink, config.width)
         self.queries = nn.Parameter(torch.randn(config.content_tokens, config.width) * 0.5)
         self.t5 = T5Stack(
             T5Config(
@@ -48,8 +52,11 @@ class DisentangleEncoder(nn.Module):
         )
         del self.t5.embed_tokens  # tokens come in as embeddings; an unused parameter would stall data-parallel training
 
-    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """`frames` [B, T, C, H, W] (about unit scale) -> content [B, K, width], motion [B, T, width]."""
+    def forward(self, frames: Tensor, *, canvas: bool = True) -> tuple[Tensor, Tensor]:
+        """`frames` [B, T, C, H, W] (about unit scale) -> content [B, K, width], motion [B, T, width].
+
+        Where there is a canvas, its channels follow those of content, unless it is not wanted.
+        """
         if self.stem is None:
             features, tokens = None, self.project(frames.flatten(2))
         else:
@@ -61,4 +68,8 @@ class DisentangleEncoder(nn.Module):
             queries = self.readers[0](queries, features)
         hidden = self.t5(inputs_embeds=torch.cat([queries, tokens], 1)).last_hidden_state
         content, motion = hidden.split([queries.shape[1], tokens.shape[1]], 1)
-        return content if features is None else self.readers[1](content, features), motion
+        if features is not None:
+            content = self.readers[1](content, features)
+        if self.canvas is not None and canvas:
+            content = torch.cat([content, self.canvas(frames, features, motion).to(content.dtype)], -1)
+        return content, motion

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from bcd_bench_bcd.batches import Part
 from bcd_bench_bcd.configs import Preset
 from bcd_bench_bcd.model import BCD
-from bcd_bench_bcd.objective import ContentAdversary, Losses, code_histogram, training_loss
+from bcd_bench_bcd.objective import ContentAdversary, Guide, Losses, code_histogram, training_loss
 from bcd_bench_bcd.randomness import Draws
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class TrainingStep(nn.Module):
         generator: torch.Generator | Draws,
         patch_chances: Tensor | None = None,
         histogram: Tensor | None = None,
+        guide: Guide | None = None,
     ) -> Losses:
         return training_loss(
             self.model,
@@ -48,6 +49,7 @@ class TrainingStep(nn.Module):
             generator=generator,
             patch_chances=patch_chances,
             histogram=histogram,
+            guide=guide,
         )
 
 
@@ -59,10 +61,11 @@ def gradients_of_batch(
     tau: float,
     generator: torch.Generator,
     patch_chances: Tensor | None,
+    guide: Guide | None,
 ) -> Tensor:
     """Add up the gradients of clips in one process and one part; returns the values of `Losses` in their order."""
     with accelerator.autocast():
-        losses = module(batch, step, tau, generator, patch_chances)
+        losses = module(batch, step, tau, generator, patch_chances, guide=guide)
     accelerator.backward(losses.total)
     return _values(losses)
 

@@ -14,7 +14,7 @@ from bcd_bench.atomic import atomic_path
 from bcd_bench.errors import UsageError
 from bcd_bench.weight_files import read_weight_file
 from bcd_bench_bcd.configs import ModelConfig, SamplerConfig
-from bcd_bench_bcd.decoder import VideoDiT
+from bcd_bench_bcd.decoder import Placed, VideoDiT
 from bcd_bench_bcd.diffusion import precondition, sample
 from bcd_bench_bcd.encoder import DisentangleEncoder
 from bcd_bench_bcd.quantizer import GroupVectorQuantizer, Quantized
@@ -106,12 +106,14 @@ class BCD(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = DisentangleEncoder(config.encoder, config.channels, config.grid)
+        self.encoder = DisentangleEncoder(config.encoder, config.channels, config.grid, config.canvas)
         self.bottleneck = None
         content_width = config.encoder.width
         if config.encoder.content_dim is not None:
             content_width = config.encoder.content_dim
             self.bottleneck = ContentBottleneck(config.encoder.content_tokens, config.encoder.width, content_width)
+        self.content_width = content_width
+        """Channels of the content tokens, before those of the canvas."""
         self.quantizer = GroupVectorQuantizer(config.quantizer, config.encoder.width)
         self.decoder = VideoDiT(config, content_width, self.quantizer.out_width)
 
@@ -132,11 +134,14 @@ class BCD(nn.Module):
         """The inverse of `values` for a model of latents."""
         return values.float() / self.config.diffusion.sigma_data * self.latent_std + self.latent_mean
 
-    def features(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """`values` [B, T, C, h, w] of clips -> content tokens [B, K, width] and continuous motion [B, T, C_m]."""
+    def features(self, values: Tensor, *, canvas: bool = True) -> tuple[Tensor, Tensor]:
+        """`values` [B, T, C, h, w] of clips -> content tokens [B, K, width] and continuous motion [B, T, C_m].
+
+        Where there is a canvas, its channels follow those of the tokens, unless it is not wanted.
+        """
         if self.config.latent is not None:
-            return self.encoder(values / self.config.diffusion.sigma_data)
-        return self.encoder((values - PIXEL_MEAN) / PIXEL_STD)
+            return self.encoder(values / self.config.diffusion.sigma_data, canvas=canvas)
+        return self.encoder((values - PIXEL_MEAN) / PIXEL_STD, canvas=canvas)
 
     def encode(self, values: Tensor) -> Encoding:
         """Take clips (as `values` gives them) apart with the codes inference uses (call in eval mode).
@@ -180,13 +185,26 @@ class BCD(nn.Module):
         drop_content: Tensor | None = None,
         drop_motion: Tensor | None = None,
         places: Tensor | None = None,
+        placed: Placed | None = None,
     ) -> Tensor:
-        """D_theta(x; sigma, m-hat, c) on the drawn patches [B, T, S, values], or on those at `places` (int [S])."""
+        """D_theta(x; sigma, m-hat, c) on the drawn patches [B, T, S, values], or on those at `places` (int [S]).
+
+        `placed` is what `place` says of the same content and motion, where it is at hand.
+        """
+        if placed is None:
+            placed = self.place(content, motion)
+        tokens = content[..., : self.content_width]
 
         def network(x: Tensor, noise: Tensor) -> Tensor:
-            return self.decoder(x, noise, content, motion, drop_content, drop_motion, places)
+            return self.decoder(x, noise, tokens, motion, drop_content, drop_motion, places, placed)
 
         return precondition(network, patches, sigma, self.config.diffusion)
+
+    def place(self, content: Tensor, motion: Tensor) -> Placed | None:
+        """The canvas in the content [B, K, C_c], moved by motion [B, T, C_m]; None for models without."""
+        if self.config.canvas is None:
+            return None
+        return self.decoder.place(content[..., self.content_width :], content[..., : self.content_width], motion)
 
     @torch.no_grad()
     def decode(self, content: Tensor, motion: Tensor, sampler: SamplerConfig, noise: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bcd_bench_bcd.canvas import off_guide
 from bcd_bench_bcd.configs import ObjectiveConfig
 from bcd_bench_bcd.diffusion import loss_weight, training_sigmas
 from bcd_bench_bcd.model import BACKGROUND, BCD
@@ -50,6 +51,25 @@ class Losses:
     """Cross-entropy of the codes of redrawn halves in nats (0 while the swap cycle is off)."""
     cycle_content: Tensor
     """How far the content of redrawn halves is off, in nats of the bottleneck's noise."""
+    picture: Tensor
+    """Error of the moved canvas's own picture (0 without a canvas)."""
+    guidance: Tensor
+    """Distance by which both fields of displacements miss the points that guide them, of 2 for a whole side."""
+
+
+@dataclass(frozen=True)
+class Guide:
+    """Where points of the head are: in the frames of clips, `points` float32 [B, T, P, 2], and on the canvas, `rest`
+    [B, P, 2]; x and y in -1..1 from border to border, NaN where a point is not seen."""
+
+    points: Tensor
+    rest: Tensor
+
+    def mirrored(self, where: Tensor) -> Guide:
+        """Left and right exchanged in the clips where bool [B] is true: there the canvas is mirrored as well."""
+        sign = torch.ones(len(where), 1, 2, device=where.device)
+        sign[where, :, 0] = -1
+        return Guide(self.points * sign[:, None], self.rest * sign)
 
 
 class _ReverseGradient(torch.autograd.Function):
@@ -99,6 +119,44 @@ def pixel_error(difference: Tensor, huber: float | None) -> Tensor:
     if huber is None:
         return difference.square()
     return 2 * huber * ((difference.square() + huber**2).sqrt() - huber)
+
+
+def clip_error(
+    model: BCD, difference: Tensor, huber: float | None, edges: float, weight: Tensor | None = None
+) -> Tensor:
+    """Mean error [B] of each clip, from `difference` of its patches [B, T, S, values].
+
+    With `edges`, plus that many times the error of the differences between neighbouring pixels. `weight` [S] of patches
+    that are a sample of all: weighted by how seldom they are computed, their sum is that over all in expectation.
+    """
+    error = pixel_error(difference, huber).mean((1, 3))
+    error = error.mean(1) if weight is None else (error * weight).sum(1) / len(model.decoder.drawn)
+    if edges:
+        whole = model.decoder.unpatchify(difference, 0.0)
+        steps = (pixel_error(whole.diff(dim=axis), huber).mean((1, 2, 3, 4)) for axis in (-1, -2))
+        error = error + edges * sum(steps)
+    return error
+
+
+def off_guide_fields(
+    model: BCD, content: Tensor, written: Tensor, motion: Tensor, seen: Tensor, driven: Tensor, rest: Tensor
+) -> Tensor:
+    """How far both fields of displacements miss: from the canvas to the content frames, whose points are at `seen`
+    [B, T', P, 2], by their latents `written`; and from the driving frames, `driven` [B, T, P, 2], to the canvas, by
+    their quantised `motion`. `rest` [B, P, 2] are the points on the canvas.
+    """
+    writer, reader = model.encoder.canvas, model.decoder.canvas
+    assert writer is not None
+    assert reader is not None
+
+    def at_rest(points: Tensor) -> Tensor:
+        return rest[:, None].expand(-1, points.shape[1], -1, -1).flatten(0, 1)
+
+    to_frames = off_guide(writer.displacements(written), at_rest(seen), seen.flatten(0, 1))
+    to_canvas = off_guide(
+        reader.field(content[..., : model.content_width], motion), driven.flatten(0, 1), at_rest(driven)
+    )
+    return to_frames + to_canvas
 
 
 def cross_driven_halves(
@@ -170,6 +228,7 @@ def training_loss(
     generator: Source,
     patch_chances: Tensor | None = None,
     histogram: Tensor | None = None,
+    guide: Guide | None = None,
 ) -> Losses:
     """Loss of clips as `BCD.values` takes them. All randomness comes from `generator`, see `Draws`.
 
@@ -194,25 +253,26 @@ def training_loss(
         seen = recoloured(driving_half, others) if direction != "both" or objective.few_content else driving_half
 
     # One encoder pass for all halves: content from the one, motion (and rate) from the other.
+    painting = step >= objective.canvas_from
     few = objective.few_content > 0 and float(torch.rand((), generator=draws.generator)) < objective.few_content
     if few:
         frames = content_half.shape[1]
         count = int(torch.randint(1, frames, (), generator=draws.generator)) if frames > 1 else 1
         some = torch.randperm(frames, generator=draws.generator)[:count].sort().values
-        content, content_latents = model.features(content_half[:, some])
-        content_latents, latents = content_latents.detach(), model.features(seen)[1]
+        content, written = model.features(content_half[:, some], canvas=painting)
+        latents = model.features(seen, canvas=False)[1]
     elif direction == "both":
-        content, latents = model.features(content_half)
-        content_latents, latents = latents.detach(), latents.roll(batch // 2, 0)
+        content, written = model.features(content_half, canvas=painting)
+        latents = written.roll(batch // 2, 0)
     else:
-        content, latents = model.features(torch.cat([content_half, seen]))
-        content, content_latents, latents = content[:batch], latents[:batch].detach(), latents[batch:]
+        content, latents = model.features(torch.cat([content_half, seen]), canvas=painting)
+        content, written, latents = content[:batch], latents[:batch], latents[batch:]
 
     guess = latents.new_zeros((), dtype=torch.float32)
     if adversary is not None:
         model.quantizer.eval()
         with torch.no_grad():
-            codes = model.quantizer(content_latents).codes
+            codes = model.quantizer(written.detach()).codes
         model.quantizer.train(model.training)
         guess = adversary(content, codes, objective.adversary)
     content_nats = guess.new_zeros(())
@@ -225,33 +285,47 @@ def training_loss(
         model.quantizer.revive(latents.detach(), draws.generator)
     free = step < objective.quantize_from
     quantized = model.quantizer(latents, tau, draws, histogram, free=free)
-    sigma = training_sigmas(batch, model.config.diffusion, draws).to(device)
     clean = model.decoder.patchify(target)
-    places = weight = None
-    if patch_chances is not None:
-        places = torch.nonzero(torch.rand(len(patch_chances), generator=draws.generator) < patch_chances).flatten()
-        weight = (1 / patch_chances[places]).to(device)
-        places = places.to(device)
-        clean = clean[:, :, places]
-    noise = draws.normal(*clean.shape, device=device)
-    both = chance(objective.condition_drop)
-    dropping = not objective.content_drop_until or step < objective.content_drop_until
-    denoised = model.denoise(
-        clean + sigma.view(-1, 1, 1, 1) * noise,
-        sigma,
-        content,
-        quantized.motion,
-        both | chance(objective.content_drop if dropping else 0.0),
-        both | chance(objective.motion_drop),
-        places,
-    )
-    error = pixel_error(denoised - clean, objective.huber if step >= objective.huber_from else None).mean((1, 3))
-    # Weighted by how seldom a patch is computed, the sum over some patches is that over all of them in expectation.
-    error = error.mean(1) if weight is None else (error * weight).sum(1) / len(model.decoder.drawn)
-    diffusion = (loss_weight(sigma, model.config.diffusion) * error).mean()
+    huber = objective.huber if step >= objective.huber_from else None
+    placed = model.place(content, quantized.motion) if painting else None
+    picture = diffusion = guess.new_zeros(())
+    if placed is not None:
+        shown = model.config.diffusion.sigma_data * placed.picture
+        picture = clip_error(model, shown - clean, huber, objective.edges).mean()
+    guidance = guess.new_zeros(())
+    if guide is not None:
+        content_points, driving_points = cross_driven_halves(guide.points, direction, draws)
+        rest = guide.rest.repeat(batch // len(guide.rest), 1, 1)
+        content_points = content_points if not few else content_points[:, some]
+        guidance = off_guide_fields(model, content, written, quantized.motion, content_points, driving_points, rest)
+    if painting and step >= objective.draw_from:
+        sigma = training_sigmas(batch, model.config.diffusion, draws).to(device)
+        places = weight = None
+        if patch_chances is not None:
+            places = torch.nonzero(torch.rand(len(patch_chances), generator=draws.generator) < patch_chances).flatten()
+            weight = (1 / patch_chances[places]).to(device)
+            places = places.to(device)
+            clean = clean[:, :, places]
+        noise = draws.normal(*clean.shape, device=device)
+        both = chance(objective.condition_drop)
+        dropping = not objective.content_drop_until or step < objective.content_drop_until
+        denoised = model.denoise(
+            clean + sigma.view(-1, 1, 1, 1) * noise,
+            sigma,
+            content,
+            quantized.motion,
+            both | chance(objective.content_drop if dropping else 0.0),
+            both | chance(objective.motion_drop),
+            places,
+            placed,
+        )
+        error = clip_error(model, denoised - clean, huber, objective.edges, weight)
+        diffusion = (loss_weight(sigma, model.config.diffusion) * error).mean()
     rate = rate_loss(quantized.group_bits, objective.target_bits, objective.rate_form)
     total = (
         diffusion
+        + objective.picture * picture
+        + objective.guide * guidance
         + (0.0 if free else objective.rate_weight) * rate
         + (0.0 if free else objective.code_confidence) * quantized.conditional_bits
         + content_price(step, objective) * content_nats
@@ -271,5 +345,7 @@ def training_loss(
         guess,
         cycle,
         cycle_content,
+        picture,
+        guidance,
     )
     return Losses(total, *(term.detach() for term in terms))

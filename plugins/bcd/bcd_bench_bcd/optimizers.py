@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bcd_bench_bcd.configs import TrainConfig
 
@@ -26,8 +26,22 @@ def learning_rate_factor(step: int, config: TrainConfig) -> float:
 
 def _is_hidden_matrix(name: str, parameter: nn.Parameter) -> bool:
     """Weights of attention and feed-forward inside the transformers: what Muon is made for."""
-    inside = any(part in name for part in ("decoder.blocks.", "decoder.temporal.", "t5.block."))
-    return parameter.ndim == 2 and inside and "modulation" not in name and "relative_attention" not in name
+    inside = any(
+        part in name for part in ("decoder.blocks.", "decoder.temporal.", "t5.block.", "displacements.layers.")
+    )
+    last = name.endswith("displacements.layers.4.weight")  # what comes out of it are coordinates
+    return parameter.ndim == 2 and inside and not last and "modulation" not in name and "relative_attention" not in name
+
+
+def _is_hidden_kernel(name: str, parameter: nn.Parameter) -> bool:
+    """Of the convolutions of the encoder's stem, those that see features. They count as matrices of output channels by
+    what they see (Jordan et al. 2024)."""
+    return parameter.ndim == 4 and name.startswith("encoder.stem.down.") and not name.startswith("encoder.stem.down.0.")
+
+
+def _as_matrix(kernel: Tensor) -> Tensor:
+    """[out, in, k, k] as [out, k * k * in]: the same memory where the kernel is in channels_last format."""
+    return kernel.permute(0, 2, 3, 1).reshape(len(kernel), -1)
 
 
 class Optimizers:
@@ -37,10 +51,16 @@ class Optimizers:
         self.config = config
         adam: dict[tuple[float, float], list[nn.Parameter]] = {}
         muon: dict[float, list[nn.Parameter]] = {}
+        self._kernels: list[tuple[nn.Parameter, nn.Parameter]] = []
         for name, parameter in model.named_parameters():
             scale = config.encoder_lr if name.startswith(("encoder.", "quantizer.")) else 1.0
             if config.optimizer == "muon" and _is_hidden_matrix(name, parameter):
                 muon.setdefault(scale, []).append(parameter)
+            elif config.optimizer == "muon" and _is_hidden_kernel(name, parameter):
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+                matrix = nn.Parameter(_as_matrix(parameter.data))  # torch's Muon takes matrices only
+                self._kernels.append((parameter, matrix))
+                muon.setdefault(scale, []).append(matrix)
             else:
                 decay = config.weight_decay if parameter.ndim >= 2 else 0.0
                 adam.setdefault((scale, decay), []).append(parameter)
@@ -80,6 +100,9 @@ class Optimizers:
         return self.config.lr * factor
 
     def step(self) -> None:
+        for kernel, matrix in self._kernels:
+            matrix.grad = None if kernel.grad is None else _as_matrix(kernel.grad)
+            kernel.grad = None
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from bcd_bench.errors import UsageError
 from bcd_bench_bcd.configs import (
+    CanvasConfig,
     DecoderConfig,
     DiffusionConfig,
     EncoderConfig,
@@ -72,12 +73,13 @@ _SPRITES_SMALL = Preset(
 )
 
 _HEADS_SMALL = Preset(
-    summary="15 M parameters, rendered talking heads at 64x64, resized to the suite's size; minutes on a GPU",
+    summary="8 M parameters, rendered talking heads at 128x128, resized to the suite's size; trains on two CPU cores",
     model=ModelConfig(
+        frame_size=(128, 128),
         window=8,
         resize=True,
         encoder=EncoderConfig(
-            layers=4, width=256, heads=4, feed_forward=1024, content_tokens=64, content_dim=32, stem="conv"
+            layers=3, width=160, heads=4, feed_forward=640, content_tokens=64, stem="conv", stem_shrink=16
         ),
         quantizer=QuantizerConfig(
             groups=32,
@@ -90,30 +92,33 @@ _HEADS_SMALL = Preset(
             straight_through="latent",
         ),
         decoder=DecoderConfig(
-            depth=6, width=256, heads=4, patch=8, temporal_blocks=(2,), content="channels", motion_map=24
+            depth=4, width=192, heads=4, patch=16, temporal_blocks=(1,), content="channels", motion_map=16
         ),
+        canvas=CanvasConfig(),
         diffusion=_SMALL_DIFFUSION,
     ),
     objective=ObjectiveConfig(
         condition_drop=0.05,
         code_confidence=0.002,
-        content_price=((200, 0.0), (400, 5e-7)),
-        huber=0.1,
-        huber_from=100,
-        target_bits=32.0,
+        target_bits=64.0,
         few_content=0.1,
         recolour=0.3,
-        quantize_from=400,
+        quantize_from=300,
+        edges=1.0,
+        picture=1.0,
+        guide=1.0,
+        canvas_from=1500,
+        draw_from=1900,
     ),
     sampler=_TWO_STEPS,
     train=TrainConfig(
-        suite="heads-cross-64",
+        suite="heads-cross-128",
         take_frames=8,
         take_stride=3,
         half_frames=4,
         mirror=True,
-        steps=1800,
-        batch=96,
+        steps=2300,
+        batch=32,
         direction="both",
         optimizer="muon",
         lr=1e-3,
@@ -122,7 +127,7 @@ _HEADS_SMALL = Preset(
         warmup=100,
         schedule="cosine",
         ema=0.998,
-        checkpoint_every=250,
+        checkpoint_every=100,
         grid_every=500,
     ),
 )

@@ -13,8 +13,6 @@ from bcd_bench_bcd.decoder import grid_positions
 
 __all__ = ["ConvStem", "PatchReader"]
 
-SHRINK = 8
-"""Pixels of a frame to a side of one place of the grid."""
 GROUPS = 8
 """Groups of channels that are normalised together."""
 TOKEN_CHANNELS = 24
@@ -45,15 +43,15 @@ class ResidualBlock(nn.Module):
 class ConvStem(nn.Module):
     """Frames to a grid of features and one token each; every frame by itself."""
 
-    def __init__(self, channels: int, frame_size: tuple[int, int], width: int, blocks: int) -> None:
+    def __init__(self, channels: int, frame_size: tuple[int, int], width: int, blocks: int, shrink: int) -> None:
         super().__init__()
         height, across = frame_size
-        if height % SHRINK or across % SHRINK:
-            raise ValueError(f"the convolutional stem needs sides that are multiples of {SHRINK}, not {frame_size}")
-        rows, columns = height // SHRINK, across // SHRINK
-        self.fold = nn.PixelUnshuffle(SHRINK // 2)
+        if height % shrink or across % shrink or shrink % 2:
+            raise ValueError(f"the convolutional stem needs sides that are multiples of {shrink}, not {frame_size}")
+        rows, columns = height // shrink, across // shrink
+        self.fold = nn.PixelUnshuffle(shrink // 2)
         self.down = nn.Sequential(
-            nn.Conv2d(channels * (SHRINK // 2) ** 2, width // 2, 1),
+            nn.Conv2d(channels * (shrink // 2) ** 2, width // 2, 1),
             *(ResidualBlock(width // 2) for _ in range(blocks)),
             nn.GELU(),
             nn.Conv2d(width // 2, width, 3, stride=2, padding=1),

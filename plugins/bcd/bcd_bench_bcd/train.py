@@ -32,7 +32,7 @@ from bcd_bench_bcd.gradients import TrainingStep, gradients_of_batch, gradients_
 from bcd_bench_bcd.guards import CollapseGuard
 from bcd_bench_bcd.latents import FrameCodec
 from bcd_bench_bcd.model import BCD, save_model
-from bcd_bench_bcd.objective import ContentAdversary
+from bcd_bench_bcd.objective import ContentAdversary, Guide
 from bcd_bench_bcd.optimizers import Optimizers
 from bcd_bench_bcd.presets import PRESETS, resolve_preset
 from bcd_bench_bcd.randomness import step_generator
@@ -311,8 +311,10 @@ class Trainer:
         chances = self.patch_chances if step < train.patches_until * train.steps else None
         if train.order == "random":
             generator = step_generator(train.seed, step)
-            batch = self._batch(generator, train.batch)
-            losses = gradients_of_batch(self.accelerator, self.module, batch, step, self._tau(step), generator, chances)
+            batch, guide = self._guided_batch(generator, train.batch, step)
+            losses = gradients_of_batch(
+                self.accelerator, self.module, batch, step, self._tau(step), generator, chances, guide
+            )
         else:
             parts = self.batches.parts(step)
             batches = [self.store.batch(part.indices, step) for part in parts]
@@ -335,15 +337,28 @@ class Trainer:
 
     def _batch(self, generator: torch.Generator, size: int) -> Tensor:
         """Clips drawn with replacement."""
+        return self._guided_batch(generator, size, None)[0]
+
+    def _guided_batch(self, generator: torch.Generator, size: int, step: int | None) -> tuple[Tensor, Guide | None]:
+        """Clips drawn with replacement, and where points of the head are in them, if that guides this step."""
+        train, objective = self.preset.train, self.preset.objective
         indices = torch.randint(len(self.clips), (size,), generator=generator).tolist()
         clips = self.store.batch(indices)
-        half = self.preset.train.half_frames
+        guide = None
+        if step is not None and objective.guide and (not objective.guide_until or step < objective.guide_until):
+            points = torch.from_numpy(self.clips.points(indices)).to(clips.device)  # type: ignore[attr-defined]
+            rest = torch.from_numpy(self.clips.rest_points).to(clips.device)  # type: ignore[attr-defined]
+            guide = Guide(points, rest.expand(size, -1, -1))
+        half = train.half_frames
         if half is not None and 2 * half < clips.shape[1]:
-            clips = clips[:, some_of_each_half(clips.shape[1], half, generator)]
-        if self.preset.train.mirror:
+            chosen = some_of_each_half(clips.shape[1], half, generator)
+            clips = clips[:, chosen]
+            guide = None if guide is None else Guide(guide.points[:, chosen], guide.rest)
+        if train.mirror:
             mirrored = (torch.rand(size, generator=generator) < 0.5).to(clips.device)
             clips = torch.where(mirrored.view(-1, 1, 1, 1, 1), clips.flip(3), clips)
-        return clips
+            guide = None if guide is None else guide.mirrored(mirrored)
+        return clips, guide
 
     def _tau(self, step: int) -> float:
         """Gumbel temperature: exponential from tau_start to tau_end over the run, or by a factor a step (Sec. 3.2)."""

@@ -20,6 +20,8 @@ COLUMNS = (
     "adversary",
     "cycle",
     "cycle_content",
+    "picture",
+    "guidance",
     "gradient_norm",
 )
 """The terms of `objective.Losses` in their order, then the norm of the gradient before it is clipped."""

@@ -20,13 +20,18 @@ KEPT_BYTES = 3 << 30
 """Memory for clips that have been looked at, and of a GPU as well: they are kept until it is full."""
 
 
-def training_view(clips: TrainingClips, config: TrainConfig) -> TrainingClips:
-    """`clips` as `config` wants them, or `clips` itself where it wants nothing.
+def training_view(clips: TrainingClips, config: TrainConfig, *, points: bool = False) -> TrainingClips:
+    """`clips` as `config` wants them, or `clips` itself where it wants nothing; with `points`, those of its takes.
 
-    Raises `UsageError` where the split has fewer clips than asked for, or no takes.
+    Raises `UsageError` where the split has fewer clips than asked for, no takes, or no points.
     """
     if config.clips is None and config.take_frames is None:
         return clips
+    if points and not hasattr(clips, "take_points"):
+        raise UsageError(
+            f"--set objective.guide: the training split of {config.suite!r} does not say where points are",
+            hint="train without guidance: --set objective.guide=0 --set objective.canvas_from=0",
+        )
     return TrainingView(clips, config)
 
 
@@ -55,6 +60,7 @@ class TrainingView:
         self._config = config
         self._count = config.clips or len(clips)
         self._kept: dict[int, npt.NDArray[np.uint8]] = {}
+        self._points: dict[int, npt.NDArray[np.float32]] = {}
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -66,6 +72,20 @@ class TrainingView:
             if not 0 <= index < self._count:
                 raise IndexError(f"training clip {index}: {self._count} are used")
         return np.stack([self._one(int(index)) for index in indices])
+
+    def points(self, indices: Sequence[int]) -> npt.NDArray[np.float32]:
+        """Where the suite's points are in `clips` of the same indices, float32[B, T, P, 2] in -1..1; NaN: not seen."""
+        for index in indices:
+            if index not in self._points:
+                frames, stride = self._config.take_frames, self._config.take_stride
+                self._points[index] = self._clips.take_points([index], frames, stride)[0]
+        return np.stack([self._points[index] for index in indices])
+
+    @property
+    def rest_points(self) -> npt.NDArray[np.float32]:
+        """Where the points are on the canvas, float32[P, 2]."""
+        rest: npt.NDArray[np.float32] = self._clips.rest_points
+        return rest
 
     def _one(self, index: int) -> npt.NDArray[np.uint8]:
         if index in self._kept:

@@ -261,10 +261,31 @@ class HeadsTrainingClips:
         motion of `clips`. They are drawn for themselves, so short takes cost less than whole clips. Raises IndexError
         for indices outside 0..len-1 and ValueError for takes longer than 25 frames.
         """
+        self._check_takes(indices, frames, stride)
+        return np.stack([draw_takes(int(index), frames, stride, self._size).frames for index in indices])
+
+    def take_points(self, indices: Sequence[int], frames: int, stride: int) -> npt.NDArray[np.float32]:
+        """Where points of the head are in the frames of `takes`, float32[B, 2 * frames, P, 2]: x and y in -1..1 from
+        border to border; NaN where a point is turned away. Raises as `takes`.
+        """
+        from bcd_bench_faces.head_points import points_in_frames
+
+        self._check_takes(indices, frames, stride)
+        return np.stack(
+            [points_in_frames(identity_of("train", int(i)), *_moves_of_takes(int(i), frames, stride)) for i in indices]
+        )
+
+    @property
+    def rest_points(self) -> npt.NDArray[np.float32]:
+        """Where the points of `take_points` are for the mean head at rest, float32[P, 2]."""
+        from bcd_bench_faces.head_points import rest_points
+
+        return rest_points()
+
+    def _check_takes(self, indices: Sequence[int], frames: int, stride: int) -> None:
         self._check(indices)
         if not (frames > 0 < stride and (frames - 1) * stride < FRAMES):
             raise ValueError(f"{frames} frames, every {stride}: a take has {FRAMES}")
-        return np.stack([draw_takes(int(index), frames, stride, self._size).frames for index in indices])
 
     def _check(self, indices: Sequence[int]) -> None:
         for index in indices:
@@ -272,15 +293,19 @@ class HeadsTrainingClips:
                 raise IndexError(f"training clip {index}: there are {self._people}")
 
 
+def _moves_of_takes(person: int, frames: int, stride: int) -> list[npt.NDArray[np.float32]]:
+    """Expression, rotation and translation of both takes of a training person, as `Motion` has them."""
+    moves = [motion_of("train", motion, FRAMES) for motion in (person, person + SECOND_TAKES)]
+    chosen = slice(0, (frames - 1) * stride + 1, stride)
+    parts = ("expression", "rotation", "translation")
+    return [np.concatenate([getattr(move, part)[chosen] for move in moves]) for part in parts]
+
+
 def draw_takes(person: int, frames: int, stride: int, size: int) -> Clip:
     """Both takes of a training person behind one another, rendered or read where they were kept."""
 
     def draw() -> npt.NDArray[np.uint8]:
-        moves = [motion_of("train", motion, FRAMES) for motion in (person, person + SECOND_TAKES)]
-        chosen = slice(0, (frames - 1) * stride + 1, stride)
-        parts = ("expression", "rotation", "translation")
-        rows = [np.concatenate([getattr(move, part)[chosen] for move in moves]) for part in parts]
-        return _actor("train", person).frames(*rows, size)
+        return _actor("train", person).frames(*_moves_of_takes(person, frames, stride), size)
 
     return kept_clip(f"train-{person:05d}-takes-{frames}x{stride}", size, draw, 2 * frames)
 
