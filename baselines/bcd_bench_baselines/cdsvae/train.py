@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from bcd_bench.atomic import append_jsonl, atomic_path, write_bytes_atomic, write_json_atomic
-from bcd_bench.devices import fast_bf16, resolve_device
+from bcd_bench.devices import fast_bf16, keep_freed_memory, resolve_device
 from bcd_bench.errors import BcdBenchError, UsageError
 from bcd_bench.progress import open_progress
 from bcd_bench.specs import TrainingClips, TrainRequest
@@ -60,6 +60,8 @@ class Trainer:
     def __init__(self, preset: Preset, clips: TrainingClips, out: Path, device: str) -> None:
         self.preset, self.clips, self.out = preset, clips, out
         self.device = resolve_device(device)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.precision = preset.train.precision
         if self.precision == "auto":
             self.precision = "bf16" if fast_bf16(self.device.type) else "fp32"

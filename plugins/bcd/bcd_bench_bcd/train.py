@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from bcd_bench.atomic import atomic_path, write_json_atomic
-from bcd_bench.devices import fast_bf16, resolve_device
+from bcd_bench.devices import fast_bf16, keep_freed_memory, resolve_device
 from bcd_bench.errors import BcdBenchError, MissingAssetError, UsageError
 from bcd_bench.progress import NoProgress, open_progress
 from bcd_bench.specs import TrainingClips, TrainRequest
@@ -109,6 +109,8 @@ class Trainer:
         place = resolve_device(device)
         if place.index is not None:
             torch.cuda.set_device(place)
+        if place.type == "cpu":
+            keep_freed_memory()
         precision = preset.train.precision
         if precision == "auto":
             precision = "bf16" if fast_bf16(place.type) else "fp32"

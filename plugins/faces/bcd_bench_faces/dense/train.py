@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from bcd_bench.atomic import append_jsonl, atomic_path, write_bytes_atomic, write_json_atomic, write_text_atomic
-from bcd_bench.devices import fast_bf16, resolve_device
+from bcd_bench.devices import fast_bf16, keep_freed_memory, resolve_device
 from bcd_bench.errors import BcdBenchError, UsageError
 from bcd_bench.identity import sha256_file
 from bcd_bench.progress import open_progress
@@ -85,6 +85,8 @@ class Trainer:
     def __init__(self, recipe: Recipe, out: Path, device: str) -> None:
         self.recipe, self.out = recipe, out
         self.device = resolve_device(device)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         torch.manual_seed(recipe.seed)
         self.points = dense_points(recipe.points)
         config = network_config(recipe)
