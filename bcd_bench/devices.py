@@ -70,7 +70,7 @@ def fast_bf16(device_type: str) -> bool:
 
 
 def keep_freed_memory() -> bool:
-    """Have glibc keep large blocks that were freed for the next ones, for the rest of the process; says whether it does.
+    """Have glibc keep large freed blocks for the next ones, for the rest of the process; says whether it does.
 
     A training step on a CPU allocates the same gigabytes over and over. glibc hands large blocks back to the system at
     once, which zeroes every page anew: a third of the time of some steps. Elsewhere than with glibc this does nothing.

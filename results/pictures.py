@@ -30,6 +30,11 @@ ROWS = ("content", "motion", "output", "target")
 SCALE, MARGIN, GAP = 2, 64, 10
 
 PANELS = (
+    (
+        ("points missed by both fields, 2 is a side", "guidance"),
+        ("error of what is drawn", "picture", "diffusion"),
+        ("motion, bits per frame", "bits"),
+    ),
     (("diffusion loss", "diffusion"), ("motion, bits per frame", "bits"), ("content, bits", "content_bits")),
     (
         ("squared error of a clip", "reconstruction"),
@@ -43,7 +48,7 @@ PANELS = (
     ),
 )
 """Titles and columns of the panels of a curve, for each kind of log."""
-LOGARITHMIC = {"diffusion", "content_bits", "reconstruction"}
+LOGARITHMIC = {"diffusion", "guidance", "picture", "content_bits", "reconstruction"}
 
 
 def swaps(folder: Path, target: Path) -> None:
@@ -79,7 +84,7 @@ def _below(block: np.ndarray) -> np.ndarray:
 
 
 def curve(log: Path, target: Path) -> None:
-    """Over the steps of a training run: for BCD its loss and both rates, for C-DSVAE error, rates and contrasts, for
+    """Over the steps of a training run: for BCD its loss and both rates (guided: its errors and the rate of motion), for C-DSVAE error, rates and contrasts, for
     dense landmarks the errors of points and of the face that is told."""
     import matplotlib as mpl
 
@@ -88,7 +93,7 @@ def curve(log: Path, target: Path) -> None:
 
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     steps = [line["step"] for line in lines]
-    panels = next(panels for panels in PANELS if panels[0][1] in lines[0])
+    panels = next(panels for panels in PANELS if any(line.get(panels[0][1]) for line in lines))
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.2), layout="constrained")
     for axis, (title, *keys) in zip(axes, panels, strict=True):
         for key in keys:
