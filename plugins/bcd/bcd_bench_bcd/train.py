@@ -372,8 +372,10 @@ class Trainer:
 
     @torch.no_grad()
     def _average(self, step: int) -> None:
-        """Exponential moving average of the weights, with a short memory at the start."""
-        decay = min(self.preset.train.ema, (1 + step) / (10 + step))
+        """Exponential moving average of the weights, with a short memory at the start, and where new parts start."""
+        objective = self.preset.objective
+        age = step - max(start for start in (0, objective.canvas_from, objective.draw_from) if start <= step)
+        decay = min(self.preset.train.ema, (1 + age) / (10 + age))
         torch._foreach_lerp_(list(self.average.parameters()), [p.detach() for p in self.model.parameters()], 1 - decay)
         for mine, theirs in zip(self.average.buffers(), self.model.buffers(), strict=True):
             mine.copy_(theirs)
