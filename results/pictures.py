@@ -84,8 +84,9 @@ def _below(block: np.ndarray) -> np.ndarray:
 
 
 def curve(log: Path, target: Path) -> None:
-    """Over the steps of a training run: for BCD its loss and both rates (guided: its errors and the rate of motion), for C-DSVAE error, rates and contrasts, for
-    dense landmarks the errors of points and of the face that is told."""
+    """Over the steps of a training run: for BCD its loss and both rates (where points guide: errors and the rate of
+    motion), for C-DSVAE error, rates and contrasts, for dense landmarks the errors of points and of the face that is
+    told."""
     import matplotlib as mpl
 
     mpl.use("Agg")

@@ -322,6 +322,8 @@ class TrainConfig(_Config):
     weight_decay: float = Field(0.01, ge=0)
     warmup: int = Field(0, ge=0)
     schedule: Literal["constant", "cosine", "linear"] = "constant"
+    hold: int = Field(0, ge=0)
+    """Ours: steps before the schedule begins to lower the rate."""
     gradient_clip: float = Field(1.0, gt=0)
     ema: float = Field(0.9999, ge=0, lt=1)
     precision: Literal["auto", "fp32", "bf16"] = "auto"

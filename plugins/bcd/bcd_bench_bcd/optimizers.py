@@ -16,7 +16,7 @@ __all__ = ["Optimizers", "learning_rate_factor"]
 def learning_rate_factor(step: int, config: TrainConfig) -> float:
     """Warm-up, then the schedule: the factor on every learning rate at `step` (0-based)."""
     warm = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
-    done = step / config.steps
+    done = max(0, step - config.hold) / max(1, config.steps - config.hold)
     if config.schedule == "cosine":
         return warm * (0.015 + 0.985 * (0.5 + 0.5 * math.cos(math.pi * done)))
     if config.schedule == "linear":

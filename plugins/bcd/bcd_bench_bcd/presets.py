@@ -126,6 +126,7 @@ _HEADS_SMALL = Preset(
         betas=(0.9, 0.99),
         warmup=100,
         schedule="cosine",
+        hold=1900,
         ema=0.998,
         checkpoint_every=100,
         grid_every=500,
