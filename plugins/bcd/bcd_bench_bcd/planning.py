@@ -39,10 +39,10 @@ def parameters(config: ModelConfig) -> dict[str, int]:
     return counts
 
 
-def forward_flops(config: ModelConfig, frames: int) -> float:
+def forward_flops(config: ModelConfig, frames: int, *, canvas: bool = True, drawing: bool = True) -> float:
     """Floating-point operations (2 a multiplication and addition) of the forward pass for one clip of `frames` frames:
     encoder over both halves, decoder over one. Counted on the model itself, attention included; embeddings and norms
-    are not.
+    are not. Steps in which the transformer is not `drawing` yet, nor the `canvas` painted, take less.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -50,14 +50,29 @@ def forward_flops(config: ModelConfig, frames: int) -> float:
         model = BCD(config)
         half = torch.empty(2, frames // 2, config.channels, *config.grid)
         with FlopCounterMode(display=False) as counter:
-            content, latents = model.features(half)
+            content, latents = model.features(half, canvas=canvas)
             if model.bottleneck is not None:
                 content = model.bottleneck.mean(content)
             motion = torch.empty(1, frames // 2, model.quantizer.out_width)
             model.quantizer.into(latents[:1])
-            patches = torch.empty(1, *model.noise_shape(frames // 2))
-            model.denoise(patches, torch.ones(1), content[:1], motion)
+            placed = model.place(content[:1], motion) if canvas else None
+            if drawing:
+                patches = torch.empty(1, *model.noise_shape(frames // 2))
+                model.denoise(patches, torch.ones(1), content[:1], motion, placed=placed)
     return float(counter.get_total_flops())
+
+
+def mean_forward_flops(preset: Preset, config: ModelConfig, frames: int) -> float:
+    """`forward_flops` of the average step of a run: before `canvas_from` and `draw_from`, steps take less."""
+    steps, objective = preset.train.steps, preset.objective
+    painting = min(objective.canvas_from, steps)
+    drawing = min(max(objective.draw_from, painting), steps)
+    total = (steps - drawing) * forward_flops(config, frames)
+    if drawing > painting:
+        total += (drawing - painting) * forward_flops(config, frames, drawing=False)
+    if painting:
+        total += painting * forward_flops(config, frames, canvas=False, drawing=False)
+    return total / steps
 
 
 def memory_bytes(preset: Preset, config: ModelConfig, frames: int, clips: int) -> tuple[int, int]:
@@ -135,7 +150,8 @@ def plan(preset: Preset, request: TrainRequest, clips: Any = None) -> str:
         counts = parameters(config)
         forward = forward_flops(config, frames)
         directions = 2 if train.direction == "both" else 1
-        step = forward * (4 if train.recompute else 3) * train.batch * directions
+        backward = 4 if train.recompute else 3
+        step = mean_forward_flops(stage, config, frames) * backward * train.batch * directions
         took = train.steps * step / (measured * REACHED * processes)
         seconds += took
         part = train.batch // (processes * train.accumulate)
@@ -145,7 +161,7 @@ def plan(preset: Preset, request: TrainRequest, clips: Any = None) -> str:
             f"({', '.join(f'{part} {n / 1e6:.1f} M' for part, n in counts.items())})",
             f"  work: {train.steps} steps of {train.batch} clips = {train.steps * train.batch} clips "
             f"= {train.steps * train.batch / count:.1f} epochs",
-            f"  operations: {forward / 1e12:.3g} TFLOP a clip forward, {step / 1e12:.3g} TFLOP a step, "
+            f"  operations: {forward / 1e12:.3g} TFLOP a clip forward, {step / 1e12:.3g} TFLOP a step on average, "
             f"{train.steps * step / 1e18:.3g} EFLOP in all",
             f"  memory a process: about {format_size(weights)} for weights, "
             f"{format_size(activations * directions)} for activations of {part} clips at once"
