@@ -25,6 +25,7 @@ __all__ = ["PRESETS", "resolve_preset"]
 
 _SMALL_DIFFUSION = DiffusionConfig(p_mean=1.8, p_std=1.5, prediction="x", weight_max=6.0)
 _TWO_STEPS = SamplerConfig(name="euler", steps=2, guidance=1.0, sigma_min=0.3, sigma_max=20.0)
+_ONE_STEP = _TWO_STEPS.model_copy(update={"steps": 1})
 
 _SPRITES_SMALL = Preset(
     summary="9 M parameters, LPC Sprites in pixels, trains on two CPU cores; what we ship",
@@ -110,7 +111,7 @@ _HEADS_SMALL = Preset(
         canvas_from=1500,
         draw_from=1900,
     ),
-    sampler=_TWO_STEPS,
+    sampler=_ONE_STEP,
     train=TrainConfig(
         suite="heads-cross-128",
         take_frames=8,

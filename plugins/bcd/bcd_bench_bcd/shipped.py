@@ -38,6 +38,6 @@ SHIPPED = (
         ),
         package="bcd_bench_bcd",
         path="weights/heads-small.safetensors",
-        sha256="6d421d65151f6a68d6d0bc07f03d53d9e5321e3760c56d10d026dc5c76610ebf",
+        sha256="d1f69d70e773f316db2a202695b7b979aaf39ba4a23303ab1ad4f2e97e629784",
     ),
 )
