@@ -98,7 +98,7 @@ def curve(log: Path, target: Path) -> None:
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.2), layout="constrained")
     for axis, (title, *keys) in zip(axes, panels, strict=True):
         for key in keys:
-            axis.plot(steps, [line[key] for line in lines], label=key)
+            axis.plot(steps, [line[key] or np.nan for line in lines], label=key)  # 0 is what is not learned yet
         axis.set(title=title, xlabel="step", yscale="log" if keys[0] in LOGARITHMIC else "linear")
         axis.grid(alpha=0.3)
         if len(keys) > 1:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from bcd_bench.clips import Clip, Pair
 from bcd_bench.plan import load_suite
 from bcd_bench.plugins import load_registry
+from bcd_bench.specs import Scored
 from bcd_bench.weights import resolve_weights
 from bcd_bench_bcd.method import BCDMethod
+from bcd_bench_faces.face_points import FacePoints
+from bcd_bench_faces.mesh import FaceMesh
+from bcd_bench_faces.mesh_errors import CrossError
 from bcd_bench_fidelity.pixels import psnr
 
 PAIRS = 4
@@ -17,12 +23,12 @@ PAIRS = 4
 
 @pytest.fixture(scope="module")
 def pairs() -> list[Pair]:
-    return list(load_suite(load_registry(), "heads-cross-64", {}).pairs[:PAIRS])
+    return list(load_suite(load_registry(), "heads-cross-128", {}).pairs[:PAIRS])
 
 
 @pytest.fixture(scope="module")
 def method() -> BCDMethod:
-    chosen = resolve_weights(load_registry().get("methods", "bcd"), "heads-cross-64", None)
+    chosen = resolve_weights(load_registry().get("methods", "bcd"), "heads-cross-128", None)
     assert chosen is not None
     made = BCDMethod({})
     made.load(chosen.path, "cpu")
@@ -42,16 +48,40 @@ def test_swaps_are_nearer_to_the_exact_target_than_either_clip(outputs: list[Cli
     gains = []
     for output, pair in zip(outputs, pairs, strict=True):
         content, motion, target = (ref.load().frames for ref in (pair.content, pair.motion, pair.target) if ref)
-        assert output.frames.shape == target.shape == (25, 64, 64, 3)
+        assert output.frames.shape == target.shape == (25, 128, 128, 3)
         gains.append(psnr(output.frames, target) - max(psnr(content, target), psnr(motion, target)))
     assert np.mean(gains) > 1.5  # 3.3 dB over all pairs
+
+
+def test_heads_turn_as_the_drivers_and_keep_their_shape(outputs: list[Clip], pairs: list[Pair]) -> None:
+    points, mesh = FacePoints(), FaceMesh()
+    points.load("cpu")
+    mesh.load("cpu")
+
+    def fits(clips: list[Clip]) -> list[Any]:
+        return mesh.extract(clips, {"face-points": points.extract(clips)})
+
+    seen = [
+        fits([output, pair.content.load(), pair.motion.load()]) for output, pair in zip(outputs, pairs, strict=True)
+    ]
+    errors: dict[str, list[float]] = {"bcd": [], "copy-content": [], "copy-motion": []}
+    metric = CrossError()
+    metric.load("cpu")
+    for output, content, motion in seen:
+        for name, fit in zip(errors, (output, content, motion), strict=True):
+            roles = {"output": fit, "content": content, "motion": motion}
+            (row,) = metric.score([Scored(pairs[0], outputs[0], {"face-mesh": roles})])
+            assert isinstance(row, dict)
+            errors[name].append(row["cross-error"])
+    assert np.mean(errors["bcd"]) < 0.25 * np.mean(errors["copy-content"])
+    assert np.mean(errors["bcd"]) < np.mean(errors["copy-motion"])
 
 
 def test_the_motion_code_keeps_its_rate(outputs: list[Clip]) -> None:
     codes = np.concatenate([np.asarray(output.info["motion_codes"]) for output in outputs])
     assert codes.shape == (25 * PAIRS, 32)
     used = [len(np.unique(group)) for group in codes.T]
-    assert 1 < np.mean(used) < 16  # 32 of the 128 bits that 32 codes of 16 could hold
+    assert 1 < np.mean(used) < 16  # about 64 of the 128 bits that 32 codes of 16 could hold
 
 
 def test_every_suite_of_faces_has_these_weights() -> None:
