@@ -199,8 +199,6 @@ class ObjectiveConfig(_Config):
     guide: float = Field(0.0, ge=0)
     """Ours: weight of how far both fields of displacements miss the suite's points of the head, where the training
     split tells where those are in every frame. They teach where things go, not what the code has to hold."""
-    guide_until: int = Field(0, ge=0)
-    """Ours: step from which points guide no more (0: to the end)."""
     canvas_from: int = Field(0, ge=0)
     """Ours: step from which the canvas is painted and its picture learned. Before, points guide the fields alone, at a
     small part of the cost of a step."""

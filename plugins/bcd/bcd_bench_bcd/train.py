@@ -313,7 +313,7 @@ class Trainer:
         chances = self.patch_chances if step < train.patches_until * train.steps else None
         if train.order == "random":
             generator = step_generator(train.seed, step)
-            batch, guide = self._guided_batch(generator, train.batch, step)
+            batch, guide = self._guided_batch(generator, train.batch)
             losses = gradients_of_batch(
                 self.accelerator, self.module, batch, step, self._tau(step), generator, chances, guide
             )
@@ -339,15 +339,17 @@ class Trainer:
 
     def _batch(self, generator: torch.Generator, size: int) -> Tensor:
         """Clips drawn with replacement."""
-        return self._guided_batch(generator, size, None)[0]
+        return self._guided_batch(generator, size, guided=False)[0]
 
-    def _guided_batch(self, generator: torch.Generator, size: int, step: int | None) -> tuple[Tensor, Guide | None]:
-        """Clips drawn with replacement, and where points of the head are in them, if that guides this step."""
-        train, objective = self.preset.train, self.preset.objective
+    def _guided_batch(
+        self, generator: torch.Generator, size: int, *, guided: bool = True
+    ) -> tuple[Tensor, Guide | None]:
+        """Clips drawn with replacement, and where points of the head are in them, if that guides the training."""
+        train = self.preset.train
         indices = torch.randint(len(self.clips), (size,), generator=generator).tolist()
         clips = self.store.batch(indices)
         guide = None
-        if step is not None and objective.guide and (not objective.guide_until or step < objective.guide_until):
+        if guided and self.preset.objective.guide:
             points = torch.from_numpy(self.clips.points(indices)).to(clips.device)  # type: ignore[attr-defined]
             rest = torch.from_numpy(self.clips.rest_points).to(clips.device)  # type: ignore[attr-defined]
             guide = Guide(points, rest.expand(size, -1, -1))
