@@ -55,7 +55,7 @@ def test_the_weights_behind_trained_methods_are_those_shipped(method: str) -> No
         assert weights.sha256 in path.read_text()
 
 
-@pytest.mark.parametrize("suite", ["heads-cross-128", "lrs3-cross"])
+@pytest.mark.parametrize("suite", ["heads-cross", "heads-cross-128", "lrs3-cross"])
 def test_the_weights_behind_the_rows_of_faces_are_those_shipped(suite: str) -> None:
     (heads,) = (one for one in load_registry().methods["bcd"].weights if one.name == "heads-small")
     (path,) = RESULTS.glob(f"{suite}@1/bcd/*/record.json")
