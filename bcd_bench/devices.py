@@ -73,7 +73,7 @@ def keep_freed_memory() -> bool:
     """Have glibc keep large freed blocks for the next ones, for the rest of the process; says whether it does.
 
     A training step on a CPU allocates the same gigabytes over and over. glibc hands large blocks back to the system at
-    once, which zeroes every page anew: a third of the time of some steps. Elsewhere than with glibc this does nothing.
+    once, which zeroes every page anew: a quarter of the time of some steps. With another library this does nothing.
     """
     try:
         setting = ctypes.CDLL(None).mallopt

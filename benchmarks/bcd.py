@@ -3,6 +3,7 @@
     python benchmarks/bcd.py sampling [--suite sprites] [--pairs 256]
     python benchmarks/bcd.py training [--suite sprites]
     python benchmarks/bcd.py paper-step
+    python benchmarks/bcd.py kept-memory
 
 Everything compared is measured in one run, in turns, on the threads that torch takes by default (OMP_NUM_THREADS).
 """
@@ -15,12 +16,14 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
 from accelerate.state import AcceleratorState
 
 from bcd_bench.clips import Clip, Pair
+from bcd_bench.devices import keep_freed_memory
 from bcd_bench.plan import load_suite
 from bcd_bench.plugins import load_registry
 from bcd_bench.progress import open_progress
@@ -131,13 +134,39 @@ def paper_step() -> None:
     print(f"{seconds:.2f} s a step, {seconds * preset.train.steps / 3600:.1f} h for {preset.train.steps} steps")
 
 
+class NoisyClips:
+    """Clips of noise in the shape of what `heads-small` learns from."""
+
+    fps = 25.0
+
+    def __len__(self) -> int:
+        return 64
+
+    def clips(self, indices: Any) -> np.ndarray:
+        return np.random.default_rng(len(indices)).integers(0, 256, (len(indices), 16, 128, 128, 3), np.uint8)
+
+
+def kept_memory() -> None:
+    """Whole steps of `heads-small` before and after the process keeps freed memory; medians of 5."""
+    early = {f"objective.{name}": 0 for name in ("guide", "canvas_from", "draw_from", "quantize_from", "few_content")}
+    preset = resolve_preset("heads-small", early)
+    times = []
+    with tempfile.TemporaryDirectory() as folder, mock.patch("bcd_bench_bcd.train.keep_freed_memory"):
+        for kept in (False, True):
+            if kept and not keep_freed_memory():
+                raise SystemExit("this C library cannot be asked to keep memory")
+            times.append(seconds_per_step(Trainer(preset, NoisyClips(), Path(folder) / str(kept), "cpu"), 5))
+            print(f"{'kept' if kept else 'handed back'}: {times[-1]:.2f} s a step", flush=True)
+    print(f"{times[0] / times[1]:.2f} x")
+
+
 def request(out: Path) -> TrainRequest:
     return TrainRequest("sprites-small", {}, out, False, None, None, "cpu", {}, False)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["sampling", "training", "paper-step"])
+    parser.add_argument("what", choices=["sampling", "training", "paper-step", "kept-memory"])
     parser.add_argument("--suite", default="sprites-procedural")
     parser.add_argument("--pairs", type=int, default=256)
     parser.add_argument("--weights")
@@ -147,6 +176,8 @@ def main() -> None:
         sampling(arguments.suite, arguments.pairs, arguments.weights)
     elif arguments.what == "training":
         training(arguments.suite)
+    elif arguments.what == "kept-memory":
+        kept_memory()
     else:
         paper_step()
 
