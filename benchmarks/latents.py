@@ -143,8 +143,9 @@ def reached(operations: float, seconds: float, device: torch.device, precision: 
 
 
 def of_a_preset(name: str, device: torch.device, steps: int) -> dict[str, Any]:
-    """Operations a second that training of a preset on pixels reaches."""
-    preset = resolve_preset(name, {})
+    """Operations a second that whole steps of a preset on pixels reach."""
+    whole = {"objective.canvas_from": 0, "objective.draw_from": 0}
+    preset = resolve_preset(name, whole)
     request = TrainRequest(name, {}, Path(tempfile.gettempdir()), False, None, None, str(device), {}, False)
     clips = open_training_clips(preset, request)
     with tempfile.TemporaryDirectory() as scratch:
