@@ -50,6 +50,14 @@ class BlockClips:
         return frames
 
 
+class TwoTakes(BlockClips):
+    """Block clips with takes: the same colour at another pace."""
+
+    def takes(self, indices: Any, frames: int, stride: int) -> np.ndarray:
+        whole = self.clips([(index + shift) % 48 for index in indices for shift in (0, 16)])
+        return whole[:, ::stride][:, :frames].reshape(len(indices), 2 * frames, 32, 32, 3)
+
+
 @pytest.fixture
 def clips() -> BlockClips:
     return BlockClips()

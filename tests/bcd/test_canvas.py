@@ -17,7 +17,7 @@ from bcd_bench_bcd.objective import Guide, training_loss
 from bcd_bench_bcd.presets import resolve_preset
 from bcd_bench_bcd.train import Trainer, train
 from bcd_bench_bcd.training_view import training_view
-from tests.bcd.conftest import TINY, BlockClips
+from tests.bcd.conftest import TINY, BlockClips, TwoTakes
 
 SMALL: dict[str, Any] = {
     **TINY,
@@ -38,14 +38,10 @@ SMALL: dict[str, Any] = {
 }
 
 
-class PointedClips(BlockClips):
+class PointedClips(TwoTakes):
     """Block clips whose takes say where the square's middle is, and of a point that is never seen."""
 
     rest_points = np.array([[0.0, 0.0], [0.5, 0.5]], np.float32)
-
-    def takes(self, indices: Any, frames: int, stride: int) -> np.ndarray:
-        whole = self.clips([(index + shift) % 48 for index in indices for shift in (0, 16)])
-        return whole[:, ::stride][:, :frames].reshape(len(indices), 2 * frames, 32, 32, 3)
 
     def take_points(self, indices: Any, frames: int, stride: int) -> np.ndarray:
         lit = self.takes(indices, frames, stride).any(-1)
@@ -267,12 +263,8 @@ def test_a_guided_run_learns_where_things_are_and_resumes(request_for: Any, poin
 def test_a_split_that_tells_no_points_is_refused() -> None:
     config = resolve_preset("heads-small", SMALL).train
 
-    class OnlyTakes(BlockClips):
-        def takes(self, indices: Any, frames: int, stride: int) -> np.ndarray:
-            raise AssertionError("nothing is drawn")
-
     with pytest.raises(UsageError, match="does not say where points are"):
-        training_view(OnlyTakes(), config, points=True)
+        training_view(TwoTakes(), config, points=True)
 
 
 def test_older_weights_have_no_canvas() -> None:

@@ -188,7 +188,7 @@ class VideoDiT(nn.Module):
 
         `noise` is c_noise [B]; `content` [B, K, content_width]; `motion` [B, T, motion_width]; the bool masks [B]
         replace a sample's condition by the learned null. With `places` (int [S]), `patches` holds only these of the
-        drawn patches.
+        drawn patches. A model with a canvas wants it `placed`, for all drawn patches.
         """
         if placed is not None:
             placed = placed.at(places)
