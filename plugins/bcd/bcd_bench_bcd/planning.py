@@ -19,6 +19,7 @@ from bcd_bench_bcd.configs import ModelConfig, Preset
 from bcd_bench_bcd.data import fitted_model_config, lit_shares, measures_light
 from bcd_bench_bcd.model import BCD
 from bcd_bench_bcd.stages import stage_presets
+from bcd_bench_bcd.training_view import KEPT_BYTES, TrainingView
 
 __all__ = ["forward_flops", "matmul_flops", "memory_bytes", "parameters", "plan"]
 
@@ -48,17 +49,8 @@ def forward_flops(config: ModelConfig, frames: int, *, canvas: bool = True, draw
 
     with torch.device("meta"):
         model = BCD(config)
-        half = torch.empty(2, frames // 2, config.channels, *config.grid)
         with FlopCounterMode(display=False) as counter:
-            content, latents = model.features(half, canvas=canvas)
-            if model.bottleneck is not None:
-                content = model.bottleneck.mean(content)
-            motion = torch.empty(1, frames // 2, model.quantizer.out_width)
-            model.quantizer.into(latents[:1])
-            placed = model.place(content[:1], motion) if canvas else None
-            if drawing:
-                patches = torch.empty(1, *model.noise_shape(frames // 2))
-                model.denoise(patches, torch.ones(1), content[:1], motion, placed=placed)
+            _forward(model, 1, frames, canvas=canvas, drawing=drawing)
     return float(counter.get_total_flops())
 
 
@@ -75,25 +67,59 @@ def mean_forward_flops(preset: Preset, config: ModelConfig, frames: int) -> floa
     return total / steps
 
 
-def memory_bytes(preset: Preset, config: ModelConfig, frames: int, clips: int) -> tuple[int, int]:
+def memory_bytes(
+    config: ModelConfig, frames: int, clips: int, *, precision: str = "bf16", recompute: bool = False
+) -> tuple[int, int]:
     """(weights, activations) of a training step in bytes: about what a device has to hold for `clips` at once.
 
-    Weights: parameters, gradients and two AdamW moments in float32, and the average. Activations: what a transformer
-    block keeps for its backward pass, some 17 values of its width a token (and the attention weights where they are
-    kept); only its input with `recompute`.
+    Weights: parameters, gradients and two AdamW moments in float32, the average, and what autocast makes of them.
+    Activations: what the forward pass of the model itself keeps for its backward pass in `precision` ("bf16" or
+    "fp32"), counted on tensors without values; with `recompute`, one block of the transformer more.
     """
-    weights = 20 * sum(parameters(config).values())
-    value = 2 if preset.train.precision != "fp32" else 4
-    decoder, encoder = config.decoder, config.encoder
-    patches = math.prod(config.grid) // decoder.patch**2
-    extra = encoder.content_tokens if decoder.content == "tokens" else 0
-    spatial = frames // 2 * (patches + extra) * decoder.width
-    blocks = decoder.depth + len(decoder.temporal_blocks)
-    kept = blocks + 17 if preset.train.recompute else 17 * blocks
-    tokens = 2 * (frames // 2 + encoder.content_tokens)
-    attention = encoder.layers * encoder.heads * tokens * (frames // 2 + encoder.content_tokens)
-    activations = spatial * kept + tokens * encoder.width * 17 * encoder.layers + 2 * attention
-    return weights, clips * value * activations
+    one, two = (_kept_bytes(config, n, frames, precision, recompute=recompute) for n in (1, 2))
+    weights = 20 * sum(parameters(config).values()) + max(0, 2 * one - two)
+    activations = two - one
+    if recompute:
+        one, two = (_kept_bytes(config, n, frames, precision, recompute=False) for n in (1, 2))
+        blocks = config.decoder.depth + len(config.decoder.temporal_blocks)
+        activations += (two - one - activations) // blocks
+    return weights, clips * activations
+
+
+def _kept_bytes(config: ModelConfig, clips: int, frames: int, precision: str, *, recompute: bool) -> int:
+    """Bytes that the forward pass of a training step keeps for its backward pass, besides the parameters."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage._cdata] = storage
+        return tensor
+
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
+    with FakeTensorMode():
+        model = BCD(config)
+        model.decoder.recompute = recompute
+        with autocast, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            _forward(model, clips, frames, canvas=True, drawing=True)
+        for parameter in model.parameters():
+            kept.pop(parameter.untyped_storage()._cdata, None)
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+def _forward(model: BCD, clips: int, frames: int, *, canvas: bool, drawing: bool) -> None:
+    """The forward pass of a training step in one direction, on zeros."""
+    half = torch.zeros(2 * clips, frames // 2, model.config.channels, *model.config.grid)
+    content, latents = model.features(half, canvas=canvas)
+    if model.bottleneck is not None:
+        content = model.bottleneck.mean(content)
+    motion = torch.zeros(clips, frames // 2, model.quantizer.out_width, requires_grad=True)
+    model.quantizer.into(latents[:clips])
+    placed = model.place(content[:clips], motion) if canvas else None
+    if drawing:
+        patches = torch.zeros(clips, *model.noise_shape(frames // 2))
+        model.denoise(patches, torch.ones(clips), content[:clips], motion, placed=placed)
 
 
 def matmul_flops(device: torch.device, precision: str) -> float:
@@ -128,6 +154,9 @@ def plan(preset: Preset, request: TrainRequest, clips: Any = None) -> str:
             frames = min(frames, 2 * preset.train.half_frames)
         count = len(clips)
         data = f"{preset.train.suite} ({count} training clips)"
+        if first is not None and (isinstance(clips, TrainingView) or place.type == "cuda"):
+            held = min(count * first.nbytes, KEPT_BYTES)
+            data += f", of which {format_size(held)} of frames stay in memory"
     else:
         frames = preset.train.clip_frames or 50
         count = int(LRS3_HOURS * 3600 * 25 / preset.train.frame_step // frames)
@@ -155,7 +184,7 @@ def plan(preset: Preset, request: TrainRequest, clips: Any = None) -> str:
         took = train.steps * step / (measured * REACHED * processes)
         seconds += took
         part = train.batch // (processes * train.accumulate)
-        weights, activations = memory_bytes(stage, config, frames, part)
+        weights, activations = memory_bytes(config, frames, part, precision=precision, recompute=train.recompute)
         lines += [
             f"{name}: {sum(counts.values()) / 1e6:.1f} M parameters "
             f"({', '.join(f'{part} {n / 1e6:.1f} M' for part, n in counts.items())})",

@@ -14,7 +14,7 @@ from bcd_bench.errors import UsageError
 from bcd_bench.specs import TrainingClips
 from bcd_bench_bcd.configs import TrainConfig
 
-__all__ = ["DeviceClips", "TrainingView", "some_of_each_half", "training_view"]
+__all__ = ["KEPT_BYTES", "DeviceClips", "TrainingView", "some_of_each_half", "training_view"]
 
 KEPT_BYTES = 3 << 30
 """Memory for clips that have been looked at, and of a GPU as well: they are kept until it is full."""
