@@ -11,6 +11,7 @@ import torch
 
 from bcd_bench.clips import Clip, ClipRef, Failed, Generated, Pair
 from bcd_bench.errors import UsageError
+from bcd_bench.identity import pair_seed
 from bcd_bench_bcd.configs import ModelConfig, ObjectiveConfig, SamplerConfig
 from bcd_bench_bcd.data import fitted_model_config, lit_shares
 from bcd_bench_bcd.method import BCDMethod
@@ -374,6 +375,21 @@ def test_results_do_not_depend_on_batch_or_order(method: BCDMethod) -> None:
         assert np.abs(a.frames.astype(int) - c.frames).max() <= 1
 
 
+def test_content_frames_are_the_first_ones(tmp_path: Path, method: BCDMethod) -> None:
+    few = BCDMethod({"content_frames": 3})
+    few.load(tmp_path / "w.safetensors", "cpu")
+    case = pair(5, 40)
+    [result] = few.transfer([case], seed=1)
+    content, motion = block_clip(5).frames, block_clip(40).frames
+    expected, whole = (
+        few.transfer_frames(frames, motion, seed=pair_seed(1, case.id)) for frames in (content[:3], content)
+    )
+    np.testing.assert_array_equal(result.frames, expected)
+    assert (whole != expected).any()
+    [all_of_them] = method.transfer([case], seed=1)
+    np.testing.assert_array_equal(all_of_them.frames, whole)
+
+
 def test_seeds_matter_and_repeat(method: BCDMethod) -> None:
     first, again, other = (next(iter(method.transfer([pair(0, 17)], seed=s))) for s in (1, 1, 2))
     assert first.sha256 == again.sha256
@@ -391,6 +407,8 @@ def test_clips_of_another_size_fail_alone(method: BCDMethod) -> None:
 def test_method_config_and_missing_weights() -> None:
     with pytest.raises(UsageError, match="--config steps"):
         BCDMethod({"steps": 0})
+    with pytest.raises(UsageError, match="--config content_frames"):
+        BCDMethod({"content_frames": 0})
     with pytest.raises(UsageError, match="needs weights"):
         BCDMethod({}).load(None, "cpu")
 

@@ -37,6 +37,8 @@ class MethodConfig(BaseModel):
     solver: Literal["heun", "euler", "dpmpp-2m"] | None = None
     steps: int | None = Field(None, ge=1)
     guidance: float | None = Field(None, ge=0)
+    content_frames: int | None = Field(None, ge=1)
+    """Content comes from so many first frames of its clip (Table A5); None: from all."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """In which matrices are multiplied. Named, never guessed from the machine: it is part of a run's identity."""
 
@@ -103,7 +105,7 @@ class BCDMethod:
                 groups.setdefault(motion.frames.shape, []).append((pair, content, motion))
         for group in groups.values():
             frames, codes = self._transfer(
-                [c.frames for _, c, _ in group],
+                [c.frames[: self.config.content_frames] for _, c, _ in group],
                 [m.frames for _, _, m in group],
                 [pair_seed(seed, p.id) for p, _, _ in group],
             )
