@@ -5,11 +5,11 @@
     python results/pictures.py heads heads-cross-128 results/heads.png
     python results/pictures.py doses results/validation/heads-cross.json results/validation/heads-cross.png
     python results/pictures.py transfers RUN_FOLDER results/heads-small.png
-    python results/pictures.py rates results/training/heads-small-rates.json results/training/heads-small-rates.png
+    python results/pictures.py sweep results/training/heads-small-rates.json results/training/heads-small-rates.png
 
 A sheet shows, for every pair, the content clip, the motion clip, the output, and the exact target, frame by frame.
 The sheet of heads shows content, motion and target of some pairs of a heads suite. So does the sheet of
-transfers, with the output between motion and target. Curves, doses and rates need matplotlib.
+transfers, with the output between motion and target. Curves, doses and sweeps need matplotlib.
 """
 
 from __future__ import annotations
@@ -136,18 +136,19 @@ def transfers(folder: Path, target: Path) -> None:
     sheet.quantize(palette=sheet.quantize(256), dither=Image.Dither.FLOYDSTEINBERG).save(target, optimize=True)
 
 
-def rates(found: Path, target: Path) -> None:
-    """The rate sweep: what each measure is at each rate of the motion code."""
+def sweep(found: Path, target: Path) -> None:
+    """What each measure is over what was varied: the rate of the motion code, or the number of content frames."""
     import matplotlib.pyplot as plt
 
-    rows = json.loads(found.read_text())["rows"]
+    read = json.loads(found.read_text())
+    rows, (over, label) = read["rows"], read["over"]
     columns = [name for name, value in rows[0].items() if isinstance(value, list)]
     figure, axes = plt.subplots(1, len(columns), figsize=(2.6 * len(columns), 2.6), layout="constrained")
     for axis, name in zip(axes, columns, strict=True):
         middle, low, high = zip(*(row[name] for row in rows), strict=True)
-        bits = [row["motion-bits"] for row in rows]
-        axis.errorbar(bits, middle, (np.subtract(middle, low), np.subtract(high, middle)), marker="o", ms=3, capsize=2)
-        axis.set(title=name, xlabel="bits per frame")
+        where = [row[over] for row in rows]
+        axis.errorbar(where, middle, (np.subtract(middle, low), np.subtract(high, middle)), marker="o", ms=3, capsize=2)
+        axis.set(title=name, xlabel=label)
         axis.grid(alpha=0.3)
     figure.savefig(target, dpi=80, metadata={"Software": None})
 
@@ -175,5 +176,5 @@ def doses(found: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    drawings = {f.__name__: f for f in (swaps, curve, heads, doses, transfers, rates)}
+    drawings = {f.__name__: f for f in (swaps, curve, heads, doses, transfers, sweep)}
     drawings[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))
