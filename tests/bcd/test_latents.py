@@ -128,7 +128,7 @@ def test_prepare_encodes_lists_what_is_broken_and_measures(use_vae: Path, tmp_pa
     index = preparation(tmp_path / "cache").run()
     assert index is not None
     assert [[v.id for v in shard.videos] for shard in index.shards] == [["v0", "v1", "v2"], ["v4", "v5"], ["v6", "v7"]]
-    assert "v3: cannot read video v3: it is broken" in capsys.readouterr().out
+    assert "; 1 left out\n  v3: cannot read video v3: it is broken\n" in capsys.readouterr().out
     stored = {}
     for shard in index.shards:
         stored |= load_file(tmp_path / "cache" / "shards" / shard.file)
@@ -204,8 +204,11 @@ def test_the_verb_on_a_tree_of_lrs3(use_vae: Path, tmp_path: Path, capsys: Any) 
     data = [f"lrs3={tmp_path / 'lrs3'}"]
     command("bcd", preset="lrs3-tiny", data=data, settings=settings, out=tmp_path / "cache")
     said = capsys.readouterr().out
-    assert "trainval/a/00002: left out: unreadable" in said
     index = read_index(tmp_path / "cache")
+    [line] = index.unusable
+    assert line.startswith("trainval/a/00002: left out: unreadable")
+    assert f"note: {line}\n" in said
+    assert f"; 1 left out\n  {line}\n" in said
     names = [(v.id, v.frames) for shard in index.shards for v in shard.videos]
     assert names == [("trainval-a-00001", 25), ("trainval-b-00001", 25), ("pretrain-c-00001", 25)]
     assert (index.fps, index.suite, index.frame_step) == (12.5, "lrs3-cross", 2)

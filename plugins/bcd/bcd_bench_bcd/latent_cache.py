@@ -1,6 +1,6 @@
 """A folder of latents of videos, encoded once: shards in safetensors, read memory-mapped, and what is known of them.
 
-cache.json               what the latents are, their statistics, every shard with its hash; written last
+cache.json               what the latents are, their statistics, every shard with its hash, what was left out; last
 shards/00000.safetensors one tensor a video: bfloat16 [T, C, h, w], the means of the latents
 shards/00000.json        the shard's hash, its videos, those left out and why, and its share of the statistics
 """
@@ -77,6 +77,8 @@ class CacheIndex(_Record):
     fps: float
     """Frames a second of what is kept: the videos' divided by `frame_step`."""
     shards: tuple[Shard, ...]
+    unusable: tuple[str, ...] = ()
+    """Files that no shard was to hold, a line each with the reason: what the suite could not read."""
 
     @property
     def videos(self) -> int:

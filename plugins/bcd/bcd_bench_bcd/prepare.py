@@ -120,6 +120,8 @@ def command(
     folder = Path("latents") / preset if out is None else out
     for note in found.notes[:SHOWN]:
         print(f"note: {note}")
+    if len(found.notes) > SHOWN:
+        print(f"note: and {len(found.notes) - SHOWN} more")
     Preparation(chosen, spec.name, found, folder, device_name(device), limit).run(jobs=jobs, verify=verify, plan=plan)
 
 
@@ -142,7 +144,7 @@ class Preparation:
         sha256 = open_autoencoder(preset.model).sha256
         latent = latent.model_copy(update={"sha256": sha256, "mean": (), "std": ()})
         self.recipe = Recipe(preset.model.model_copy(update={"latent": latent}), preset.train.frame_step)
-        self.videos = found.videos[:limit]
+        self.videos, self.unusable = found.videos[:limit], found.notes
         if not self.videos:
             raise UsageError("there is no video to encode" + (f": {found.notes[0]}" if found.notes else ""))
         self.jobs: list[ShardJob] = [
@@ -256,14 +258,15 @@ class Preparation:
             frame_step=self.recipe.frame_step,
             fps=self.fps / self.recipe.frame_step,
             shards=tuple(shards),
+            unusable=self.unusable,
         )
         write_text_atomic(self.out / CACHE, index.model_dump_json(indent=1) + "\n")
-        left = [left for shard in shards for left in shard.left_out]
+        left = [*self.unusable, *(f"{one.id}: {one.reason}" for shard in shards for one in shard.left_out)]
         hours = index.frames / index.fps / 3600
         size = format_size(sum(shard.size for shard in shards))
-        print(f"{self.out}: {index.videos} videos, {hours:.2f} h, {size}; {len(left)} videos left out")
-        for one in left[:SHOWN]:
-            print(f"  {one.id}: {one.reason}")
+        print(f"{self.out}: {index.videos} videos, {hours:.2f} h, {size}; {len(left)} left out")
+        for line in left[:SHOWN]:
+            print(f"  {line}")
         if len(left) > SHOWN:
-            print(f"  and {len(left) - SHOWN} more, in {self.out / 'shards'}/*.json")
+            print(f"  and {len(left) - SHOWN} more, in {self.out / CACHE}")
         return index
