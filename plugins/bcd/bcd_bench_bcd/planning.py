@@ -54,12 +54,13 @@ def forward_flops(config: ModelConfig, frames: int, *, canvas: bool = True, draw
     return float(counter.get_total_flops())
 
 
-def mean_forward_flops(preset: Preset, config: ModelConfig, frames: int) -> float:
-    """`forward_flops` of the average step of a run: before `canvas_from` and `draw_from`, steps take less."""
+def mean_forward_flops(preset: Preset, config: ModelConfig, frames: int, whole: float) -> float:
+    """`forward_flops` of the average step of a run whose `whole` steps take so many: before `canvas_from` and
+    `draw_from`, steps take less."""
     steps, objective = preset.train.steps, preset.objective
     painting = min(objective.canvas_from, steps)
     drawing = min(max(objective.draw_from, painting), steps)
-    total = (steps - drawing) * forward_flops(config, frames)
+    total = (steps - drawing) * whole
     if drawing > painting:
         total += (drawing - painting) * forward_flops(config, frames, drawing=False)
     if painting:
@@ -76,20 +77,25 @@ def memory_bytes(
     Activations: what the forward pass of the model itself keeps for its backward pass in `precision` ("bf16" or
     "fp32"), counted on tensors without values; with `recompute`, one block of the transformer more.
     """
-    one, two = (_kept_bytes(config, n, frames, precision, recompute=recompute) for n in (1, 2))
-    weights = 20 * sum(parameters(config).values()) + max(0, 2 * one - two)
-    activations = two - one
-    if recompute:
-        one, two = (_kept_bytes(config, n, frames, precision, recompute=False) for n in (1, 2))
-        blocks = config.decoder.depth + len(config.decoder.temporal_blocks)
-        activations += (two - one - activations) // blocks
-    return weights, clips * activations
-
-
-def _kept_bytes(config: ModelConfig, clips: int, frames: int, precision: str, *, recompute: bool) -> int:
-    """Bytes that the forward pass of a training step keeps for its backward pass, besides the parameters."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
+    def fixed_and_by_clip() -> tuple[int, int]:
+        one, two = (_kept_bytes(model, n, frames, precision) for n in (1, 2))
+        return max(0, 2 * one - two), two - one
+
+    with FakeTensorMode():
+        model = BCD(config)
+        fixed, activations = fixed_and_by_clip()
+        if recompute:
+            every = activations
+            model.decoder.recompute = True
+            fixed, activations = fixed_and_by_clip()
+            activations += (every - activations) // (config.decoder.depth + len(config.decoder.temporal_blocks))
+    return 20 * sum(parameters(config).values()) + fixed, clips * activations
+
+
+def _kept_bytes(model: BCD, clips: int, frames: int, precision: str) -> int:
+    """Bytes that a forward pass keeps for its backward pass, besides the parameters."""
     kept: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -98,13 +104,10 @@ def _kept_bytes(config: ModelConfig, clips: int, frames: int, precision: str, *,
         return tensor
 
     autocast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
-    with FakeTensorMode():
-        model = BCD(config)
-        model.decoder.recompute = recompute
-        with autocast, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            _forward(model, clips, frames, canvas=True, drawing=True)
-        for parameter in model.parameters():
-            kept.pop(parameter.untyped_storage()._cdata, None)
+    with autocast, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        _forward(model, clips, frames, canvas=True, drawing=True)
+    for parameter in model.parameters():
+        kept.pop(parameter.untyped_storage()._cdata, None)
     return sum(storage.nbytes() for storage in kept.values())
 
 
@@ -180,7 +183,7 @@ def plan(preset: Preset, request: TrainRequest, clips: Any = None) -> str:
         forward = forward_flops(config, frames)
         directions = 2 if train.direction == "both" else 1
         backward = 4 if train.recompute else 3
-        step = mean_forward_flops(stage, config, frames) * backward * train.batch * directions
+        step = mean_forward_flops(stage, config, frames, forward) * backward * train.batch * directions
         took = train.steps * step / (measured * REACHED * processes)
         seconds += took
         part = train.batch // (processes * train.accumulate)
