@@ -69,12 +69,15 @@ def fast_bf16(device_type: str) -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported()) and not _made_by_intel()
 
 
-def keep_freed_memory() -> bool:
+def keep_freed_memory(device_type: str) -> bool:
     """Have glibc keep large freed blocks for the next ones, for the rest of the process; says whether it does.
 
     A training step on a CPU allocates the same gigabytes over and over. glibc hands large blocks back to the system at
-    once, which zeroes every page anew: a quarter of the time of some steps. With another library this does nothing.
+    once, which zeroes every page anew: a quarter of the time of some steps. With another library, and for work on
+    another device than "cpu", this does nothing.
     """
+    if device_type != "cpu":
+        return False
     try:
         setting = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # another C library, or none that can be asked

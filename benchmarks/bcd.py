@@ -153,7 +153,7 @@ def kept_memory() -> None:
     times = []
     with tempfile.TemporaryDirectory() as folder, mock.patch("bcd_bench_bcd.train.keep_freed_memory"):
         for kept in (False, True):
-            if kept and not keep_freed_memory():
+            if kept and not keep_freed_memory("cpu"):
                 raise SystemExit("this C library cannot be asked to keep memory")
             times.append(seconds_per_step(Trainer(preset, NoisyClips(), Path(folder) / str(kept), "cpu"), 5))
             print(f"{'kept' if kept else 'handed back'}: {times[-1]:.2f} s a step", flush=True)

@@ -135,7 +135,7 @@ def faults():
         np.ones(1 << 25)  # 256 MiB, freed at once
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-print(faults(), keep_freed_memory(), faults() and faults())
+print(faults(), keep_freed_memory("cpu"), faults() and faults())
 """
     plain = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=plain)

@@ -60,8 +60,7 @@ class Trainer:
     def __init__(self, preset: Preset, clips: TrainingClips, out: Path, device: str) -> None:
         self.preset, self.clips, self.out = preset, clips, out
         self.device = resolve_device(device)
-        if self.device.type == "cpu":
-            keep_freed_memory()
+        keep_freed_memory(self.device.type)
         self.precision = preset.train.precision
         if self.precision == "auto":
             self.precision = "bf16" if fast_bf16(self.device.type) else "fp32"

@@ -118,11 +118,16 @@ def command(
     spec: SuiteSpec = load_registry().get("suites", chosen.train.suite)
     found = training_videos(spec, parse_data(data or []))
     folder = Path("latents") / preset if out is None else out
-    for note in found.notes[:SHOWN]:
-        print(f"note: {note}")
-    if len(found.notes) > SHOWN:
-        print(f"note: and {len(found.notes) - SHOWN} more")
+    _print_some(found.notes, "note: ")
     Preparation(chosen, spec.name, found, folder, device_name(device), limit).run(jobs=jobs, verify=verify, plan=plan)
+
+
+def _print_some(lines: Sequence[str], before: str, where: str = "") -> None:
+    """The first lines, then how many more there are, and where."""
+    for line in lines[:SHOWN]:
+        print(before + line)
+    if len(lines) > SHOWN:
+        print(f"{before}and {len(lines) - SHOWN} more{where}")
 
 
 class Preparation:
@@ -265,8 +270,5 @@ class Preparation:
         hours = index.frames / index.fps / 3600
         size = format_size(sum(shard.size for shard in shards))
         print(f"{self.out}: {index.videos} videos, {hours:.2f} h, {size}; {len(left)} left out")
-        for line in left[:SHOWN]:
-            print(f"  {line}")
-        if len(left) > SHOWN:
-            print(f"  and {len(left) - SHOWN} more, in {self.out / CACHE}")
+        _print_some(left, "  ", f", in {self.out / CACHE}")
         return index

@@ -109,8 +109,7 @@ class Trainer:
         place = resolve_device(device)
         if place.index is not None:
             torch.cuda.set_device(place)
-        if place.type == "cpu":
-            keep_freed_memory()
+        keep_freed_memory(place.type)
         precision = preset.train.precision
         if precision == "auto":
             precision = "bf16" if fast_bf16(place.type) else "fp32"

@@ -85,8 +85,7 @@ class Trainer:
     def __init__(self, recipe: Recipe, out: Path, device: str) -> None:
         self.recipe, self.out = recipe, out
         self.device = resolve_device(device)
-        if self.device.type == "cpu":
-            keep_freed_memory()
+        keep_freed_memory(self.device.type)
         torch.manual_seed(recipe.seed)
         self.points = dense_points(recipe.points)
         config = network_config(recipe)
