@@ -83,6 +83,15 @@ def test_a_clip_that_fits_the_window_is_coded_as_without_one(model: BCD) -> None
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("frames", [3, 11])
+def test_motion_alone_is_that_of_the_whole_encoding(model: BCD, frames: int) -> None:
+    clip = long_clips(2, frames)
+    alone, whole = model.encode_motion(clip), model.encode(clip).quantized
+    assert torch.equal(alone.codes, whole.codes)
+    assert torch.equal(alone.motion, whole.motion)
+
+
+@torch.inference_mode()
 @pytest.mark.parametrize("frames", [1, 5, 15, 20])
 def test_content_comes_from_any_number_of_frames(model: BCD, frames: int) -> None:
     clip = long_clips(1, frames)

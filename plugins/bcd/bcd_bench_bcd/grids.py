@@ -26,7 +26,7 @@ def swap_grid(
     out, frames side by side."""
     content, motion = model.values(content), model.values(motion)
     encoded = model.encode(content)
-    driving = model.encode(motion).quantized.motion
+    driving = model.encode_motion(motion).motion
     noise = torch.randn((len(content), *model.noise_shape(driving.shape[1])), generator=generator).to(driving)
     result = model.decode(encoded.content, driving, sampler, noise)
     rows = []

@@ -19,7 +19,7 @@ from bcd_bench.video import resize_frame
 from bcd_bench_bcd.bitrate import INFO_KEY
 from bcd_bench_bcd.configs import ModelConfig, SamplerConfig
 from bcd_bench_bcd.latents import FrameCodec
-from bcd_bench_bcd.model import BCD, Encoding, load_model
+from bcd_bench_bcd.model import BCD, load_model
 
 __all__ = ["BCDMethod", "MethodConfig"]
 
@@ -127,16 +127,12 @@ class BCDMethod:
                 if len({c.shape for c in contents}) > 1
                 else model.encode_content(self._values(np.stack(contents)))
             )
-            motion = self.encode(np.stack(motions)).quantized
+            motion = model.encode_motion(self._values(np.stack(motions)))
             shape = model.noise_shape(motion.motion.shape[1])
             noise = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
             values = model.decode(content, motion.motion, self.sampler, noise.to(self.device))
             frames = self.codec.frames(values)
         return frames.cpu().numpy(), motion.codes.cpu()
-
-    def encode(self, frames: np.ndarray) -> Encoding:
-        """uint8 [T, H, W, 3] or [B, T, H, W, 3] -> content, motion latents and codes."""
-        return self._loaded().encode(self._values(frames))
 
     def _values(self, frames: np.ndarray) -> Tensor:
         """uint8 [T, H, W, 3] or [B, T, H, W, 3] -> what the model takes, [B, T, C, h, w]."""
@@ -169,7 +165,7 @@ class BCDMethod:
             torch.inference_mode(),
             torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.dtype == "bfloat16"),
         ):
-            return self.encode(frames).quantized.codes[0].cpu()
+            return self._loaded().encode_motion(self._values(frames)).codes[0].cpu()
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.dtype == "bfloat16")

@@ -149,13 +149,11 @@ class BCD(nn.Module):
         Any number of frames: with a `window`, motion of longer clips comes from overlapping windows, and content is the
         mean over shares of the frames.
         """
-        count, window = values.shape[1], self.config.window
-        if window is None or count <= window:
+        if self._windowed(values):
+            content, latents = self._mean_content(values), self._latents(values)
+        else:
             tokens, latents = self.features(values)
             content = self._content(tokens)
-        else:
-            latents = blended(count, window, lambda here: self.features(values[:, here])[1])
-            content = self._mean_content(values)
         if self.bottleneck is not None:
             content = self.bottleneck.rounded(content)
         return Encoding(content, latents.float(), self.quantizer(latents))
@@ -164,6 +162,22 @@ class BCD(nn.Module):
         """The content of `encode` alone, [B, K, C_c], where motion is not wanted."""
         content = self._mean_content(frames)
         return content if self.bottleneck is None else self.bottleneck.rounded(content)
+
+    def encode_motion(self, values: Tensor) -> Quantized:
+        """The quantised motion of `encode` alone, where content is not wanted."""
+        return self.quantizer(self._latents(values))
+
+    def _windowed(self, values: Tensor) -> bool:
+        return self.config.window is not None and values.shape[1] > self.config.window
+
+    def _latents(self, values: Tensor) -> Tensor:
+        """Continuous motion [B, T, C_m] of clips of any length."""
+        if not self._windowed(values):
+            return self.features(values, canvas=False)[1]
+        assert self.config.window is not None
+        return blended(
+            values.shape[1], self.config.window, lambda here: self.features(values[:, here], canvas=False)[1]
+        )
 
     def _content(self, tokens: Tensor) -> Tensor:
         return tokens.float() if self.bottleneck is None else self.bottleneck.mean(tokens)

@@ -192,7 +192,7 @@ def swap_cycle(
         drawn = model.denoise(CYCLE_SIGMA * noise, sigma, content.roll(1, 0)[chosen], motion)
         drawn = drawn if model.config.latent is not None else drawn.clamp(-1, 1)
         values = model.decoder.unpatchify(drawn, BACKGROUND)
-    again, latents = model.features(values)
+    again, latents = model.features(values, canvas=False)
     codes = model.quantizer.code_nats(latents, quantized.sampled[chosen])
     if model.bottleneck is None:
         return codes, codes.new_zeros(())
@@ -210,9 +210,11 @@ def code_histogram(model: BCD, clips: Tensor, direction: Literal["forward", "ran
     """
     content_half, driving_half = (model.values(half) for half in cross_driven_halves(clips, direction, draws))
     if direction == "both":
-        return model.quantizer.histogram(model.features(content_half)[1])  # the same frames in another order
+        return model.quantizer.histogram(
+            model.features(content_half, canvas=False)[1]
+        )  # the same frames in another order
     # Together, as `training_loss` does it: the same sums in the same order.
-    latents = model.features(torch.cat([content_half, driving_half]))[1]
+    latents = model.features(torch.cat([content_half, driving_half]), canvas=False)[1]
     return model.quantizer.histogram(latents[len(driving_half) :])
 
 
@@ -242,6 +244,7 @@ def training_loss(
     def chance(probability: float) -> Tensor:
         return (draws.uniform(batch) < probability).to(device)
 
+    painting = step >= objective.canvas_from
     target = seen = driving_half
     if objective.recolour:
         colours = draw_colours(batch, objective.recolour, draws.generator)
@@ -249,11 +252,11 @@ def training_loss(
             others = colours.roll(batch // 2, 0)
         else:
             others = draw_colours(batch, objective.recolour, draws.generator)
-        content_half, target = recoloured(content_half, colours), recoloured(driving_half, colours)
+        content_half = recoloured(content_half, colours)
+        target = recoloured(driving_half, colours) if painting else driving_half
         seen = recoloured(driving_half, others) if direction != "both" or objective.few_content else driving_half
 
     # One encoder pass for all halves: content from the one, motion (and rate) from the other.
-    painting = step >= objective.canvas_from
     few = objective.few_content > 0 and float(torch.rand((), generator=draws.generator)) < objective.few_content
     if few:
         frames = content_half.shape[1]
@@ -285,14 +288,14 @@ def training_loss(
         model.quantizer.revive(latents.detach(), draws.generator)
     free = step < objective.quantize_from
     quantized = model.quantizer(latents, tau, draws, histogram, free=free)
-    clean = model.decoder.patchify(target)
     huber = objective.huber if step >= objective.huber_from else None
-    placed = model.place(content, quantized.motion) if painting else None
-    picture = diffusion = guess.new_zeros(())
-    if placed is not None:
-        shown = model.config.diffusion.sigma_data * placed.picture
-        picture = clip_error(model, shown - clean, huber, objective.edges).mean()
-    guidance = guess.new_zeros(())
+    picture = guidance = diffusion = guess.new_zeros(())
+    if painting:
+        clean = model.decoder.patchify(target)
+        placed = model.place(content, quantized.motion)
+        if placed is not None:
+            shown = model.config.diffusion.sigma_data * placed.picture
+            picture = clip_error(model, shown - clean, huber, objective.edges).mean()
     if guide is not None:
         content_points, driving_points = cross_driven_halves(guide.points, direction, draws)
         rest = guide.rest.repeat(batch // len(guide.rest), 1, 1)

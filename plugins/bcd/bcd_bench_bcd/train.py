@@ -175,7 +175,7 @@ class Trainer:
         generator = step_generator(self.preset.train.seed, -1)
         batch = self._batch(generator, max(self.preset.train.batch, 64))
         with torch.no_grad(), self.accelerator.autocast():
-            latents = self.model.features(self.model.values(batch))[1]
+            latents = self.model.features(self.model.values(batch), canvas=False)[1]
         self.model.quantizer.start_codes_from(latents, generator)
 
     def _description(self) -> dict[str, Any]:
