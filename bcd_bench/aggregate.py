@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from bcd_bench.records import Value
 from bcd_bench.specs import Column, Metric
-from bcd_bench.statistics import Interval, bootstrap_mean, bootstrap_statistics, rate_interval, wilson
+from bcd_bench.statistics import (
+    MIN_CLUSTERS_TO_COMPARE,
+    Interval,
+    bootstrap_mean,
+    bootstrap_statistics,
+    rate_interval,
+    wilson,
+)
 
-__all__ = ["aggregate_rows", "empty_value", "set_value", "usable"]
+__all__ = ["aggregate_rows", "empty_value", "over_clusters", "set_value", "usable"]
 
 
 def usable(column: Column, row: Mapping[str, Any]) -> float | None:
@@ -48,14 +55,29 @@ def aggregate_rows(
     for column in columns:
         if column.kind == "derived":
             value, interval, count = *derived.get(column.name, (None, None)), len(scored)
-            values[column.name] = _value(metric_name, column, value, interval, None, count, len(pairs) - count)
+            made = _value(metric_name, column, value, interval, None, count, len(pairs) - count)
+            values[column.name] = over_clusters(made, [cluster for _, cluster in scored])
             continue
         numbers = [usable(column, rows[pair]) if pair in rows else None for pair, _ in pairs]
         per_pair[column.name] = numbers
         kept = [(number, pair[1]) for number, pair in zip(numbers, pairs, strict=True) if number is not None]
         beside_the_point = sum(column.name in row and row[column.name] is None for row, _ in scored)
-        values[column.name] = _summary(metric_name, column, kept, len(pairs) - beside_the_point)
+        made = _summary(metric_name, column, kept, len(pairs) - beside_the_point)
+        values[column.name] = over_clusters(made, [cluster for _, cluster in kept])
     return values, per_pair
+
+
+def over_clusters(value: Value, clusters: Iterable[str]) -> Value:
+    """`value` with the number of content identities it rests on; without its interval if they are too few.
+
+    With fewer than `MIN_CLUSTERS_TO_COMPARE` clusters, resampling them (or leaving some out) says next to nothing of
+    their spread, and Wilson's interval takes the pairs of one person for independent.
+    """
+    number = len(set(clusters))
+    update: dict[str, Any] = {"n_clusters": number}
+    if number < MIN_CLUSTERS_TO_COMPARE:
+        update |= {"ci_low": None, "ci_high": None, "ci_method": None, "wilson": None}
+    return value.model_copy(update=update)
 
 
 def empty_value(metric_name: str, column: Column) -> Value:

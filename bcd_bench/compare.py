@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bcd_bench.comparability import why_incomparable
 from bcd_bench.errors import UsageError
 from bcd_bench.records import PairValues, RunRecord, Value, load_records
 from bcd_bench.statistics import MIN_CLUSTERS_TO_COMPARE, paired_difference, sign_flip_p_value
@@ -21,7 +22,9 @@ class Comparison:
     `significant` whether its 95 % interval excludes 0, given enough content identities.
 
     Rates are in percent. Interval and p-value are None for columns without per-pair values (entropies, set metrics),
-    whose `a` and `b` are then the values over each run's own pairs; `note` says so.
+    whose `a` and `b` are then the values over each run's own pairs; `note` says so. Where the two values were scored
+    differently (`comparability.why_incomparable`), there is no difference either. With fewer than
+    `MIN_CLUSTERS_TO_COMPARE` content identities there is no interval; the p-value is exact for any number.
     """
 
     column: str
@@ -69,8 +72,15 @@ def compare_runs(a: Path, b: Path, metrics: Sequence[str] = ()) -> list[Comparis
             f"the runs share {what}; both have: {', '.join(shared) or 'nothing'}", hint=f"bcd-bench score {a} {b}"
         )
     values_a, values_b = PairValues.load(folder_a), PairValues.load(folder_b)
-    found = [_compare(name, record_a.values[name], record_b.values[name], values_a, values_b) for name in chosen]
-    return [_with_seeds(_with_files(one, record_a, record_b), record_a, record_b) for one in found]
+    found = []
+    for name in chosen:
+        left, right = record_a.values[name], record_b.values[name]
+        why = why_incomparable([record_a, record_b], name)
+        if why is None:
+            found.append(_compare(name, left, right, values_a, values_b))
+        else:
+            found.append(_comparison(name, left, left.value, right.value, None, note=f"{why}: not comparable"))
+    return [_with_seeds(one, record_a, record_b) for one in found]
 
 
 def render_comparisons(comparisons: Sequence[Comparison], label_a: str, label_b: str) -> str:
@@ -128,6 +138,8 @@ def _compare(name: str, a: Value, b: Value, values_a: PairValues | None, values_
         note = "no pair was scored in both runs"
         if a.kind in ("set", "derived"):
             note = "no value for each pair, so no paired interval"
+            if a.n_failed or b.n_failed:
+                note += "; pairs failed, so the two may rest on different pairs"
         elif values_a is None or values_b is None:
             note = "values.json is missing, so no paired interval"
         return _comparison(name, a, a.value, b.value, difference, note=note)
@@ -139,7 +151,8 @@ def _compare(name: str, a: Value, b: Value, values_a: PairValues | None, values_
     interval = paired.interval
     note = ""
     if paired.n_clusters < MIN_CLUSTERS_TO_COMPARE:
-        note = f"too few content identities to tell ({paired.n_clusters})"
+        interval = None  # of so few, none can be relied on
+        note = f"too few content identities for a 95 % interval ({paired.n_clusters})"
     elif interval is not None and interval.low == interval.high:
         note = "the difference is the same on every pair, so the interval has no width"
     return _comparison(
@@ -154,16 +167,6 @@ def _compare(name: str, a: Value, b: Value, values_a: PairValues | None, values_
         significant=paired.significant,
         note=note,
     )
-
-
-def _with_files(one: Comparison, a: RunRecord, b: RunRecord) -> Comparison:
-    """Say so where the two runs were scored with different files of the user's choice: such values do not compare."""
-    left, right = (record.metrics.get(record.values[one.column].metric) for record in (a, b))
-    if left is None or right is None or left.assets == right.assets or left.missing or right.missing:
-        return one
-    names = [" ".join(f"{one['file']} {one['sha256'][:8]}" for one in info.assets.values()) for info in (left, right)]
-    told = f"scored with different models ({' and '.join(names)}), so not comparable"
-    return replace(one, note="; ".join(part for part in (one.note, told) if part))
 
 
 def _with_seeds(one: Comparison, a: RunRecord, b: RunRecord) -> Comparison:

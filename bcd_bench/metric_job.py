@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from bcd_bench.aggregate import aggregate_rows, empty_value, set_value
+from bcd_bench.aggregate import aggregate_rows, empty_value, over_clusters, set_value
 from bcd_bench.arrays import save_tree
 from bcd_bench.clips import Failed
 from bcd_bench.errors import (
@@ -66,7 +66,8 @@ class MetricJob:
         self._metric: Metric | None = None
         self._groups: dict[str, int] | None = None
         self._states: list[Any] = [None]
-        self._folded = 0
+        self._folded: dict[str, str] = {}
+        """Pair id -> cluster of every item that entered the state."""
 
     @property
     def is_set(self) -> bool:
@@ -209,7 +210,7 @@ class MetricJob:
         def work() -> None:
             for group, members in groups.items():
                 self._states[group] = metric.update(self._states[group], members)
-                self._folded += len(members)
+                self._folded |= {item.pair.id: item.pair.cluster for item in members}
 
         self._guard(work)
 
@@ -229,7 +230,8 @@ class MetricJob:
             number, interval = computed[column.name], None
             if replicates and not isinstance(number, tuple | list):
                 interval = delete_group_jackknife(float(number), [float(one[column.name]) for one in replicates])
-            values[column.name] = set_value(self.spec.name, column, number, interval, self._folded, len(pairs))
+            value = set_value(self.spec.name, column, number, interval, len(self._folded), len(pairs))
+            values[column.name] = over_clusters(value, self._folded.values())
         return values, state
 
     def _keep(self, state: Any) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bcd_bench.errors import UsageError
 
@@ -26,6 +26,8 @@ __all__ = [
     "RunRecord",
     "SuiteInfo",
     "Value",
+    "conflict_note",
+    "conflicting",
     "find_records",
     "load_record",
     "load_records",
@@ -34,12 +36,14 @@ __all__ = [
 RECORD_NAME = "record.json"
 VALUES_NAME = "values.json"
 TIMING_NAME = "timing.json"
+SHOWN_DIFFERENCES = 4
+"""Differences of provenance that a note on conflicting records names."""
 MIN_COVERAGE = 0.95
 """Below this share of scored pairs a value carries a dagger and is not ranked."""
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Value(_Model):
@@ -49,7 +53,8 @@ class Value(_Model):
     lower the coverage and are never averaged in. A pair to which the column does not apply counts in neither.
     `ci_method` says how the 95 % interval was made: "clustered bootstrap", "wilson" (a rate whose bootstrap is
     degenerate), "delete-group jackknife", "metric" (the metric's own), or None without interval. `wilson` is given
-    for every rate.
+    for every rate. `n_clusters` is the number of content identities among the n pairs: with fewer than
+    `statistics.MIN_CLUSTERS_TO_COMPARE` no interval can be relied on, so there is none. It is None in older records.
     """
 
     metric: str
@@ -60,6 +65,7 @@ class Value(_Model):
     wilson: tuple[float, float] | None = None
     n: int
     n_failed: int
+    n_clusters: int | None = None
     unit: str = ""
     higher_is_better: bool | None = None
     kind: Literal["mean", "rate", "derived", "set"] = "mean"
@@ -168,22 +174,36 @@ class PairValues(_Model):
     cluster_of: list[int]
     columns: dict[str, list[float | None]]
 
+    @model_validator(mode="after")
+    def _aligned(self) -> PairValues:
+        lengths = {len(self.pairs), len(self.cluster_of), *(len(values) for values in self.columns.values())}
+        if len(lengths) > 1:
+            raise ValueError("pairs, cluster_of and the columns differ in length")
+        if len(set(self.pairs)) != len(self.pairs):
+            raise ValueError("a pair stands twice")
+        if any(not 0 <= index < len(self.clusters) for index in self.cluster_of):
+            raise ValueError("cluster_of points outside of clusters")
+        return self
+
     @staticmethod
     def build(pairs: Sequence[tuple[str, str]], columns: Mapping[str, Sequence[float | None]]) -> PairValues:
-        """From (pair id, cluster) in plan order and the values of every column in the same order."""
+        """From (pair id, cluster) in plan order and the values of every column in the same order; a value that is not
+        finite is none."""
         names = sorted({cluster for _, cluster in pairs})
         place = {name: index for index, name in enumerate(names)}
         return PairValues(
             pairs=[pair for pair, _ in pairs],
             clusters=names,
             cluster_of=[place[cluster] for _, cluster in pairs],
-            columns={name: list(values) for name, values in columns.items()},
+            columns={name: [_finite(value) for value in values] for name, values in columns.items()},
         )
 
     def by_pair(self, column: str) -> dict[str, float]:
         """Pair id -> value, for the pairs that have one; empty for an unknown column."""
         values = self.columns.get(column, [])
-        return {pair: value for pair, value in zip(self.pairs, values, strict=False) if value is not None}
+        return (
+            {pair: value for pair, value in zip(self.pairs, values, strict=True) if value is not None} if values else {}
+        )
 
     def cluster_by_pair(self) -> dict[str, str]:
         return {pair: self.clusters[index] for pair, index in zip(self.pairs, self.cluster_of, strict=True)}
@@ -241,17 +261,68 @@ def find_records(paths: Iterable[Path]) -> list[Path]:
 
 
 def load_records(paths: Iterable[Path]) -> list[tuple[Path, RunRecord]]:
-    """Every record under `paths` with its file; the same run found twice counts once (the first)."""
-    records: dict[tuple[str, str, str], tuple[Path, RunRecord]] = {}
+    """Every record under `paths` with its file. Copies of one record count once (the first).
+
+    Records of one run that differ in outputs or values are all kept: which of them is right, nobody here can tell
+    (`conflicting` finds them).
+    """
+    records: dict[str, tuple[Path, RunRecord]] = {}
     for path in find_records(paths):
         record = load_record(path)
-        records.setdefault((record.suite.manifest_sha256, record.method.name, record.run_id), (path, record))
+        records.setdefault(_content(record), (path, record))
     return list(records.values())
+
+
+def conflicting(records: Iterable[RunRecord]) -> list[list[RunRecord]]:
+    """Groups of two or more records that claim to be one run: equal suite, method and run id, different content."""
+    groups: dict[tuple[str, str, str], dict[str, RunRecord]] = {}
+    for record in records:
+        key = (record.suite.manifest_sha256, record.method.name, record.run_id)
+        groups.setdefault(key, {}).setdefault(_content(record), record)
+    return [list(group.values()) for group in groups.values() if len(group) > 1]
+
+
+def conflict_note(group: Sequence[RunRecord]) -> str:
+    """One sentence on records of one run that differ: what differs, and in which environments they were made."""
+    first = group[0]
+    outputs = {record.outputs_sha256 for record in group}
+    values = {json.dumps(record.model_dump(mode="json")["values"], sort_keys=True) for record in group}
+    what = "outputs" if len(outputs) > 1 else "values" if len(values) > 1 else "metrics"
+    hashes = f" (outputs_sha256 {' and '.join(sorted(sha[:8] for sha in outputs))})" if len(outputs) > 1 else ""
+    differing = []
+    environments = [{"device": record.device, **_flat(record.provenance.model_dump(mode="json"))} for record in group]
+    for key in sorted({key for one in environments for key in one}):
+        told = list(dict.fromkeys(str(one.get(key, "none")) for one in environments))
+        if len(told) > 1:
+            differing.append(f"{key}: {' and '.join(told)}")
+    shown = differing[:SHOWN_DIFFERENCES]
+    more = f" and {len(differing) - len(shown)} more" if len(differing) > len(shown) else ""
+    why = f"; they differ in {', '.join(shown)}{more}" if shown else ""
+    return (
+        f"{len(group)} records of run {first.run_id} of {first.method.name} on {first.suite.name} have different "
+        f"{what}{hashes}: each has a row, and none is ranked{why}"
+    )
+
+
+def _content(record: RunRecord) -> str:
+    """What two copies of one record share: all but where and when it was made."""
+    return record.model_dump_json(exclude={"provenance"})
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _compact(value: float | None) -> float | None:
     """Whole numbers as ints and the rest to 9 digits: enough for any comparison, and a third of the size."""
-    if value is None or not math.isfinite(value):
+    if value is None:
         return None
     return int(value) if value == int(value) else float(f"{value:.9g}")
 

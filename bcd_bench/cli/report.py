@@ -23,7 +23,7 @@ def command(
     """Tables and pages from run folders and records (by default those under ./runs)."""
     from bcd_bench.atomic import write_text_atomic
     from bcd_bench.execution import load_code, plugin_code
-    from bcd_bench.report.rows import collect_rows
+    from bcd_bench.report.rows import collect_rows, conflict_notes
 
     if output is not None and output.is_dir():
         raise UsageError(f"--output {output}: a folder, not a file")
@@ -38,6 +38,8 @@ def command(
     unfinished = sum(1 for place in places for plan in place.rglob("plan.json") if not _recorded(plan))
     if unfinished:
         print(f"warning: {unfinished} unfinished run(s) without a record are left out", file=sys.stderr)
+    for note in conflict_notes(rows):
+        print(f"warning: {note}", file=sys.stderr)
     with plugin_code(f"report format {format_!r}", "failed"):
         text = render(rows, suite=suite)
         if not isinstance(text, str):

@@ -24,6 +24,8 @@ FIELDS = [
     "n_pairs",
     "n_failed_outputs",
     "metric",
+    "metric_version",
+    "metric_identity",
     "column",
     "value",
     "ci_low",
@@ -33,6 +35,7 @@ FIELDS = [
     "wilson_high",
     "n",
     "n_failed",
+    "n_clusters",
     "unit",
     "higher_is_better",
     "code_version",
@@ -72,7 +75,12 @@ def lines(rows: Sequence[ReportRow], *, suite: str | None = None) -> Iterator[di
             "restrictions": "; ".join(row.provenance.get("restrictions", ())),
         }
         for name, value in row.metrics.items():
-            own = ("value", "ci_low", "ci_high", "ci_method", "n", "n_failed", "unit", "higher_is_better", "metric")
+            own = (
+                "value", "ci_low", "ci_high", "ci_method", "n", "n_failed", "n_clusters", "unit", "higher_is_better",
+                "metric",
+            )  # fmt: skip
+            info = row.record.metrics.get(value.metric) if row.record else None
+            scorer = {"metric_version": info.version, "metric_identity": info.identity} if info else {}
             low, high = value.wilson or (None, None)
             numbers = {key: getattr(value, key) for key in own} | {"wilson_low": low, "wilson_high": high}
-            yield {**head, "column": name, **numbers}
+            yield {**head, "column": name, **scorer, **numbers}

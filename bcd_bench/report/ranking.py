@@ -2,57 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 
+from bcd_bench.comparability import why_incomparable
 from bcd_bench.records import Value
 from bcd_bench.report.rows import ReportRow
 from bcd_bench.statistics import paired_difference
 
-__all__ = ["Mark", "distinguishable", "marks"]
+__all__ = ["Mark", "beats", "incomparable", "marks"]
 
 Mark = Literal["best", "second"]
 
 
 def marks(rows: Sequence[ReportRow], column: str) -> dict[int, Mark]:
-    """Row index -> mark, for one column.
+    """Row index -> mark, for one column of the rows of one table.
 
-    Only ranked rows with enough coverage compete. The best is marked where the paired interval of its difference to
-    the next excludes 0; the second where there is such a best, and it is told apart from the third (or is the last).
-    Where the pairs are not at hand, or the interval contains 0, there is no mark: the table does not guess. Nor is
-    there one where the rows were scored with different files of the user's choice, such as two face recognisers.
+    Only ranked rows with enough coverage compete. The best is the row that beats every other one: the paired
+    difference over the pairs that both did is in its favour, and its interval excludes 0. The second is the one that
+    beats all but the best, or the only other one. Where nobody does, there is no mark: the table does not guess. Nor
+    is there one if the values do not compare (`incomparable`).
     """
     competing = [
-        (index, value.value, value.higher_is_better)
+        index
         for index, row in enumerate(rows)
         if row.ranked and (value := row.metrics.get(column)) is not None and value.covered and value.value is not None
     ]
-    directions = {higher for _, _, higher in competing}
-    files = [_chosen_files(rows[index], column) for index, _, _ in competing]
-    if len(competing) < 2 or len(directions) != 1 or None in directions or any(one != files[0] for one in files):
+    directions = {rows[index].metrics[column].higher_is_better for index in competing}
+    if len(competing) < 2 or len(directions) != 1 or incomparable(rows, column):
         return {}
-    order = sorted(competing, key=lambda entry: entry[1], reverse=bool(directions.pop()))
-    places = [index for index, _, _ in order]
-    if not distinguishable(rows[places[0]], rows[places[1]], column):
+    higher = directions.pop()
+    if higher is None:
         return {}
-    found: dict[int, Mark] = {places[0]: "best"}
-    if len(places) == 2 or distinguishable(rows[places[1]], rows[places[2]], column):
-        found[places[1]] = "second"
-    return found
+    best = _winner(rows, competing, column, higher)
+    if best is None:
+        return {}
+    others = [index for index in competing if index != best]
+    second = others[0] if len(others) == 1 else _winner(rows, others, column, higher)
+    return {best: "best"} if second is None else {best: "best", second: "second"}
 
 
-def distinguishable(a: ReportRow, b: ReportRow, column: str) -> bool:
-    """Whether two runs of one suite differ in a column, by the clustered interval over the pairs both scored.
+def incomparable(rows: Sequence[ReportRow], column: str) -> str | None:
+    """Why the measured values of a column may not be ranked against each other, as a clause; None if they may."""
+    records = [row.record for row in rows if row.record is not None]
+    why = why_incomparable(records, column)
+    if why is not None:
+        return why
+    values = [row.metrics[column] for row in rows if row.ranked and column in row.metrics]
+    values = [value for value in values if value.value is not None]
+    if any(value.kind in ("set", "derived") for value in values) and any(value.n_failed for value in values):
+        return "made from different pairs, since some of them failed, and not to be had pair by pair"
+    return None
 
-    A column without per-pair values (a set metric, an entropy) needs intervals that do not overlap, which is
-    stricter than a paired interval would be.
+
+def _winner(rows: Sequence[ReportRow], among: Sequence[int], column: str, higher: bool) -> int | None:
+    for index in among:
+        if all(beats(rows[index], rows[other], column, higher=higher) for other in among if other != index):
+            return index
+    return None
+
+
+def beats(a: ReportRow, b: ReportRow, column: str, *, higher: bool) -> bool:
+    """Whether run `a` is better than run `b` of the same suite in a column (`higher` is better, or lower is).
+
+    Decided by the clustered interval of the paired difference over the pairs both scored. A column without per-pair
+    values (a set metric, an entropy) needs intervals that do not overlap, which is stricter than a paired interval
+    would be.
     """
     if a.manifest_sha256 is None or a.manifest_sha256 != b.manifest_sha256:
         return False
     if a.metrics[column].kind in ("set", "derived"):
-        return _disjoint(a.metrics[column], b.metrics[column])
+        better, worse = (a, b) if higher else (b, a)
+        return _above(better.metrics[column], worse.metrics[column])
     left, right = a.pair_values, b.pair_values
     if left is None or right is None:
         return False
@@ -60,19 +83,14 @@ def distinguishable(a: ReportRow, b: ReportRow, column: str) -> bool:
     common = [pair for pair in left.pairs if pair in values and pair in others]
     if not common:
         return False
-    return paired_difference(
+    paired = paired_difference(
         np.array([values[pair] for pair in common], dtype=np.float64),
         np.array([others[pair] for pair in common], dtype=np.float64),
         [clusters[pair] for pair in common],
-    ).significant
+    )
+    return paired.significant and (paired.difference > 0) == higher
 
 
-def _chosen_files(row: ReportRow, column: str) -> Mapping[str, Mapping[str, str]]:
-    info = row.record.metrics.get(row.metrics[column].metric) if row.record else None
-    return info.assets if info else {}
-
-
-def _disjoint(a: Value, b: Value) -> bool:
-    if a.ci_low is None or a.ci_high is None or b.ci_low is None or b.ci_high is None:
-        return False
-    return a.ci_low > b.ci_high or b.ci_low > a.ci_high
+def _above(a: Value, b: Value) -> bool:
+    """Whether the whole interval of `a` lies above that of `b`."""
+    return a.ci_low is not None and b.ci_high is not None and a.ci_low > b.ci_high

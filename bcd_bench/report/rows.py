@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bcd_bench.records import PairValues, RunRecord, Value, load_records
+from bcd_bench.records import PairValues, RunRecord, Value, conflict_note, conflicting, load_records
 
 if TYPE_CHECKING:
     from bcd_bench.plugins import Registry
     from bcd_bench.specs import ReportedRow
 
-__all__ = ["ReportRow", "collect_rows", "row_from_record"]
+__all__ = ["ReportRow", "collect_rows", "conflict_notes", "row_from_record"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,9 @@ class ReportRow:
     provenance: Mapping[str, Any]
     reference: bool = False
     seeded: bool = False
+    conflict: str = ""
+    """What tells this row from another record of the same run, if there is one with other content ("outputs 1a2b3c4d",
+    "record 2"): then nobody knows which of them is right."""
     manifest_sha256: str | None = None
     record: RunRecord | None = None
     folder: Path | None = field(default=None, repr=False)
@@ -45,13 +48,22 @@ class ReportRow:
 
     @property
     def ranked(self) -> bool:
-        """Anchors, quoted figures, partial runs and those with seeded weights are shown and never ranked."""
-        return not (self.reported or self.reference or self.partial or self.seeded)
+        """Anchors, quoted figures, partial runs, runs with seeded weights and records that contradict another one are
+        shown and never ranked."""
+        return not (self.reported or self.reference or self.partial or self.seeded or self.conflict)
 
     @cached_property
     def pair_values(self) -> PairValues | None:
         """The value of every pair, for paired comparisons; None where they are not at hand."""
         return None if self.folder is None else PairValues.load(self.folder)
+
+    def clusters(self, column: str) -> int | None:
+        """The number of content identities that the value of a column rests on; None where nobody noted it."""
+        number = self.metrics[column].n_clusters
+        if number is None and self.pair_values is not None:  # of a record before this number entered records
+            clusters = self.pair_values.cluster_by_pair()
+            number = len({clusters[pair] for pair in self.pair_values.by_pair(column)}) or None
+        return number
 
 
 def collect_rows(
@@ -64,7 +76,7 @@ def collect_rows(
     does not exist or a record that cannot be read.
     """
     measured = [row_from_record(record, path.parent) for path, record in load_records(paths)]
-    measured = [row for row in measured if suite is None or row.suite == suite]
+    measured = _with_conflicts([row for row in measured if suite is None or row.suite == suite])
     measured.sort(key=lambda row: (row.suite, row.suite_version, row.method, row.run_id or ""))
     if registry is None or not with_reported:
         return measured
@@ -100,10 +112,25 @@ def row_from_record(record: RunRecord, folder: Path | None = None) -> ReportRow:
     )
 
 
+def conflict_notes(rows: Iterable[ReportRow]) -> list[str]:
+    """One sentence for each run of which these rows hold contradicting records."""
+    return [conflict_note(group) for group in conflicting(row.record for row in rows if row.record and row.conflict)]
+
+
+def _with_conflicts(rows: Sequence[ReportRow]) -> list[ReportRow]:
+    names: dict[int, str] = {}
+    for group in conflicting(row.record for row in rows if row.record):
+        outputs = [record.outputs_sha256 for record in group]
+        for number, record in enumerate(group, 1):
+            differs = outputs.count(record.outputs_sha256) == 1
+            names[id(record)] = f"outputs {record.outputs_sha256[:8]}" if differs else f"record {number}"
+    return [replace(row, conflict=names.get(id(row.record), "")) for row in rows]
+
+
 def _provenance(record: RunRecord) -> dict[str, Any]:
     body = record.model_dump(mode="json")
     keep = ("suite", "method", "limit", "seeded", "seed", "device", "dtype", "outputs_sha256", "failures", "metrics")
-    extra = ("metric", "ci_method", "wilson", "kind", "definition", "decimals")
+    extra = ("metric", "ci_method", "wilson", "kind", "definition", "decimals", "n_clusters")
     columns = {name: {key: value[key] for key in extra} for name, value in body["values"].items()}
     return {**{key: body[key] for key in keep}, "columns": columns, **body["provenance"]}
 

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 
 from bcd_bench.lacking import by_reason
 from bcd_bench.records import MIN_COVERAGE, Value
-from bcd_bench.report.ranking import Mark, marks
-from bcd_bench.report.rows import ReportRow
+from bcd_bench.report.ranking import Mark, incomparable, marks
+from bcd_bench.report.rows import ReportRow, conflict_notes
+from bcd_bench.statistics import MIN_CLUSTERS_TO_COMPARE
 
 __all__ = ["Cell", "Line", "Table", "build_tables"]
 
 DAGGER = "†"
 SEEDED = "seeded weights"
 """Marks a run in which pseudo-random weights stood in for learned ones."""
+CONFLICT = "contradicts another record"
+"""Marks a record of a run of which there is another one with other content."""
 NOT_SCORED = "not scored"
 """Stands where a metric lacked an asset or a package: a note says which, and what mends it."""
 
@@ -82,7 +85,7 @@ def _table(title: str, manifest: str | None, rows: Sequence[ReportRow]) -> Table
     labels = _labels(rows)
     lines = []
     for index, row in enumerate(rows):
-        cells = tuple(_cell(row, row.metrics.get(name), placed[name].get(index)) for name in columns)
+        cells = tuple(_cell(row, name, placed[name].get(index)) for name in columns)
         lines.append(Line(labels[index], _status(row), cells))
     headers = tuple(_header(name, value) for name, value in columns.items())
     definitions = tuple(value.definition for value in columns.values())
@@ -98,10 +101,11 @@ def _labels(rows: Sequence[ReportRow]) -> list[str]:
     """Method names, with the start of the run id where several rows would be called the same."""
     names = [(row.label, row.reported) for row in rows]
     several = {name for name in names if names.count(name) > 1}
-    return [
+    labels = [
         f"{row.label} {row.run_id[:8]}" if (row.label, row.reported) in several and row.run_id else row.label
         for row in rows
     ]
+    return [f"{label} {row.conflict}" if row.conflict else label for label, row in zip(labels, rows, strict=True)]
 
 
 def _status(row: ReportRow) -> str:
@@ -109,13 +113,15 @@ def _status(row: ReportRow) -> str:
         return "reported"
     said = ["anchor"] if row.reference else []
     said += [SEEDED] if row.seeded else []
+    said += [CONFLICT] if row.conflict else []
     if row.partial:
         total = row.record.suite.n_pairs if row.record else "?"
         said.append(f"partial: {row.n_pairs} of {total} pairs")
     return ", ".join(said)
 
 
-def _cell(row: ReportRow, value: Value | None, mark: Mark | None) -> Cell:
+def _cell(row: ReportRow, name: str, mark: Mark | None) -> Cell:
+    value = row.metrics.get(name)
     if value is None:
         return Cell("–")
     if _missing(row, value):
@@ -123,9 +129,17 @@ def _cell(row: ReportRow, value: Value | None, mark: Mark | None) -> Cell:
     if value.value is None:
         return Cell("–", dagger=not row.reported)
     interval = ""
-    if value.ci_low is not None and value.ci_high is not None:
+    if few := _few_clusters(row, name):
+        interval = f"({few} {'identity' if few == 1 else 'identities'})"
+    elif value.ci_low is not None and value.ci_high is not None:
         interval = f"[{format_number(value, value.ci_low)}, {format_number(value, value.ci_high)}]"
     return Cell(format_number(value, value.value), interval, mark, not row.reported and not value.covered)
+
+
+def _few_clusters(row: ReportRow, name: str) -> int | None:
+    """The number of content identities under a value if it is too small for an interval, else None."""
+    number = None if row.reported else row.clusters(name)
+    return number if number is not None and number < MIN_CLUSTERS_TO_COMPARE else None
 
 
 def _missing(row: ReportRow, value: Value) -> bool:
@@ -155,11 +169,26 @@ def _notes(
             notes.append(f"Failed pairs, left out of every value: {', '.join(failed)}.")
     if any(cell.mark for line in lines for cell in line.cells):
         notes.append(
-            "Best in bold, second underlined, among ranked rows, where the 95 % interval of the paired difference "
-            "to the next excludes 0."
+            "Best in bold, second underlined, among ranked rows, where the paired difference to every other one (to "
+            "every one but the best) is in its favour, over the pairs both scored, and its 95 % interval excludes 0."
         )
     if any(cell.dagger for line in lines for cell in line.cells):
         notes.append(f"{DAGGER} fewer than {100 * MIN_COVERAGE:.0f} % of the pairs could be scored; not ranked.")
+    if any(_few_clusters(row, name) for row in measured for name in columns if name in row.metrics):
+        notes.append(
+            f"No interval stands where fewer than {MIN_CLUSTERS_TO_COMPARE} content identities were scored, since none "
+            "could be relied on: their number is in brackets, and such rows are not ranked."
+        )
+    reasons: dict[str, list[str]] = {}
+    for name in columns:
+        if sum(row.ranked and name in row.metrics for row in measured) > 1 and (why := incomparable(rows, name)):
+            reasons.setdefault(why, []).append(name)
+    for why, names in reasons.items():
+        notes.append(
+            f"Do not compare the values of {', '.join(names)} with one another: they were {why}. They are not ranked; "
+            "`bcd-bench score RUN…` scores runs again."
+        )
+    notes += [f"{note}." for note in conflict_notes(rows)]
     if any(row.reference for row in measured):
         notes.append("Anchors bracket the scale and are not ranked.")
     if seeded := sorted({row.method for row in measured if row.seeded}):

@@ -91,9 +91,9 @@ def test_few_identities_and_constant_differences_are_noted(tmp_path: Path) -> No
     registry = Registry.from_modules([toy])
     few = [record_run(registry, tmp_path, method, limit=6).path for method in ("exact", "off")]
     [distance] = compare_runs(*few, metrics=["distance"])
-    assert distance.note == "too few content identities to tell (3)"
-    assert distance.ci_high is not None
-    assert distance.ci_high < 0
+    assert distance.note == "too few content identities for a 95 % interval (3)"
+    assert (distance.ci_low, distance.ci_high) == (None, None)
+    assert distance.p_value == pytest.approx(2 / 2**3)
     assert distance.better is None
     same = [record_run(registry, tmp_path, method).path for method in ("exact", "oracle")]
     [close] = compare_runs(*same, metrics=["close"])
@@ -115,5 +115,6 @@ def test_different_models_of_the_users_choice_do_not_compare(runs: tuple[Path, P
         record["metrics"]["shade"]["assets"] = {"lens": {"file": name, "sha256": "0" * 64}}
         (path / "record.json").write_text(json.dumps(record))
     distance, *_, spread = compare_runs(*runs)
-    assert distance.note == "scored with different models (a.onnx 00000000 and b.onnx 00000000), so not comparable"
+    assert distance.note == "scored with different models (a.onnx 00000000 and b.onnx 00000000): not comparable"
+    assert (distance.difference, distance.ci_low, distance.p_value, distance.better) == (None, None, None, None)
     assert "models" not in spread.note

@@ -9,75 +9,20 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import scoring_toy as toy
 from hypothesis import given
 from hypothesis import strategies as st
+from record_toy import N, hits, write_record
 
 from bcd_bench.errors import UsageError
 from bcd_bench.plugins import Registry
-from bcd_bench.records import MethodInfo, MetricInfo, PairValues, Provenance, RunRecord, SuiteInfo, Value
 from bcd_bench.report import csv_, html, json_, latex, markdown
 from bcd_bench.report.ranking import marks
 from bcd_bench.report.rows import ReportRow, collect_rows
 from bcd_bench.report.table import build_tables
-
-N = 40
-
-
-def write_record(
-    folder: Path,
-    method: str,
-    hits: Sequence[float | None],
-    *,
-    reference: bool = False,
-    n_suite: int = N,
-    manifest: str = "ab" * 32,
-    version: str = "1",
-    with_values: bool = True,
-    **provenance: Any,
-) -> None:
-    """A record of a run with one rate "hit" (percent) and one set column "fid", as scoring would write it."""
-    kept = [hit for hit in hits if hit is not None]
-    rate = 100 * sum(kept) / len(kept) if kept else None
-    failed = len(hits) - len(kept)
-    values = {
-        "hit": Value(
-            metric="judge", value=rate, ci_low=max(0, (rate or 0) - 9), ci_high=min(100, (rate or 0) + 9), n=len(kept),
-            ci_method="clustered bootstrap", n_failed=failed, unit="%", higher_is_better=True, kind="rate",
-        ),
-        "fid": Value(
-            metric="fid", value=(rate or 0) / 7, n=len(kept), n_failed=failed, higher_is_better=False, kind="set"
-        ),
-        "detail": Value(metric="judge", value=1.0, n=N, n_failed=0, headline=False),
-    }  # fmt: skip
-    record = RunRecord(
-        run_id=f"{method}-0123456789",
-        suite=SuiteInfo(name="toy", version=version, manifest_sha256=manifest, n_pairs=n_suite),
-        method=MethodInfo(name=method, version="1", reference=reference),
-        seed=0,
-        device="cpu",
-        dtype="float32",
-        n_pairs=len(hits),
-        n_failed=failed,
-        outputs_sha256="0" * 64,
-        values=values,
-        metrics={"judge": MetricInfo(version="1", identity="x")},
-        provenance=Provenance(bcd_bench="0.1.0", **provenance),
-    )
-    folder.mkdir(parents=True)
-    (folder / "record.json").write_text(record.to_json())
-    if with_values:
-        pairs = [(f"p{i}", f"c{i // 2}") for i in range(len(hits))]
-        (folder / "values.json").write_text(PairValues.build(pairs, {"hit": hits}).to_json())
-
-
-def hits(share: float, n: int = N) -> list[float | None]:
-    return [float(i < share * n) for i in range(n)]
 
 
 @pytest.fixture
