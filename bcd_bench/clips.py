@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from bcd_bench.errors import UsageError
+from bcd_bench.isolation import PluginScope
 
 if TYPE_CHECKING:  # NumPy is imported where a clip is made, so that listing plugins stays fast
     import numpy as np
@@ -19,7 +20,7 @@ if TYPE_CHECKING:  # NumPy is imported where a clip is made, so that listing plu
 
     from bcd_bench.perturbations import Perturbation
 
-__all__ = ["Clip", "ClipRef", "ClipSource", "Failed", "Generated", "Pair", "Suite", "VideoFile"]
+__all__ = ["Clip", "ClipRef", "ClipSource", "Failed", "Generated", "Pair", "Suite", "VideoFile", "read_only"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +59,13 @@ class Clip:
         digest = hashlib.sha256(json.dumps(list(self.frames.shape)).encode())
         digest.update(np.ascontiguousarray(self.frames).data)
         return digest.hexdigest()
+
+
+def read_only(clip: Clip) -> Clip:
+    """The same clip with frames that cannot be written to, so that no code that gets it changes what others see."""
+    frames = clip.frames.view()
+    frames.flags.writeable = False
+    return Clip(frames, clip.fps, clip.id, clip.info)
 
 
 @dataclass(frozen=True)
@@ -140,12 +148,14 @@ class ClipRef:
     """Length in frames, where the suite knows it: saves decoding the driver only to check an output's length."""
 
     def load(self) -> Clip:
-        """Decode or draw the clip. Raises `UsageError` where its content is not what `sha256` promised."""
-        clip = self.source.load()
+        """Decode or draw the clip; its frames are read-only. Raises `UsageError` where its content is not what `sha256`
+        promised."""
+        with PluginScope():  # sources are code of suites
+            clip = self.source.load()
         if self.sha256 is not None and clip.sha256 != self.sha256:
             found, expected = clip.sha256[:12], self.sha256[:12]
             raise UsageError(f"clip {self.id}: its pixels have changed (sha256 {found}, expected {expected})")
-        return Clip(clip.frames, clip.fps, self.id)
+        return read_only(Clip(clip.frames, clip.fps, self.id))
 
     def describe(self) -> dict[str, Any]:
         return {"id": self.id, "source": self.source.describe(), "labels": dict(self.labels), "sha256": self.sha256}

@@ -12,10 +12,11 @@ import numpy.typing as npt
 
 from bcd_bench.aggregate import usable
 from bcd_bench.clips import Failed
-from bcd_bench.errors import PLUGIN_ERRORS, BcdBenchError, one_line
+from bcd_bench.errors import BcdBenchError, one_line
+from bcd_bench.isolation import PluginScope, raised_by_plugin
 from bcd_bench.perturbations import TRUTH_KEY, Perturbation
 from bcd_bench.specs import Column, Metric, MetricSpec, Scored
-from bcd_bench.statistics import bootstrap_mean, bootstrap_statistics
+from bcd_bench.statistics import MIN_CLUSTERS_TO_COMPARE, bootstrap_mean, bootstrap_statistics
 
 __all__ = ["Agreement", "Cell", "DoseResponse", "Reaction", "rank_correlation"]
 
@@ -82,10 +83,12 @@ Cell = tuple[str, int]
 
 
 class DoseResponse:
-    """One metric, and what it said of every fault, dose and pair."""
+    """One loaded metric, whose code runs in `scope`, and what it said of every fault, dose and pair."""
 
-    def __init__(self, spec: MetricSpec, metric: Metric, faults: Sequence[Perturbation], pairs: int) -> None:
-        self.spec, self.metric = spec, metric
+    def __init__(
+        self, spec: MetricSpec, metric: Metric, scope: PluginScope, faults: Sequence[Perturbation], pairs: int
+    ) -> None:
+        self.spec, self.metric, self._scope = spec, metric, scope
         self.failures: set[str] = set()
         kinds = ("set",) if spec.level == "set" else ("mean", "rate")
         self.columns = [column for column in metric.columns if column.kind in kinds]
@@ -116,22 +119,28 @@ class DoseResponse:
         for cell in set(cells) - self._lost:
             try:
                 refuse = getattr(self.metric, "refuse", None)
-                kept = [item for item in items if refuse is None or refuse(item) is None]
-                if kept:
-                    self._states[cell] = self.metric.update(self._states[cell], kept)
+                with self._scope:
+                    kept = [item for item in items if refuse is None or refuse(item) is None]
+                    if kept:
+                        self._states[cell] = self.metric.update(self._states[cell], kept)
             except BcdBenchError:
                 raise
-            except PLUGIN_ERRORS as error:
+            except BaseException as error:
+                if not raised_by_plugin(error):
+                    raise
                 self.failures.add(one_line(error, place=False))
                 self._lost.add(cell)
                 self._states[cell] = None
 
     def _rows(self, items: Sequence[Scored]) -> Sequence[Mapping[str, Any] | Failed]:
         try:
-            return self.metric.score(items)
+            with self._scope:
+                return list(self.metric.score(items))
         except BcdBenchError:
             raise
-        except PLUGIN_ERRORS as error:  # one bad clip must cost itself alone
+        except BaseException as error:  # one bad clip must cost itself alone
+            if not raised_by_plugin(error):
+                raise
             if len(items) == 1:
                 return [Failed(one_line(error, place=False))]
             return [row for item in items for row in self._rows([item])]
@@ -145,7 +154,8 @@ class DoseResponse:
                 means, ranks, whole = find(column, fault, doses)
                 kept = [clusters[int(index)] for index in np.flatnonzero(whole)]
                 # A set metric has one value for all pairs: its rank has no interval.
-                interval = bootstrap_mean(ranks, kept) if len(ranks) == len(kept) > 0 else None
+                enough = len(ranks) == len(kept) and len(set(kept)) >= MIN_CLUSTERS_TO_COMPARE
+                interval = bootstrap_mean(ranks, kept) if enough else None
                 yield Reaction(
                     metric=self.spec.name,
                     column=column.name,
@@ -183,11 +193,14 @@ class DoseResponse:
 
     def _of_state(self, column: Column, state: Any) -> float:
         try:
-            value = self.metric.compute(state)[column.name]
+            with self._scope:
+                value = self.metric.compute(state)[column.name]
             return float(value[0] if isinstance(value, tuple | list) else value)
         except BcdBenchError:
             raise
-        except PLUGIN_ERRORS as error:  # such as too few outputs for a covariance
+        except BaseException as error:  # such as too few outputs for a covariance
+            if not raised_by_plugin(error):
+                raise
             self.failures.add(one_line(error, place=False))
             return math.nan
 

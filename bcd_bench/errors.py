@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 __all__ = [
-    "PLUGIN_ERRORS",
     "BcdBenchError",
     "Interrupted",
     "MissingAssetError",
@@ -12,10 +11,6 @@ __all__ = [
     "one_line",
     "printable",
 ]
-
-PLUGIN_ERRORS = (Exception, SystemExit)
-"""What the guards around code of plugins catch: a plugin that calls `sys.exit` must not end a run as if it were ours.
-Ctrl-C is not among them."""
 
 
 class BcdBenchError(Exception):
@@ -66,6 +61,8 @@ def one_line(error: BaseException, *, place: bool = True) -> str:
         said = str(error)
     except Exception:  # noqa: BLE001 - the exception is a plugin's, and so is its `__str__`
         said = "(its message cannot be shown)"
+    if isinstance(error, ValueError) and "read-only" in said:
+        said += "; clips and features are handed out read-only: work on a copy"
     text = printable(f"{type(error).__name__}: {said}").rstrip(": ")
     if not place:
         return text

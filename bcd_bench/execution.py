@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,6 @@ import numpy as np
 
 from bcd_bench.clips import Clip, Failed, Pair
 from bcd_bench.errors import (
-    PLUGIN_ERRORS,
     BcdBenchError,
     MissingDependencyError,
     UsageError,
@@ -21,6 +21,7 @@ from bcd_bench.errors import (
     printable,
 )
 from bcd_bench.identity import canonical_json
+from bcd_bench.isolation import PluginScope, raised_by_plugin
 from bcd_bench.specs import ExtractorSpec, Method, load_factory
 
 __all__ = [
@@ -91,20 +92,24 @@ def load_code(factory: str, what: str) -> Any:
 
 @contextlib.contextmanager
 def plugin_code(what: str, trouble: str) -> Iterator[None]:
-    """Turn what a plugin's code raises into one clear line, "<what> <trouble>: <why>".
+    """Turn what a plugin's code raises into one clear line, "<what> <trouble>: <why>"; what it does to the state of the
+    process is undone at the end (`isolation.PluginScope`).
 
     Raises `MissingDependencyError` for a package that is not installed and `UsageError` for anything else; errors that
     are the user's to mend pass through.
     """
     try:
-        yield
+        with PluginScope():
+            yield
     except BcdBenchError:
         raise
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
             f"{what} needs the package {error.name!r}", hint=f"pip install {error.name}"
         ) from error
-    except PLUGIN_ERRORS as error:
+    except BaseException as error:
+        if not raised_by_plugin(error):
+            raise
         raise UsageError(f"{what} {trouble}: {one_line(error)}") from error
 
 
@@ -143,18 +148,59 @@ def close_method(method: Any) -> None:
         close()
 
 
+class _Isolated:
+    """A method whose code runs in a scope of its own, so that what it sets globally holds for it and nobody else."""
+
+    def __init__(self, method: Any, scope: PluginScope) -> None:
+        self._method, self._scope = method, scope
+
+    def load(self, weights: Path | None, device: str) -> None:
+        with self._scope:
+            self._method.load(weights, device)
+
+    def transfer(self, pairs: Sequence[Pair], *, seed: int, **features: Any) -> Iterator[Clip | Failed]:
+        """Each output is taken over before the next one is asked for: a method may fill one array again and again."""
+        with self._scope:
+            outputs = iter(self._method.transfer(pairs, seed=seed, **features))
+        while True:
+            with self._scope:
+                output = _taken_over(next(outputs, _END))
+            if output is _END:
+                return
+            yield output
+
+    def close(self) -> None:
+        with self._scope:
+            close_method(self._method)
+
+
+_END: Any = object()
+
+
+def _taken_over(output: Any) -> Any:
+    """An output that no later act of its method can change."""
+    if not isinstance(output, Clip):
+        return output
+    return Clip(np.array(output.frames), output.fps, output.id, copy.deepcopy(output.info))
+
+
 def load_method(work: Work) -> Method:
     """Import, build and load the method. One that wants features has them bound to its `transfer`.
 
-    Raises `MissingDependencyError` for a package that is not installed, `UsageError` for anything else that the
-    method's own code raises; errors that are the user's to mend pass through.
+    Its code runs in a `PluginScope` of its own from here on. Raises `MissingDependencyError` for a package that is not
+    installed, `UsageError` for anything else that the method's own code raises; errors that are the user's to mend
+    pass through.
     """
+    scope = PluginScope()
     with plugin_code(f"method {work.method!r}", "cannot be loaded"):
-        method: Method = load_factory(work.factory)(work.config)
+        with scope:
+            built = load_factory(work.factory)(copy.deepcopy(dict(work.config)))
+        method: Any = _Isolated(built, scope)
         if work.extractors:
             method = _WithFeatures(method, work)
         method.load(work.weights, work.device)
-    return method
+    loaded: Method = method
+    return loaded
 
 
 def _transfer(method: Method, pairs: Sequence[Pair], seed: int) -> list[Clip | Failed]:
@@ -193,7 +239,9 @@ def run_batch(method: Method, batch: Batch, *, seed: int, size: tuple[int, int])
     results: list[Clip | Failed]
     try:
         results = _transfer(method, batch.pairs, seed)
-    except PLUGIN_ERRORS:  # what it raised comes out below, pair by pair
+    except BaseException as error:  # what it raised comes out below, pair by pair
+        if not raised_by_plugin(error):
+            raise
         results = []
         for pair in batch.pairs:
             if batch.wanted and pair.id not in batch.wanted:
@@ -201,13 +249,17 @@ def run_batch(method: Method, batch: Batch, *, seed: int, size: tuple[int, int])
                 continue
             try:
                 results += _transfer(method, [pair], seed)
-            except PLUGIN_ERRORS as error:
+            except BaseException as error:
+                if not raised_by_plugin(error):
+                    raise
                 results.append(Failed(one_line(error)))
     checked: list[Clip | Failed] = []
     for pair, result in zip(batch.pairs, results, strict=True):
         try:
             checked.append(_checked(pair, result, size))
-        except PLUGIN_ERRORS as error:  # loading the driver is the suite's code
+        except BaseException as error:  # loading the driver is the suite's code
+            if not raised_by_plugin(error):
+                raise
             checked.append(Failed(one_line(error)))
     return Outcome(batch, checked, time.perf_counter() - started)
 

@@ -5,19 +5,23 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
 
 from bcd_bench.arrays import load_tree, save_tree
 from bcd_bench.clips import Clip, Failed, Pair
-from bcd_bench.errors import PLUGIN_ERRORS, BcdBenchError, UsageError, one_line
+from bcd_bench.errors import BcdBenchError, UsageError, one_line
 from bcd_bench.identity import hash_json
+from bcd_bench.isolation import PluginScope, raised_by_plugin
 from bcd_bench.specs import load_factory
 
 if TYPE_CHECKING:
     from bcd_bench.plugins import Registry
     from bcd_bench.specs import Extractor, ExtractorSpec
 
-__all__ = ["BatchFeatures", "FeatureStore", "extract_usable", "extractor_assets", "needed_extractors"]
+__all__ = ["BatchFeatures", "FeatureStore", "extract_usable", "extractor_assets", "frozen", "needed_extractors"]
 
 _FAILED = "__failed__"
 ROLES = ("output", "content", "motion", "target")
@@ -78,6 +82,9 @@ class FeatureStore:
     def __init__(self, registry: Registry, *, device: str, root: Path) -> None:
         self._registry, self._device, self._root = registry, device, root
         self._extractors: dict[str, Extractor] = {}
+        self._scopes: dict[str, PluginScope] = {}
+        self._passing: set[tuple[str, str]] = set()
+        """(extractor, clip hash) of failures that another try may mend."""
         self._loaded: set[str] = set()
 
     def identity(self, name: str) -> str:
@@ -110,11 +117,21 @@ class FeatureStore:
                 found[clip.sha256] = features
                 if keep:
                     self._write(self._path(name, identity, clip.sha256), features)
-        return [found[clip.sha256] for clip in clips]
+                needs = self._registry.get("extractors", name).extractors
+                raised = isinstance(features, Failed) and not keep and not needs
+                if raised or any((one, clip.sha256) in self._passing for one in needs):
+                    self._passing.add((name, clip.sha256))
+        return [frozen(found[clip.sha256]) for clip in clips]
+
+    def passing(self, name: str, clip: Clip) -> bool:
+        """Whether the features of a clip failed in a way that another try may mend, such as an exception."""
+        return (name, clip.sha256) in self._passing
 
     def _extractor(self, name: str) -> Extractor:
         if name not in self._extractors:
-            self._extractors[name] = load_factory(self._registry.get("extractors", name).factory)()
+            self._scopes[name] = PluginScope()
+            with self._scopes[name]:
+                self._extractors[name] = load_factory(self._registry.get("extractors", name).factory)()
         return self._extractors[name]
 
     def _extract(self, name: str, clips: Iterable[Clip]) -> list[tuple[Mapping[str, Any] | Failed, bool]]:
@@ -132,15 +149,20 @@ class FeatureStore:
     ) -> list[tuple[Mapping[str, Any] | Failed, bool]]:
         extractor: Any = self._extractor(name)
         if name not in self._loaded:
-            extractor.load(self._device)
+            with self._scopes[name]:
+                extractor.load(self._device)
             self._loaded.add(name)
         try:
-            features = list(extractor.extract(clips) if needed is None else extractor.extract(clips, needed))
+            with self._scopes[name]:
+                found = extractor.extract(clips) if needed is None else extractor.extract(clips, needed)
+                features = [_taken_over(one) for one in found]
             if len(features) != len(clips):
                 raise ValueError(f"returned {len(features)} results for {len(clips)} clips")
         except BcdBenchError:
             raise
-        except PLUGIN_ERRORS as error:  # one bad clip must cost itself alone
+        except BaseException as error:  # one bad clip must cost itself alone
+            if not raised_by_plugin(error):
+                raise
             if len(clips) == 1:
                 return [(Failed(f"{name}: {one_line(error, place=False)}"), False)]
             return [
@@ -171,6 +193,26 @@ class FeatureStore:
             save_tree(path, {_FAILED: features.reason} if isinstance(features, Failed) else dict(features))
 
 
+def frozen(features: Any) -> Any:
+    """The same tree of mappings, lists and arrays, which cannot be written to: metrics share one copy."""
+    if isinstance(features, np.ndarray):
+        view = features.view()
+        view.flags.writeable = False
+        return view
+    if isinstance(features, Mapping):
+        return MappingProxyType({key: frozen(value) for key, value in features.items()})
+    return tuple(frozen(one) for one in features) if isinstance(features, list) else features
+
+
+def _taken_over(features: Any) -> Any:
+    """A copy that no later act of their extractor can change: it may yield one buffer again and again."""
+    if isinstance(features, np.ndarray):
+        return features.copy()
+    if isinstance(features, Mapping):
+        return {key: _taken_over(value) for key, value in features.items()}
+    return [_taken_over(one) for one in features] if isinstance(features, list | tuple) else features
+
+
 class BatchFeatures:
     """The features of one batch, extracted for the whole batch when a metric first looks at a (extractor, role).
 
@@ -181,6 +223,8 @@ class BatchFeatures:
         self._store, self._pairs, self._outputs = store, pairs, outputs
         self._clips: dict[str, list[Clip | Failed]] = {"output": list(outputs)}
         self._features: dict[tuple[str, str], list[Mapping[str, Any] | Failed]] = {}
+        self.unread: set[str] = set()
+        """Ids of pairs of which a clip could not be read, or features not be extracted, this time."""
 
     def of(
         self, index: int, extractors: Sequence[str], roles: Sequence[str] = ROLES
@@ -192,9 +236,19 @@ class BatchFeatures:
         if (extractor, role) not in self._features:
             if role not in self._clips:
                 self._clips[role] = [_load(getattr(pair, role), role) for pair in self._pairs]
+                self.unread |= {
+                    pair.id
+                    for pair, clip in zip(self._pairs, self._clips[role], strict=True)
+                    if isinstance(clip, Failed) and getattr(pair, role) is not None
+                }
             clips = self._clips[role]
             found = iter(self._store.get(extractor, [clip for clip in clips if isinstance(clip, Clip)]))
             self._features[extractor, role] = [clip if isinstance(clip, Failed) else next(found) for clip in clips]
+            self.unread |= {
+                pair.id
+                for pair, clip in zip(self._pairs, clips, strict=True)
+                if isinstance(clip, Clip) and self._store.passing(extractor, clip)
+            }
         return self._features[extractor, role]
 
 
@@ -219,6 +273,8 @@ def _load(reference: Any, role: str) -> Clip | Failed:
         return Failed(f"the pair has no {role} clip")
     try:
         clip: Clip = reference.load()
-    except PLUGIN_ERRORS as error:  # a clip that cannot be read costs its pair alone
+    except BaseException as error:  # a clip that cannot be read costs its pair alone
+        if not raised_by_plugin(error):
+            raise
         return Failed(f"{role} clip {reference.id}: {one_line(error, place=False)}")
     return clip

@@ -181,9 +181,16 @@ def _interrupted(run: RunFolder) -> Interrupted:
 
 def _execute(spec: ExecutorSpec, work: Work, batches: Iterator[Batch], jobs: int) -> Iterator[Outcome]:
     """What the executor yields; whatever else comes out of it is one clear line."""
-    with plugin_code(f"executor {spec.name!r}", "failed"):
+    what = f"executor {spec.name!r}"
+    with plugin_code(what, "failed"):
         execute: Executor = load_factory(spec.factory)
-        yield from execute(work, batches, jobs=jobs)
+        outcomes = iter(execute(work, batches, jobs=jobs))
+    while True:
+        with plugin_code(what, "failed"):
+            outcome = next(outcomes, None)
+        if outcome is None:
+            return
+        yield outcome
 
 
 def _drive(outcomes: Iterator[Outcome], run: RunFolder, registry: Registry, task: Task, stop: Stop) -> None:

@@ -6,20 +6,20 @@ import math
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from bcd_bench.aggregate import aggregate_rows, empty_value, over_clusters, set_value
 from bcd_bench.arrays import save_tree
 from bcd_bench.clips import Failed
 from bcd_bench.errors import (
-    PLUGIN_ERRORS,
     BcdBenchError,
     MissingAssetError,
     MissingDependencyError,
     one_line,
     printable,
 )
+from bcd_bench.isolation import PluginScope, raised_by_plugin
 from bcd_bench.records import MetricInfo, PairValues, Value
 from bcd_bench.score_files import MetricResult, Row, ScoreFiles
 from bcd_bench.specs import Metric, MetricSpec, Scored, load_factory
@@ -35,8 +35,11 @@ FOLDERS = re.compile(r"(?<![\w:/.])/(?:[^\s/:]+/)+")
 def not_scored(spec: MetricSpec, info: MetricInfo, error: BcdBenchError) -> MetricResult:
     """The result of a metric whose asset or package is missing: every column, empty and without any failed pair."""
     try:
-        columns = list(load_factory(spec.factory)().columns)
-    except PLUGIN_ERRORS:  # what is missing may be needed to import it: the note in the table is all there is
+        with PluginScope():
+            columns = list(load_factory(spec.factory)().columns)
+    except BaseException as trouble:  # what is missing may be needed to import it: the note is all there is
+        if not raised_by_plugin(trouble):
+            raise
         columns = []
     values = {column.name: empty_value(spec.name, column) for column in columns}
     told = info.model_copy(
@@ -63,6 +66,7 @@ class MetricJob:
         self.passing: dict[str, Failed] = {}
         """Failures that another try may mend (an exception, an unreadable output): kept out of the files."""
         self._device = device
+        self._scope = PluginScope()
         self._metric: Metric | None = None
         self._groups: dict[str, int] | None = None
         self._states: list[Any] = [None]
@@ -79,19 +83,33 @@ class MetricJob:
             return False
         return self.is_set or any(pair_id not in self.rows for pair_id in pair_ids)
 
-    def take(self, items: Sequence[Scored], outputs: Mapping[str, str], unreadable: Mapping[str, Failed]) -> None:
-        """Score one batch (never empty of both); `outputs` maps pair id -> sha256 of its output."""
+    def take(
+        self,
+        items: Sequence[Scored],
+        outputs: Mapping[str, str],
+        unreadable: Mapping[str, Failed],
+        unread: Collection[str] = (),
+    ) -> None:
+        """Score one batch (never empty of both); `outputs` maps pair id -> sha256 of its output.
+
+        `unread` holds the pairs of which another clip could not be read, or features not be extracted, by the time the
+        metric has looked: what it fails on there may go well another time, so it is not kept.
+        """
         self.passing.update(unreadable)
         metric = self._ready()
         if metric is None or not items:
             return
         started = time.perf_counter()
         if self.is_set:
-            self._fold(metric, items)
+            self._fold(metric, items, unread)
         else:
             missing = [item for item in items if self.spec.needs_target and item.pair.target is None]
             rows: dict[str, Row] = {item.pair.id: Failed("the suite has no target for this pair") for item in missing}
             rows |= self._score(metric, [item for item in items if item.pair.id not in rows])
+            for pair_id in unread:
+                if isinstance(row := rows.get(pair_id), Failed):
+                    self.passing[pair_id] = row
+                    del rows[pair_id]
             self.rows |= rows
             self.files.append((pair_id, outputs[pair_id], row) for pair_id, row in rows.items())
         self.seconds += time.perf_counter() - started
@@ -158,10 +176,13 @@ class MetricJob:
     def _guard(self, work: Callable[[], Any]) -> Any:
         """Do `work`; what it raises becomes the metric's error."""
         try:
-            return work()
+            with self._scope:
+                return work()
         except BcdBenchError as error:
             self._stop(error)
-        except PLUGIN_ERRORS as error:  # one metric must take nothing else down
+        except BaseException as error:  # one metric must take nothing else down
+            if not raised_by_plugin(error):
+                raise
             self.error = one_line(error, place=False)
         return None
 
@@ -174,14 +195,17 @@ class MetricJob:
         if not items:
             return {}
         try:
-            rows = list(metric.score(items))
+            with self._scope:
+                rows = [_plain_row(row) for row in metric.score(items)]  # taken over one by one, if they are yielded
             if len(rows) != len(items):
                 raise ValueError(f"score returned {len(rows)} rows for {len(items)} outputs")
-            return {item.pair.id: _plain_row(row) for item, row in zip(items, rows, strict=True)}
+            return {item.pair.id: row for item, row in zip(items, rows, strict=True)}
         except BcdBenchError as error:
             self._stop(error)
             return {}
-        except PLUGIN_ERRORS as error:  # one bad output must cost itself alone
+        except BaseException as error:  # one bad output must cost itself alone
+            if not raised_by_plugin(error):
+                raise
             if len(items) == 1:
                 self.passing[items[0].pair.id] = Failed(one_line(error, place=False))
                 return {}
@@ -190,7 +214,7 @@ class MetricJob:
             found |= self._score(metric, [item])
         return found
 
-    def _accepted(self, metric: Metric, items: Sequence[Scored]) -> list[Scored]:
+    def _accepted(self, metric: Metric, items: Sequence[Scored], unread: Collection[str]) -> list[Scored]:
         """The items that a set metric can use; the others are failures with its reason."""
         refuse = getattr(metric, "refuse", None)
         if refuse is None:
@@ -199,12 +223,13 @@ class MetricJob:
         if verdicts is None:
             return []
         refused = {item.pair.id: verdict for item, verdict in zip(items, verdicts, strict=True) if verdict is not None}
-        self.rows |= refused
+        self.passing |= {pair_id: verdict for pair_id, verdict in refused.items() if pair_id in unread}
+        self.rows |= {pair_id: verdict for pair_id, verdict in refused.items() if pair_id not in unread}
         return [item for item in items if item.pair.id not in refused]
 
-    def _fold(self, metric: Metric, items: Sequence[Scored]) -> None:
+    def _fold(self, metric: Metric, items: Sequence[Scored], unread: Collection[str]) -> None:
         groups: dict[int, list[Scored]] = {}
-        for item in self._accepted(metric, items):
+        for item in self._accepted(metric, items, unread):
             groups.setdefault(self._groups[item.pair.cluster] if self._groups else 0, []).append(item)
 
         def work() -> None:

@@ -16,8 +16,9 @@ from typing import Any
 import pluggy
 
 from bcd_bench import hookspecs
-from bcd_bench.errors import PLUGIN_ERRORS, UsageError, one_line
+from bcd_bench.errors import UsageError, one_line
 from bcd_bench.hookspecs import ENTRY_POINT_GROUP
+from bcd_bench.isolation import PluginScope, raised_by_plugin
 from bcd_bench.specs import (
     AssetSpec,
     CommandSpec,
@@ -160,8 +161,11 @@ class Registry:
         errors = []
         for plugin, function in self._finished_hooks:
             try:
-                function(run_dir=run_dir)
-            except PLUGIN_ERRORS as error:
+                with PluginScope():
+                    function(run_dir=run_dir)
+            except BaseException as error:
+                if not raised_by_plugin(error):
+                    raise
                 errors.append(f"plugin {plugin.name}: {one_line(error)}")
         return errors
 
@@ -249,8 +253,12 @@ def load_registry(*, only: Sequence[str] | None = None) -> Registry:
         try:
             if len(dists[entry.name]) > 1 and entry.value != CORE_MODULE:  # nobody takes the core down
                 raise UsageError(f"the plugin name {entry.name!r} is claimed by {' and '.join(dists[entry.name])}")
-            registry._accept(info, *_specs_of(entry.load()))
-        except PLUGIN_ERRORS as error:  # one that fails takes nothing down
+            with PluginScope():
+                handed_in = _specs_of(entry.load())
+            registry._accept(info, *handed_in)
+        except BaseException as error:  # one that fails takes nothing down
+            if not raised_by_plugin(error):
+                raise
             why = str(error) if isinstance(error, UsageError) else one_line(error)
             registry.plugins.append(PluginInfo(entry.name, dist, version, entry.module, "BROKEN", why))
     return registry

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from bcd_bench.assets import AssetStore, cache_folder
-from bcd_bench.clips import Clip, Failed, Pair, Suite
+from bcd_bench.clips import Clip, Failed, Pair, Suite, read_only
 from bcd_bench.devices import device_name
 from bcd_bench.errors import BcdBenchError, Interrupted, MissingAssetError, UsageError
-from bcd_bench.features import BatchFeatures, FeatureStore
+from bcd_bench.features import BatchFeatures, FeatureStore, frozen
 from bcd_bench.identity import hash_json
 from bcd_bench.metric_info import metric_assets, metric_info
 from bcd_bench.metric_job import MetricJob, not_scored
@@ -173,15 +173,15 @@ def _stream(
             stop.check()  # a metric may have swallowed the interrupt
             unreadable = {pair: clip for pair, clip in clips.items() if isinstance(clip, Failed)}
             readable = [pair for pair in block.pairs if pair.id not in unreadable]
-            decoded = [clip for clip in clips.values() if isinstance(clip, Clip)]
+            decoded = [read_only(clip) for clip in clips.values() if isinstance(clip, Clip)]
             features = BatchFeatures(store, readable, decoded)
             for job in jobs:
                 if job.needs(block.outputs):
                     items = [
-                        Scored(pair, clip, features.of(index, job.spec.extractors), results[pair.id].info or {})
+                        Scored(pair, clip, features.of(index, job.spec.extractors), frozen(results[pair.id].info or {}))
                         for index, (pair, clip) in enumerate(zip(readable, decoded, strict=True))
                     ]
-                    job.take(items, outputs, unreadable)
+                    job.take(items, outputs, unreadable, features.unread)
             _tell(jobs, told, task)
             task.advance(len(block.pairs))
         _tell(jobs, told, task)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any, NoReturn
 
-__all__ = ["Stop", "stopping"]
+__all__ = ["Stop", "held", "note_interrupt", "raise_on_terminate", "stopping", "user_interrupted"]
+
+_active: list[Stop] = []
+"""The blocks of `stopping` that are open, the innermost last."""
 
 
 class Stop:
@@ -60,8 +66,61 @@ def stopping(*, insist: bool = False) -> Iterator[Stop]:
         yield stop
         return
     before = {number: signal.signal(number, stop._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    _active.append(stop)
     try:
         yield stop
     finally:
+        _active.remove(stop)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def user_interrupted() -> bool:
+    """Whether a `KeyboardInterrupt` that has just come up is the user's: not if signals are noted by a `Stop` that none
+    has reached, so that code of a plugin must have raised it by itself."""
+    return not _active or any(stop() for stop in _active)
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Where no signal breaks in: it is noted, and counts at the next look at the `Stop`; a second one breaks in."""
+    breakable = [stop for stop in _active if stop._breakable]
+    for stop in breakable:
+        stop._breakable = False
+    try:
+        yield
+    finally:
+        for stop in breakable:
+            stop._breakable = True
+
+
+def note_interrupt() -> None:
+    """Count as asked to stop: somebody else's handler has taken the signal."""
+    for stop in _active:
+        stop._asked = True
+
+
+def _on_terminate(signum: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def raise_on_terminate() -> None:
+    """Let SIGTERM end the program as cleanly as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, _on_terminate)
+
+
+def _forget_in_child() -> None:
+    """A process that a plugin forks ends by signals as any other does: it is not ours to finish anything."""
+    defaults: list[tuple[signal.Signals, Any]] = [
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGTERM, signal.SIG_DFL),
+    ]
+    for number, default in defaults:
+        handler = signal.getsignal(number)
+        if handler is _on_terminate or isinstance(getattr(handler, "__self__", None), Stop):
+            with contextlib.suppress(ValueError):  # not in the main thread of this child
+                signal.signal(number, default)
+    _active.clear()
+
+
+os.register_at_fork(after_in_child=_forget_in_child)

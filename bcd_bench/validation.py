@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bcd_bench.assets import cache_folder
-from bcd_bench.clips import Clip, Failed, Pair, Suite
+from bcd_bench.clips import Clip, Failed, Pair, Suite, read_only
 from bcd_bench.devices import device_name
 from bcd_bench.dose_response import Agreement, Cell, DoseResponse, Reaction
 from bcd_bench.environment import environment
-from bcd_bench.errors import PLUGIN_ERRORS, UsageError, one_line
-from bcd_bench.features import BatchFeatures, FeatureStore
+from bcd_bench.errors import UsageError, one_line
+from bcd_bench.execution import plugin_code
+from bcd_bench.features import BatchFeatures, FeatureStore, frozen
+from bcd_bench.isolation import PluginScope, raised_by_plugin
 from bcd_bench.lacking import not_scored
 from bcd_bench.metric_info import metric_info
 from bcd_bench.perturbations import GENERAL, Perturbation
@@ -89,9 +91,13 @@ def validate(
         for error in missing.values():
             raise error
     specs = [spec for spec in specs if spec.name not in missing]
-    jobs = [DoseResponse(spec, load_factory(spec.factory)(), faults, len(pairs)) for spec in specs]
-    for job in jobs:
-        job.metric.load(device)
+    jobs = []
+    for spec in specs:
+        scope = PluginScope()
+        with plugin_code(f"metric {spec.name!r}", "cannot be loaded"), scope:
+            metric = load_factory(spec.factory)()
+            metric.load(device)
+        jobs.append(DoseResponse(spec, metric, scope, faults, len(pairs)))
     store = FeatureStore(registry, device=device, root=cache_folder() / "features")
     steps = 1 + sum(len(fault.doses) for fault in faults)
     with (progress or NoProgress()).task("validate", total=len(pairs) * steps, unit="clips") as task:
@@ -139,10 +145,13 @@ def _doses(
 def _draw(pair: Pair, fault: Perturbation | None, dose: float, seed: int) -> Clip | Failed:
     try:
         if fault is not None:
-            return fault.apply(pair, dose, seed)
+            with PluginScope():
+                return read_only(fault.apply(pair, dose, seed))
         assert pair.target is not None, "validate has asked"
         return pair.target.load()
-    except PLUGIN_ERRORS as error:  # a target that cannot be drawn costs its pair alone
+    except BaseException as error:  # a target that cannot be drawn costs its pair alone
+        if not raised_by_plugin(error):
+            raise
         return Failed(one_line(error, place=False))
 
 
@@ -167,7 +176,7 @@ def _score(
             features = BatchFeatures(store, pairs[index:stop], outputs)
             for job in jobs:
                 items = [
-                    Scored(pair, clip, features.of(place, job.spec.extractors), clip.info or {})
+                    Scored(pair, clip, features.of(place, job.spec.extractors), frozen(clip.info or {}))
                     for place, (pair, clip) in enumerate(zip(pairs[index:stop], outputs, strict=True))
                 ]
                 job.take(items, start + index, cells)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import io
 import os
-import signal
 import sys
-from collections.abc import Sequence
-from types import FrameType
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from bcd_bench.errors import BcdBenchError, Interrupted
+from bcd_bench.stopping import raise_on_terminate
 
 if TYPE_CHECKING:
     import typer
@@ -102,9 +102,42 @@ def _say(kind: str, text: str) -> None:
     print(f"{kind}: {text}", file=sys.stderr, flush=True)
 
 
-def _on_terminate(signum: int, frame: FrameType | None) -> NoReturn:
-    """SIGTERM ends as cleanly as Ctrl-C does."""
-    raise KeyboardInterrupt
+@contextlib.contextmanager
+def _stdout_for_results() -> Iterator[None]:
+    """Keep the program's standard output for what the verbs print; libraries and child processes that write to file 1
+    reach stderr instead, so that JSON, CSV and tables stay whole.
+
+    Does nothing where stdout is not file 1 (in a test, or in a program that has replaced it).
+    """
+    try:
+        direct = sys.stdout.fileno() == 1 and os.fstat(2) is not None
+    except (OSError, ValueError, AttributeError):  # one of the two is closed or replaced
+        direct = False
+    if not direct:
+        yield
+        return
+    printed = sys.stdout
+    printed.flush()
+    kept = os.dup(1)
+    stream = open(  # noqa: SIM115, PTH123 - closed below, and there is no path
+        kept,
+        "w",
+        encoding=printed.encoding,
+        errors=printed.errors,
+        newline="\n",
+        buffering=1 if printed.isatty() else -1,
+    )
+    os.dup2(2, 1)
+    sys.stdout = stream
+    try:
+        yield
+    finally:
+        sys.stdout = printed
+        with contextlib.suppress(OSError, ValueError):  # nobody reads any more: told where it is written
+            stream.flush()
+        os.dup2(kept, 1)
+        with contextlib.suppress(OSError, ValueError):
+            stream.close()
 
 
 def _run(arguments: list[str]) -> int:
@@ -131,11 +164,18 @@ def _run(arguments: list[str]) -> int:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 1 finished with failed pairs, 2 wrong usage, 3 missing asset or
     dependency, 4 interrupted (resumable)."""
-    signal.signal(signal.SIGTERM, _on_terminate)
+    raise_on_terminate()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal that has no arrow must not cost the table
+    with _stdout_for_results():
+        code = _exit_code(list(sys.argv[1:] if arguments is None else arguments))
+    raise SystemExit(code)
+
+
+def _exit_code(arguments: list[str]) -> int:
+    """Run the verb; what it raises becomes one line and an exit code."""
     try:
-        code = _run(list(sys.argv[1:] if arguments is None else arguments))
+        code = _run(arguments)
         sys.stdout.flush()
     except BcdBenchError as error:
         _say("interrupted" if isinstance(error, Interrupted) else "error", " ".join(str(error).split()))
@@ -153,4 +193,4 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             raise
         _say("error", f"{error.filename or 'cannot write'}: {error.strerror}")
         code = 2
-    raise SystemExit(code)
+    return code
