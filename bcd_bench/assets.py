@@ -7,13 +7,14 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from bcd_bench.atomic import TEMPORARY_SUFFIX, atomic_path, fsync_path, write_text_atomic
+from bcd_bench.atomic import TEMPORARY_SUFFIX, atomic_path, fsync_path, usual_mode, write_text_atomic
 from bcd_bench.errors import MissingAssetError, UsageError
 from bcd_bench.identity import canonical_json, hash_json, sha256_file, sha256_path
 from bcd_bench.specs import AssetSpec
@@ -74,8 +75,17 @@ class AssetStatus:
     """Of the file that was found, for an asset that may be any file."""
 
 
+RACY_NS = 2_000_000_000
+"""A file that changed less than so many nanoseconds before it was hashed may change again under the same times."""
+
+
 class FileHashes:
-    """sha256 of files, remembered in `folder` by (path, size, modification time) so that a large file is read once.
+    """sha256 of files, remembered in `folder` so that a large file is read once.
+
+    A hash holds for as long as path, inode, size, time of modification and time of change (ctime, which no program can
+    set) are all the same, as git has it; one that was taken within `RACY_NS` of the last change, or while the file
+    changed, is not remembered. What remains: a clock that was set back, and file systems that keep no ctime of their
+    own. `bcd-bench assets verify` reads every asset again.
 
     `save` keeps what was found; `of` raises `OSError` as reading does, and with `fresh` reads the file again.
     """
@@ -93,12 +103,14 @@ class FileHashes:
         return {}
 
     def of(self, path: Path, *, fresh: bool = False) -> str:
-        info = path.stat()
-        key = hash_json([str(path.resolve()), info.st_size, info.st_mtime_ns])
-        if fresh or key not in self.memo:
-            self.memo[key] = sha256_file(path)
+        key, settled = _file_key(path)
+        if not fresh and key in self.memo:
+            return self.memo[key]
+        sha256 = sha256_file(path)
+        if settled and _file_key(path)[0] == key:
+            self.memo[key] = sha256
             self.changed = True
-        return self.memo[key]
+        return sha256
 
     def save(self) -> None:
         if self.changed:
@@ -106,6 +118,13 @@ class FileHashes:
                 self.memo_path.parent.mkdir(parents=True, exist_ok=True)
                 write_text_atomic(self.memo_path, canonical_json(self.memo) + "\n")
             self.changed = False
+
+
+def _file_key(path: Path) -> tuple[str, bool]:
+    """What tells one content of a file from another without reading it, and whether it changed long enough ago."""
+    info = path.stat()
+    key = [str(path.resolve()), info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns]
+    return hash_json(key), time.time_ns() - max(info.st_mtime_ns, info.st_ctime_ns) > RACY_NS
 
 
 @contextlib.contextmanager
@@ -284,6 +303,8 @@ class AssetStore:
             except (OSError, ValueError) as error:  # requests' errors are OSErrors; ValueError is a wrong hash
                 reasons.append(f"{source}: {' '.join(str(error).split())[:200]}")
             else:
+                with _writing(target):
+                    usual_mode(target)  # pooch makes it private
                 return
         raise MissingAssetError(f"asset {spec.name!r} could not be fetched: {'; '.join(reasons)}", hint=spec.how_to)
 

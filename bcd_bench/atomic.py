@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from bcd_bench.isolation import harness_umask
 
 __all__ = [
     "TEMPORARY_SUFFIX",
@@ -16,6 +20,7 @@ __all__ = [
     "fsync_path",
     "read_jsonl",
     "temporary_name",
+    "usual_mode",
     "write_bytes_atomic",
     "write_json_atomic",
     "write_text_atomic",
@@ -25,18 +30,37 @@ TEMPORARY_SUFFIX = ".part"
 """What unfinished files are called; anything with this suffix may be deleted while no process runs."""
 
 
+NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EISDIR}
+"""What file systems (CIFS, some FUSE and network mounts) say of a folder that cannot be opened or synced."""
+
+
 def temporary_name(path: Path) -> Path:
     """The name under which `path` is written before it is renamed, one per process."""
     return path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
 
 
 def fsync_path(path: Path) -> None:
-    """Make a file's bytes, or the renames and new names in a folder, survive a power cut."""
-    handle = os.open(path, os.O_RDONLY)
+    """Make a file's bytes, or the renames and new names in a folder, survive a power cut.
+
+    Some file systems cannot sync folders (`NO_SYNC`): what is in them is as durable as they make it.
+    """
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if error.errno not in NO_SYNC or not path.is_dir():
+            raise
+
+
+def usual_mode(path: Path) -> None:
+    """Give a file the mode that any new file gets, by the umask of the harness, whatever a plugin has set meanwhile."""
+    mode = 0o666 & ~harness_umask()
+    if stat.S_IMODE(path.stat().st_mode) != mode:
+        with contextlib.suppress(OSError):  # a file system without modes
+            path.chmod(mode)
 
 
 @contextlib.contextmanager
@@ -44,11 +68,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path to write to, for code that wants a path; at the end of the block it becomes `path`, synced.
 
     The name ends in `.part`, so a writer that guesses a format from it has to be told (`image.save(…, format="png")`).
+    The file gets the mode that the umask gives, also if its writer made it private (safetensors does).
     Where the block raises, or wrote no file (`OSError`), the old file stays as it was and nothing is left behind.
     """
     temporary = temporary_name(path)
     try:
         yield temporary
+        usual_mode(temporary)
         fsync_path(temporary)
         temporary.replace(path)
         fsync_path(path.parent)

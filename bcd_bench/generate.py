@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bcd_bench.atomic import fsync_path, temporary_name, write_json_atomic
+from bcd_bench.atomic import fsync_path, temporary_name, usual_mode, write_json_atomic
 from bcd_bench.clips import Clip, Failed, Suite
 from bcd_bench.environment import environment
 from bcd_bench.errors import BcdBenchError, Interrupted, UsageError
@@ -113,6 +113,7 @@ class _Writer:
                     continue
                 written.append((temporary, target))
                 temporary.write_bytes(data)
+                usual_mode(temporary)
                 lines.append(_finished(pair_id, result, seconds, len(data)))
             list(self.syncing.map(fsync_path, (temporary for temporary, _ in written)))
             for temporary, target in written:
@@ -149,9 +150,9 @@ def _note_environment(run: RunFolder, registry: Registry, device: str) -> None:
     known = run.env()
     resumed = known.pop("resumed_in", [])
     if not known:
-        write_json_atomic(run.path / "env.json", now)
+        write_json_atomic(run.pairs_path.with_name("env.json"), now)
     elif now != known and now not in resumed:
-        write_json_atomic(run.path / "env.json", {**known, "resumed_in": [*resumed, now]})
+        write_json_atomic(run.pairs_path.with_name("env.json"), {**known, "resumed_in": [*resumed, now]})
 
 
 def _pending(

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +13,7 @@ from bcd_bench.atomic import TEMPORARY_SUFFIX, append_jsonl, read_jsonl, write_t
 from bcd_bench.clips import Clip, Suite
 from bcd_bench.errors import UsageError
 from bcd_bench.identity import hash_json
+from bcd_bench.locking import locked
 from bcd_bench.plan import RunPlan, load_suite, read_plan
 
 if TYPE_CHECKING:
@@ -66,6 +64,7 @@ class RunFolder:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        self._root = self.path.absolute()  # a plugin that is at work meanwhile may have changed the working directory
         self.plan: RunPlan = read_plan(self.path / "plan.json")
 
     def __repr__(self) -> str:
@@ -94,19 +93,19 @@ class RunFolder:
 
     @property
     def outputs_dir(self) -> Path:
-        return self.path / "outputs"
+        return self._root / "outputs"
 
     @property
     def scores_dir(self) -> Path:
-        return self.path / "scores"
+        return self._root / "scores"
 
     @property
     def record_path(self) -> Path:
-        return self.path / "record.json"
+        return self._root / "record.json"
 
     @property
     def pairs_path(self) -> Path:
-        return self.path / "pairs.jsonl"
+        return self._root / "pairs.jsonl"
 
     def pairs(self) -> dict[str, PairResult]:
         """Pair id -> its latest result, in the order of the plan; unfinished pairs are absent, torn lines ignored."""
@@ -168,28 +167,13 @@ class RunFolder:
             )
         return suite
 
-    @cached_property
-    def _lock_path(self) -> Path:
-        return self.path / ".lock"
-
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Be the only process that writes to this run; freed by the system even after kill -9.
-
-        Raises `UsageError` where another process is at it.
-        """
-        with writing(self.path):
-            handle = os.open(self._lock_path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise UsageError(
-                    f"{self.path} is being written by another process", hint="wait for it to end"
-                ) from None
+        """Be the only process that writes to this run, as `locking.locked`; raises `UsageError` if another one does."""
+        with contextlib.ExitStack() as stack:
+            with writing(self.path):
+                stack.enter_context(locked(self._root))
             yield
-        finally:
-            os.close(handle)
 
     def finished(self) -> dict[str, PairResult]:
         """As `pairs`, but only what can be built on: whole batches whose output files are there in full size."""
@@ -220,7 +204,7 @@ class RunFolder:
 
     def remove_leftovers(self) -> None:
         """Delete temporary files of a killed process. Only under `locked`."""
-        for folder in (self.path, self.outputs_dir, self.scores_dir):
+        for folder in (self._root, self.outputs_dir, self.scores_dir):
             for leftover in folder.glob(f".*{TEMPORARY_SUFFIX}"):
                 leftover.unlink(missing_ok=True)
 

@@ -16,7 +16,7 @@ Frames = npt.NDArray[np.uint8]
 
 def to_unit(frames: Frames, size: tuple[int, int], device: torch.device | str = "cpu") -> Tensor:
     """uint8[T, H, W, 3] -> float32[T, 3, *size] in [0, 1], resized (`resize`) where the size differs."""
-    pixels = torch.from_numpy(np.ascontiguousarray(frames)).to(device).permute(0, 3, 1, 2)
+    pixels = torch.tensor(frames).to(device).permute(0, 3, 1, 2)
     # the division in float64, rounded once, is what NumPy makes of uint8 / 255
     return resize((pixels.double() / 255).float(), size).contiguous()
 

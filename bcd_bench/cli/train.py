@@ -50,6 +50,7 @@ def command(
 ) -> None:
     """Train a method or a judge from a preset."""
     from bcd_bench.execution import load_code
+    from bcd_bench.training import training_folder
 
     spec: TrainableSpec = load().get("trainables", name)
     if max_minutes is not None and not max_minutes > 0:
@@ -68,4 +69,8 @@ def command(
         seed=seed,
     )
     trainer = load_code(spec.factory, f"training {name}")
-    trainer(request)
+    if plan:
+        trainer(request)
+        return
+    with training_folder(request.out):
+        trainer(request)

@@ -82,7 +82,7 @@ class CDSVAEMethod:
         return result
 
     def _features(self, frames: np.ndarray) -> Tensor:
-        batch = torch.from_numpy(np.ascontiguousarray(frames)[None]).to(self.device)
+        batch = torch.tensor(frames[None]).to(self.device)
         return self._loaded().features(to_unit(batch))
 
     def _loaded(self) -> CDSVAE:

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bcd_bench.atomic import atomic_path
 from bcd_bench.errors import UsageError
+from bcd_bench.training import save_tensors
 from bcd_bench.weight_files import read_weight_file
 from bcd_bench_baselines.cdsvae.presets import ModelConfig
 
@@ -154,12 +154,9 @@ def _gaussian(values: Tensor) -> Gaussian:
 
 def save_model(path: Path, model: CDSVAE, extra: dict[str, Any]) -> None:
     """Write float16 weights, with configuration and `extra` (the card, plain JSON) in the header, all or nothing."""
-    from safetensors.torch import save_file
-
     state = {name: value.detach().half().cpu().contiguous() for name, value in model.state_dict().items()}
     header = {"format": FORMAT, "config": model.config.model_dump_json(), "extra": json.dumps(extra)}
-    with atomic_path(path) as temporary:
-        save_file(state, temporary, header)
+    save_tensors(path, state, header)
 
 
 def load_model(path: Path, device: str = "cpu") -> tuple[CDSVAE, dict[str, Any]]:

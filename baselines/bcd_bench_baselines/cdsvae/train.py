@@ -19,13 +19,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bcd_bench.atomic import append_jsonl, atomic_path, write_bytes_atomic, write_json_atomic
+from bcd_bench.atomic import append_jsonl, atomic_path, write_json_atomic
 from bcd_bench.devices import fast_bf16, keep_freed_memory, resolve_device
 from bcd_bench.errors import BcdBenchError, UsageError
 from bcd_bench.progress import open_progress
 from bcd_bench.specs import TrainingClips, TrainRequest
 from bcd_bench.stopping import stopping
-from bcd_bench.training import forget_after, open_training_clips, say_unfinished
+from bcd_bench.training import (
+    forget_after,
+    open_training_clips,
+    save_tensors,
+    say_unfinished,
+    writing_checkpoint,
+)
 from bcd_bench_baselines import __version__
 from bcd_bench_baselines.cdsvae.model import CDSVAE, save_model, to_frames, to_unit
 from bcd_bench_baselines.cdsvae.objective import Losses, training_loss
@@ -95,17 +101,16 @@ class Trainer:
 
     def save(self) -> None:
         """Write the checkpoint, the weights and a sheet of swaps, each whole or not at all."""
-        from safetensors.torch import save
-
         tensors = {f"model.{name}": value.detach().cpu() for name, value in self.model.state_dict().items()}
         tensors |= {f"average.{name}": value.cpu() for name, value in self.average.state_dict().items()}
         for number, slots in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{name}": value.cpu() for name, value in slots.items()}
         state = {"step": self.done, "seconds": self.seconds, "window": self.window, "description": self._description()}
-        data = save({name: value.contiguous() for name, value in tensors.items()}, {"state": json.dumps(state)})
-        write_bytes_atomic(self.out / CHECKPOINT, data)
-        save_model(self.out / WEIGHTS, self.average, self.card())
-        self._draw_samples()
+        whole = {name: value.contiguous() for name, value in tensors.items()}
+        with writing_checkpoint(self.out, self.done):
+            save_tensors(self.out / CHECKPOINT, whole, {"state": json.dumps(state)})
+            save_model(self.out / WEIGHTS, self.average, self.card())
+            self._draw_samples()
 
     def _load(self, path: Path) -> None:
         from safetensors import SafetensorError, safe_open

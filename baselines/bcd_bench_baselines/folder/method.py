@@ -12,8 +12,9 @@ import numpy.typing as npt
 from bcd_bench.clips import Clip, Failed, Pair
 from bcd_bench.errors import UsageError
 from bcd_bench.frames import read_frames
+from bcd_bench.links import FOLLOW_LINKS
 from bcd_bench.video import read_video, resize_frame
-from bcd_bench_baselines.folder.videos import content_sha256, list_videos, match_videos
+from bcd_bench_baselines.folder.videos import Listing, content_sha256, list_videos, match_videos
 
 __all__ = ["Folder", "identify"]
 
@@ -37,22 +38,24 @@ class Folder:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._path, self._resize = _path(config), bool(config["resize"])
-        self._videos: dict[str, list[Path]] = {}
+        self._listing = Listing()
 
     def load(self, weights: Path | None, device: str) -> None:
         """Look into the folder. Raises `UsageError` where it cannot be read, and for weights."""
         del device
         if weights is not None:
             raise UsageError("method 'folder' takes no weights")
-        self._videos = list_videos(self._path)
+        self._listing = list_videos(self._path)
 
     def transfer(self, pairs: Sequence[Pair], *, seed: int) -> Iterator[Clip | Failed]:
         """The pairs' videos, as long as their drivers and at their frame rate."""
         del seed
         for pair in pairs:
-            match self._videos.get(pair.id, []):
+            match self._listing.videos.get(pair.id, []):
                 case [path]:
                     yield self._read(pair, path)
+                case [] if pair.id in self._listing.outside:
+                    yield Failed(f"its video is a link out of the folder (followed with {FOLLOW_LINKS}=1)")
                 case []:
                     yield Failed("the folder has no video of this pair")
                 case several:

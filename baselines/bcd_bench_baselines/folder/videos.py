@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bcd_bench.assets import FileHashes, cache_folder
 from bcd_bench.errors import UsageError, printable
 from bcd_bench.frames import list_frames
 from bcd_bench.identity import hash_json
+from bcd_bench.links import FOLLOW_HINT, follows_links, leads_outside
 
-__all__ = ["VIDEOS", "content_sha256", "list_videos", "match_videos"]
+__all__ = ["VIDEOS", "Listing", "content_sha256", "list_videos", "match_videos"]
 
 VIDEOS = (".mkv", ".mp4", ".mov", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".y4m", ".gif")
 """File names of videos end so, in capitals or not."""
@@ -18,22 +20,34 @@ SHOWN = 3
 """Names that are shown in messages."""
 
 
-def list_videos(folder: Path) -> dict[str, list[Path]]:
-    """Name -> the videos `<name>.<a suffix of VIDEOS>` and folders `<name>` right in `folder`.
+@dataclass
+class Listing:
+    """What lies in a folder of videos: name -> its videos, and name -> links to videos that lead out of the folder."""
 
-    Hidden entries are left out, and so are links that lead out of the folder, so that nothing outside is ever read.
-    Raises `UsageError` where the folder cannot be read.
+    videos: dict[str, list[Path]] = field(default_factory=dict)
+    outside: dict[str, list[Path]] = field(default_factory=dict)
+
+
+def list_videos(folder: Path) -> Listing:
+    """The videos `<name>.<a suffix of VIDEOS>` and folders of frames `<name>` right in `folder`.
+
+    Hidden entries are left out. A link that leads out of the folder (or a folder of frames that holds one) is in
+    `outside`, unless the user allows such links (`links.follows_links`), so that nothing else is ever read. Raises
+    `UsageError` if the folder cannot be read.
     """
-    found: dict[str, list[Path]] = {}
+    found = Listing()
+    follow = follows_links()
     try:
         root = folder.resolve(strict=True)
         for path in sorted(folder.iterdir()):
-            if path.name.startswith(".") or (path.is_symlink() and not path.resolve().is_relative_to(root)):
+            if path.name.startswith("."):
                 continue
-            if path.is_dir():
-                found.setdefault(path.name, []).append(path)
-            elif path.suffix.lower() in VIDEOS:
-                found.setdefault(path.stem, []).append(path)
+            frames = list_frames(path) if path.is_dir() and not leads_outside(path, root) else []
+            name = path.name if path.is_dir() else path.stem
+            if not path.is_dir() and path.suffix.lower() not in VIDEOS:
+                continue
+            closed = not follow and any(leads_outside(one, root) for one in (path, *frames))
+            (found.outside if closed else found.videos).setdefault(name, []).append(path)
     except OSError as error:
         raise UsageError(f"folder of videos {folder}: {error.strerror}", hint="--config path=FOLDER") from None
     return found
@@ -44,11 +58,19 @@ def match_videos(folder: Path, pair_ids: Sequence[str]) -> dict[str, Path]:
 
     Raises `UsageError` where the folder cannot be read, where two videos are of one pair, and where none is of any.
     """
-    videos = list_videos(folder)
+    listing = list_videos(folder)
+    videos = listing.videos
     found = {pair_id: videos[pair_id] for pair_id in pair_ids if pair_id in videos}
     for pair_id, paths in found.items():
         if len(paths) > 1:
             raise UsageError(f"{folder} has {len(paths)} videos of pair {pair_id}: {_names(paths)}")
+    closed = [path for pair_id in pair_ids for path in listing.outside.get(pair_id, [])]
+    if not found and closed:
+        links = "1 link leads" if len(closed) == 1 else f"{len(closed)} links lead"
+        raise UsageError(
+            printable(f"{folder}: {links} out of the folder and would have to be followed: {_names(closed)}"),
+            hint=FOLLOW_HINT,
+        )
     if not found:
         others = [path for paths in videos.values() for path in paths]
         has = f"{len(others)} of other names, such as {_names(others)}" if others else "none at all"

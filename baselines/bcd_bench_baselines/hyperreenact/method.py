@@ -79,7 +79,7 @@ class HyperReenactMethod:
             poses = [self._pose(clip.frames[index], driving[index]) for index in nearest]
         except ValueError as error:
             return Failed(str(error))
-        source = to_signed(torch.from_numpy(picture[None])).to(self._device)
+        source = to_signed(torch.tensor(picture[None])).to(self._device)
         made = self._model.source(source, aligned_face(source, arcface_affine(points)), self._mean)
         frames = [
             to_uint8(self._model.frames(made, torch.cat(poses[start : start + self._batch])))
@@ -89,7 +89,7 @@ class HyperReenactMethod:
 
     def _pose(self, frame: npt.NDArray[np.uint8], landmarks: npt.NDArray[np.float64]) -> Tensor:
         crop, points = square_crop(frame, landmarks)
-        pixels = torch.from_numpy(crop[None]).to(self._device).permute(0, 3, 1, 2).float() * (2 / LEVELS)
+        pixels = torch.tensor(crop[None]).to(self._device).permute(0, 3, 1, 2).float() * (2 / LEVELS)
         return pose_crop(pixels, points)
 
 

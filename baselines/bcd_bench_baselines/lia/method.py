@@ -89,7 +89,7 @@ class LIAMethod(FrameMethod):
 
 def to_signed(frames: Frames) -> Tensor:
     """uint8[B, H, W, 3] -> float32[B, 3, 256, 256] in -1..1; other sizes are resized as Pillow does it, bicubic."""
-    pixels = torch.from_numpy(_resized(frames, (SIZE, SIZE))).permute(0, 3, 1, 2).contiguous()
+    pixels = torch.tensor(_resized(frames, (SIZE, SIZE))).permute(0, 3, 1, 2).contiguous()
     return (pixels.float() / 255 - 0.5) * 2
 
 

@@ -157,7 +157,7 @@ class LivePortrait(FrameMethod):
         return motion_of(heads)[slice(count)]
 
     def _levels(self, frames: Frames) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(frames)).to(self.device).permute(0, 3, 1, 2).float()
+        return torch.tensor(frames).to(self.device).permute(0, 3, 1, 2).float()
 
     def _driving_box(self, driving: Frames) -> npt.NDArray[np.float64] | None:
         """The one square that a driver which is not square is cut to, around its face in all frames."""

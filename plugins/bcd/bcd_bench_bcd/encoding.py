@@ -133,7 +133,7 @@ def _frames(clip: Clip, recipe: Recipe) -> torch.Tensor:
         if frames[0].shape[0] * width != frames[0].shape[1] * height:
             raise ValueError(f"frames of {frames[0].shape[:2]} have another shape than {recipe.model.frame_size}")
         frames = np.stack([resize_frame(frame, (height, width)) for frame in frames])
-    return torch.from_numpy(np.ascontiguousarray(frames))
+    return torch.tensor(frames)
 
 
 def totals(shards: Sequence[Shard]) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -140,7 +140,7 @@ class BCDMethod:
         size = self._loaded().config.frame_size
         if batch.shape[2:4] != size:
             batch = np.stack([resized(clip, size) for clip in batch])
-        return self.codec.values(torch.from_numpy(np.ascontiguousarray(batch)).to(self.device))
+        return self.codec.values(torch.tensor(batch).to(self.device))
 
     def transfer_frames(self, content: np.ndarray, motion: np.ndarray, *, seed: int = 0) -> np.ndarray:
         """The motion of one clip on the content of another, uint8 [T, H, W, 3] each, of any lengths.

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bcd_bench.atomic import atomic_path
 from bcd_bench.errors import UsageError
+from bcd_bench.training import save_tensors
 from bcd_bench.weight_files import read_weight_file
 from bcd_bench_bcd.configs import ModelConfig, SamplerConfig
 from bcd_bench_bcd.decoder import Placed, VideoDiT
@@ -262,8 +262,6 @@ def save_model(path: Path, model: BCD, extra: dict[str, Any], *, compress: bool 
     `compress` stores every matrix as int8 with one scale a row, for shipping: a quarter of the size, and an error of
     at most 1/254 of the row's largest weight.
     """
-    from safetensors.torch import save_file
-
     state = {}
     for name, value in model.state_dict().items():
         if compress and value.is_floating_point() and value.ndim >= 2:
@@ -274,8 +272,7 @@ def save_model(path: Path, model: BCD, extra: dict[str, Any], *, compress: bool 
         else:
             state[name] = value.contiguous()
     metadata = {"format": FORMAT, "config": model.config.model_dump_json(), "extra": json.dumps(extra, sort_keys=True)}
-    with atomic_path(path) as temporary:
-        save_file(state, temporary, metadata)
+    save_tensors(path, state, metadata)
 
 
 def load_model(path: Path, device: str = "cpu") -> tuple[BCD, dict[str, Any]]:

@@ -102,7 +102,7 @@ def _features(method: Any, clips: Sequence[Any]) -> dict[str, npt.NDArray[np.flo
     with open_progress().task("probe", total=len(clips), unit="clips") as task, torch.inference_mode():
         for start in range(0, len(clips), 16):
             frames = np.stack([clip.load().frames for clip in clips[start : start + 16]])
-            values = method.codec.values(torch.from_numpy(frames).to(method.device))
+            values = method.codec.values(torch.tensor(frames).to(method.device))
             tokens, latents = model.features(values)
             if model.bottleneck is None:
                 keep("content", tokens)

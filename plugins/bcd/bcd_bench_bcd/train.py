@@ -22,7 +22,7 @@ from bcd_bench.errors import BcdBenchError, MissingAssetError, UsageError
 from bcd_bench.progress import NoProgress, open_progress
 from bcd_bench.specs import TrainingClips, TrainRequest
 from bcd_bench.stopping import stopping
-from bcd_bench.training import forget_after, say_unfinished
+from bcd_bench.training import forget_after, save_torch, say_unfinished, writing_checkpoint
 from bcd_bench_bcd import __version__
 from bcd_bench_bcd.batches import Batches, check_parts
 from bcd_bench_bcd.checkpoints import CHECKPOINT, LOG, WEIGHTS, read_checkpoint, start_from
@@ -213,19 +213,10 @@ class Trainer:
             "window": self.progress.window,
             "description": self._description(),
         }
-        try:
-            with atomic_path(self.out / CHECKPOINT) as temporary:
-                torch.save(state, temporary)
+        with writing_checkpoint(self.out, self.progress.step):
+            save_torch(self.out / CHECKPOINT, state)
             self._calibrate()
             save_model(self.out / WEIGHTS, self.average, self.card())
-        except (OSError, RuntimeError) as error:  # torch's writer says RuntimeError for a full disk
-            if isinstance(error, RuntimeError) and "writ" not in str(error):
-                raise
-            raise BcdBenchError(
-                f"{self.out}: the checkpoint of step {self.progress.step} cannot be written "
-                f"({str(error).splitlines()[0]}); the one before is whole",
-                hint="make room, then the same command with --resume",
-            ) from None
 
     @torch.no_grad()
     def _calibrate(self) -> None:

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bcd_bench.errors import UsageError
+from bcd_bench.links import FOLLOW_LINKS, follows_links, leads_outside
 
 __all__ = ["ENDINGS", "TreeVideo", "list_videos", "safe_ids"]
 
 ENDINGS = (".mp4", ".mkv", ".mov", ".avi", ".webm")
+OUTSIDE = f"a link out of the tree (followed with {FOLLOW_LINKS}=1)"
 LONGEST_PART = 35
 """Characters of an identity or a clip name in an id: a pair's id names two clips and may have 200."""
 
@@ -38,7 +40,7 @@ def list_videos(root: Path, endings: Iterable[str] = ENDINGS) -> tuple[list[Tree
     """The videos of a tree in order of their names, and a line for each one that is not taken.
 
     Only files of the given endings (in any case) in folders right below `root` count; hidden ones never do. A link
-    that leads out of the tree is not followed, and gets a line. Raises `UsageError` where `root` is no readable folder.
+    that leads out of the tree gets a line, and is followed only if the user allows it (`links.follows_links`). Raises `UsageError` where `root` is no readable folder.
     """
     try:
         inside = root.resolve(strict=True)
@@ -51,7 +53,7 @@ def list_videos(root: Path, endings: Iterable[str] = ENDINGS) -> tuple[list[Tree
     for folder in folders:
         try:
             if not _leads_inside(folder, inside):
-                notes.append(f"{_nfc(folder.name)}: left out: a link out of the tree")
+                notes.append(f"{_nfc(folder.name)}: left out: {OUTSIDE}")
             elif folder.is_dir():
                 files = sorted(path for path in _visible(folder) if path.suffix.lower() in wanted)
                 stems = Counter(_nfc(path.stem) for path in files)
@@ -74,7 +76,7 @@ def _taken(
     for path in files:
         clip = _nfc(path.stem if stems[_nfc(path.stem)] == 1 else path.name)
         if not _leads_inside(path, inside):
-            notes.append(f"{identity}/{_nfc(path.name)}: left out: a link out of the tree")
+            notes.append(f"{identity}/{_nfc(path.name)}: left out: {OUTSIDE}")
         elif not path.exists():
             notes.append(f"{identity}/{_nfc(path.name)}: left out: a link to nothing")
         elif not path.is_file():
@@ -88,7 +90,7 @@ def _visible(folder: Path) -> Iterator[Path]:
 
 
 def _leads_inside(path: Path, inside: Path) -> bool:
-    return path.resolve().is_relative_to(inside)
+    return follows_links() or not leads_outside(path, inside)
 
 
 def _nfc(name: str) -> str:

@@ -101,7 +101,7 @@ class _Features(ABC):
         # Half precision in disguise (TF32) would move distances by more than the parity that is promised.
         exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
         with torch.inference_mode(), exact:
-            pixels = torch.from_numpy(frames).to(self._device).permute(0, 3, 1, 2)
+            pixels = torch.tensor(frames).to(self._device).permute(0, 3, 1, 2)
             scaled = self.scale(pixels.float())
             resized = functional.interpolate(scaled, (self.side, self.side), mode="bilinear", align_corners=False)
             features: npt.NDArray[np.float32] = self._network(resized).float().cpu().numpy()

@@ -88,7 +88,7 @@ class Judgement:
 
 def to_input(frames: npt.NDArray[np.uint8], device: torch.device | str = "cpu") -> Tensor:
     """uint8[B, T, 64, 64, 3] as the network's input [B, T, 3, 64, 64] in [-1, 1]."""
-    return torch.from_numpy(frames).to(device).permute(0, 1, 4, 2, 3).float() / 127.5 - 1
+    return torch.tensor(frames).to(device).permute(0, 1, 4, 2, 3).float() / 127.5 - 1
 
 
 @torch.inference_mode()

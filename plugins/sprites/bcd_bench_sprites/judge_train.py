@@ -22,12 +22,14 @@ from bcd_bench.errors import Interrupted, UsageError
 from bcd_bench.identity import hash_json, sha256_file
 from bcd_bench.progress import Task, open_progress
 from bcd_bench.specs import TrainRequest
+from bcd_bench.training import forget_after, save_tensors, writing_checkpoint
 from bcd_bench_sprites.characters import ART_ASSET, Characters, SuiteName, open_characters
 from bcd_bench_sprites.factors import ATTRIBUTES, MOTIONS, attributes_of_all, split
 from bcd_bench_sprites.judge import HEADS, Judge, judge_clips, network_json, to_input
 
 __all__ = ["PRESETS", "JudgeTraining", "accuracy_on_test", "augment", "train_judge"]
 
+LOG = "log.jsonl"
 _LOG_EVERY, _SAVE_EVERY = 25, 250
 
 
@@ -75,7 +77,14 @@ def train_judge(request: TrainRequest) -> None:
     optimizer = torch.optim.AdamW(judge.parameters(), recipe.lr, weight_decay=recipe.weight_decay)
     out = _open_folder(request.out)
     state, identity = out / "state.safetensors", hash_json(asdict(recipe))
+    if state.exists() and not request.resume:
+        raise UsageError(
+            f"{out}: holds a training run already", hint="add --resume to continue it, or give another --out"
+        )
+    if request.resume and not state.exists():
+        raise UsageError(f"{out}: there is no checkpoint to resume", hint="start without --resume")
     done = _restore(state, judge, optimizer, identity) if request.resume else 0
+    forget_after(out / LOG, done)
     last = min(recipe.steps, request.max_steps or recipe.steps)
     deadline = time.monotonic() + 60 * request.max_minutes if request.max_minutes else float("inf")
     train = split("train")
@@ -232,7 +241,7 @@ def _open_folder(out: Path) -> Path:
 
 
 def _log(out: Path, task: Task, step: int, loss: float) -> None:
-    append_jsonl(out / "log.jsonl", [{"step": step, "loss": round(loss, 6)}])
+    append_jsonl(out / LOG, [{"step": step, "loss": round(loss, 6)}])
     task.message(f"step {step}: loss {loss:.4f}")
 
 
@@ -240,14 +249,12 @@ def _save(path: Path, judge: Judge, optimizer: torch.optim.Optimizer, step: int,
     tensors = {f"judge.{name}": value.cpu().contiguous() for name, value in judge.state_dict().items()}
     for number, slots in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{name}": value.cpu().contiguous() for name, value in slots.items()}
-    data = safetensors.torch.save(tensors, {"step": str(step), "recipe": identity})
-    write_bytes_atomic(path, data)
+    with writing_checkpoint(path.parent, step):
+        save_tensors(path, tensors, {"step": str(step), "recipe": identity})
 
 
 def _restore(path: Path, judge: Judge, optimizer: torch.optim.Optimizer, identity: str) -> int:
-    """Put a saved state back and return how many steps it has seen; 0 where nothing was saved yet."""
-    if not path.is_file():
-        return 0
+    """Put a saved state back and return how many steps it has seen."""
     try:
         with safetensors.safe_open(path, "pt") as file:
             metadata = cast("dict[str, str]", file.metadata() or {})

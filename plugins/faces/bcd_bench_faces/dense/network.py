@@ -116,7 +116,7 @@ def to_input(crops: npt.NDArray[np.uint8]) -> Tensor:
 
     So neither exposure nor contrast of a picture matters.
     """
-    x = torch.from_numpy(np.ascontiguousarray(crops)).permute(0, 3, 1, 2).float()
+    x = torch.tensor(crops).permute(0, 3, 1, 2).float()
     mean = x.mean(dim=(1, 2, 3), keepdim=True)
     deviation = (x - mean).square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
     return ((x - mean) / (deviation + 4)).contiguous(memory_format=torch.channels_last)

@@ -18,14 +18,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bcd_bench.atomic import append_jsonl, atomic_path, write_bytes_atomic, write_json_atomic, write_text_atomic
+from bcd_bench.atomic import append_jsonl, write_bytes_atomic, write_json_atomic, write_text_atomic
 from bcd_bench.devices import fast_bf16, keep_freed_memory, resolve_device
 from bcd_bench.errors import BcdBenchError, UsageError
 from bcd_bench.identity import sha256_file
 from bcd_bench.progress import open_progress
 from bcd_bench.specs import TrainRequest
 from bcd_bench.stopping import stopping
-from bcd_bench.training import forget_after, say_unfinished
+from bcd_bench.training import forget_after, save_torch, say_unfinished, writing_checkpoint
 from bcd_bench_faces.dense.augment import Example, example
 from bcd_bench_faces.dense.crops import square_around, take
 from bcd_bench_faces.dense.displacements import Displacements
@@ -197,9 +197,9 @@ class Trainer:
             "earlier": self.earlier,
             "description": self._description(),
         }
-        with atomic_path(self.out / STATE) as temporary:
-            torch.save(state, temporary)
-        write_bytes_atomic(self.out / WEIGHTS, network_bytes(self.average, self.points.vertices, self.card()))
+        with writing_checkpoint(self.out, self.step_count):
+            save_torch(self.out / STATE, state)
+            write_bytes_atomic(self.out / WEIGHTS, network_bytes(self.average, self.points.vertices, self.card()))
 
     def card(self) -> dict[str, Any]:
         """What the weights come from; travels in the file."""
