@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
 
@@ -200,8 +199,20 @@ def frozen(features: Any) -> Any:
         view.flags.writeable = False
         return view
     if isinstance(features, Mapping):
-        return MappingProxyType({key: frozen(value) for key, value in features.items()})
+        return _ReadOnly({key: frozen(value) for key, value in features.items()})
     return tuple(frozen(one) for one in features) if isinstance(features, list) else features
+
+
+class _ReadOnly(dict[str, Any]):
+    """A mapping that cannot be written to; a copy of it, or one in another process, is a plain dict."""
+
+    def _refuse(self, *args: object, **named: object) -> NoReturn:
+        raise TypeError("features are read-only: work on a copy")
+
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (dict(self),)
 
 
 def _taken_over(features: Any) -> Any:

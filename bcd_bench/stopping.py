@@ -109,7 +109,20 @@ def raise_on_terminate() -> None:
     signal.signal(signal.SIGTERM, _on_terminate)
 
 
-def _forget_in_child() -> None:
+_blocked: list[set[int | signal.Signals]] = []
+"""The signals that were blocked before each fork that is under way."""
+
+
+def _before_fork() -> None:
+    """Hold signals back: one that reaches the child before it has its own handlers would be lost."""
+    _blocked.append(signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM)))
+
+
+def _after_fork_in_parent() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _blocked.pop())
+
+
+def _after_fork_in_child() -> None:
     """A process that a plugin forks ends by signals as any other does: it is not ours to finish anything."""
     defaults: list[tuple[signal.Signals, Any]] = [
         (signal.SIGINT, signal.default_int_handler),
@@ -121,6 +134,8 @@ def _forget_in_child() -> None:
             with contextlib.suppress(ValueError):  # not in the main thread of this child
                 signal.signal(number, default)
     _active.clear()
+    signal.pthread_sigmask(signal.SIG_SETMASK, _blocked.pop())
 
 
-os.register_at_fork(after_in_child=_forget_in_child)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -139,12 +139,12 @@ def test_a_run_records_fid_and_kid_with_frames_and_intervals(tmp_path: Path) -> 
     registry = load_registry()
     folders = []
     for method in ("oracle", "copy-content"):
-        prepared = benchmark.prepare(registry, method, "sprites-procedural", metrics=["fid", "kid"], limit=2)
+        prepared = benchmark.prepare(registry, method, "sprites-procedural", metrics=["fid", "kid"], limit=6)
         folders.append(benchmark.run(registry, prepared, out=tmp_path).path)
     (_, oracle), (_, copy) = load_records(folders)
     for record in (oracle, copy):
-        assert (record.values["fid"].n, record.values["fid"].n_failed) == (2, 0)
-        assert record.values["fid-frames"].value == record.values["kid-frames"].value == 16
+        assert (record.values["fid"].n, record.values["fid"].n_failed) == (6, 0)
+        assert record.values["fid-frames"].value == record.values["kid-frames"].value == 48
         assert record.values["fid-frames"].ci_low is None
         assert record.values["fid"].ci_method == "delete-group jackknife"
     assert oracle.values["fid"].value == pytest.approx(0, abs=1e-6)

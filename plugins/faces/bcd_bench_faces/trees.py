@@ -40,7 +40,8 @@ def list_videos(root: Path, endings: Iterable[str] = ENDINGS) -> tuple[list[Tree
     """The videos of a tree in order of their names, and a line for each one that is not taken.
 
     Only files of the given endings (in any case) in folders right below `root` count; hidden ones never do. A link
-    that leads out of the tree gets a line, and is followed only if the user allows it (`links.follows_links`). Raises `UsageError` where `root` is no readable folder.
+    that leads out of the tree gets a line, and is followed only if the user allows it (`links.follows_links`). Raises
+    `UsageError` where `root` is no readable folder.
     """
     try:
         inside = root.resolve(strict=True)
