@@ -17,7 +17,7 @@ FOLLOW_HINT = f"export {FOLLOW_LINKS}=1 to follow links, if you trust where they
 
 def follows_links() -> bool:
     """Whether links may lead out of the folder they are in. Raises `UsageError` for a setting that is neither."""
-    text = os.environ.get(FOLLOW_LINKS, "0")
+    text = os.environ.get("BCD_BENCH_FOLLOW_LINKS", "0")
     if text not in ("0", "1", ""):
         raise UsageError(f"{FOLLOW_LINKS}={text} is neither 0 nor 1")
     return text == "1"

@@ -71,7 +71,7 @@ def test_every_kind_of_video_and_of_fault(registry: Registry, tmp_path: Path) ->
     assert errors == {
         "practice-3": "its video has 4 frames, its driver 5",
         "practice-4": "its video is 16x32, the suite 32x48 (resize=true resizes)",
-        "practice-6": "the folder has no video of this pair",  # a link that leads out of it
+        "practice-6": "its video is a link out of the folder (followed with BCD_BENCH_FOLLOW_LINKS=1)",
         "practice-8": "the folder has no video of this pair",
     }
     for index in (0, 2, 7):
@@ -138,3 +138,47 @@ def test_what_cannot_work_is_refused_before_it_begins(registry: Registry, tmp_pa
     (videos / "practice-1.mkv").write_bytes(b"2")
     refused(r"2 videos of pair practice-1: practice-1\.mkv, practice-1\.mp4", path=str(videos))
     refused("resize='yes' is neither true nor false", path=str(videos), resize="yes")
+
+
+def hub(root: Path, pairs: list[Pair], *, frames: bool = False) -> Path:
+    """A snapshot as a hub's cache keeps it: names that are links into a folder of blobs beside it."""
+    blobs, snapshot = root / "blobs", root / "snapshots" / "abc"
+    blobs.mkdir(parents=True)
+    snapshot.mkdir(parents=True)
+    for number, pair in enumerate(pairs):
+        if frames:
+            write_frames(blobs / str(number), answer(pair))
+            (snapshot / pair.id).mkdir()
+            for frame in (blobs / str(number)).iterdir():
+                (snapshot / pair.id / frame.name).symlink_to(frame)
+        else:
+            write_video_lossless(blobs / f"{number}.mkv", answer(pair))
+            (snapshot / f"{pair.id}.mkv").symlink_to(f"../../blobs/{number}.mkv")
+    return snapshot
+
+
+@pytest.mark.parametrize("frames", [False, True])
+def test_links_out_of_the_folder_are_named_and_followed_only_if_asked(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frames: bool
+) -> None:
+    pairs = list(practice({}).pairs[:4])
+    snapshot = hub(tmp_path / "hub", pairs, frames=frames)
+    with pytest.raises(UsageError, match=r"4 links lead out of the folder .*: practice-0") as caught:
+        run(registry, tmp_path / "out", {"path": str(snapshot)}, limit=4)
+    assert "BCD_BENCH_FOLLOW_LINKS=1" in str(caught.value.hint)
+    monkeypatch.setenv("BCD_BENCH_FOLLOW_LINKS", "1")
+    folder = run(registry, tmp_path / "out", {"path": str(snapshot)}, limit=4)
+    assert [result.status for result in folder.pairs().values()] == ["ok"] * 4
+
+
+def test_a_link_of_one_frame_closes_its_folder_of_frames(registry: Registry, tmp_path: Path) -> None:
+    pairs, videos = practice({}).pairs, tmp_path / "videos"
+    videos.mkdir()
+    for pair in pairs[:2]:
+        write_frames(videos / pair.id, answer(pair))
+    last = videos / pairs[1].id / "000004.png"
+    last.rename(tmp_path / "secret.png")
+    last.symlink_to(tmp_path / "secret.png")
+    folder = run(registry, tmp_path / "out", {"path": str(videos)}, limit=2)
+    assert [result.status for result in folder.pairs().values()] == ["ok", "failed"]
+    assert "is a link out of the folder" in str(folder.pairs()[pairs[1].id].error)
