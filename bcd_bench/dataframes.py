@@ -9,12 +9,13 @@ Both frames are in long form, one line a figure. They are read from records, so 
 
 from __future__ import annotations
 
+import warnings
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bcd_bench.report.csv_ import FIELDS, lines
-from bcd_bench.report.rows import collect_rows
+from bcd_bench.report.rows import collect_rows, conflict_notes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,8 +30,8 @@ def results_frame(*paths: str | PathLike[str], suite: str | None = None, reporte
 
     `paths` are run folders, trees of them, or records, by default ./runs; `suite` keeps one suite. With `reported`,
     figures quoted from papers come too, marked in the column `reported`: they are no measurements of this harness.
-    A value that could not be scored is missing (NaN). Raises `UsageError` for a path that does not exist or a record
-    that cannot be read.
+    A value that could not be scored is missing (NaN). Warns of records of one run with different content. Raises
+    `UsageError` for a path that does not exist or a record that cannot be read.
     """
     import pandas as pd
 
@@ -39,7 +40,10 @@ def results_frame(*paths: str | PathLike[str], suite: str | None = None, reporte
         from bcd_bench.plugins import load_registry
 
         registry = load_registry()
-    frame = pd.DataFrame(list(lines(collect_rows(_places(paths), suite, registry))), columns=FIELDS)
+    rows = collect_rows(_places(paths), suite, registry)
+    for note in conflict_notes(rows):
+        warnings.warn(note, stacklevel=2)
+    frame = pd.DataFrame(list(lines(rows)), columns=FIELDS)
     numbers = ("value", "ci_low", "ci_high", "wilson_low", "wilson_high")
     counts = ("n_pairs", "n_failed_outputs", "n", "n_failed", "n_clusters")
     kinds: dict[str, Any] = {**dict.fromkeys(numbers, "float64"), **dict.fromkeys(counts, "Int64")}

@@ -20,7 +20,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType, TracebackType
 from typing import Any
@@ -60,7 +60,7 @@ class PluginScope:
             _write(_stack[0] | self._own, before)
             if len(_stack) == 1:
                 _TorchWatcher.install()
-            sys.stdout = sys.stderr
+            sys.stdout = _Unclosable(sys.stderr)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -92,12 +92,38 @@ def raised_by_plugin(error: BaseException) -> bool:
     return not isinstance(error, KeyboardInterrupt) or not stopping.user_interrupted()
 
 
+class _Unclosable:
+    """A stream that is somebody else's to close."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._stream)
+
+    def close(self) -> None:
+        """Write out what is waiting, and stay open."""
+        self._stream.flush()
+
+
 _stack: list[State] = []
 """The state found by every scope that is open; the first is the harness's own."""
 _loaded: dict[str, Mapping[str, tuple[Reader, Writer]]] = {}
 """The aspects of libraries that were imported."""
 _owner: int | None = None
 _lock = threading.Lock()
+
+
+def _free_lock_in_child() -> None:
+    global _lock
+    _lock = threading.Lock()  # another thread of the parent may have held it
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_free_lock_in_child)
 
 
 def _enter_thread() -> bool:
@@ -257,6 +283,33 @@ def _locale() -> Mapping[str, tuple[Reader, Writer]]:
     return {"locale": (lambda: locale.setlocale(locale.LC_ALL), lambda name: locale.setlocale(locale.LC_ALL, name))}
 
 
+def _logging() -> Mapping[str, tuple[Reader, Writer]]:
+    import logging
+
+    return {
+        "logging disabled": (lambda: logging.root.manager.disable, logging.disable),
+        "logging level": (lambda: logging.root.level, logging.root.setLevel),
+        "logging handlers": (lambda: list(logging.root.handlers), _set_log_handlers),
+    }
+
+
+def _set_log_handlers(handlers: list[Any]) -> None:
+    import logging
+
+    logging.root.handlers[:] = handlers
+
+
+def _decimal() -> Mapping[str, tuple[Reader, Writer]]:
+    import decimal
+
+    return {
+        "decimal precision": (
+            lambda: decimal.getcontext().prec,
+            lambda digits: setattr(decimal.getcontext(), "prec", digits),
+        )
+    }
+
+
 def _multiprocessing() -> Mapping[str, tuple[Reader, Writer]]:
     import multiprocessing
 
@@ -280,6 +333,7 @@ def _numpy() -> Mapping[str, tuple[Reader, Writer]]:
     return {
         "numpy random": (np.random.get_state, np.random.set_state),
         "numpy errors": (np.geterr, lambda errors: np.seterr(**errors)),
+        "numpy printing": (np.get_printoptions, lambda options: np.set_printoptions(**options)),
     }
 
 
@@ -321,6 +375,7 @@ def _torch() -> Mapping[str, tuple[Reader, Writer]]:
             lambda pair: torch.use_deterministic_algorithms(pair[0], warn_only=pair[1]),
         ),
         "torch denormals": (flushes, torch.set_flush_denormal),
+        "torch anomalies": (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
         "torch random": (torch.get_rng_state, torch.set_rng_state),
         "torch cuda random": (cuda_states, set_cuda_states),
         "cudnn enabled": flag(backends.cudnn, "enabled"),
@@ -337,6 +392,8 @@ def _torch() -> Mapping[str, tuple[Reader, Writer]]:
 _ASPECTS_OF: Mapping[str, Callable[[], Mapping[str, tuple[Reader, Writer]]]] = {
     "random": _random,
     "locale": _locale,
+    "logging": _logging,
+    "decimal": _decimal,
     "multiprocessing": _multiprocessing,
     "socket": _socket,
     "numpy": _numpy,

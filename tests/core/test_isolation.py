@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import decimal
 import gc
 import json
 import locale
+import logging
 import multiprocessing
 import os
 import pickle
@@ -57,6 +59,11 @@ SETTINGS: Mapping[str, tuple[Callable[[], object], Callable[[], object]]] = {
         lambda: multiprocessing.get_start_method(allow_none=True),
         lambda: multiprocessing.set_start_method("spawn", force=True),
     ),
+    "logging disabled": (lambda: logging.root.manager.disable, lambda: logging.disable(logging.CRITICAL)),
+    "logging level": (lambda: logging.root.level, lambda: logging.root.setLevel(1)),
+    "logging handlers": (lambda: list(logging.root.handlers), lambda: logging.root.addHandler(logging.NullHandler())),
+    "decimal precision": (lambda: decimal.getcontext().prec, lambda: setattr(decimal.getcontext(), "prec", 5)),
+    "numpy printing": (np.get_printoptions, lambda: np.set_printoptions(precision=2)),
     "socket timeout": (socket.getdefaulttimeout, lambda: socket.setdefaulttimeout(3.0)),
     "numpy errors": (np.geterr, lambda: np.seterr(all="raise")),
     "numpy random": (lambda: np.random.get_state()[1].tobytes(), lambda: np.random.seed(5)),  # type: ignore[union-attr, index]
@@ -95,6 +102,7 @@ def test_torch_is_kept_apart_too() -> None:
             torch.is_grad_enabled(),
             torch.are_deterministic_algorithms_enabled(),
             torch.get_rng_state().sum().item(),
+            torch.is_anomaly_enabled(),
             torch.backends.cudnn.benchmark,
             torch.backends.cudnn.deterministic,
             torch.backends.mkldnn.enabled,
@@ -112,6 +120,7 @@ def test_torch_is_kept_apart_too() -> None:
         torch.set_grad_enabled(False)
         torch.use_deterministic_algorithms(True)
         torch.manual_seed(12345)
+        torch.autograd.set_detect_anomaly(True)
         torch.backends.cudnn.benchmark = True
         torch.backends.cudnn.deterministic = True
         torch.backends.mkldnn.enabled = False
@@ -168,6 +177,7 @@ def test_what_plugins_print_goes_to_stderr(capfd: pytest.CaptureFixture[str]) ->
     with PluginScope():
         print("loading")
         sys.stdout.write("done\n")
+        sys.stdout.close()
     print("result")
     out, err = capfd.readouterr()
     assert (out, err) == ("result\n", "loading\ndone\n")
@@ -186,17 +196,18 @@ def test_a_scope_ends_well_after_an_exception_and_for_other_threads() -> None:
     assert os.getcwd() == before  # noqa: PTH109
     seen: list[bool] = []
     with PluginScope():
+        inside = sys.stdout
 
         def other() -> None:
             with PluginScope():  # its thread may not touch the state that the first one looks after
-                seen.append(sys.stdout is sys.stderr)
+                seen.append(sys.stdout is inside)
 
         thread = threading.Thread(target=other)
         thread.start()
         thread.join()
-        assert sys.stdout is sys.stderr
+        assert sys.stdout is inside
     assert seen == [True]
-    assert sys.stdout is not sys.stderr
+    assert sys.stdout is not inside
 
 
 def test_files_get_the_mode_of_the_harness(tmp_path: Path) -> None:
