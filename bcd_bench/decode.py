@@ -10,8 +10,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from bcd_bench.container_checks import Checksums, missing_end
 from bcd_bench.errors import UnreadableVideoError, UnsupportedVideoError, UsageError, printable
+from bcd_bench.integrity import Checksums, SliceChecksums, is_animated_webp, missing_end
 from bcd_bench.orientation import exif_turn, matrix_turn
 from bcd_bench.shown import Converter, Shown
 
@@ -21,7 +21,7 @@ __all__ = ["OpenVideo", "open_video", "supported_av"]
 OLDEST_AV, NEWEST_AV = (17, 0), (19, 0)
 """The first version of PyAV with which every test of reading passes, and the first that is not known yet."""
 FORMATS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,apng,asf,flv,mpeg,mpegts,mpegvideo,m4v,h264,hevc,ivf,obu,ogg,nut,mxf,dv,"
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,apng,asf,flv,mpeg,mpegts,mpegvideo,m4v,h264,hevc,ivf,obu,nut,mxf,dv,"
     "mjpeg,yuv4mpegpipe,webp,webp_anim,image2,png_pipe,jpeg_pipe,bmp_pipe,webp_pipe,tiff_pipe,gif_pipe,pgm_pipe,ppm_pipe,"
     "pam_pipe,pbm_pipe,qoi_pipe,jpegls_pipe,j2k_pipe,exr_pipe,dpx_pipe"
 )
@@ -32,6 +32,8 @@ STRICT = {"err_detect": "crccheck+bitstream+buffer+explode"}
 """For the decoders in `STRICT_CODECS`: an error ends the frame, where they would draw what they can and say nothing."""
 STRICT_CODECS = ("hevc", "mjpeg", "png", "apng", "ffv1")
 """Others either mark such frames anyway (H.264, MPEG-4) or are too strict with good files (TIFF)."""
+ONE_BY_ONE = ("h264", "hevc")
+"""Codecs of which every packet is one shown frame, and whose decoders leave out what they cannot decode."""
 SMALL = 512 * 512
 """Pixels up to which starting threads costs more than it saves."""
 LARGEST_RATE = 1000.0
@@ -67,10 +69,13 @@ def open_video(path: Path | str) -> Iterator[OpenVideo]:
     missing = missing_end(path)
     if missing:
         raise UnreadableVideoError(f"damaged: {missing}")
+    if is_animated_webp(path):
+        raise UnsupportedVideoError("an animated WebP, which FFmpeg does not decode")
     options = {"protocol_whitelist": "file", "format_whitelist": FORMATS, "pattern_type": "none"}
     try:
         # An address of its own, so that FFmpeg never takes a part of the name for a protocol or a pattern.
-        with av.open("file:" + os.path.abspath(path), options=options) as container:  # noqa: PTH100 - keeps links
+        address = "file:" + os.path.abspath(path)  # noqa: PTH100 - keeps links
+        with av.open(address, options=options, metadata_errors="replace") as container:
             yield OpenVideo(path, container)
     except av.error.FFmpegError as error:
         raise _told(error) from None
@@ -136,8 +141,14 @@ class OpenVideo:
         if codec.name in STRICT_CODECS:
             codec.options = dict(STRICT)
         converter = Converter(self._aspect, threads=0 if large else 1)
+        slices = SliceChecksums() if codec.name == "ffv1" else None
         usual, last, size = 1 / self.fps, None, None
+        due, shown, first = list[int | None](), 0, None
         for packet in self._packets(lambda: last):
+            if packet.size > 0 and not packet.is_discard:
+                due.append(packet.pts)
+            if slices is not None and packet.size > 0 and not slices.hold(bytes(packet)):
+                raise _damaged(last)
             for frame in self._decoded(packet, last):
                 seconds = frame.time
                 if seconds is None or (last is not None and seconds <= last):
@@ -150,8 +161,15 @@ class OpenVideo:
                     )
                 if size is not None and size != (frame.width, frame.height):
                     raise UnreadableVideoError("the frame size changes on the way")
-                last, size = seconds, (frame.width, frame.height)
+                if not shown:
+                    first = frame.pts
+                last, size, shown = seconds, (frame.width, frame.height), shown + 1
                 yield Shown(frame, seconds, converter, self._turn(frame))
+        if codec.name in ONE_BY_ONE and first is not None and None not in due:
+            # Before the first shown one there may be some that refer to what was cut away; no player shows them.
+            wanted = sum(pts >= first for pts in due if pts is not None)
+            if shown < wanted:
+                raise UnreadableVideoError(f"damaged: {shown} of {wanted} frames can be decoded")
 
     def coded_frames(self) -> int:
         """Frames that are really there and shown, counted without decoding. Raises `UnreadableVideoError`."""

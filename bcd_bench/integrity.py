@@ -1,4 +1,4 @@
-"""What container formats say of their own bytes: how long the file is, and checksums over parts of it."""
+"""What files say of their own bytes: how long they are, and checksums that FFmpeg reads over or does not report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-__all__ = ["Checksums", "missing_end"]
+__all__ = ["Checksums", "SliceChecksums", "is_animated_webp", "missing_end"]
 
 EBML, SEGMENT, CLUSTER, CRC32 = 0x1A45DFA3, 0x18538067, 0x1F43B675, 0xBF
 """Ids of Matroska's elements."""
@@ -17,6 +17,8 @@ BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"moof", b"styp",
 TOLERATED = 8
 """Bytes: some writers of AVI count their own header or padding wrongly."""
 CHUNK = 1 << 20
+REVERSED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
+"""Every byte with its bits in the other order."""
 
 
 def missing_end(path: Path) -> str:
@@ -87,8 +89,7 @@ def _boxes_length(file: BinaryIO, length: int) -> int:
 
 
 class Checksums:
-    """The checksums of a Matroska file's clusters, compared as far as the file is read. Of other formats none are known
-    (PNG, FFV1 and Ogg carry theirs inside, which the decoder compares)."""
+    """The checksums of a Matroska file's clusters, compared as far as the file is read. Other formats pass."""
 
     def __init__(self, path: Path, format_name: str) -> None:
         self._path, self._known = path, "matroska" in format_name
@@ -138,3 +139,42 @@ def _clusters(file: BinaryIO) -> Iterator[tuple[int, bool]]:
             holds = left == 0 and found == stated
         yield start + size, holds
         file.seek(start + size)
+
+
+class SliceChecksums:
+    """The checksums of FFV1's slices; its decoder fills damaged slices from the frame before and says nothing.
+
+    Whether a stream has them is in its compressed header, so it is concluded: damage is where some frames hold and
+    others do not.
+    """
+
+    def __init__(self) -> None:
+        self._held = self._failed = False
+
+    def hold(self, packet: bytes) -> bool:
+        """Whether this frame and those before may be whole."""
+        holds = _slices_hold(packet)
+        self._held |= holds
+        self._failed |= not holds
+        return not (self._held and self._failed)
+
+
+def _slices_hold(packet: bytes) -> bool:
+    """Each slice ends with its size (3 bytes), a status (1) and a CRC-32 (4) over all of it, first bit first."""
+    end = len(packet)
+    while end > 0:
+        size = int.from_bytes(packet[max(0, end - 8) : max(0, end - 5)], "big") + 8
+        if size > end:
+            return False
+        # zlib's CRC takes the last bit first and begins and ends with all ones; FFV1's does not.
+        if zlib.crc32(packet[end - size : end].translate(REVERSED), 0xFFFFFFFF) != 0xFFFFFFFF:
+            return False
+        end -= size
+    return True
+
+
+def is_animated_webp(path: Path) -> bool:
+    """Raises `OSError` as reading does."""
+    with path.open("rb") as file:
+        head = file.read(21)
+    return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and len(head) == 21 and bool(head[20] & 2)
