@@ -30,7 +30,7 @@ PICTURES = ("_pipe", "image2")
 """How the readers of one still picture are named."""
 STRICT = {"err_detect": "crccheck+bitstream+buffer+explode"}
 """For the decoders in `STRICT_CODECS`: an error ends the frame, where they would draw what they can and say nothing."""
-STRICT_CODECS = ("hevc", "mjpeg", "png", "apng", "ffv1")
+STRICT_CODECS = ("hevc", "mjpeg", "png", "apng")
 """Others either mark such frames anyway (H.264, MPEG-4) or are too strict with good files (TIFF)."""
 ONE_BY_ONE = ("h264", "hevc")
 """Codecs of which every packet is one shown frame, and whose decoders leave out what they cannot decode."""
