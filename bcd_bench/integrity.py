@@ -24,7 +24,7 @@ REVERSED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
 def missing_end(path: Path) -> str:
     """Why the file must have been cut short, by what its container says of its length; empty where nothing speaks for it.
 
-    Reads headers alone. Raises `OSError` as reading does.
+    Reads headers alone, and pictures. Raises `OSError` as reading does.
     """
     length = path.stat().st_size
     with path.open("rb") as file:
@@ -39,6 +39,10 @@ def missing_end(path: Path) -> str:
         elif head.startswith((b"GIF87a", b"GIF89a")):
             file.seek(max(0, length - 1024))
             if not file.read().rstrip(b"\0").endswith(b";"):
+                return "its end is missing"
+        elif head.startswith(b"\xff\xd8\xff"):
+            file.seek(0)
+            if not _jpeg_ends(file.read()):
                 return "its end is missing"
     return f"{length} of {stated} bytes are there" if stated > length else ""
 
@@ -86,6 +90,14 @@ def _boxes_length(file: BinaryIO, length: int) -> int:
             return length
         at += size
     return at
+
+
+def _jpeg_ends(data: bytes) -> bool:
+    """Whether the end marker stands somewhere behind the beginning of the pixels; a preview in the header has its own."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
+        at += 1 if data[at + 1] == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return data.find(b"\xff\xd9", at) >= 0
 
 
 class Checksums:
