@@ -18,8 +18,9 @@ from bcd_bench.shown import Converter, Shown
 
 __all__ = ["OpenVideo", "open_video", "supported_av"]
 
-OLDEST_AV, NEWEST_AV = (17, 0), (19, 0)
-"""The first version of PyAV with which every test of reading passes, and the first that is not known yet."""
+OLDEST_AV, NEWEST_AV = (17, 1), (19, 0)
+"""The first version of PyAV with which every test of reading passes, and the first that is not known yet. Before 17 it
+converts every video as BT.601 of limited range; 17.0 crashes on MPEG program streams."""
 FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,apng,asf,flv,mpeg,mpegts,mpegvideo,m4v,h264,hevc,ivf,obu,nut,mxf,dv,"
     "mjpeg,yuv4mpegpipe,webp,webp_anim,image2,png_pipe,jpeg_pipe,bmp_pipe,webp_pipe,tiff_pipe,gif_pipe,pgm_pipe,ppm_pipe,"

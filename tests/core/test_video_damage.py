@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -180,7 +181,7 @@ def test_a_size_that_changes_on_the_way_is_refused(tmp_path: Path) -> None:
         stream.height, stream.width, stream.pix_fmt = 48, 64, "rgb24"
         for index, data in enumerate((first, first, second)):
             packet = av.Packet(data)
-            packet.stream, packet.pts, packet.dts, packet.time_base = stream, index, index, stream.time_base
+            packet.stream, packet.pts, packet.dts, packet.time_base = stream, index, index, Fraction(1, 25)
             out.mux(packet)
     with pytest.raises(UnreadableVideoError, match="the frame size changes on the way"):
         read_video(path)

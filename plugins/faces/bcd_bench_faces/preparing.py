@@ -14,6 +14,7 @@ import numpy as np
 from bcd_bench.assets import cache_folder
 from bcd_bench.atomic import write_bytes_atomic, write_json_atomic
 from bcd_bench.clips import Clip
+from bcd_bench.environment import package_versions
 from bcd_bench.errors import UnreadableVideoError, UnsupportedVideoError, UsageError, one_line
 from bcd_bench.identity import hash_json, sha256_file
 from bcd_bench.shown import resize_frame
@@ -136,7 +137,8 @@ def _keep(content_sha256: str, made: Preparation, clip: Clip | None) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     if clip is not None:
         write_bytes_atomic(place.with_suffix(".mkv"), encode_lossless(clip))
-    write_json_atomic(place.with_suffix(".json"), asdict(made))  # last: it says that the clip is there
+    noted = asdict(made) | {"av": package_versions().get("av", "")}
+    write_json_atomic(place.with_suffix(".json"), noted)  # last: it says that the clip is there
 
 
 def _kept(content_sha256: str) -> Preparation | None:
@@ -151,8 +153,11 @@ def _kept(content_sha256: str) -> Preparation | None:
             tuple(str(remark) for remark in noted["remarks"]),
             str(noted["unusable"]),
         )
+        decided = made.unusable == "" or noted["av"] == package_versions().get("av", "")
     except (OSError, ValueError, KeyError, TypeError):
         return None  # not there yet, or damaged: made anew
+    if not decided:  # another PyAV may be able to read it
+        return None
     return made if made.unusable or place.with_suffix(".mkv").is_file() else None
 
 
