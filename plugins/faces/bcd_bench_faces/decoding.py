@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from bcd_bench.decode import open_video
+from bcd_bench.errors import UnreadableVideoError
 from bcd_bench.shown import Shown
 
-__all__ = ["frames_at", "is_variable"]
+__all__ = ["UnreadableVideoError", "frames_at", "is_variable"]
 
 VARIES = 1.5
 """A frame rate is called variable where the longest usual step between frames is this many times the shortest."""
