@@ -83,8 +83,8 @@ class ClipSource(Protocol):
 class VideoFile:
     """A range of frames of a video file, decoded through PyAV.
 
-    `start`/`stop` are frame indices, `crop` is (left, top, right, bottom) in pixels of the upright frame, `size` is (height, width) after
-    the resize. `content_sha256` of the file stands for the path in the manifest.
+    `start`/`stop` are frame indices, `crop` is (left, top, right, bottom) in pixels of the upright frame, `size`
+    is (height, width) after the resize. `content_sha256` of the file stands for the path in the manifest.
     """
 
     path: Path

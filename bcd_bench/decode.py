@@ -12,9 +12,8 @@ from typing import Any
 
 from bcd_bench.errors import UnreadableVideoError, UnsupportedVideoError, UsageError, printable
 from bcd_bench.integrity import Checksums, SliceChecksums, is_animated_webp, missing_end
-from bcd_bench.orientation import exif_turn, matrix_turn
+from bcd_bench.orientation import Turn, exif_turn, matrix_turn
 from bcd_bench.shown import Converter, Shown
-
 
 __all__ = ["OpenVideo", "open_video", "supported_av"]
 
@@ -101,7 +100,8 @@ def _told(error: Exception) -> Exception:
     import av
 
     reason = getattr(error, "strerror", None) or str(error)
-    if isinstance(error, av.error.DecoderNotFoundError | av.error.DemuxerNotFoundError | av.error.ProtocolNotFoundError):
+    lacking = (av.error.DecoderNotFoundError, av.error.DemuxerNotFoundError, av.error.ProtocolNotFoundError)
+    if isinstance(error, lacking):
         return UnsupportedVideoError(f"the installed PyAV cannot read it: {reason}")
     if isinstance(error, av.error.ArgumentError):
         return UnreadableVideoError("cannot be decoded: of no format that is read")
@@ -127,6 +127,8 @@ class OpenVideo:
         """Frames per second: 25 where the file says nothing of use."""
         aspect = self._stream.sample_aspect_ratio
         self._aspect = Fraction(aspect) if aspect else Fraction(1)
+        self._last: float | None = None
+        """Seconds of the last frame, for messages."""
         # FFmpeg's own handling of EXIF differs between versions and formats, so it is read here.
         self._picture_turn = exif_turn(path) if self.is_picture else None
 
@@ -143,14 +145,15 @@ class OpenVideo:
             codec.options = dict(STRICT)
         converter = Converter(self._aspect, threads=0 if large else 1)
         slices = SliceChecksums() if codec.name == "ffv1" else None
-        usual, last, size = 1 / self.fps, None, None
+        usual, size = 1 / self.fps, None
         due, shown, first = list[int | None](), 0, None
-        for packet in self._packets(lambda: last):
+        for packet in self._packets():
+            last = self._last
             if packet.size > 0 and not packet.is_discard:
                 due.append(packet.pts)
             if slices is not None and packet.size > 0 and not slices.hold(bytes(packet)):
                 raise _damaged(last)
-            for frame in self._decoded(packet, last):
+            for frame in self._decoded(packet):
                 seconds = frame.time
                 if seconds is None or (last is not None and seconds <= last):
                     seconds = 0.0 if last is None else last + usual
@@ -164,7 +167,8 @@ class OpenVideo:
                     raise UnreadableVideoError("the frame size changes on the way")
                 if not shown:
                     first = frame.pts
-                last, size, shown = seconds, (frame.width, frame.height), shown + 1
+                self._last = last = seconds
+                size, shown = (frame.width, frame.height), shown + 1
                 yield Shown(frame, seconds, converter, self._turn(frame))
         if codec.name in ONE_BY_ONE and first is not None and None not in due:
             # Before the first shown one there may be some that refer to what was cut away; no player shows them.
@@ -174,10 +178,10 @@ class OpenVideo:
 
     def coded_frames(self) -> int:
         """Frames that are really there and shown, counted without decoding. Raises `UnreadableVideoError`."""
-        return sum(packet.size > 0 and not packet.is_discard for packet in self._packets(lambda: None))
+        return sum(packet.size > 0 and not packet.is_discard for packet in self._packets())
 
-    def _packets(self, last: Any) -> Iterator[Any]:
-        """The packets of the stream, checked as far as the container allows. `last` gives seconds for messages."""
+    def _packets(self) -> Iterator[Any]:
+        """The packets of the stream, checked as far as the container allows."""
         found, ended = 0, 0
         with Checksums(self._path, self.format) as checksums:
             for packet in self._container.demux(self._stream):
@@ -185,7 +189,7 @@ class OpenVideo:
                     found += 1
                     ended = (packet.pos or 0) + packet.size
                     if packet.is_corrupt or not checksums.hold_up_to(ended):
-                        raise _damaged(last())
+                        raise _damaged(self._last)
                 yield packet
         # Elsewhere than in MP4 the stated count is not of coded frames.
         if found < self._stream.frames and "mp4" in self.format:
@@ -193,15 +197,15 @@ class OpenVideo:
         if self.format == "yuv4mpegpipe" and ended != self._path.stat().st_size:
             raise UnreadableVideoError("damaged: the last frame is cut short")
 
-    def _decoded(self, packet: Any, last: float | None) -> list[Any]:
+    def _decoded(self, packet: Any) -> list[Any]:
         import av
 
         try:
             return list(packet.decode())
         except av.error.InvalidDataError:
-            raise _damaged(last) from None
+            raise _damaged(self._last) from None
 
-    def _turn(self, frame: Any) -> tuple[bool, bool, bool]:
+    def _turn(self, frame: Any) -> Turn:
         return self._picture_turn if self._picture_turn is not None else matrix_turn(frame)
 
 

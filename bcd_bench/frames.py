@@ -68,7 +68,8 @@ def read_picture(path: Path) -> npt.NDArray[np.uint8]:
     """
     from bcd_bench.video import read_video
 
-    return read_video(path, stop=1).frames[0]
+    frame: npt.NDArray[np.uint8] = read_video(path, stop=1).frames[0]
+    return frame
 
 
 def read_frames(folder: Path) -> npt.NDArray[np.uint8]:

@@ -22,7 +22,7 @@ REVERSED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
 
 
 def missing_end(path: Path) -> str:
-    """Why the file must have been cut short, by what its container says of its length; empty where nothing speaks for it.
+    """Why the file must have been cut short, by what its format says of its length; empty where nothing tells.
 
     Reads headers alone, and pictures. Raises `OSError` as reading does.
     """
@@ -93,7 +93,7 @@ def _boxes_length(file: BinaryIO, length: int) -> int:
 
 
 def _jpeg_ends(data: bytes) -> bool:
-    """Whether the end marker stands somewhere behind the beginning of the pixels; a preview in the header has its own."""
+    """Whether the end marker stands behind the beginning of the pixels; a preview in the header has its own."""
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
         at += 1 if data[at + 1] == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4], "big")

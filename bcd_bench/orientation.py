@@ -60,7 +60,8 @@ def matrix_turn(frame: Any) -> Turn:
     a, b, c, d = (int(matrix[index]) for index in (0, 1, 3, 4))
     straight, quarter = abs(a) + abs(d), abs(b) + abs(c)
     if min(straight, quarter) > 0.02 * max(straight, quarter) or a * d == b * c:
-        raise UnreadableVideoError("turned by an angle that is no quarter turn", hint="ffmpeg -i IN OUT turns it upright")
+        upright = "ffmpeg -i IN OUT turns it upright"
+        raise UnreadableVideoError("turned by an angle that is no quarter turn", hint=upright)
     return Turn(True, c < 0, b < 0) if quarter > straight else Turn(False, a < 0, d < 0)
 
 

@@ -1,4 +1,4 @@
-"""Decoded frames as RGB arrays: colours, square pixels, upright, and resizing, with the same bits on every processor."""
+"""Decoded frames as RGB: colours, square pixels, upright, and resizing, with the same bits on every processor."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ __all__ = ["Converter", "Shown", "resize_frame"]
 
 BICUBIC, AREA = 1 << 2, 1 << 5
 FULL_CHROMA, ACCURATE, BITEXACT = (1 << 13) | (1 << 14), 1 << 18, 1 << 19
-"""libswscale's flags. Without ACCURATE results are up to 1.5 levels dark; without BITEXACT they depend on the processor."""
+"""libswscale's flags. Without ACCURATE results are up to 1.5 levels dark; without BITEXACT they depend on the
+processor."""
 MATRICES = (0, 1, 2, 4, 5, 6, 7, 9)
-"""Colour matrices (ITU-T H.273) that libswscale converts: RGB, BT.709, unspecified (as BT.601), FCC, BT.601 twice, SMPTE
-240M, BT.2020. It would convert others as BT.601."""
+"""Colour matrices (ITU-T H.273) that libswscale converts: RGB, BT.709, unspecified (as BT.601), FCC, BT.601 twice,
+SMPTE 240M, BT.2020. It would convert others as BT.601."""
 BGR0 = "bgr0"
 WIDEST = 1 << 16
 
@@ -43,7 +44,7 @@ class Converter:
         return frame.height, width
 
     def rgb(self, frame: Any) -> npt.NDArray[np.uint8]:
-        """uint8[H, W, 3] of the size that `size` tells. Raises `UnreadableVideoError` for colours that cannot be converted."""
+        """uint8[H, W, 3] of the size that `size` tells. Raises `UnreadableVideoError` for colours of another kind."""
         height, width = self.size(frame)
         same = (height, width) == (frame.height, frame.width)
         if same and frame.format.name == BGR0:
@@ -51,8 +52,9 @@ class Converter:
             rows = np.frombuffer(plane, np.uint8).reshape(plane.height, -1, 4)
             return np.ascontiguousarray(rows[:, : plane.width, 2::-1])
         if not (same and frame.format.name == "rgb24"):
-            if int(frame.colorspace) not in MATRICES:
-                raise UnreadableVideoError(f"its colour matrix (number {int(frame.colorspace)} of ITU-T H.273) is not converted")
+            matrix = int(frame.colorspace)
+            if matrix not in MATRICES:
+                raise UnreadableVideoError(f"its colour matrix (number {matrix} of ITU-T H.273) is not converted")
             frame = self._reformatter.reformat(
                 frame,
                 width=width,

@@ -65,7 +65,9 @@ def turn_header(path: Path, a: int, b: int, c: int, d: int) -> None:
     path.write_bytes(body)
 
 
-def planes(path: Path, levels: Sequence[int], pixels: str, colorspace: int, color_range: int, *, size: int = 16) -> Path:
+def planes(
+    path: Path, levels: Sequence[int], pixels: str, colorspace: int, color_range: int, *, size: int = 16
+) -> Path:
     """A lossless file of one frame whose planes each have one level, with its matrix and range stated."""
     with av.open(str(path), "w") as out:
         stream: Any = out.add_stream("ffv1", rate=25)

@@ -1,4 +1,4 @@
-"""Containers, codecs, pixel formats, ranges, matrices and pixel shapes, each against the ffmpeg program's own conversion."""
+"""Containers, codecs, pixel formats, ranges, matrices and pixel shapes, against the ffmpeg program's own conversion."""
 
 from __future__ import annotations
 
@@ -42,11 +42,15 @@ X264, X265 = ("-crf", "6"), ("-crf", "6", "-x265-params", "log-level=error")
 LEFT = ("libx264", "libx265", "mpeg4", "mpeg2video")
 """Codecs whose chroma samples lie above one another with the left of two pixels, and whose decoders say so."""
 MATRICES = ("bt709", "smpte170m", "bt470bg", "bt2020nc", "fcc", "smpte240m")
+Q2 = ("-q:v", "2")
 CASES = [
     *(Case("a.mp4", "libx264", "yuv420p", space, kind, options=X264) for space in MATRICES for kind in ("tv", "pc")),
-    *(Case("a.mkv", "ffv1", "yuv444p", space, kind) for space in ("bt709", "bt2020nc", "") for kind in ("tv", "pc", "")),
-    *(Case("a.mkv", "libx264", pixels, "bt709", options=X264) for pixels in ("yuv422p", "yuv444p", "yuv420p10le", "gray")),
-    *(Case("a.mp4", "libx265", pixels, "bt2020nc", options=X265) for pixels in ("yuv420p", "yuv420p10le", "yuv444p12le")),
+    *(Case("a.mkv", "ffv1", "yuv444p", space, kind) for space in ("bt709", "bt2020nc", "")
+      for kind in ("tv", "pc", "")),
+    *(Case("a.mkv", "libx264", pixels, "bt709", options=X264) for pixels in
+      ("yuv422p", "yuv444p", "yuv420p10le", "gray")),
+    *(Case("a.mp4", "libx265", pixels, "bt2020nc", options=X265) for pixels in
+      ("yuv420p", "yuv420p10le", "yuv444p12le")),
     *(
         Case("a.mkv", "ffv1", pixels)
         for pixels in (
@@ -54,8 +58,9 @@ CASES = [
             "gray10le", "gray16le", "bgr0", "bgra", "gbrp10le", "rgb48le", "yuva420p", "yuva444p", "ya8",
         )
     ),
-    *(Case("a.mov", "png", pixels) for pixels in ("rgb24", "rgba", "gray", "gray16be", "rgb48be", "ya8", "monob", "pal8")),
-    *(Case("a.avi", "mjpeg", pixels, options=("-q:v", "2")) for pixels in ("yuvj420p", "yuvj422p", "yuvj444p")),
+    *(Case("a.mov", "png", pixels) for pixels in
+      ("rgb24", "rgba", "gray", "gray16be", "rgb48be", "ya8", "monob", "pal8")),
+    *(Case("a.avi", "mjpeg", pixels, options=Q2) for pixels in ("yuvj420p", "yuvj422p", "yuvj444p")),
     *(Case("a.avi", "rawvideo", pixels) for pixels in ("yuv420p", "uyvy422", "yuyv422", "bgr24")),
     *(Case("a.nut", "rawvideo", pixels) for pixels in ("nv12", "p010le", "rgb24", "rgb565le", "gray", "abgr")),
     *(Case("a.webm", codec, "yuv420p", options=("-b:v", "2M")) for codec in ("libvpx", "libvpx-vp9")),
@@ -64,21 +69,22 @@ CASES = [
     Case("a.mov", "prores_ks", "yuva444p10le"),
     Case("a.avi", "utvideo", "yuv422p"),
     Case("a.avi", "huffyuv", "yuv422p"),
-    Case("a.mpg", "mpeg2video", "yuv420p", options=("-q:v", "2")),
-    Case("a.mpg", "mpeg1video", "yuv420p", options=("-q:v", "2")),
+    Case("a.mpg", "mpeg2video", "yuv420p", options=Q2),
+    Case("a.mpg", "mpeg1video", "yuv420p", options=Q2),
     Case("a.y4m", "wrapped_avframe", "yuv420p"),
     Case("a.y4m", "wrapped_avframe", "yuv444p"),
     Case("a.gif", "gif", "bgr8"),
-    Case("a.flv", "flv1", "yuv420p", options=("-q:v", "2")),
-    *(Case("a.mp4", "libx264", "yuv420p", "bt709", aspect=aspect, options=X264) for aspect in ("4/3", "10/11", "2", "1/2")),
-    *(Case("a.avi", "mpeg4", "yuv420p", aspect=aspect, options=("-q:v", "2")) for aspect in ("16/15", "12/11")),
+    Case("a.flv", "flv1", "yuv420p", options=Q2),
+    *(Case("a.mp4", "libx264", "yuv420p", "bt709", aspect=aspect, options=X264) for aspect in
+      ("4/3", "10/11", "2", "1/2")),
+    *(Case("a.avi", "mpeg4", "yuv420p", aspect=aspect, options=Q2) for aspect in ("16/15", "12/11")),
     *(Case("a.mp4", "libx264", "yuv420p", rate=rate, options=X264) for rate in ("30000/1001", "8", "50", "120")),
     Case("a.mkv", "ffv1", "yuv420p", width=63, height=47),
     Case("a.mkv", "ffv1", "yuv422p10le", "bt709", width=33, height=17),
     Case("a.mp4", "libx264", "yuv444p", options=X264, width=35, height=21),
     Case("a.png", "png", "rgb24"),
     Case("a.png", "png", "rgba"),
-    Case("a.jpg", "mjpeg", "yuvj420p", options=("-q:v", "2")),
+    Case("a.jpg", "mjpeg", "yuvj420p", options=Q2),
     Case("a.webp", "libwebp", "yuv420p", options=("-lossless", "0")),
     Case("a.bmp", "bmp", "bgr24"),
 ]  # fmt: skip

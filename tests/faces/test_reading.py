@@ -1,4 +1,6 @@
-"""How the suites of real faces meet the reader: turned, damaged and oddly named videos, and what is remembered of them."""
+"""How the suites of real faces meet the reader: turned, damaged and oddly named videos, and what is remembered."""
+
+# ruff: noqa: F811 - fixtures of another module
 
 from __future__ import annotations
 
@@ -90,7 +92,7 @@ def test_a_damaged_clip_fails_when_it_is_loaded(tmp_path: Path) -> None:
 
 
 def test_a_colon_in_the_path_is_no_protocol_and_nothing_is_remembered(
-    squares: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+    squares: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("a", "b"):
@@ -106,17 +108,19 @@ def test_a_colon_in_the_path_is_no_protocol_and_nothing_is_remembered(
 
 @pytest.mark.parametrize("kind", ["disk", "decoder", "gone"])
 def test_a_failure_to_open_is_not_remembered(
-    squares: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str  # noqa: F811
+    squares: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     path = write(tmp_path / "a.mkv", scene(30))
     with monkeypatch.context() as patch:
         if kind == "decoder":
+
             def lacking(*_: object) -> None:
                 raise UnsupportedVideoError("the installed PyAV has no decoder for it")
 
             patch.setattr("bcd_bench.decode._best_stream", lacking)
             assert prepared(path).unusable == "the installed PyAV has no decoder for it"
         else:
+
             def failing(*_: object) -> None:
                 raise PermissionError(13, "Permission denied") if kind == "gone" else OSError(5, "Input/output error")
 
@@ -127,7 +131,7 @@ def test_a_failure_to_open_is_not_remembered(
 
 
 def test_what_the_content_proves_is_remembered_for_one_pyav(
-    squares: list, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+    squares: list, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path / "a.mkv", scene(30))
     path.write_bytes(path.read_bytes()[:-3000])

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["FRAMES", "PREPARATION", "FaceClip", "Preparation", "is_prepared", "prepare"]
 
 PREPARATION = "2"
-"""Raised with every change of what comes out of this module, `cropping`, `decoding` or the harness's reader; part of the
-cache key."""
+"""Raised with every change of what comes out of this module, `cropping`, `decoding` or the harness's reader; part of
+the cache key."""
 FRAMES = 100
 """Frames that are kept, from the start: four seconds, so that a video of any length takes the same memory."""
 LOOK_EVERY = 8
