@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,7 +45,7 @@ def supported_av() -> None:
     """Raises `UsageError` where the installed PyAV converts colours in another way than this harness is tested with."""
     import av
 
-    found = tuple(int(part) for part in av.__version__.split(".")[:2])
+    found = tuple(int(part) for part in re.findall(r"[0-9]+", av.__version__)[:2])
     if not OLDEST_AV <= found < NEWEST_AV:
         raise UsageError(
             f"PyAV {av.__version__} is installed; videos are read with {OLDEST_AV[0]}.{OLDEST_AV[1]} or newer, "

@@ -141,3 +141,34 @@ def test_frames_are_those_ffmpeg_shows(case: Case, tmp_path: Path) -> None:
     difference = np.abs(clip.frames.astype(int) - expected)
     assert difference.mean() < 0.5
     assert difference.max() <= 6
+
+
+GOOD = {
+    "periodic refresh.mp4": ("-c:v", "libx264", "-x264-params", "intra-refresh=1:keyint=10"),
+    "open.mp4": ("-c:v", "libx264", "-x264-params", "open-gop=1:keyint=10:bframes=3"),
+    "slices.mkv": ("-c:v", "libx264", "-x264-params", "slices=4:keyint=10"),
+    "hidden frames.webm": ("-c:v", "libvpx", "-auto-alt-ref", "1", "-lag-in-frames", "16", "-b:v", "300k"),
+    "packed.avi": ("-c:v", "libxvid", "-bf", "2", "-q:v", "3"),
+    "fragments.mp4": ("-c:v", "libx264", "-g", "10", "-movflags", "frag_keyframe+empty_moov"),
+    "live.mkv": ("-c:v", "libx264", "-f", "matroska", "-live", "1"),
+    "before zero.mkv": ("-c:v", "libx264", "-vf", "setpts=PTS-0.5/TB"),
+    "first version.mkv": ("-c:v", "ffv1", "-level", "1"),
+    "no checksums.avi": ("-c:v", "ffv1", "-level", "3", "-slicecrc", "0"),
+    "checksums.avi": ("-c:v", "ffv1", "-level", "3", "-slicecrc", "1", "-slices", "4"),
+    "stream.ts": ("-c:v", "mpeg2video", "-q:v", "3"),
+    "variable.mp4": ("-c:v", "libx264", "-vf", "select=not(mod(n\\,3))*lt(n\\,20)+gte(n\\,20)", "-fps_mode", "vfr"),
+}
+"""Good files of kinds that a strict reader could take for damaged."""
+
+
+@pytest.mark.skipif(FFMPEG is None, reason="the ffmpeg program is not installed")
+@pytest.mark.parametrize("name", GOOD)
+@pytest.mark.parametrize("cut", [False, True], ids=["whole", "cut without encoding"])
+def test_odd_but_good_files_are_read_whole(tmp_path: Path, name: str, cut: bool) -> None:
+    path = tmp_path / name
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=25", "-frames:v", "50", *GOOD[name], path)
+    if cut:
+        whole, path = path, tmp_path / f"cut {name}"
+        ffmpeg("-ss", "0.9", "-i", whole, "-c", "copy", path)
+    raw = ffmpeg("-i", path, "-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "gray", "-")
+    assert len(read_video(path)) == len(raw) // (64 * 48) > 10
