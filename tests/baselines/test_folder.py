@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,7 @@ def test_every_kind_of_video_and_of_fault(registry: Registry, tmp_path: Path) ->
     (videos / f"{pairs[6].id}.mkv").symlink_to(secret)
     (videos / f"{pairs[7].id}.mkv").symlink_to(videos / f"{pairs[0].id}.MKV")
     (videos / "notes.txt").write_text("hello")
+    os.mkfifo(videos / f"{pairs[8].id}.mkv")
     found = run(registry, tmp_path / "runs", {"path": str(videos)})
     results = found.pairs()
     errors = {pair: result.error for pair, result in results.items() if result.status == "failed"}

@@ -19,6 +19,7 @@ from bcd_bench.decode import open_video
 from bcd_bench.errors import UnreadableVideoError, UsageError
 from bcd_bench.expected import WrongLengthError, WrongSizeError, read_expected
 from bcd_bench.frames import encode_png, read_frames
+from bcd_bench.orientation import matrix_turn
 from bcd_bench.shown import Shown, resize_frame
 from bcd_bench.video import read_video, write_video_lossless
 
@@ -108,6 +109,26 @@ def test_quarter_turns_and_mirror_images_of_the_header(tmp_path: Path, turn: str
         assert shown.size == found.shape[1:3]
 
 
+@pytest.mark.parametrize("turn", ["upright", "half", "clockwise", "anticlockwise"])
+def test_side_data_that_pyav_does_not_know_hides_no_turn(tmp_path: Path, turn: str) -> None:
+    """PyAV then lists no side data at all, but tells the angle."""
+
+    class Unlisted:
+        def __init__(self, frame: av.VideoFrame) -> None:
+            self.rotation = frame.rotation
+
+        @property
+        def side_data(self) -> None:
+            raise ValueError("31 is not a valid Type")
+
+    path = write(tmp_path / "x.mp4", moving(1), codec="mpeg4", pixels="yuv420p")
+    turn_header(path, *TURNS[turn])
+    with av.open(str(path)) as container:
+        frame = next(container.decode(video=0))
+        assert matrix_turn(Unlisted(frame)) == matrix_turn(frame)
+        assert matrix_turn(frame).transpose == (TURNS[turn][0] == 0)
+
+
 def test_other_angles_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "x.mp4", moving(2), codec="mpeg4", pixels="yuv420p")
     turn_header(path, 1, 1, -1, 1)
@@ -145,6 +166,21 @@ def test_pictures_are_upright_by_their_exif(tmp_path: Path, orientation: int, ki
     )
     plain = read_video(path).frames[0]
     path.write_bytes(with_exif(path.read_bytes(), tiff(orientation, order)))
+    assert (read_video(path).frames[0] == turned_by_points(plain, *EXIF[orientation])).all()
+
+
+@pytest.mark.parametrize("orientation", EXIF)
+def test_a_webp_is_upright_by_its_exif(tmp_path: Path, orientation: int) -> None:
+    try:
+        av.CodecContext.create("libwebp", "w")
+    except (ValueError, av.error.FFmpegError):
+        pytest.skip("this PyAV cannot write WebP")
+    path = write(tmp_path / "x.webp", moving(1), codec="libwebp", pixels="yuv420p", form="webp")
+    plain, pixels = read_video(path).frames[0], path.read_bytes()[12:]
+    exif = tiff(orientation, "<")
+    extended = struct.pack("<IB3x", 10, 8) + (63).to_bytes(3, "little") + (47).to_bytes(3, "little")
+    body = b"WEBPVP8X" + extended + pixels + b"EXIF" + struct.pack("<I", len(exif)) + exif
+    path.write_bytes(b"RIFF" + struct.pack("<I", len(body)) + body)
     assert (read_video(path).frames[0] == turned_by_points(plain, *EXIF[orientation])).all()
 
 

@@ -21,7 +21,8 @@ SHOWN = 3
 def list_videos(folder: Path) -> dict[str, list[Path]]:
     """Name -> the videos `<name>.<a suffix of VIDEOS>` and folders `<name>` right in `folder`.
 
-    Hidden entries are left out, and so are links that lead out of the folder, so that nothing outside is ever read.
+    Hidden entries are left out, and so are links that lead out of the folder, so that nothing outside is ever read, and
+    pipes and devices, which could be waited for without end.
     Raises `UsageError` where the folder cannot be read.
     """
     found: dict[str, list[Path]] = {}
@@ -32,7 +33,7 @@ def list_videos(folder: Path) -> dict[str, list[Path]]:
                 continue
             if path.is_dir():
                 found.setdefault(path.name, []).append(path)
-            elif path.suffix.lower() in VIDEOS:
+            elif path.suffix.lower() in VIDEOS and (path.is_file() or not path.exists()):
                 found.setdefault(path.stem, []).append(path)
     except OSError as error:
         raise UsageError(f"folder of videos {folder}: {error.strerror}", hint="--config path=FOLDER") from None
