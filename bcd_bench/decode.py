@@ -72,14 +72,16 @@ def open_video(path: Path | str) -> Iterator[OpenVideo]:
         raise UnreadableVideoError(f"damaged: {missing}")
     if is_animated_webp(path):
         raise UnsupportedVideoError("an animated WebP, which FFmpeg does not decode")
+    opened = False
     options = {"protocol_whitelist": "file", "format_whitelist": FORMATS, "pattern_type": "none"}
     try:
         # An address of its own, so that FFmpeg never takes a part of the name for a protocol or a pattern.
         address = "file:" + os.path.abspath(path)  # noqa: PTH100 - keeps links
         with av.open(address, options=options, metadata_errors="replace") as container:
+            opened = True
             yield OpenVideo(path, container)
     except av.error.FFmpegError as error:
-        raise _told(error) from None
+        raise _told(error, opened=opened) from None
 
 
 def _plain_file(path: Path) -> None:
@@ -96,15 +98,15 @@ def _plain_file(path: Path) -> None:
         pass
 
 
-def _told(error: Exception) -> Exception:
+def _told(error: Exception, *, opened: bool) -> Exception:
     """FFmpeg's error as one of ours: the content's fault, the installation's, or the system's."""
     import av
 
     reason = getattr(error, "strerror", None) or str(error)
-    lacking = (av.error.DecoderNotFoundError, av.error.DemuxerNotFoundError, av.error.ProtocolNotFoundError)
-    if isinstance(error, lacking):
+    lacking = ("DecoderNotFoundError", "DemuxerNotFoundError", "ProtocolNotFoundError", "PatchWelcomeError")
+    if isinstance(error, tuple(getattr(av.error, name) for name in lacking)):
         return UnsupportedVideoError(f"the installed PyAV cannot read it: {reason}")
-    if isinstance(error, av.error.ArgumentError):
+    if not opened and isinstance(error, av.error.ArgumentError):  # what the list of formats does
         return UnreadableVideoError("cannot be decoded: of no format that is read")
     if isinstance(error, OSError):
         return OSError(error.errno, reason)

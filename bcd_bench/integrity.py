@@ -12,7 +12,21 @@ __all__ = ["Checksums", "SliceChecksums", "is_animated_webp", "missing_end"]
 
 EBML, SEGMENT, CLUSTER, CRC32 = 0x1A45DFA3, 0x18538067, 0x1F43B675, 0xBF
 """Ids of Matroska's elements."""
-BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"moof", b"styp", b"sidx", b"pnot", b"uuid", b"meta")
+BOXES = (
+    b"ftyp",
+    b"moov",
+    b"mdat",
+    b"free",
+    b"skip",
+    b"wide",
+    b"moof",
+    b"mfra",
+    b"styp",
+    b"sidx",
+    b"pnot",
+    b"uuid",
+    b"meta",
+)
 """Boxes that stand at the top of MP4 and QuickTime files."""
 TOLERATED = 8
 """Bytes: some writers of AVI count their own header or padding wrongly."""
@@ -86,7 +100,7 @@ def _boxes_length(file: BinaryIO, length: int) -> int:
         size = int.from_bytes(head[:4], "big")
         if size == 1:
             size = int.from_bytes(head[8:16], "big")
-        if size < 8 or not head[4:8].isalnum():  # 0: to the end; else what follows is not of this format
+        if size < 8 or head[4:8] not in BOXES:  # 0: to the end; else what follows is not of this format
             return length
         at += size
     return at

@@ -237,6 +237,8 @@ def test_good_files_with_odd_ends_are_read(tmp_path: Path) -> None:
     mp4 = write(tmp_path / "x.mp4", moving(3), codec="mpeg4", pixels="yuv420p")
     mp4.write_bytes(mp4.read_bytes() + struct.pack(">I", 16) + b"free" + bytes(8))
     assert len(read_video(mp4)) == 3
+    mp4.write_bytes(mp4.read_bytes() + b"left over from an editor")
+    assert len(read_video(mp4)) == 3
     jpg = write(
         tmp_path / "x.jpg", moving(1), codec="mjpeg", pixels="yuvj420p", form="image2", container={"update": "1"}
     )
