@@ -20,7 +20,10 @@ if TYPE_CHECKING:  # NumPy is imported where a clip is made, so that listing plu
 
     from bcd_bench.perturbations import Perturbation
 
-__all__ = ["Clip", "ClipRef", "ClipSource", "Failed", "Generated", "Pair", "Suite", "VideoFile", "read_only"]
+__all__ = ["READER", "Clip", "ClipRef", "ClipSource", "Failed", "Generated", "Pair", "Suite", "VideoFile", "read_only"]
+
+READER = "2"
+"""Bump with every change of the pixels that reading or resizing a video gives; part of what is made of videos."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,8 +91,8 @@ class ClipSource(Protocol):
 class VideoFile:
     """A range of frames of a video file, decoded through PyAV.
 
-    `start`/`stop` are frame indices, `crop` is (left, top, right, bottom) in pixels, `size` is (height, width) after
-    the resize. `content_sha256` of the file stands for the path in the manifest.
+    `start`/`stop` are frame indices, `crop` is (left, top, right, bottom) in pixels of the upright frame, `size`
+    is (height, width) after the resize. `content_sha256` of the file stands for the path in the manifest.
     """
 
     path: Path
@@ -107,6 +110,7 @@ class VideoFile:
     def describe(self) -> dict[str, Any]:
         return {
             "kind": "video",
+            "reader": READER,
             "sha256": self.content_sha256,
             "start": self.start,
             "stop": self.stop,

@@ -7,6 +7,8 @@ __all__ = [
     "Interrupted",
     "MissingAssetError",
     "MissingDependencyError",
+    "UnreadableVideoError",
+    "UnsupportedVideoError",
     "UsageError",
     "one_line",
     "printable",
@@ -26,6 +28,14 @@ class BcdBenchError(Exception):
 
 class UsageError(BcdBenchError):
     """Wrong names, options, configuration, or files that do not fit."""
+
+
+class UnreadableVideoError(UsageError):
+    """The content of a file is no video that can be shown: of another kind, damaged, or cut short."""
+
+
+class UnsupportedVideoError(UsageError):
+    """This installation cannot decode a file, which another one may."""
 
 
 class MissingAssetError(BcdBenchError):

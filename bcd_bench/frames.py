@@ -17,7 +17,7 @@ from bcd_bench.errors import UsageError
 if TYPE_CHECKING:
     from bcd_bench.clips import Clip
 
-__all__ = ["PICTURES", "encode_png", "list_frames", "read_frames", "write_frames"]
+__all__ = ["PICTURES", "encode_png", "list_frames", "read_frames", "read_picture", "write_frames"]
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 """File names of frames end so, in capitals or not."""
@@ -62,16 +62,24 @@ def list_frames(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: (_natural(path.name), path.name))
 
 
-def read_frames(folder: Path) -> npt.NDArray[np.uint8]:
-    """The pictures of a folder as uint8[T, H, W, 3] RGB, in the order of `list_frames`; transparency is ignored.
-
-    Raises `UsageError` where there is none, one cannot be read, or they differ in size.
+def read_picture(path: Path) -> npt.NDArray[np.uint8]:
+    """A picture as uint8[H, W, 3] RGB, upright by its EXIF; transparency is ignored, and of an animation the first
+    frame is taken. Raises `UsageError` where it is missing, damaged or cut short.
     """
     from bcd_bench.video import read_video
 
+    frame: npt.NDArray[np.uint8] = read_video(path, stop=1).frames[0]
+    return frame
+
+
+def read_frames(folder: Path) -> npt.NDArray[np.uint8]:
+    """The pictures of a folder as uint8[T, H, W, 3], in the order of `list_frames`, each as `read_picture` has it.
+
+    Raises `UsageError` where there is none, one cannot be read, or they differ in size.
+    """
     frames: list[npt.NDArray[np.uint8]] = []
     for path in list_frames(folder):
-        frame = read_video(path, stop=1).frames[0]
+        frame = read_picture(path)
         if frames and frame.shape != frames[0].shape:
             raise UsageError(f"{path.name} has another size than the first frame of {folder.name}")
         frames.append(frame)

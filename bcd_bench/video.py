@@ -1,8 +1,9 @@
-"""Clips to files and back: lossless FFV1 whose bytes depend only on the frames, and reading through PyAV."""
+"""Clips to files and back: lossless FFV1 whose bytes depend only on the frames, and whole clips read."""
 
 from __future__ import annotations
 
 import io
+import itertools
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,9 @@ import numpy.typing as npt
 
 from bcd_bench.atomic import write_bytes_atomic
 from bcd_bench.clips import Clip
-from bcd_bench.errors import UsageError
+from bcd_bench.decode import open_video
+from bcd_bench.errors import UnreadableVideoError, UnsupportedVideoError, UsageError
+from bcd_bench.shown import resize_frame
 
 if TYPE_CHECKING:
     import av
@@ -106,39 +109,6 @@ def write_preview(path: Path, clip: Clip, *, scale: int = 1) -> None:
     write_bytes_atomic(path, buffer.getvalue())
 
 
-def _to_rgb(
-    frame: Any, crop: tuple[int, int, int, int] | None, size: tuple[int, int] | None, path: Path
-) -> npt.NDArray[np.uint8]:
-    if frame.format.name == PIXELS:
-        plane = frame.planes[0]
-        rows = np.frombuffer(plane, np.uint8).reshape(plane.height, -1, 4)
-        rgb = np.ascontiguousarray(rows[:, : plane.width, 2::-1])
-    else:
-        rgb = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
-    if crop is not None:
-        left, top, right, bottom = crop
-        height, width = rgb.shape[:2]
-        if not (0 <= left < right <= width and 0 <= top < bottom <= height):
-            raise UsageError(f"{path.name}: crop {list(crop)} leaves the {width}x{height} frame")
-        rgb = rgb[top:bottom, left:right]
-    if size is not None and rgb.shape[:2] != tuple(size):
-        rgb = resize_frame(rgb, size)
-    return rgb
-
-
-def resize_frame(rgb: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """Area averaging where smaller, bicubic where larger; the same flags everywhere so that hashes agree."""
-    import av
-    from av.video.reformatter import Interpolation
-
-    height, width = size
-    smaller = height * width < rgb.shape[0] * rgb.shape[1]
-    kernel = Interpolation.AREA if smaller else Interpolation.BICUBIC
-    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
-    resized = frame.reformat(width=width, height=height, interpolation=kernel).to_ndarray(format="rgb24")
-    return np.asarray(resized, np.uint8)
-
-
 def read_video(
     path: Path | str,
     *,
@@ -147,34 +117,36 @@ def read_video(
     crop: tuple[int, int, int, int] | None = None,
     size: tuple[int, int] | None = None,
 ) -> Clip:
-    """Decode frames `start` (included) to `stop` (excluded, None for the end) of the first video stream.
+    """Decode frames `start` (included) to `stop` (excluded, None for the end) as a player shows them.
 
-    `crop` is (left, top, right, bottom) in pixels of the file, `size` is (height, width) after the resize. The clip's
-    id is the file's stem. Raises `UsageError` where the file is missing, damaged, without video or too short.
+    `crop` is (left, top, right, bottom) in pixels of the upright frame, `size` is (height, width) after the resize.
+    Nothing behind `stop` is decoded. The clip's id is the file's stem. Raises `UsageError` where the file is missing,
+    damaged, interlaced, without video or too short; docs/videos.md has the rules.
     """
-    import av
-
     path = Path(path)
     frames: list[npt.NDArray[np.uint8]] = []
     try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise UsageError(f"{path.name} has no video stream")
-            stream = container.streams.video[0]
-            if stream.codec_context.width * stream.codec_context.height <= 512 * 512:
-                stream.codec_context.thread_count = 1  # starting threads costs more than small frames do
-            else:
-                stream.thread_type = "AUTO"
-            fps = float(stream.average_rate or stream.guessed_rate or 0)
-            for index, frame in enumerate(container.decode(stream)):
-                if stop is not None and index >= stop:
-                    break
-                if index >= start:
-                    frames.append(_to_rgb(frame, crop, size, path))
-    except (av.error.FFmpegError, OSError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UsageError(f"cannot read video {path}: {reason}") from error
+        with open_video(path) as video:
+            fps = video.fps
+            for shown in itertools.islice(video.frames(), start, stop):
+                frames.append(_cropped(shown.rgb, crop, size, path))
+    except (UnreadableVideoError, UnsupportedVideoError) as error:
+        raise type(error)(f"cannot read video {path}: {error}", hint=error.hint) from None
+    except OSError as error:
+        raise UsageError(f"cannot read video {path}: {error.strerror or error}") from error
     if not frames or (stop is not None and len(frames) < stop - start):
         wanted = f"frames {start} to {'the end' if stop is None else stop}"
         raise UsageError(f"{path.name} is too short: {wanted} wanted, {len(frames)} found")
-    return Clip(np.stack(frames), fps or 25.0, path.stem)
+    return Clip(np.stack(frames), fps, path.stem)
+
+
+def _cropped(
+    rgb: npt.NDArray[np.uint8], crop: tuple[int, int, int, int] | None, size: tuple[int, int] | None, path: Path
+) -> npt.NDArray[np.uint8]:
+    if crop is not None:
+        left, top, right, bottom = crop
+        height, width = rgb.shape[:2]
+        if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+            raise UsageError(f"{path.name}: crop {list(crop)} leaves the {width}x{height} frame")
+        rgb = rgb[top:bottom, left:right]
+    return rgb if size is None else resize_frame(rgb, size)

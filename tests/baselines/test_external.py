@@ -114,7 +114,7 @@ def test_frames_of_another_size_are_refused(tmp_path: Path) -> None:
     method = External(settings(tmp_path / "pids"))
     [result] = method.transfer([dataclasses.replace(pair, content=content)], seed=0)
     method.close()
-    assert result == Failed("the worker wrote 3 frames of 8x8, not 3 frames of 16x24")
+    assert result == Failed("the worker wrote frames of 8x8, not 3 frames of 16x24")
 
 
 def test_a_worker_that_hangs_is_ended_with_its_children_and_started_again(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from bcd_bench import Clip, Pair, Suite, SuiteSpec, hookimpl
+from bcd_bench.decode import OpenVideo
 from bcd_bench.errors import UsageError
 from bcd_bench.frames import write_frames
 from bcd_bench.generate import generate
@@ -64,6 +66,7 @@ def test_every_kind_of_video_and_of_fault(registry: Registry, tmp_path: Path) ->
     (videos / f"{pairs[6].id}.mkv").symlink_to(secret)
     (videos / f"{pairs[7].id}.mkv").symlink_to(videos / f"{pairs[0].id}.MKV")
     (videos / "notes.txt").write_text("hello")
+    os.mkfifo(videos / f"{pairs[8].id}.mkv")
     found = run(registry, tmp_path / "runs", {"path": str(videos)})
     results = found.pairs()
     errors = {pair: result.error for pair, result in results.items() if result.status == "failed"}
@@ -80,6 +83,40 @@ def test_every_kind_of_video_and_of_fault(registry: Registry, tmp_path: Path) ->
     lossy = found.read_output(results["practice-1"]).frames.astype(int)
     assert np.abs(lossy - answer(pairs[1]).frames).mean() < 6
     assert results["practice-0"].fps == 8.0, "frame for frame with the driver, whatever the file's rate"
+
+
+def test_long_large_and_damaged_videos_fail_early(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a video that is too long one frame more is decoded than its driver has, of one too large the first alone."""
+    videos, pairs = tmp_path / "videos", practice({}).pairs
+    videos.mkdir()
+    long = Clip(np.concatenate([answer(pairs[0]).frames] * 40), 8.0)
+    write_video_lossless(videos / f"{pairs[0].id}.mkv", long)
+    large = long.frames[:50].repeat(4, axis=1).repeat(4, axis=2)
+    write_video_lossless(videos / f"{pairs[1].id}.mkv", Clip(large, 8.0))
+    write_frames(videos / pairs[2].id, Clip(long.frames[:70], 8.0))
+    write_video_lossless(videos / f"{pairs[3].id}.mkv", answer(pairs[3]))
+    damaged = bytearray((videos / f"{pairs[3].id}.mkv").read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (videos / f"{pairs[3].id}.mkv").write_bytes(damaged)
+    write_frames(videos / pairs[4].id, answer(pairs[4]))
+    cut = videos / pairs[4].id / "000003.png"
+    cut.write_bytes(cut.read_bytes()[:-100])
+    decoded: list[int] = []
+    whole = OpenVideo._decoded
+    monkeypatch.setattr(OpenVideo, "_decoded", lambda self, *rest: decoded.append(1) or whole(self, *rest))
+    found = run(registry, tmp_path / "runs", {"path": str(videos)}, limit=5).pairs()
+    errors = [found[pair.id].error for pair in pairs[:5]]
+    assert errors[:3] == [
+        "its video has more than 5 frames, its driver 5",
+        "its video is 128x192, the suite 32x48 (resize=true resizes)",
+        "its video has 70 frames, its driver 5",
+    ]
+    assert errors[3] == "its video cannot be read: cannot read video practice-3.mkv: damaged 0.00 seconds in"
+    assert errors[4].startswith("its video cannot be read: cannot read video")
+    assert errors[4].endswith("000003.png: damaged 0.00 seconds in")
+    assert len(decoded) <= 6 + 1 + 0 + 1 + 4
 
 
 def test_larger_videos_are_resized_if_asked(registry: Registry, tmp_path: Path) -> None:

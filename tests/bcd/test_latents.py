@@ -206,7 +206,7 @@ def test_the_verb_on_a_tree_of_lrs3(use_vae: Path, tmp_path: Path, capsys: Any) 
     said = capsys.readouterr().out
     index = read_index(tmp_path / "cache")
     [line] = index.unusable
-    assert line.startswith("trainval/a/00002: left out: unreadable")
+    assert line.startswith("trainval/a/00002: left out: cannot be decoded")
     assert f"note: {line}\n" in said
     assert f"; 1 left out\n  {line}\n" in said
     names = [(v.id, v.frames) for shard in index.shards for v in shard.videos]

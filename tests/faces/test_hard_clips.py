@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shutil
-import sys
 import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from bcd_bench import Clip, ClipRef, Failed, Pair
 from bcd_bench.aggregate import aggregate_rows
+from bcd_bench.decode import OpenVideo
 from bcd_bench.errors import UsageError
 from bcd_bench.features import BatchFeatures, FeatureStore
 from bcd_bench.identity import sha256_file
@@ -169,8 +169,8 @@ def test_of_a_long_clip_only_what_is_used_is_decoded(tmp_path: Path, monkeypatch
     pair = lrs3.cross_suite({"lrs3": tmp_path / "tree"}).pairs[0]
     assert pair.content.frames == lrs3.LONGEST == 250
     decoded: list[int] = []
-    whole = sys.modules["bcd_bench.video"]._to_rgb
-    monkeypatch.setattr("bcd_bench.video._to_rgb", lambda *given: decoded.append(1) or whole(*given))
+    whole = OpenVideo._decoded
+    monkeypatch.setattr(OpenVideo, "_decoded", lambda self, *rest: decoded.append(1) or whole(self, *rest))
     assert len(pair.content.load()) == 250
     assert len(decoded) == 250
 

@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from bcd_bench.clips import Clip
 from bcd_bench.errors import UsageError
-from bcd_bench.frames import list_frames, read_frames, write_frames
-from bcd_bench.video import read_video, write_video_lossless
+from bcd_bench.expected import WrongLengthError, WrongSizeError, read_expected
+from bcd_bench.frames import write_frames
+from bcd_bench.video import write_video_lossless
 
 __all__ = ["Frames", "output_path", "read_output", "write_input"]
 
@@ -42,21 +43,21 @@ def output_path(folder: Path, kind: Frames) -> Path:
 def read_output(path: Path, kind: Frames, frames: int, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
     """What the worker wrote: uint8[frames, *size, 3]. Raises `UsageError` that says what is wrong with it."""
     height, width = size
-    wanted = f"{frames} frames of {height}x{width}"
     if kind == "png":
-        count = len(list_frames(path)) if path.is_dir() else 0
-        if count != frames:  # before anything is decoded
-            raise UsageError(f"the worker wrote {count} frames, its driver has {frames}")
-        found = read_frames(path)
+        if not path.is_dir():
+            raise UsageError(f"the worker wrote 0 frames, its driver has {frames}")
     elif not path.is_file():
         raise UsageError(f"the worker wrote no {path.name}")
-    elif kind == "mkv":
-        found = read_video(path).frames
-    else:
-        found = _array(path, (frames, height, width, 3))
-    if found.shape != (frames, height, width, 3):
-        raise UsageError(f"the worker wrote {len(found)} frames of {found.shape[1]}x{found.shape[2]}, not {wanted}")
-    return found
+    elif kind == "npy":
+        return _array(path, (frames, height, width, 3))
+    try:
+        return read_expected(path, frames, size)
+    except WrongLengthError as wrong:
+        raise UsageError(f"the worker wrote {wrong}, its driver has {frames}") from None
+    except WrongSizeError as wrong:
+        raise UsageError(f"the worker wrote frames of {wrong}, not {frames} frames of {height}x{width}") from None
+    except OSError as error:
+        raise UsageError(f"the worker's {path.name} cannot be read: {error.strerror or error}") from None
 
 
 def _array(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:

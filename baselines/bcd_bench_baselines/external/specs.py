@@ -7,7 +7,7 @@ from bcd_bench import MethodSpec
 METHODS = (
     MethodSpec(
         name="external",
-        version="1",
+        version="2",
         summary='Any command that speaks JSON lines: --config cmd="python my_method.py".',
         factory="bcd_bench_baselines.external.method:External",
         licence="that of the command",

@@ -6,14 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from bcd_bench.clips import Clip, Failed, Pair
 from bcd_bench.errors import UsageError
-from bcd_bench.frames import read_frames
+from bcd_bench.expected import WrongLengthError, WrongSizeError, read_expected
 from bcd_bench.links import FOLLOW_LINKS
-from bcd_bench.video import read_video, resize_frame
 from bcd_bench_baselines.folder.videos import Listing, content_sha256, list_videos, match_videos
 
 __all__ = ["Folder", "identify"]
@@ -63,24 +59,16 @@ class Folder:
 
     def _read(self, pair: Pair, path: Path) -> Clip | Failed:
         motion = pair.motion.load()
+        height, width = motion.frames.shape[1:3]
         try:
-            frames = read_frames(path) if path.is_dir() else read_video(path).frames
+            frames = read_expected(path, len(motion), (height, width), resize=self._resize)
+        except WrongLengthError as wrong:
+            return Failed(f"its video has {wrong}, its driver {len(motion)}")
+        except WrongSizeError as wrong:
+            return Failed(f"its video is {wrong}, the suite {height}x{width} (resize=true resizes)")
         except (UsageError, OSError, ValueError) as error:
             return Failed(f"its video cannot be read: {str(error).replace(str(path), path.name)}")
-        if len(frames) != len(motion):
-            return Failed(f"its video has {len(frames)} frames, its driver {len(motion)}")
-        height, width = motion.frames.shape[1:3]
-        if frames.shape[1:3] != (height, width):
-            if not self._resize:
-                size = f"{frames.shape[1]}x{frames.shape[2]}"
-                return Failed(f"its video is {size}, the suite {height}x{width} (resize=true resizes)")
-            frames = resized(frames, (height, width))
         return Clip(frames, motion.fps, pair.id)
-
-
-def resized(frames: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """uint8[T, H, W, 3] at `size` (height, width), each frame as videos of suites are resized."""
-    return np.stack([resize_frame(frame, size) for frame in frames])
 
 
 def _path(config: Mapping[str, Any]) -> Path:

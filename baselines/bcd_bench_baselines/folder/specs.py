@@ -7,7 +7,7 @@ from bcd_bench import MethodSpec
 METHODS = (
     MethodSpec(
         name="folder",
-        version="1",
+        version="2",
         summary="Videos that exist already, named after the pairs: --config path=FOLDER.",
         factory="bcd_bench_baselines.folder.method:Folder",
         licence="that of the videos",

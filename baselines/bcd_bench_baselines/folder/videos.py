@@ -32,8 +32,9 @@ def list_videos(folder: Path) -> Listing:
     """The videos `<name>.<a suffix of VIDEOS>` and folders of frames `<name>` right in `folder`.
 
     Hidden entries are left out. A link that leads out of the folder (or a folder of frames that holds one) is in
-    `outside`, unless the user allows such links (`links.follows_links`), so that nothing else is ever read. Raises
-    `UsageError` if the folder cannot be read.
+    `outside`, unless the user allows such links (`links.follows_links`), so that nothing else is ever read.
+    Pipes and devices, which could be waited for without end, are left out too. Raises `UsageError` if the folder cannot
+    be read.
     """
     found = Listing()
     follow = follows_links()
@@ -44,7 +45,7 @@ def list_videos(folder: Path) -> Listing:
                 continue
             frames = list_frames(path) if path.is_dir() and not leads_outside(path, root) else []
             name = path.name if path.is_dir() else path.stem
-            if not path.is_dir() and path.suffix.lower() not in VIDEOS:
+            if not path.is_dir() and (path.suffix.lower() not in VIDEOS or (path.exists() and not path.is_file())):
                 continue
             closed = not follow and any(leads_outside(one, root) for one in (path, *frames))
             (found.outside if closed else found.videos).setdefault(name, []).append(path)

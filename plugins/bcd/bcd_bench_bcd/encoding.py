@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from bcd_bench.atomic import write_bytes_atomic, write_json_atomic
-from bcd_bench.clips import Clip, ClipRef
+from bcd_bench.clips import READER, Clip, ClipRef
 from bcd_bench.devices import fast_bf16
 from bcd_bench.errors import BcdBenchError, one_line, printable
 from bcd_bench.identity import hash_json, sha256_file
@@ -57,7 +57,7 @@ class ShardJob:
 
     @property
     def sources(self) -> str:
-        return hash_json([self.recipe.describe(), *(video.describe() for video in self.videos)])
+        return hash_json([READER, self.recipe.describe(), *(video.describe() for video in self.videos)])
 
 
 def finished_shard(job: ShardJob, *, verify: bool = False) -> Shard | None:

@@ -1,41 +1,20 @@
-"""Videos of any kind as a stream of frames at 25 per second, one frame in memory at a time."""
+"""Videos of any frame rate as a stream of frames at 25 per second, one frame in memory at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-__all__ = ["Shown", "UnreadableVideoError", "frames_at", "is_variable"]
+from bcd_bench.decode import open_video
+from bcd_bench.errors import UnreadableVideoError
+from bcd_bench.shown import Shown
+
+__all__ = ["UnreadableVideoError", "frames_at", "is_variable"]
 
 VARIES = 1.5
 """A frame rate is called variable where the longest usual step between frames is this many times the shortest."""
-
-
-class UnreadableVideoError(ValueError):
-    """The file is no video, or cannot be decoded as far as it is wanted."""
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A decoded frame, converted only where it is looked at."""
-
-    frame: Any
-    aspect: float
-    """Width over height of the file's pixels."""
-
-    @cached_property
-    def rgb(self) -> npt.NDArray[np.uint8]:
-        """uint8[H, W, 3] as a player shows it: upright and with square pixels."""
-        width = max(1, round(self.frame.width * self.aspect))
-        rgb = np.asarray(self.frame.to_ndarray(format="rgb24", width=width, height=self.frame.height), np.uint8)
-        turns = round(getattr(self.frame, "rotation", 0) / 90) % 4  # older PyAV does not know of it
-        return np.ascontiguousarray(np.rot90(rgb, turns))
 
 
 def frames_at(path: Path, fps: float, limit: int, steps: list[float] | None = None) -> Iterator[Shown]:
@@ -43,63 +22,30 @@ def frames_at(path: Path, fps: float, limit: int, steps: list[float] | None = No
 
     Each is the frame nearest in time by the file's time stamps, the earlier one of two, so a video of variable frame
     rate keeps its timing. Decoding stops with the last frame that is needed. The seconds between frames are added to
-    `steps`. Raises `UnreadableVideoError`, and `OSError` where the file cannot be opened or read.
+    `steps`. Raises as `bcd_bench.decode.open_video` does.
     """
-    import av
-
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise UnreadableVideoError("no video stream")
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
-            yield from _nearest(_timed(container, stream), fps, limit, steps)
-    except av.error.FFmpegError as error:
-        if isinstance(error, OSError):  # the disk's fault, not the file's
-            raise
-        raise UnreadableVideoError(f"cannot be decoded: {error.strerror}") from None
+    with open_video(path) as video:
+        yield from _nearest(video.frames(), fps, limit, steps)
 
 
-def _timed(container: Any, stream: Any) -> Iterator[tuple[float, Shown]]:
-    """(seconds, frame) in growing order; frames without a time stamp, or with one of the past, follow the last."""
-    usual = 1 / float(stream.average_rate or stream.guessed_rate or 25)
-    aspect = float(stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1)
-    last: float | None = None
-    packets = 0
-    for packet in container.demux(stream):
-        packets += packet.size > 0
-        for frame in packet.decode():
-            seconds = frame.time
-            if seconds is None or (last is not None and seconds <= last):
-                seconds = 0.0 if last is None else last + usual
-            if packet.is_corrupt or frame.is_corrupt:
-                raise UnreadableVideoError(f"damaged {seconds:.2f} seconds in")
-            last = seconds
-            yield seconds, Shown(frame, aspect)
-    if packets < stream.frames and "mp4" in container.format.name:  # elsewhere the count is not of coded frames
-        raise UnreadableVideoError(f"damaged: {packets} of {stream.frames} frames are there")
-
-
-def _nearest(
-    frames: Iterator[tuple[float, Shown]], fps: float, limit: int, steps: list[float] | None
-) -> Iterator[Shown]:
-    count, start, before = 0, 0.0, 0.0
-    shown: Shown | None = None
-    for seconds, frame in frames:
-        if shown is None:
-            start = seconds
+def _nearest(frames: Iterator[Shown], fps: float, limit: int, steps: list[float] | None) -> Iterator[Shown]:
+    count, start = 0, 0.0
+    before: Shown | None = None
+    for shown in frames:
+        if before is None:
+            start = shown.seconds
         else:
             if steps is not None:
-                steps.append(seconds - before)
+                steps.append(shown.seconds - before.seconds)
             # The tolerance lets time stamps of whole milliseconds decide as exact ones would.
-            while count < limit and start + count / fps <= (before + seconds) / 2 + 1e-6:
-                yield shown
+            while count < limit and start + count / fps <= (before.seconds + shown.seconds) / 2 + 1e-6:
+                yield before
                 count += 1
         if count >= limit:
             return
-        before, shown = seconds, frame
-    while shown is not None and count < limit and start + count / fps < before + 0.5 / fps - 1e-6:
-        yield shown
+        before = shown
+    while before is not None and count < limit and start + count / fps < before.seconds + 0.5 / fps - 1e-6:
+        yield before
         count += 1
 
 

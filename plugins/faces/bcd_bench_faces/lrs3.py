@@ -9,7 +9,8 @@ from pathlib import Path
 
 from bcd_bench.assets import FileHashes, cache_folder
 from bcd_bench.clips import ClipRef, ClipSource, Suite, VideoFile
-from bcd_bench.errors import UsageError, printable
+from bcd_bench.decode import open_video
+from bcd_bench.errors import UnreadableVideoError, UnsupportedVideoError, UsageError, printable
 from bcd_bench.specs import TrainingVideos
 from bcd_bench_faces.pairing import CROSS_MINIMUM, SELF_MINIMUM, PreparedVideo, cross_pairs, self_pairs
 from bcd_bench_faces.protocol import DEFAULT_METRICS, FPS, LRS3_VERSION, SEED, SIZE
@@ -97,7 +98,7 @@ def _usable_in(folder: Path, minimum: int, longest: int) -> tuple[list[PreparedV
         for video, clip_id in zip(listed, safe_ids(listed), strict=True):
             try:
                 usable.append(_usable(video, clip_id, minimum, longest, hashes))
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, UnreadableVideoError, UnsupportedVideoError) as error:
                 reason = getattr(error, "strerror", None) or error
                 notes.append(f"{video.name}: left out: {reason}")
     finally:
@@ -106,7 +107,7 @@ def _usable_in(folder: Path, minimum: int, longest: int) -> tuple[list[PreparedV
 
 
 def _usable(video: TreeVideo, clip_id: str, minimum: int, longest: int, hashes: FileHashes) -> PreparedVideo:
-    """Raises `ValueError` with the reason for a clip that cannot be used, `OSError` for one that cannot be read."""
+    """Raises `ValueError` or an error of `open_video` with the reason for a clip that cannot be used."""
     frames = min(_frames(video.path), longest)
     if frames < minimum:
         raise ValueError(f"too short ({frames} of {minimum} frames)")
@@ -119,23 +120,17 @@ def _usable(video: TreeVideo, clip_id: str, minimum: int, longest: int, hashes: 
 
 
 def _frames(path: Path) -> int:
-    """Coded frames that are really there, without decoding. Raises `ValueError` for what is no face crop of LRS3."""
-    import av
-
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise ValueError("no video stream")
-            stream = container.streams.video[0]
-            rate, width, height = stream.average_rate, stream.codec_context.width, stream.codec_context.height
-            if rate is None or abs(float(rate) - FPS) > 0.01:
-                shown = "no" if rate is None else f"{float(rate):.5g}"
-                raise ValueError(f"{shown} frames per second, not 25; clips-cross takes videos of any rate")
-            if width != height:
-                raise ValueError(f"{width} x {height} pixels is no face crop; clips-cross crops faces itself")
-            packets = [packet for packet in container.demux(stream) if packet.size > 0]
-            if len(packets) < stream.frames or any(packet.is_corrupt for packet in packets):
-                raise ValueError(f"damaged: {len(packets)} of {stream.frames} frames are there")
-            return sum(not packet.is_discard for packet in packets)  # an edit list hides some
-    except av.error.FFmpegError as error:
-        raise ValueError(f"unreadable: {error.strerror}") from None
+    """Coded frames that are really there; only the first is decoded. Raises `UnreadableVideoError` where the content is
+    no video, `ValueError` for what is no face crop of LRS3, and `OSError`.
+    """
+    with open_video(path) as video:
+        if abs(video.fps - FPS) > 0.01:
+            raise ValueError(f"{video.fps:.5g} frames per second, not 25; clips-cross takes videos of any rate")
+        first = next(video.frames(), None)
+        if first is None:
+            raise ValueError("no frame can be decoded")
+        height, width = first.size
+        if width != height:
+            raise ValueError(f"{width} x {height} pixels is no face crop; clips-cross crops faces itself")
+    with open_video(path) as video:
+        return video.coded_frames()

@@ -14,12 +14,14 @@ import numpy as np
 from bcd_bench.assets import cache_folder
 from bcd_bench.atomic import write_bytes_atomic, write_json_atomic
 from bcd_bench.clips import Clip
-from bcd_bench.errors import UsageError, one_line
+from bcd_bench.environment import package_versions
+from bcd_bench.errors import UnreadableVideoError, UnsupportedVideoError, UsageError, one_line
 from bcd_bench.identity import hash_json, sha256_file
-from bcd_bench.video import encode_lossless, read_video, resize_frame
+from bcd_bench.shown import resize_frame
+from bcd_bench.video import encode_lossless, read_video
 from bcd_bench_faces.assets import FACE_LANDMARKER
 from bcd_bench_faces.cropping import FaceFollower, NoCropError, square_crop
-from bcd_bench_faces.decoding import UnreadableVideoError, frames_at, is_variable
+from bcd_bench_faces.decoding import frames_at, is_variable
 from bcd_bench_faces.pairing import CROSS_MINIMUM
 from bcd_bench_faces.protocol import FPS, SIZE
 
@@ -28,8 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = ["FRAMES", "PREPARATION", "FaceClip", "Preparation", "is_prepared", "prepare"]
 
-PREPARATION = "1"
-"""Raised with every change of what comes out of this module, `cropping` or `decoding`; part of the cache key."""
+PREPARATION = "2"
+"""Raised with every change of what comes out of this module, `cropping`, `decoding` or the harness's reader; part of
+the cache key."""
 FRAMES = 100
 """Frames that are kept, from the start: four seconds, so that a video of any length takes the same memory."""
 LOOK_EVERY = 8
@@ -111,6 +114,8 @@ def prepare(path: Path, content_sha256: str, landmarker: Callable[[], FaceLandma
     finder = landmarker()
     try:
         made, clip = _made(path, finder)
+    except UnsupportedVideoError as error:  # another PyAV may read it, so it is not remembered
+        return Preparation(0, unusable=str(error))
     except (ValueError, RuntimeError) as error:  # of a library: perhaps not the file's fault, so not remembered
         return Preparation(0, unusable=f"cannot be prepared: {one_line(error, place=False)}")
     try:
@@ -132,7 +137,8 @@ def _keep(content_sha256: str, made: Preparation, clip: Clip | None) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     if clip is not None:
         write_bytes_atomic(place.with_suffix(".mkv"), encode_lossless(clip))
-    write_json_atomic(place.with_suffix(".json"), asdict(made))  # last: it says that the clip is there
+    noted = asdict(made) | {"av": package_versions().get("av", "")}
+    write_json_atomic(place.with_suffix(".json"), noted)  # last: it says that the clip is there
 
 
 def _kept(content_sha256: str) -> Preparation | None:
@@ -147,8 +153,11 @@ def _kept(content_sha256: str) -> Preparation | None:
             tuple(str(remark) for remark in noted["remarks"]),
             str(noted["unusable"]),
         )
+        decided = made.unusable == "" or noted["av"] == package_versions().get("av", "")
     except (OSError, ValueError, KeyError, TypeError):
         return None  # not there yet, or damaged: made anew
+    if not decided:  # another PyAV may be able to read it
+        return None
     return made if made.unusable or place.with_suffix(".mkv").is_file() else None
 
 
@@ -170,8 +179,6 @@ def _made(path: Path, landmarker: FaceLandmarker) -> tuple[Preparation, Clip | N
         height = width = 0
         for shown in frames_at(path, FPS, FRAMES, steps):
             if length % LOOK_EVERY == 0:
-                if length and shown.rgb.shape[:2] != (height, width):
-                    raise UnreadableVideoError("the frame size changes on the way")
                 height, width = shown.rgb.shape[:2]
                 follower.look(shown.rgb)
             length += 1
@@ -184,12 +191,10 @@ def _made(path: Path, landmarker: FaceLandmarker) -> tuple[Preparation, Clip | N
         last = None
         for shown in frames_at(path, FPS, FRAMES):
             if shown is not last:
-                if shown.rgb.shape[:2] != (height, width):
-                    raise UnreadableVideoError("the frame size changes on the way")
                 face = resize_frame(shown.rgb[top:bottom, left:right], SIZE)
             small.append(face)
             last = shown
-    except (UnreadableVideoError, NoCropError) as error:
+    except (UnreadableVideoError, NoCropError) as error:  # what the content proves, whoever reads it
         return Preparation(0, unusable=str(error)), None
     clip = Clip(np.stack(small), FPS, path.stem)
     remarks = []

@@ -17,9 +17,9 @@ __all__ = [
     "SIZE",
 ]
 
-LRS3_VERSION = "1"
+LRS3_VERSION = "2"
 """Raised with every change of the pairs or the pixels of an LRS3 suite."""
-CLIPS_VERSION = "1"
+CLIPS_VERSION = "2"
 """As `LRS3_VERSION`, for the suites over folders of videos."""
 SEED = 423
 SIZE = (256, 256)
