@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from bcd_bench.errors import UsageError
-from bcd_bench.records import PairValues, RunRecord, Value, load_records
+from bcd_bench.records import MIN_COVERAGE, PairValues, RunRecord, Value, load_records
 from bcd_bench.statistics import MIN_CLUSTERS_TO_COMPARE, paired_difference, sign_flip_p_value
 
 __all__ = ["Comparison", "compare_runs", "render_comparisons"]
@@ -70,6 +70,7 @@ def compare_runs(a: Path, b: Path, metrics: Sequence[str] = ()) -> list[Comparis
         )
     values_a, values_b = PairValues.load(folder_a), PairValues.load(folder_b)
     found = [_compare(name, record_a.values[name], record_b.values[name], values_a, values_b) for name in chosen]
+    found = [_with_frames(one, record_a, record_b) for one in found]
     return [_with_seeds(_with_files(one, record_a, record_b), record_a, record_b) for one in found]
 
 
@@ -173,6 +174,16 @@ def _with_seeds(one: Comparison, a: RunRecord, b: RunRecord) -> Comparison:
         return one
     told = f"{' and '.join(seeded)} ran with seeded weights, a test of the plumbing"
     return replace(one, significant=False, note="; ".join(part for part in (one.note, told) if part))
+
+
+def _with_frames(one: Comparison, a: RunRecord, b: RunRecord) -> Comparison:
+    """A value that leaves out too many frames wins and loses nothing: the frames left out may be the worst ones."""
+    shares = [(label, record.values[one.column].frame_coverage) for label, record in (("a", a), ("b", b))]
+    few = [(label, share) for label, share in shares if share is not None and share < MIN_COVERAGE]
+    if not few:
+        return one
+    told = [f"{label} rests on {100 * share:.3g} % of the frames" for label, share in few]
+    return replace(one, significant=False, note="; ".join(part for part in (one.note, *told) if part))
 
 
 def _comparison(

@@ -35,7 +35,7 @@ RECORD_NAME = "record.json"
 VALUES_NAME = "values.json"
 TIMING_NAME = "timing.json"
 MIN_COVERAGE = 0.95
-"""Below this share of scored pairs a value carries a dagger and is not ranked."""
+"""Below this share of what was to be scored (`Value.coverage`) a value carries a dagger and is not ranked."""
 
 
 class _Model(BaseModel):
@@ -49,7 +49,8 @@ class Value(_Model):
     lower the coverage and are never averaged in. A pair to which the column does not apply counts in neither.
     `ci_method` says how the 95 % interval was made: "clustered bootstrap", "wilson" (a rate whose bootstrap is
     degenerate), "delete-group jackknife", "metric" (the metric's own), or None without interval. `wilson` is given
-    for every rate.
+    for every rate. `frame_coverage` is the share of a clip's frames, 0..1, on which a pair's value rests, as the mean
+    over the pairs that entered; None for a column that leaves no frames out.
     """
 
     metric: str
@@ -66,15 +67,18 @@ class Value(_Model):
     definition: str = ""
     decimals: int = 2
     headline: bool = True
+    frame_coverage: float | None = None
 
     @property
     def coverage(self) -> float:
+        """The share of what was to be scored, 0..1: of pairs, or of their frames, of which a failed pair has none."""
         total = self.n + self.n_failed
-        return self.n / total if total else 0.0
+        frames = 1.0 if self.frame_coverage is None else self.frame_coverage
+        return frames * (self.n / total) if total else 0.0
 
     @property
     def covered(self) -> bool:
-        """Whether enough pairs were scored for the value to be ranked."""
+        """Whether enough pairs, and of their frames, were scored for the value to be ranked."""
         return self.value is not None and self.coverage >= MIN_COVERAGE
 
 

@@ -33,12 +33,18 @@ FIELDS = [
     "wilson_high",
     "n",
     "n_failed",
+    "frame_coverage",
     "unit",
     "higher_is_better",
     "code_version",
     "source",
     "restrictions",
 ]
+
+
+_OWN = (
+    "metric", "value", "ci_low", "ci_high", "ci_method", "n", "n_failed", "frame_coverage", "unit", "higher_is_better",
+)  # fmt: skip
 
 
 def render(rows: Sequence[ReportRow], *, suite: str | None = None) -> str:
@@ -72,7 +78,6 @@ def lines(rows: Sequence[ReportRow], *, suite: str | None = None) -> Iterator[di
             "restrictions": "; ".join(row.provenance.get("restrictions", ())),
         }
         for name, value in row.metrics.items():
-            own = ("value", "ci_low", "ci_high", "ci_method", "n", "n_failed", "unit", "higher_is_better", "metric")
             low, high = value.wilson or (None, None)
-            numbers = {key: getattr(value, key) for key in own} | {"wilson_low": low, "wilson_high": high}
+            numbers = {key: getattr(value, key) for key in _OWN} | {"wilson_low": low, "wilson_high": high}
             yield {**head, "column": name, **numbers}

@@ -114,6 +114,7 @@ def _reported(suite: str, version: str, line: ReportedRow, columns: Mapping[str,
     for name, figure in line.metrics.items():
         like = columns.get(name)
         blank = {"ci_low": None, "ci_high": None, "ci_method": None, "wilson": None, "n": 0, "n_failed": 0}
+        blank["frame_coverage"] = None
         if like is None:
             metrics[name] = Value(metric="", value=figure, n=0, n_failed=0)
         else:

@@ -15,6 +15,8 @@ __all__ = ["Cell", "Line", "Table", "build_tables"]
 DAGGER = "†"
 SEEDED = "seeded weights"
 """Marks a run in which pseudo-random weights stood in for learned ones."""
+WHOLE = 0.9995
+"""A frame coverage above it reads as 100 %, so a note that names it would say nothing."""
 NOT_SCORED = "not scored"
 """Stands where a metric lacked an asset or a package: a note says which, and what mends it."""
 
@@ -159,7 +161,9 @@ def _notes(
             "to the next excludes 0."
         )
     if any(cell.dagger for line in lines for cell in line.cells):
-        notes.append(f"{DAGGER} fewer than {100 * MIN_COVERAGE:.0f} % of the pairs could be scored; not ranked.")
+        share = f"{100 * MIN_COVERAGE:.0f} %"
+        notes.append(f"{DAGGER} fewer than {share} of the pairs (or of their frames) could be scored; not ranked.")
+    notes += _frame_notes(measured, columns)
     if any(row.reference for row in measured):
         notes.append("Anchors bracket the scale and are not ranked.")
     if seeded := sorted({row.method for row in measured if row.seeded}):
@@ -194,6 +198,21 @@ def _notes(
     if restrictions:
         notes.append(f"Restricted licences took part: {'; '.join(restrictions)}.")
     return notes
+
+
+def _frame_notes(measured: Sequence[ReportRow], columns: dict[str, Value]) -> list[str]:
+    """Which values carry a dagger for the frames that they leave out."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in measured:
+        for name in columns:
+            value = row.metrics.get(name)
+            if value is None or value.covered or value.frame_coverage is None or value.frame_coverage > WHOLE:
+                continue
+            found.setdefault((row.label, f"{100 * value.frame_coverage:.3g} %"), []).append(name)
+    return [
+        f"{label}: {', '.join(names)} {'rests' if len(names) == 1 else 'rest'} on {share} of the frames."
+        for (label, share), names in found.items()
+    ]
 
 
 def _interval_note(columns: dict[str, Value]) -> str:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bcd_bench.aggregate import unnamed_frames, usable
 from bcd_bench.assets import AssetStore
 from bcd_bench.clips import Clip, Failed, Pair
 from bcd_bench.features import BatchFeatures, FeatureStore
 from bcd_bench.identity import canonical_json
-from bcd_bench.specs import Scored, load_factory
-from bcd_bench.testing.practice import blank
+from bcd_bench.specs import Column, Scored, load_factory
+from bcd_bench.testing.practice import blank, half_blank
 
 if TYPE_CHECKING:
     from bcd_bench.testing.kit import Subject
@@ -60,6 +61,10 @@ def _score(subject: Subject, metric: Any, items: Sequence[Scored]) -> list[Mappi
         for column in metric.columns:
             if column.kind == "rate":
                 assert row.get(column.name) in (0, 1, None), f"rate {column.name} is {row[column.name]!r}, not 0 or 1"
+            if column.frames and usable(column, row) is not None:
+                share = row.get(column.frames)
+                told = isinstance(share, int | float) and 0 <= share <= 100
+                assert told, f"{column.frames}, which {column.name} rests on, is {share!r}, no share of 0 to 100 %"
     return rows
 
 
@@ -68,6 +73,8 @@ def columns_are_documented(subject: Subject) -> None:
     columns = list(load_factory(subject.spec.factory)().columns)
     assert columns, "a metric has at least one column"
     assert len({column.name for column in columns}) == len(columns), "column names must be unique"
+    lost = unnamed_frames(columns)
+    assert not lost, f"columns {lost}: their `frames` must name another column of the metric"
     for column in columns:
         assert len(column.definition.split()) >= 3, f"column {column.name} needs a definition in a sentence"
         assert (column.kind == "set") == (subject.spec.level == "set"), f"column {column.name}: kind {column.kind}"
@@ -123,6 +130,47 @@ def blank_frames_do_not_raise(subject: Subject) -> None:
         _score(subject, metric, _items(subject, pairs, [blank(output) for output in outputs], Path(folder)))
 
 
+def left_out_frames_are_counted(subject: Subject) -> None:
+    """An output with every second frame black fails, scores otherwise, or its columns say on which share they rest.
+
+    Columns that read the same of an output without anything in it do not look at the frames, and are not asked. Nor is
+    a metric of which another column moves.
+    """
+    if subject.spec.level != "pair":
+        return
+    metric = _loaded(subject)
+    tried = [(pair, output) for pair, output in zip(*_scored_pairs(subject), strict=True) if len(output) > 1]
+    pairs = [pair for pair, _ in tried]
+    with tempfile.TemporaryDirectory() as folder:
+        whole, half, nothing = (
+            _score(subject, metric, _items(subject, pairs, [change(output) for _, output in tried], Path(folder)))
+            for change in (lambda output: output, half_blank, blank)
+        )
+    rows = [
+        (full, some, none)
+        for full, some, none in zip(whole, half, nothing, strict=True)
+        if not (isinstance(full, Failed) or isinstance(some, Failed))
+    ]
+    shares = {column.frames for column in metric.columns}
+    values = [c for c in metric.columns if c.kind in ("mean", "rate") and c.name not in shares]
+    if not rows or not all(_equal(column, full, some) for column in values for full, some, _ in rows):
+        return
+    for column in values:
+        looks = any(isinstance(none, Failed) or not _equal(column, full, none) for full, _, none in rows)
+        told = column.frames and all(some.get(column.frames, 0) < full.get(column.frames, 0) for full, some, _ in rows)
+        assert told or not looks, (
+            f"{column.name} is the same where every second frame is black: it leaves frames out and does not say so "
+            "(name the column with the share of frames it rests on as `Column.frames`)"
+        )
+
+
+def _equal(column: Column, row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    first, second = usable(column, row), usable(column, other)
+    if first is None or second is None:
+        return first is second
+    return math.isclose(first, second, rel_tol=ROUNDING, abs_tol=ROUNDING)
+
+
 def shards_merge_exactly(subject: Subject) -> None:
     """States over parts of the outputs merge into what one pass over all of them gives."""
     if subject.spec.level != "set":
@@ -153,5 +201,6 @@ CHECKS = (
     rows_are_json_safe,
     batch_mates_do_not_matter,
     blank_frames_do_not_raise,
+    left_out_frames_are_counted,
     shards_merge_exactly,
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bcd_bench.clips import Clip, ClipRef, ClipSource, Generated, Pair
 
-__all__ = ["Cut", "blank", "cut_ref", "draw", "practice_pairs"]
+__all__ = ["Cut", "blank", "cut_ref", "draw", "half_blank", "practice_pairs"]
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,6 +56,13 @@ def blank(clip: Clip) -> Clip:
     import numpy as np
 
     return Clip(np.zeros_like(clip.frames), clip.fps, f"{clip.id}-blank")
+
+
+def half_blank(clip: Clip) -> Clip:
+    """The clip with every second frame black, the second first: a detector finds something in half of them."""
+    frames = clip.frames.copy()
+    frames[1::2] = 0
+    return Clip(frames, clip.fps, f"{clip.id}-half-blank")
 
 
 def practice_pairs(count: int = 4, *, size: tuple[int, int] = (64, 64), frames: int = 8) -> Sequence[Pair]:

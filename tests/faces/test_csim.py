@@ -28,8 +28,11 @@ def rows(*vectors: Any) -> dict[str, Any]:
 # on embeddings of our making -----------------------------------------------------------------------------------------
 
 
-def csim(output: Any, content: Any) -> Any:
-    [row] = CSIM().score([item("arcface", output=output, content=content)])
+def csim(output: Any, content: Any, motion: Any = None) -> Any:
+    """The row; the driver has a face in every frame if nothing else is said."""
+    count = 1 if isinstance(output, Failed) else len(output["embeddings"])
+    driver = rows(*[[0, 1]] * count) if motion is None else motion
+    [row] = CSIM().score([item("arcface", output=output, content=content, motion=driver)])
     return row
 
 
@@ -44,6 +47,16 @@ def test_the_value_is_the_mean_cosine_over_the_frames_that_have_a_face() -> None
     row = csim(rows([1, 0], [0.6, 0.8], [NAN, NAN]), rows([1, 0]))
     assert row == {"csim": pytest.approx(0.8), "csim-frames": pytest.approx(200 / 3)}
     assert csim(rows([0, 1], [NAN, NAN]), rows([1, 0])) == {"csim": 0.0, "csim-frames": 50.0}
+
+
+def test_frames_in_which_the_driver_shows_nobody_do_not_count_against_the_output() -> None:
+    output, content = rows([1, 0], [1, 0], [NAN, NAN], [NAN, NAN]), rows([1, 0])
+    away = rows([0, 1], [0, 1], [0, 1], [NAN, NAN])
+    assert csim(output, content, away)["csim-frames"] == pytest.approx(200 / 3)
+    assert csim(output, content, rows([0, 1], [0, 1], [NAN, NAN], [NAN, NAN]))["csim-frames"] == 100
+    # nothing to go by: no face in the driver, another length, a clip that cannot be read
+    for driver in (rows(*[[NAN, NAN]] * 4), rows([0, 1]), Failed("torn")):
+        assert csim(output, content, driver)["csim-frames"] == 50
 
 
 def test_too_few_faces_fail_with_their_count() -> None:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from bcd_bench.clips import Failed
 from bcd_bench.specs import Column, Scored
 from bcd_bench_faces.arcface import find_model
-from bcd_bench_faces.coverage import enough
+from bcd_bench_faces.coverage import enough, frames_column, share_of_frames
 
 __all__ = ["CSIM", "reference"]
 
@@ -28,15 +28,9 @@ def _columns(model: str) -> Sequence[Column]:
             "aligned by MediaPipe's landmarks) and that of the content clip, which for several frames is the mean of "
             "their unit vectors, made a unit vector.",
             decimals=3,
+            frames="csim-frames",
         ),
-        Column(
-            "csim-frames",
-            "%",
-            True,
-            "Share of the output's frames in which a face was found, which csim rests on.",
-            decimals=1,
-            headline=False,
-        ),
+        frames_column("csim"),
     )
 
 
@@ -82,4 +76,13 @@ def _score(item: Scored) -> Mapping[str, Any] | Failed:
     seen = np.isfinite(embeddings).all(1)
     if not enough(int(seen.sum()), len(seen)):
         return Failed(f"a face in {seen.sum()} of {len(seen)} output frames: fewer than half")
-    return {"csim": float((embeddings[seen] @ person).mean()), "csim-frames": 100.0 * float(seen.mean())}
+    share = share_of_frames(seen, _seen_by_driver(features, seen))
+    return {"csim": float((embeddings[seen] @ person).mean()), "csim-frames": share}
+
+
+def _seen_by_driver(features: Mapping[str, Any], seen: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_] | None:
+    """bool[T]: where the driver has a face; None where no frame is left out, so that it need not be looked at."""
+    driver = None if seen.all() else features["motion"]
+    if driver is None or isinstance(driver, Failed):
+        return None
+    return np.asarray(np.isfinite(driver["embeddings"]).all(1))

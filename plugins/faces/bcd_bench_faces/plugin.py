@@ -16,7 +16,7 @@ def bcd_bench_metrics() -> list[MetricSpec]:
     return [
         MetricSpec(
             name="csim",
-            version="1",
+            version="2",
             summary="Cosine similarity of ArcFace embeddings of output and content.",
             factory="bcd_bench_faces.csim:CSIM",
             extractors=("arcface",),
@@ -25,7 +25,7 @@ def bcd_bench_metrics() -> list[MetricSpec]:
         ),
         MetricSpec(
             name="ard",
-            version="1",
+            version="2",
             summary="Average rotation distance of the head, output against driver.",
             factory="bcd_bench_faces.rotation:ARD",
             extractors=(LANDMARKS,),
@@ -34,7 +34,7 @@ def bcd_bench_metrics() -> list[MetricSpec]:
         ),
         MetricSpec(
             name="auh",
-            version="1",
+            version="2",
             summary="Average action-unit Hamming distance, output against driver.",
             factory="bcd_bench_faces.action_units:AUH",
             extractors=(LANDMARKS,),
@@ -131,8 +131,8 @@ _MESH_ERRORS = [
         licence="Apache-2.0; head model CC0-1.0",
     )
     for suffix, prefix, version, by in (
-        ("", "", "2", ""),
-        ("-mediapipe", "MediaPipe", "1", ", by MediaPipe's landmarks"),
+        ("", "", "3", ""),
+        ("-mediapipe", "MediaPipe", "2", ", by MediaPipe's landmarks"),
     )
     for name, factory, measures, summary in _ERRORS
 ]
