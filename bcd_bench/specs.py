@@ -76,6 +76,9 @@ class AssetSpec:
     """A restriction of the licence ("research use only") that is printed at fetch and under every table."""
     also: tuple[str, ...] = ()
     variable: str = ""
+    check: str = ""
+    """A function, "package.module:name", that is called with the path by `assets add` and `assets verify`, and raises
+    `UsageError` for a file (or folder) that cannot do its work. What loads it at run time has to check it itself."""
 
     @property
     def any_file(self) -> bool:

@@ -14,8 +14,9 @@ from bcd_bench.errors import MissingAssetError, UsageError
 from bcd_bench.metric_info import metric_info
 from bcd_bench.plugins import load_registry
 from bcd_bench_faces.alignment import CROP, TEMPLATE, aligned_crop, five_points, similarity
-from bcd_bench_faces.arcface import ArcFace, find_model
+from bcd_bench_faces.arcface import ArcFace
 from bcd_bench_faces.csim import CSIM, reference
+from bcd_bench_faces.recogniser import find_model
 from tests.faces.real_clips import LRS3, black, item, needs_arcface, needs_clips, needs_landmarker, real, score
 
 NAN = np.nan
@@ -99,7 +100,7 @@ def test_a_face_in_place_is_cropped_as_it_is() -> None:
     points[1, :2], points[61, :2], points[291, :2] = TEMPLATE[2:]
     np.testing.assert_allclose(five_points(points), TEMPLATE, atol=1e-4)
     frame = np.random.default_rng(0).integers(0, 256, (CROP, CROP, 3)).astype(np.uint8)
-    assert np.abs(aligned_crop(frame, points).astype(int) - frame).max() <= 1
+    assert np.abs(aligned_crop(frame, five_points(points)).astype(int) - frame).max() <= 1
 
 
 # which model ---------------------------------------------------------------------------------------------------------

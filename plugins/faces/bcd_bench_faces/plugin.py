@@ -24,6 +24,15 @@ def bcd_bench_metrics() -> list[MetricSpec]:
             licence="Apache-2.0",
         ),
         MetricSpec(
+            name="csim-sface",
+            version="1",
+            summary="Cosine similarity of SFace embeddings of output and content; needs no file beyond pip's.",
+            factory="bcd_bench_faces.csim:CSIMSFace",
+            extractors=("sface",),
+            measures=("identity",),
+            licence="Apache-2.0",
+        ),
+        MetricSpec(
             name="ard",
             version="2",
             summary="Average rotation distance of the head, output against driver.",
@@ -57,7 +66,7 @@ def bcd_bench_extractors() -> list[ExtractorSpec]:
         ),
         ExtractorSpec(
             name="arcface",
-            version="1",
+            version="2",
             summary="The unit vector of an ArcFace network for the face in a frame.",
             factory="bcd_bench_faces.arcface:ArcFace",
             assets=(ARCFACE.name,),
@@ -68,6 +77,13 @@ def bcd_bench_extractors() -> list[ExtractorSpec]:
             version="1",
             summary="320 points of our own network, sigmas, and the face that it tells, a frame; needs no file.",
             factory="bcd_bench_faces.face_points:FacePoints",
+        ),
+        ExtractorSpec(
+            name="sface",
+            version="1",
+            summary="The unit vector of SFace for the face in a frame; needs no file beyond pip's.",
+            factory="bcd_bench_faces.sface:SFace",
+            extractors=(DENSE,),
         ),
         ExtractorSpec(
             name=MESH,
