@@ -75,7 +75,7 @@ class CSIMSFace(_Similarity):
     extractor = "sface"
     columns = _columns(
         "csim-sface",
-        f"SFace embedding (int8 weights in blocks, sha256 {SFACE_SHA256[:8]}; faces aligned by our own dense landmarks)",
+        f"SFace embedding (int8 weights, sha256 {SFACE_SHA256[:8]}; faces aligned by our own dense landmarks)",
     )
 
     def load(self, device: str) -> None:

@@ -191,8 +191,8 @@ class ArcFaceNetwork:
             if passes:
                 return (
                     f"It does with pixels scaled to {name}: insightface scales them to -1 to 1, or leaves them at 0 to "
-                    "255 if two of the first 8 nodes have names that begin with Sub and Mul, so export the network with "
-                    "its scaling in front"
+                    "255 if names of the first 8 nodes begin with Sub and with Mul, so export the network with its "
+                    "scaling in front"
                 )
         return "Its output may be no embedding, its weights untrained, or its crops or input scaling others"
 
