@@ -124,7 +124,7 @@ def test_insightface_would_scale_it_wrongly_and_the_check_says_so(tmp_path: Path
 @needs_sface
 @needs_clips
 def test_people_are_told_apart_and_frames_counted_on_real_clips(tmp_path: Path) -> None:
-    face, other, again = real("p001"), real("p004"), real("p001", "00002")
+    face, other, again = real("p004"), real("p005"), real("p004", "00002")
     half = face.copy()
     half[1] = 0
     cases = [
