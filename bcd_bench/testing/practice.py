@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bcd_bench.clips import Clip, ClipRef, ClipSource, Generated, Pair
 
-__all__ = ["Cut", "blank", "cut_ref", "draw", "half_blank", "practice_pairs"]
+__all__ = ["Cut", "blank", "cut_ref", "draw", "half_blank", "practice_pairs", "still_pair"]
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,6 +56,29 @@ def blank(clip: Clip) -> Clip:
     import numpy as np
 
     return Clip(np.zeros_like(clip.frames), clip.fps, f"{clip.id}-blank")
+
+
+@dataclass(frozen=True)
+class Still:
+    """The first frame of another source, for as long as that one lasts."""
+
+    source: ClipSource
+
+    def load(self) -> Clip:
+        clip = self.source.load()
+        return Clip(clip.frames[:1].repeat(len(clip), axis=0), clip.fps, clip.id)
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": "still", "source": self.source.describe()}
+
+
+def still_pair(pair: Pair) -> Pair:
+    """The pair with a driver and a target that stand still."""
+
+    def still(ref: ClipRef) -> ClipRef:
+        return ClipRef(f"{ref.id}-still", Still(ref.source), ref.labels, frames=ref.frames)
+
+    return replace(pair, motion=still(pair.motion), target=None if pair.target is None else still(pair.target))
 
 
 def half_blank(clip: Clip) -> Clip:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -16,7 +17,9 @@ from bcd_bench.features import BatchFeatures, FeatureStore
 from bcd_bench.plugins import load_registry
 from bcd_bench.records import Value
 from bcd_bench.specs import Scored, load_factory
-from bcd_bench.testing import checks_for
+from bcd_bench.testing import checks_for, metric_checks
+from bcd_bench.testing.kit import Subject
+from bcd_bench_faces.rotation import ARD
 from tests.faces.real_clips import Frames, needs_arcface, needs_landmarker, pair
 from tests.faces.test_hard_clips import PERSON, head
 from tests.faces.test_sface import needs_sface
@@ -155,3 +158,21 @@ def test_the_kit_agrees_on_faces(metric: str) -> None:
     ]
     assert len(found) == 1
     found[0]()
+
+
+class SilentARD(ARD):
+    """What `ard` was: it has the share of frames, and its column does not name it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.columns = tuple(replace(column, frames="") for column in self.columns)
+
+
+@needs_landmarker
+@pytest.mark.slow
+def test_the_kit_would_have_caught_it() -> None:
+    registry = load_registry()
+    spec = replace(registry.metrics["ard"], factory=f"{__name__}:SilentARD")
+    subject = Subject(registry, registry.owner("metrics", "ard"), "metrics", spec, "heads-cross-128", count=1)
+    with pytest.raises(AssertionError, match="ard is the same where every second frame is black"):
+        metric_checks.left_out_frames_are_counted(subject)

@@ -77,7 +77,7 @@ REPROJECTION = _column(
 def _columns(*columns: Column) -> Sequence[Column]:
     """The columns of a metric that is called after the first, with the share of frames that they all rest on."""
     share = frames_column(columns[0].name)
-    return (*(replace(column, frames=share.name) for column in columns), REPROJECTION, share)
+    return (*(replace(column, frames=share.name) for column in (*columns, REPROJECTION)), share)
 
 
 class _MeshError(ABC):
