@@ -58,25 +58,20 @@ def blank(clip: Clip) -> Clip:
     return Clip(np.zeros_like(clip.frames), clip.fps, f"{clip.id}-blank")
 
 
-@dataclass(frozen=True)
-class Still:
-    """The first frame of another source, for as long as that one lasts."""
-
-    source: ClipSource
+class StillRef(ClipRef):
+    """A clip that stands still at its first frame. Its source is that of the moving one, since metrics of a suite may
+    ask the source what should be seen."""
 
     def load(self) -> Clip:
-        clip = self.source.load()
+        clip = super().load()
         return Clip(clip.frames[:1].repeat(len(clip), axis=0), clip.fps, clip.id)
-
-    def describe(self) -> dict[str, Any]:
-        return {"kind": "still", "source": self.source.describe()}
 
 
 def still_pair(pair: Pair) -> Pair:
     """The pair with a driver and a target that stand still."""
 
     def still(ref: ClipRef) -> ClipRef:
-        return ClipRef(f"{ref.id}-still", Still(ref.source), ref.labels, frames=ref.frames)
+        return StillRef(ref.id, ref.source, ref.labels, ref.sha256, ref.frames)
 
     return replace(pair, motion=still(pair.motion), target=None if pair.target is None else still(pair.target))
 
