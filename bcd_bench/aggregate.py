@@ -19,7 +19,7 @@ from bcd_bench.statistics import (
     wilson,
 )
 
-__all__ = ["aggregate_rows", "empty_value", "over_clusters", "set_value", "usable"]
+__all__ = ["aggregate_rows", "empty_value", "over_clusters", "set_value", "unnamed_frames", "usable"]
 
 
 def usable(column: Column, row: Mapping[str, Any]) -> float | None:
@@ -34,6 +34,12 @@ def usable(column: Column, row: Mapping[str, Any]) -> float | None:
     return number
 
 
+def unnamed_frames(columns: Sequence[Column]) -> list[str]:
+    """The columns whose `frames` names no column of the metric: their frames would never be counted."""
+    names = {column.name for column in columns}
+    return [column.name for column in columns if column.frames and column.frames not in names - {column.name}]
+
+
 def aggregate_rows(
     metric_name: str,
     metric: Metric,
@@ -46,7 +52,8 @@ def aggregate_rows(
     `pairs` are (id, cluster) of everything planned, `rows` the scored ones by id; the rest count as failed, and so
     does a row without a column. A row with None for a column says that it does not apply to this pair: it counts
     neither way. Rates are averaged as fractions and given in percent. Per-pair values are raw (0/1 for rates), in
-    the order of `pairs`.
+    the order of `pairs`. A column that names its `frames` has the mean of that share, over the rows that entered it, as
+    its frame coverage.
     """
     values: dict[str, Value] = {}
     per_pair: dict[str, list[float | None]] = {}
@@ -56,6 +63,7 @@ def aggregate_rows(
         if column.kind == "derived":
             value, interval, count = *derived.get(column.name, (None, None)), len(scored)
             made = _value(metric_name, column, value, interval, None, count, len(pairs) - count)
+            made = _with_frames(made, column, [row for row, _ in scored])
             values[column.name] = over_clusters(made, [cluster for _, cluster in scored])
             continue
         numbers = [usable(column, rows[pair]) if pair in rows else None for pair, _ in pairs]
@@ -63,6 +71,8 @@ def aggregate_rows(
         kept = [(number, pair[1]) for number, pair in zip(numbers, pairs, strict=True) if number is not None]
         beside_the_point = sum(column.name in row and row[column.name] is None for row, _ in scored)
         made = _summary(metric_name, column, kept, len(pairs) - beside_the_point)
+        entered = [rows[pair] for number, (pair, _) in zip(numbers, pairs, strict=True) if number is not None]
+        made = _with_frames(made, column, entered)
         values[column.name] = over_clusters(made, [cluster for _, cluster in kept])
     return values, per_pair
 
@@ -85,14 +95,42 @@ def empty_value(metric_name: str, column: Column) -> Value:
     return _value(metric_name, column, None, None, None, 0, 0)
 
 
-def set_value(metric_name: str, column: Column, computed: Any, interval: Interval | None, n: int, total: int) -> Value:
-    """The value of a "set" column from `Metric.compute`: a number, or (number, ci_low, ci_high) of its own."""
+def set_value(
+    metric_name: str,
+    column: Column,
+    computed: Any,
+    interval: Interval | None,
+    n: int,
+    total: int,
+    all_computed: Mapping[str, Any] | None = None,
+) -> Value:
+    """The value of a "set" column from `Metric.compute`: a number, or (number, ci_low, ci_high) of its own.
+
+    `all_computed` is all that `compute` gave, in which a column finds its `frames`.
+    """
     if isinstance(computed, tuple | list):
         number, low, high = (float(part) for part in computed)
         interval = Interval(low, high, "metric")
     else:
         number = float(computed)
-    return _value(metric_name, column, number, interval, None, n, total - n)
+    made = _value(metric_name, column, number, interval, None, n, total - n)
+    return _with_frames(made, column, [all_computed or {}] if n else [])
+
+
+def _with_frames(value: Value, column: Column, rows: Sequence[Mapping[str, Any]]) -> Value:
+    """The value with its frame coverage: the mean share of `column.frames` over the rows that entered it."""
+    if not column.frames or not rows:
+        return value
+    percent = float(np.mean([_share(column.frames, row) for row in rows]))
+    return value.model_copy(update={"frame_coverage": percent / 100})
+
+
+def _share(name: str, row: Mapping[str, Any]) -> float:
+    """Percent. What is no share of 0 to 100 percent is 0: nothing says that any frame was seen."""
+    given = row.get(name)
+    given = given[0] if isinstance(given, tuple | list) and given else given
+    percent = float(given) if isinstance(given, int | float) else math.nan
+    return percent if 0 <= percent <= 100 else 0.0
 
 
 def _summary(metric_name: str, column: Column, kept: Sequence[tuple[float, str]], total: int) -> Value:

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from bcd_bench.atomic import TEMPORARY_SUFFIX, atomic_path, fsync_path, usual_mode, write_text_atomic
-from bcd_bench.errors import MissingAssetError, UsageError
+from bcd_bench.errors import BcdBenchError, MissingAssetError, UsageError
 from bcd_bench.identity import canonical_json, hash_json, sha256_file, sha256_path
-from bcd_bench.specs import AssetSpec
+from bcd_bench.specs import AssetSpec, load_factory
 
 if TYPE_CHECKING:
     from bcd_bench.plugins import Registry
@@ -162,7 +162,7 @@ class AssetStore:
         return status.path
 
     def status_of(self, name: str, *, fresh: bool = False) -> AssetStatus:
-        """Where an asset is and whether it is what it should be; `fresh` hashes every file again."""
+        """Where an asset is and whether it is what it should be; `fresh` hashes every file and calls `check` again."""
         spec: AssetSpec = self.registry.get("assets", name)
         bad: AssetStatus | None = None
         try:
@@ -171,6 +171,8 @@ class AssetStore:
                     if not path.exists():
                         continue
                     problem = "; ".join(self._problems(spec, path, fresh=fresh))
+                    if fresh and not problem:
+                        problem = self._refusal(spec, path)
                 except OSError as error:  # the folder itself may not be entered
                     problem = f"{path} cannot be read ({error.strerror})"
                 if not problem:
@@ -181,6 +183,16 @@ class AssetStore:
         given = os.environ.get(spec.variable) if spec.variable else None
         why = f"{spec.variable}={given} does not exist" if given else "not found"
         return bad or AssetStatus(spec, "missing", None, why)
+
+    @staticmethod
+    def _refusal(spec: AssetSpec, path: Path) -> str:
+        """What `AssetSpec.check` has against a file whose bytes are right; "" if nothing."""
+        try:
+            if spec.check:
+                load_factory(spec.check)(path)
+        except BcdBenchError as error:
+            return str(error)
+        return ""
 
     def _chosen(self, path: Path) -> str:
         return sha256_path(path) if path.is_dir() else self._hashes.of(path)
@@ -222,7 +234,8 @@ class AssetStore:
     def add(self, name: str, path: Path) -> Path:
         """Copy a file or folder the user has into the cache, if it is the right one, and return where it is now.
 
-        Raises `MissingAssetError` where it is not what the asset should be, `UsageError` where it cannot be copied.
+        Raises `MissingAssetError` where it is not what the asset should be, `UsageError` where it cannot be copied, and
+        what `AssetSpec.check` raises.
         """
         spec: AssetSpec = self.registry.get("assets", name)
         if not path.exists():
@@ -230,6 +243,8 @@ class AssetStore:
         problem = "; ".join(self._problems(spec, path, fresh=True))
         if problem:
             raise self._error(AssetStatus(spec, "altered", path, problem))
+        if spec.check:
+            load_factory(spec.check)(path)
         target = cache_folder() / "assets" / spec.filename
         if spec.any_file:  # it keeps its name, since the name tells in records which file it was
             names = [spec.filename, *spec.also]

@@ -10,7 +10,7 @@ import numpy as np
 
 from bcd_bench.comparability import why_incomparable
 from bcd_bench.errors import UsageError
-from bcd_bench.records import PairValues, RunRecord, Value, load_records
+from bcd_bench.records import MIN_COVERAGE, PairValues, RunRecord, Value, load_records
 from bcd_bench.statistics import MIN_CLUSTERS_TO_COMPARE, paired_difference, sign_flip_p_value
 
 __all__ = ["Comparison", "compare_runs", "render_comparisons"]
@@ -77,7 +77,7 @@ def compare_runs(a: Path, b: Path, metrics: Sequence[str] = ()) -> list[Comparis
         left, right = record_a.values[name], record_b.values[name]
         why = why_incomparable([record_a, record_b], name)
         if why is None:
-            found.append(_compare(name, left, right, values_a, values_b))
+            found.append(_with_frames(_compare(name, left, right, values_a, values_b), record_a, record_b))
         else:
             found.append(_comparison(name, left, left.value, right.value, None, note=f"{why}: not comparable"))
     return [_with_seeds(one, record_a, record_b) for one in found]
@@ -176,6 +176,16 @@ def _with_seeds(one: Comparison, a: RunRecord, b: RunRecord) -> Comparison:
         return one
     told = f"{' and '.join(seeded)} ran with seeded weights, a test of the plumbing"
     return replace(one, significant=False, note="; ".join(part for part in (one.note, told) if part))
+
+
+def _with_frames(one: Comparison, a: RunRecord, b: RunRecord) -> Comparison:
+    """A value that leaves out too many frames wins and loses nothing: the frames left out may be the worst ones."""
+    shares = [(label, record.values[one.column].frame_coverage) for label, record in (("a", a), ("b", b))]
+    few = [(label, share) for label, share in shares if share is not None and share < MIN_COVERAGE]
+    if not few:
+        return one
+    told = [f"{label} rests on {100 * share:.3g} % of the frames" for label, share in few]
+    return replace(one, significant=False, note="; ".join(part for part in (one.note, *told) if part))
 
 
 def _comparison(

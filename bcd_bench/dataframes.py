@@ -44,7 +44,7 @@ def results_frame(*paths: str | PathLike[str], suite: str | None = None, reporte
     for note in conflict_notes(rows):
         warnings.warn(note, stacklevel=2)
     frame = pd.DataFrame(list(lines(rows)), columns=FIELDS)
-    numbers = ("value", "ci_low", "ci_high", "wilson_low", "wilson_high")
+    numbers = ("value", "ci_low", "ci_high", "wilson_low", "wilson_high", "frame_coverage")
     counts = ("n_pairs", "n_failed_outputs", "n", "n_failed", "n_clusters")
     kinds: dict[str, Any] = {**dict.fromkeys(numbers, "float64"), **dict.fromkeys(counts, "Int64")}
     return frame.astype(kinds | {"higher_is_better": "boolean"})

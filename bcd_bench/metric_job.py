@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from bcd_bench.aggregate import aggregate_rows, empty_value, over_clusters, set_value
+from bcd_bench.aggregate import aggregate_rows, empty_value, over_clusters, set_value, unnamed_frames
 from bcd_bench.arrays import save_tree
 from bcd_bench.clips import Failed
 from bcd_bench.errors import (
@@ -171,6 +171,8 @@ class MetricJob:
         wrong = [column.name for column in metric.columns if (column.kind == "set") != self.is_set]
         if wrong:
             raise ValueError(f"columns {wrong} do not fit a metric of level {self.spec.level!r}")
+        if lost := unnamed_frames(metric.columns):
+            raise ValueError(f"columns {lost}: their `frames` must name another column of the metric")
         return metric
 
     def _guard(self, work: Callable[[], Any]) -> Any:
@@ -255,7 +257,8 @@ class MetricJob:
             number, interval = computed[column.name], None
             if replicates and not isinstance(number, tuple | list):
                 interval = delete_group_jackknife(float(number), [float(one[column.name]) for one in replicates])
-            value = set_value(self.spec.name, column, number, interval, len(self._folded), len(pairs))
+            counts = len(self._folded), len(pairs)
+            value = set_value(self.spec.name, column, number, interval, *counts, computed)
             values[column.name] = over_clusters(value, self._folded.values())
         return values, state
 

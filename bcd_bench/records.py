@@ -39,7 +39,7 @@ TIMING_NAME = "timing.json"
 SHOWN_DIFFERENCES = 4
 """Differences of provenance that a note on conflicting records names."""
 MIN_COVERAGE = 0.95
-"""Below this share of scored pairs a value carries a dagger and is not ranked."""
+"""Below this share of what was to be scored (`Value.coverage`) a value carries a dagger and is not ranked."""
 
 
 class _Model(BaseModel):
@@ -53,8 +53,10 @@ class Value(_Model):
     lower the coverage and are never averaged in. A pair to which the column does not apply counts in neither.
     `ci_method` says how the 95 % interval was made: "clustered bootstrap", "wilson" (a rate whose bootstrap is
     degenerate), "delete-group jackknife", "metric" (the metric's own), or None without interval. `wilson` is given
-    for every rate. `n_clusters` is the number of content identities among the n pairs: with fewer than
-    `statistics.MIN_CLUSTERS_TO_COMPARE` no interval can be relied on, so there is none. It is None in older records.
+    for every rate. `frame_coverage` is the share of a clip's frames, 0..1, on which a pair's value rests, as the mean
+    over the pairs that entered; None for a column that leaves no frames out. `n_clusters` is the number of content
+    identities among the n pairs: with fewer than `statistics.MIN_CLUSTERS_TO_COMPARE` no interval can be relied on, so
+    there is none. It is None in older records.
     """
 
     metric: str
@@ -72,15 +74,18 @@ class Value(_Model):
     definition: str = ""
     decimals: int = 2
     headline: bool = True
+    frame_coverage: float | None = None
 
     @property
     def coverage(self) -> float:
+        """The share of what was to be scored, 0..1: of pairs, or of their frames, of which a failed pair has none."""
         total = self.n + self.n_failed
-        return self.n / total if total else 0.0
+        frames = 1.0 if self.frame_coverage is None else self.frame_coverage
+        return frames * (self.n / total) if total else 0.0
 
     @property
     def covered(self) -> bool:
-        """Whether enough pairs were scored for the value to be ranked."""
+        """Whether enough pairs, and of their frames, were scored for the value to be ranked."""
         return self.value is not None and self.coverage >= MIN_COVERAGE
 
 

@@ -76,6 +76,9 @@ class AssetSpec:
     """A restriction of the licence ("research use only") that is printed at fetch and under every table."""
     also: tuple[str, ...] = ()
     variable: str = ""
+    check: str = ""
+    """A function, "package.module:name", that is called with the path by `assets add` and `assets verify`, and raises
+    `UsageError` for a file (or folder) that cannot do its work. What loads it at run time has to check it itself."""
 
     @property
     def any_file(self) -> bool:
@@ -268,6 +271,9 @@ class Column:
     decimals: int = 2
     headline: bool = True
     """Shown in tables; others appear in JSON and CSV only."""
+    frames: str = ""
+    """The column of the same row, or of the same set, that holds the share of the frames, 0 to 100 percent, on which
+    the value rests. A metric that leaves frames out (no face found) must name it: see docs/metrics.md."""
 
 
 @dataclass(frozen=True)
@@ -338,7 +344,7 @@ class Metric(Protocol):
         """One JSON-safe row per item: a value for each "mean"/"rate" column, and whatever `derive` needs.
 
         None in a column says that it does not apply to this pair (it lowers no coverage); a missing or non-finite
-        value could not be had (it does).
+        value could not be had (it does). A value over some of a clip's frames needs `Column.frames`.
         """
 
     def derive(self, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, float]:

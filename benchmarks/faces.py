@@ -42,11 +42,11 @@ from bcd_bench.plugins import Registry, load_registry
 from bcd_bench.specs import Scored, load_factory
 from bcd_bench.video import read_video, write_video_lossless
 from bcd_bench_faces.alignment import five_points
-from bcd_bench_faces.arcface import find_model, load_network
 from bcd_bench_faces.correspondence import Correspondence
 from bcd_bench_faces.face_model import load_face_model
 from bcd_bench_faces.fit import START, FitOptions, HeadFit, LandmarkBasis, fit_clip
 from bcd_bench_faces.landmarker import FaceLandmarker
+from bcd_bench_faces.recogniser import find_model, session_of
 
 METRICS = ("csim", "shape-error", "motion-error", "cross-error", "ard", "auh", "flicker")
 STAGES = {
@@ -185,7 +185,11 @@ class Obvious:
     """Frame by frame, each step by the tool that is known for it."""
 
     def __init__(self) -> None:
-        self._landmarker, self._network = FaceLandmarker(), load_network(find_model(), "cpu")
+        from insightface.model_zoo.arcface_onnx import ArcFaceONNX
+
+        model = find_model().path
+        self._landmarker = FaceLandmarker()
+        self._network = ArcFaceONNX(str(model), session=session_of(model, "cpu"))
         where = Correspondence.load()
         self._landmarks, self._basis = where.landmarks, where.basis(load_face_model())
 

@@ -36,12 +36,19 @@ FIELDS = [
     "n",
     "n_failed",
     "n_clusters",
+    "frame_coverage",
     "unit",
     "higher_is_better",
     "code_version",
     "source",
     "restrictions",
 ]
+
+
+_OWN = (
+    "metric", "value", "ci_low", "ci_high", "ci_method", "n", "n_failed", "n_clusters", "frame_coverage", "unit",
+    "higher_is_better",
+)  # fmt: skip
 
 
 def render(rows: Sequence[ReportRow], *, suite: str | None = None) -> str:
@@ -75,12 +82,8 @@ def lines(rows: Sequence[ReportRow], *, suite: str | None = None) -> Iterator[di
             "restrictions": "; ".join(row.provenance.get("restrictions", ())),
         }
         for name, value in row.metrics.items():
-            own = (
-                "value", "ci_low", "ci_high", "ci_method", "n", "n_failed", "n_clusters", "unit", "higher_is_better",
-                "metric",
-            )  # fmt: skip
             info = row.record.metrics.get(value.metric) if row.record else None
             scorer = {"metric_version": info.version, "metric_identity": info.identity} if info else {}
             low, high = value.wilson or (None, None)
-            numbers = {key: getattr(value, key) for key in own} | {"wilson_low": low, "wilson_high": high}
+            numbers = {key: getattr(value, key) for key in _OWN} | {"wilson_low": low, "wilson_high": high}
             yield {**head, "column": name, **scorer, **numbers}

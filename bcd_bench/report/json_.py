@@ -10,7 +10,7 @@ from bcd_bench.report.rows import ReportRow
 
 __all__ = ["render", "row_to_json"]
 
-_VALUE_KEYS = ("value", "ci_low", "ci_high", "n", "n_failed", "unit", "higher_is_better")
+_VALUE_KEYS = ("value", "ci_low", "ci_high", "n", "n_failed", "frame_coverage", "unit", "higher_is_better")
 
 
 def render(rows: Sequence[ReportRow], *, suite: str | None = None) -> str:

@@ -130,7 +130,7 @@ def _with_conflicts(rows: Sequence[ReportRow]) -> list[ReportRow]:
 def _provenance(record: RunRecord) -> dict[str, Any]:
     body = record.model_dump(mode="json")
     keep = ("suite", "method", "limit", "seeded", "seed", "device", "dtype", "outputs_sha256", "failures", "metrics")
-    extra = ("metric", "ci_method", "wilson", "kind", "definition", "decimals", "n_clusters")
+    extra = ("metric", "ci_method", "wilson", "kind", "definition", "decimals", "n_clusters", "frame_coverage")
     columns = {name: {key: value[key] for key in extra} for name, value in body["values"].items()}
     return {**{key: body[key] for key in keep}, "columns": columns, **body["provenance"]}
 
@@ -141,6 +141,7 @@ def _reported(suite: str, version: str, line: ReportedRow, columns: Mapping[str,
     for name, figure in line.metrics.items():
         like = columns.get(name)
         blank = {"ci_low": None, "ci_high": None, "ci_method": None, "wilson": None, "n": 0, "n_failed": 0}
+        blank["frame_coverage"] = None
         if like is None:
             metrics[name] = Value(metric="", value=figure, n=0, n_failed=0)
         else:

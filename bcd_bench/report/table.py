@@ -18,6 +18,8 @@ SEEDED = "seeded weights"
 """Marks a run in which pseudo-random weights stood in for learned ones."""
 CONFLICT = "contradicts another record"
 """Marks a record of a run of which there is another one with other content."""
+WHOLE = 0.9995
+"""A frame coverage above it reads as 100 %, so a note that names it would say nothing."""
 NOT_SCORED = "not scored"
 """Stands where a metric lacked an asset or a package: a note says which, and what mends it."""
 
@@ -173,7 +175,9 @@ def _notes(
             "every one but the best) is in its favour, over the pairs both scored, and its 95 % interval excludes 0."
         )
     if any(cell.dagger for line in lines for cell in line.cells):
-        notes.append(f"{DAGGER} fewer than {100 * MIN_COVERAGE:.0f} % of the pairs could be scored; not ranked.")
+        share = f"{100 * MIN_COVERAGE:.0f} %"
+        notes.append(f"{DAGGER} fewer than {share} of the pairs (or of their frames) could be scored; not ranked.")
+    notes += _frame_notes(measured, columns)
     if any(_few_clusters(row, name) for row in measured for name in columns if name in row.metrics):
         notes.append(
             f"No interval stands where fewer than {MIN_CLUSTERS_TO_COMPARE} content identities were scored, since none "
@@ -223,6 +227,21 @@ def _notes(
     if restrictions:
         notes.append(f"Restricted licences took part: {'; '.join(restrictions)}.")
     return notes
+
+
+def _frame_notes(measured: Sequence[ReportRow], columns: dict[str, Value]) -> list[str]:
+    """Which values carry a dagger for the frames that they leave out."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for row in measured:
+        for name in columns:
+            value = row.metrics.get(name)
+            if value is None or value.covered or value.frame_coverage is None or value.frame_coverage > WHOLE:
+                continue
+            found.setdefault((row.label, f"{100 * value.frame_coverage:.3g} %"), []).append(name)
+    return [
+        f"{label}: {', '.join(names)} {'rests' if len(names) == 1 else 'rest'} on {share} of the frames."
+        for (label, share), names in found.items()
+    ]
 
 
 def _interval_note(columns: dict[str, Value]) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bcd_bench.errors import MissingAssetError, UsageError
+from bcd_bench.errors import MissingAssetError, MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
     from bcd_bench.clips import Pair
@@ -27,10 +27,10 @@ class Check:
     function: Callable[[], None]
 
     def __call__(self) -> None:
-        """Run the check; skips the test where an asset that the thing needs is not on this machine."""
+        """Run the check; skips the test where an asset or package that the thing needs is not on this machine."""
         try:
             self.function()
-        except MissingAssetError as error:
+        except (MissingAssetError, MissingDependencyError) as error:
             pytest.skip(str(error))
 
     def __str__(self) -> str:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bcd_bench.aggregate import unnamed_frames, usable
 from bcd_bench.assets import AssetStore
 from bcd_bench.clips import Clip, Failed, Pair
 from bcd_bench.features import BatchFeatures, FeatureStore
 from bcd_bench.identity import canonical_json
-from bcd_bench.specs import Scored, load_factory
-from bcd_bench.testing.practice import blank
+from bcd_bench.specs import Column, Scored, load_factory
+from bcd_bench.testing.practice import blank, half_blank, still_pair
 
 if TYPE_CHECKING:
     from bcd_bench.testing.kit import Subject
@@ -24,6 +25,8 @@ __all__ = ["CHECKS"]
 
 ROUNDING = 1e-5
 """Relative difference that batched float arithmetic may make to a row."""
+FEWER_FRAMES = 0.02
+"""Relative difference that half of the frames of a clip that stands still may make to what is estimated from it."""
 
 
 def _loaded(subject: Subject) -> Any:
@@ -60,6 +63,10 @@ def _score(subject: Subject, metric: Any, items: Sequence[Scored]) -> list[Mappi
         for column in metric.columns:
             if column.kind == "rate":
                 assert row.get(column.name) in (0, 1, None), f"rate {column.name} is {row[column.name]!r}, not 0 or 1"
+            if column.frames and usable(column, row) is not None:
+                share = row.get(column.frames)
+                told = isinstance(share, int | float) and 0 <= share <= 100
+                assert told, f"{column.frames}, which {column.name} rests on, is {share!r}, no share of 0 to 100 %"
     return rows
 
 
@@ -68,6 +75,8 @@ def columns_are_documented(subject: Subject) -> None:
     columns = list(load_factory(subject.spec.factory)().columns)
     assert columns, "a metric has at least one column"
     assert len({column.name for column in columns}) == len(columns), "column names must be unique"
+    lost = unnamed_frames(columns)
+    assert not lost, f"columns {lost}: their `frames` must name another column of the metric"
     for column in columns:
         assert len(column.definition.split()) >= 3, f"column {column.name} needs a definition in a sentence"
         assert (column.kind == "set") == (subject.spec.level == "set"), f"column {column.name}: kind {column.kind}"
@@ -123,6 +132,50 @@ def blank_frames_do_not_raise(subject: Subject) -> None:
         _score(subject, metric, _items(subject, pairs, [blank(output) for output in outputs], Path(folder)))
 
 
+def left_out_frames_are_counted(subject: Subject) -> None:
+    """An output with every second frame black fails, scores otherwise, or its columns say on which share they rest.
+
+    It is asked of clips that stand still, so that a mean over half of the frames is that over all of them. Columns that
+    read the same of an output without anything in it do not look at the frames, and are not asked; nor are rates, of
+    which a few pairs tell little, as long as one of them moves.
+    """
+    if subject.spec.level != "pair":
+        return
+    metric = _loaded(subject)
+    pairs = [still_pair(pair) for pair in _scored_pairs(subject)[0]]
+    outputs = [(pair.target or pair.motion).load() for pair in pairs]
+    with tempfile.TemporaryDirectory() as folder:
+        whole, half, nothing = (
+            _score(subject, metric, _items(subject, pairs, [change(output) for output in outputs], Path(folder)))
+            for change in (lambda output: output, half_blank, blank)
+        )
+    rows = [
+        (full, some, none)
+        for full, some, none, output in zip(whole, half, nothing, outputs, strict=True)
+        if len(output) > 1 and not (isinstance(full, Failed) or isinstance(some, Failed))
+    ]
+    asked = [column for column in metric.columns if column.kind == "mean"]
+    rates = [column for column in metric.columns if column.kind == "rate"]
+    if all(_near(column, full, some) for column in rates for full, some, _ in rows):
+        asked += rates
+    for column in asked:
+        looks = any(isinstance(none, Failed) or not _near(column, full, none) for full, _, none in rows)
+        moves = not all(_near(column, full, some) for full, some, _ in rows)
+        told = column.frames and all(some.get(column.frames, 0) < full.get(column.frames, 0) for full, some, _ in rows)
+        assert moves or told or not looks, (
+            f"{column.name} is the same where every second frame is black: it leaves frames out and does not say so "
+            "(name the column with the share of frames it rests on as `Column.frames`)"
+        )
+
+
+def _near(column: Column, row: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether black frames left a value as it was, but for what fewer frames make of an estimate."""
+    first, second = usable(column, row), usable(column, other)
+    if first is None or second is None:
+        return first is second
+    return math.isclose(first, second, rel_tol=FEWER_FRAMES, abs_tol=ROUNDING)
+
+
 def shards_merge_exactly(subject: Subject) -> None:
     """States over parts of the outputs merge into what one pass over all of them gives."""
     if subject.spec.level != "set":
@@ -153,5 +206,6 @@ CHECKS = (
     rows_are_json_safe,
     batch_mates_do_not_matter,
     blank_frames_do_not_raise,
+    left_out_frames_are_counted,
     shards_merge_exactly,
 )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bcd_bench.clips import Clip, ClipRef, ClipSource, Generated, Pair
 
-__all__ = ["Cut", "blank", "cut_ref", "draw", "practice_pairs"]
+__all__ = ["Cut", "blank", "cut_ref", "draw", "half_blank", "practice_pairs", "still_pair"]
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,6 +56,31 @@ def blank(clip: Clip) -> Clip:
     import numpy as np
 
     return Clip(np.zeros_like(clip.frames), clip.fps, f"{clip.id}-blank")
+
+
+class StillRef(ClipRef):
+    """A clip that stands still at its first frame. Its source is that of the moving one, since metrics of a suite may
+    ask the source what should be seen."""
+
+    def load(self) -> Clip:
+        clip = super().load()
+        return Clip(clip.frames[:1].repeat(len(clip), axis=0), clip.fps, clip.id)
+
+
+def still_pair(pair: Pair) -> Pair:
+    """The pair with a driver and a target that stand still."""
+
+    def still(ref: ClipRef) -> ClipRef:
+        return StillRef(ref.id, ref.source, ref.labels, ref.sha256, ref.frames)
+
+    return replace(pair, motion=still(pair.motion), target=None if pair.target is None else still(pair.target))
+
+
+def half_blank(clip: Clip) -> Clip:
+    """The clip with every second frame black, the second first: a detector finds something in half of them."""
+    frames = clip.frames.copy()
+    frames[1::2] = 0
+    return Clip(frames, clip.fps, f"{clip.id}-half-blank")
 
 
 def practice_pairs(count: int = 4, *, size: tuple[int, int] = (64, 64), frames: int = 8) -> Sequence[Pair]:

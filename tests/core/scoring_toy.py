@@ -164,6 +164,40 @@ class Picky(Shade):
         ]
 
 
+class Halves(Shade):
+    """Rests on half of the frames of every output; p05 does not say on how many."""
+
+    columns = (
+        Column("seen_shade", "levels", False, "mean shade of the frames that were seen", frames="seen_frames"),
+        Column("seen_frames", "%", True, "share of frames that were seen", headline=False),
+        Column("seen_entropy", "nats", None, "entropy of the shades", kind="derived", frames="seen_frames"),
+    )
+    share: ClassVar[float] = 50.0
+
+    def score(self, items: Sequence[Scored]) -> list[Mapping[str, Any]]:
+        rows = [{"seen_shade": 7.0, "seen_frames": self.share, "shade": 7} for _ in items]
+        return [
+            {**row, "seen_frames": math.nan} if i.pair.id == "p05" else row for i, row in zip(items, rows, strict=True)
+        ]
+
+    def derive(self, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, float]:
+        return {"seen_entropy": super().derive(rows)["spread_of_shades"]}
+
+
+class SetOfHalves(Spread):
+    columns = (
+        Column("seen_spread", "levels", None, "deviation of pixels seen", kind="set", frames="seen_share"),
+        Column("seen_share", "%", True, "share of frames seen", kind="set", headline=False),
+    )
+
+    def compute(self, state: Any) -> Mapping[str, Any]:
+        return {"seen_spread": super().compute(state)["spread"], "seen_share": (50.0, 40.0, 60.0)}
+
+
+class NamesNoFrames(Shade):
+    columns = (Column("distance", "levels", False, "absolute difference", frames="nowhere"),)
+
+
 class Stopping(Shade):
     """Asks the process to end, as Ctrl-C or SIGTERM would, at its third batch."""
 
@@ -272,11 +306,12 @@ def bcd_bench_extractors() -> list[ExtractorSpec]:
 @hookimpl
 def bcd_bench_metrics() -> list[MetricSpec]:
     names = {"shade": "Shade", "picky": "Picky", "broken": "Broken", "bad-derive": "BadDerive"}
-    names |= {"stopping": "Stopping", "census": "Census"}
+    names |= {"stopping": "Stopping", "census": "Census", "halves": "Halves", "names-no-frames": "NamesNoFrames"}
     pair = [MetricSpec(name, "1", name, f"scoring_toy:{cls}") for name, cls in names.items()]
     sets = [
         MetricSpec("spread", "1", "spread", "scoring_toy:Spread", level="set"),
         MetricSpec("plain-spread", "1", "spread", "scoring_toy:PlainSpread", level="set"),
+        MetricSpec("set-of-halves", "1", "spread", "scoring_toy:SetOfHalves", level="set"),
         MetricSpec("choosy-spread", "1", "spread", "scoring_toy:ChoosySpread", level="set"),
     ]
     other = [

@@ -181,6 +181,27 @@ def test_add_copies_the_right_file_and_refuses_another(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "home" / "assets").iterdir()) == ["art", "net.bin"]
 
 
+def only_even(path: Path) -> None:
+    """What an asset may name as its check."""
+    if path.stat().st_size % 2:
+        raise UsageError(f"{path.name} has an odd number of bytes")
+
+
+def test_what_cannot_do_its_work_is_refused_though_any_file_will_do(places: tuple[Path, Path], tmp_path: Path) -> None:
+    kind = AssetSpec("net", "net.bin", "", 0, "MIT", "bring one", check=f"{__name__}:only_even")
+    store, mine = store_of(kind), tmp_path / "net.bin"
+    mine.write_bytes(b"odd")
+    with pytest.raises(UsageError, match=r"^net\.bin has an odd number of bytes$"):
+        store.add("net", mine)
+    assert store.status_of("net").state == "missing"
+    mine.write_bytes(b"even")
+    kept = store.add("net", mine)
+    assert [status.state for status in store.verify()] == ["ok"]
+    kept.write_bytes(b"odd")
+    assert [(s.state, s.problem) for s in store.verify()] == [("altered", "net.bin has an odd number of bytes")]
+    assert store.status_of("net").state == "ok"  # whoever loads it has to check it
+
+
 def test_fetch_verifies_what_it_downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import pooch
 

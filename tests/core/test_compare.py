@@ -56,6 +56,20 @@ def test_columns_without_values_for_each_pair_have_no_interval(runs: tuple[Path,
     assert distance.better is None
 
 
+def test_a_run_that_rests_on_half_of_the_frames_does_not_win(runs: tuple[Path, Path]) -> None:
+    path = runs[0] / "record.json"
+    record = json.loads(path.read_text())
+    record["values"]["distance"]["frame_coverage"] = 0.5
+    path.write_text(json.dumps(record))
+    [distance] = compare_runs(*runs, metrics=["distance"])
+    assert distance.better is None
+    assert distance.p_value == pytest.approx(2 / 2**6)  # it is said, not hidden
+    assert distance.note == "a rests on 50 % of the frames"
+    record["values"]["distance"]["frame_coverage"] = 0.95
+    path.write_text(json.dumps(record))
+    assert compare_runs(*runs, metrics=["distance"])[0].better == "a"
+
+
 def test_metrics_are_chosen_by_metric_or_column(runs: tuple[Path, Path]) -> None:
     assert [one.column for one in compare_runs(*runs, metrics=["shade"])] == ["distance", "close", "spread_of_shades"]
     assert [one.column for one in compare_runs(*runs, metrics=["close", "spread"])] == ["close", "spread"]

@@ -47,7 +47,8 @@ def test_json_rows_have_exactly_the_agreed_keys(results: Path) -> None:
             "provenance",
         ]  # fmt: skip
         for value in row["metrics"].values():
-            assert list(value) == ["value", "ci_low", "ci_high", "n", "n_failed", "unit", "higher_is_better"]
+            keys = ["value", "ci_low", "ci_high", "n", "n_failed", "frame_coverage", "unit", "higher_is_better"]
+            assert list(value) == keys
     paper, fair = rows[0], rows[1]
     assert (paper["method"], paper["reported"], paper["run_id"], paper["n_pairs"]) == ("Paper & Sons", True, None, None)
     assert paper["metrics"]["close"]["value"] == 99.5
@@ -98,6 +99,44 @@ def test_anchors_partial_and_uncovered_runs_do_not_compete(tmp_path: Path) -> No
     assert not lines["b"].cells[0].dagger
     assert any("†" in note for note in table.notes)
     assert any("gaps 3" in note for note in table.notes)
+
+
+def test_values_over_some_of_the_frames_carry_a_dagger_and_are_named(results: Path) -> None:
+    def rests_on(method: str, share: float) -> None:
+        path = results / method / "record.json"
+        record = json.loads(path.read_text())
+        record["values"]["hit"]["frame_coverage"] = record["values"]["fid"]["frame_coverage"] = share
+        path.write_text(json.dumps(record))
+
+    rests_on("good", 0.5)
+    rests_on("fair", 0.96)
+    rows = rows_of(results)
+    # good is best of all, and wins nothing
+    assert {rows[index].method: mark for index, mark in marks(rows, "hit").items()} == {
+        "fair_one": "best",
+        "poor": "second",
+    }
+    [table] = build_tables(rows)
+    lines = {line.label: line for line in table.lines}
+    assert [cell.dagger for cell in lines["good"].cells] == [True, True]
+    assert not any(cell.dagger for name in ("fair_one", "poor") for cell in lines[name].cells)
+    assert "† fewer than 95 % of the pairs (or of their frames) could be scored; not ranked." in table.notes
+    assert "good: hit, fid rest on 50 % of the frames." in table.notes
+    assert not any("fair_one:" in note for note in table.notes)
+    values = {row["method"]: row["metrics"]["hit"] for row in json.loads(json_.render(rows))}
+    assert [values[name]["frame_coverage"] for name in ("good", "fair_one", "poor")] == [0.5, 0.96, None]
+    cells = {(row["method"], row["column"]): row for row in csv.DictReader(io.StringIO(csv_.render(rows)))}
+    assert [cells[name, "hit"]["frame_coverage"] for name in ("good", "poor")] == ["0.5", ""]
+    rests_on("good", 0.0)
+    assert "good: hit, fid rest on 0 % of the frames." in build_tables(rows_of(results))[0].notes
+
+
+def test_records_without_frame_coverage_are_read(results: Path) -> None:
+    path = results / "good" / "record.json"
+    record = json.loads(path.read_text())
+    assert all(value.pop("frame_coverage", 0) is None for value in record["values"].values())
+    path.write_text(json.dumps(record))
+    assert next(row for row in rows_of(results) if row.method == "good").metrics["hit"].covered
 
 
 def test_tables_of_different_manifests_stay_apart(results: Path) -> None:

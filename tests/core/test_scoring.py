@@ -19,6 +19,7 @@ import scoring_toy as toy
 from scoring_toy import make_run
 
 from bcd_bench import AssetSpec, Scored, scoring
+from bcd_bench.aggregate import aggregate_rows
 from bcd_bench.cli.tables import trouble_of
 from bcd_bench.errors import Interrupted, MissingDependencyError, UsageError
 from bcd_bench.plugins import Registry
@@ -64,6 +65,37 @@ def test_values_are_averaged_over_scored_pairs_only(registry: Registry, run: Run
     assert result.pair_values is not None
     assert result.pair_values.columns["close"] == [0, 1, 1, None, 0, 1, 1, 1, 0, 1, 1, 1]
     assert result.pair_values.cluster_by_pair()["p05"] == "s2"
+
+
+def test_a_value_over_some_of_the_frames_is_covered_by_as_much(registry: Registry, run: RunFolder) -> None:
+    result = score_run(registry, run, ["halves", "set-of-halves", "shade"])
+    for column in ("seen_shade", "seen_entropy"):
+        value = result["halves"].values[column]
+        assert (value.n, value.n_failed) == (11, 1)
+        assert value.frame_coverage == pytest.approx(0.5 * 10 / 11)  # p05 does not say: none of its frames count
+        assert value.coverage == pytest.approx(0.5 * 10 / 12)  # a pair that failed has no frames
+        assert not value.covered
+    assert result["halves"].values["seen_frames"].frame_coverage is None
+    assert result["set-of-halves"].values["seen_spread"].frame_coverage == 0.5
+    assert result["shade"].values["distance"].frame_coverage is None
+
+
+@pytest.mark.parametrize(("share", "covered"), [(95.0, True), (94.9, False), (0.0, False)])
+def test_the_threshold_holds_for_frames_as_for_pairs(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float, covered: bool
+) -> None:
+    rows = [{"seen_shade": 7.0, "seen_frames": share}] * 12
+    pairs = [(f"p{i}", f"c{i}") for i in range(12)]
+    values, _ = aggregate_rows(
+        "halves", toy.Halves(), toy.Halves.columns[:2], pairs, dict(zip(dict(pairs), rows, strict=True))
+    )
+    assert values["seen_shade"].coverage == pytest.approx(share / 100)
+    assert values["seen_shade"].covered is covered
+
+
+def test_frames_that_name_no_column_stop_the_metric(registry: Registry, run: RunFolder) -> None:
+    error = score_run(registry, run, ["names-no-frames"])["names-no-frames"].info.error
+    assert error == "ValueError: columns ['distance']: their `frames` must name another column of the metric"
 
 
 def test_derived_columns_see_all_rows(registry: Registry, tmp_path: Path) -> None:

@@ -217,6 +217,63 @@ class Undocumented(Brightness):
     columns = (Column("bright", "levels", None, "x"),)
 
 
+class SkipsBlackFrames(Brightness):
+    """Reads the frames that show something, as a metric that looks through a detector does, and tells nobody."""
+
+    def score(self, items: Sequence[Scored]) -> list[Mapping[str, Any] | Failed]:
+        return [self.over(item.output.frames.mean(axis=(1, 2, 3))) for item in items]
+
+    def over(self, levels: Any) -> Mapping[str, Any] | Failed:
+        found = levels > 0
+        return {"bright": float(levels[found].mean()), **self.told(found)} if found.any() else Failed("all black")
+
+    def told(self, found: Any) -> Mapping[str, Any]:
+        return {}
+
+
+class SaysSo(SkipsBlackFrames):
+    columns = (
+        Column("bright", "levels", None, "Mean grey level of the output.", frames="bright-frames"),
+        Column("bright-frames", "%", True, "Share of frames that are not black.", headline=False),
+    )
+
+    def told(self, found: Any) -> Mapping[str, Any]:
+        return {"bright-frames": 100 * float(found.mean())}
+
+
+class SaysSoToNobody(SaysSo):
+    """Has the column, as the metrics of faces once had, and nobody looks at it."""
+
+    columns = tuple(replace(column, frames="") for column in SaysSo.columns)
+
+
+class SaysAllAreThere(SaysSo):
+    def told(self, found: Any) -> Mapping[str, Any]:
+        return {"bright-frames": 100.0}
+
+
+class SaysNothing(SaysSo):
+    def told(self, found: Any) -> Mapping[str, Any]:
+        return {}
+
+
+class SaysTheNumber(SaysSo):
+    def told(self, found: Any) -> Mapping[str, Any]:
+        return {"bright-frames": 100.0 * int(found.sum())}
+
+
+class NamesNoColumn(SkipsBlackFrames):
+    columns = (Column("bright", "levels", None, "Mean grey level of the output.", frames="frames-seen"),)
+
+    def told(self, found: Any) -> Mapping[str, Any]:
+        return {"frames-seen": 100 * float(found.mean())}
+
+
+class ReadsNoFrames(Brightness):
+    def row(self, value: float, index: int) -> Mapping[str, Any] | Failed:
+        return {"bright": 3.0}
+
+
 def metric(cls: type, level: str = "pair") -> Subject:
     return subject_of(MetricSpec("bright", "1", "Bright.", f"{__name__}:{cls.__name__}", level=level), "metrics")
 
@@ -230,10 +287,24 @@ def metric(cls: type, level: str = "pair") -> Subject:
         (Undocumented, {"columns_are_documented"}),
         (OrderedScore, {"batch_mates_do_not_matter"}),
         (Unnamed, {"rows_are_json_safe"}),
+        (SkipsBlackFrames, {"left_out_frames_are_counted"}),
+        (SaysSo, set()),
+        (SaysSoToNobody, {"left_out_frames_are_counted"}),
+        (SaysAllAreThere, {"left_out_frames_are_counted"}),
+        (NamesNoColumn, {"columns_are_documented"}),
+        (ReadsNoFrames, set()),
     ],
 )
 def test_each_metric_fault_is_caught(cls: type, expected: set[str]) -> None:
     assert broken_checks(metric(cls), metric_checks.CHECKS) == expected
+
+
+@pytest.mark.parametrize(("cls", "wrong"), [(SaysNothing, "None"), (SaysTheNumber, "800.0")])
+def test_a_share_of_frames_is_a_percentage(cls: type, wrong: str) -> None:
+    with pytest.raises(
+        AssertionError, match=rf"bright-frames, which bright rests on, is {wrong}, no share of 0 to 100 %"
+    ):
+        metric_checks.rows_are_json_safe(metric(cls))
 
 
 @pytest.mark.parametrize("cls", [NotANumber, NumpyScalar])

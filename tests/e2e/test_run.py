@@ -172,7 +172,9 @@ def test_report_json_has_the_contracts_keys(cli, three_runs: Path) -> None:
         ("toy-swap", True),
     ]
     value = next(row for row in rows if row["method"] == "oracle")["metrics"]["toy-content"]
-    assert set(value) == {"value", "ci_low", "ci_high", "n", "n_failed", "unit", "higher_is_better"}
+    assert set(value) == {
+        "value", "ci_low", "ci_high", "n", "n_failed", "frame_coverage", "unit", "higher_is_better",
+    }  # fmt: skip
     assert (value["value"], value["n"], value["unit"], value["higher_is_better"]) == (100.0, 24, "%", True)
 
 

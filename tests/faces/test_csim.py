@@ -14,8 +14,9 @@ from bcd_bench.errors import MissingAssetError, UsageError
 from bcd_bench.metric_info import metric_info
 from bcd_bench.plugins import load_registry
 from bcd_bench_faces.alignment import CROP, TEMPLATE, aligned_crop, five_points, similarity
-from bcd_bench_faces.arcface import ArcFace, find_model
+from bcd_bench_faces.arcface import ArcFace
 from bcd_bench_faces.csim import CSIM, reference
+from bcd_bench_faces.recogniser import find_model
 from tests.faces.real_clips import LRS3, black, item, needs_arcface, needs_clips, needs_landmarker, real, score
 
 NAN = np.nan
@@ -28,8 +29,11 @@ def rows(*vectors: Any) -> dict[str, Any]:
 # on embeddings of our making -----------------------------------------------------------------------------------------
 
 
-def csim(output: Any, content: Any) -> Any:
-    [row] = CSIM().score([item("arcface", output=output, content=content)])
+def csim(output: Any, content: Any, motion: Any = None) -> Any:
+    """The row; the driver has a face in every frame if nothing else is said."""
+    count = 1 if isinstance(output, Failed) else len(output["embeddings"])
+    driver = rows(*[[0, 1]] * count) if motion is None else motion
+    [row] = CSIM().score([item("arcface", output=output, content=content, motion=driver)])
     return row
 
 
@@ -44,6 +48,16 @@ def test_the_value_is_the_mean_cosine_over_the_frames_that_have_a_face() -> None
     row = csim(rows([1, 0], [0.6, 0.8], [NAN, NAN]), rows([1, 0]))
     assert row == {"csim": pytest.approx(0.8), "csim-frames": pytest.approx(200 / 3)}
     assert csim(rows([0, 1], [NAN, NAN]), rows([1, 0])) == {"csim": 0.0, "csim-frames": 50.0}
+
+
+def test_frames_in_which_the_driver_shows_nobody_do_not_count_against_the_output() -> None:
+    output, content = rows([1, 0], [1, 0], [NAN, NAN], [NAN, NAN]), rows([1, 0])
+    away = rows([0, 1], [0, 1], [0, 1], [NAN, NAN])
+    assert csim(output, content, away)["csim-frames"] == pytest.approx(200 / 3)
+    assert csim(output, content, rows([0, 1], [0, 1], [NAN, NAN], [NAN, NAN]))["csim-frames"] == 100
+    # nothing to go by: no face in the driver, another length, a clip that cannot be read
+    for driver in (rows(*[[NAN, NAN]] * 4), rows([0, 1]), Failed("torn")):
+        assert csim(output, content, driver)["csim-frames"] == 50
 
 
 def test_too_few_faces_fail_with_their_count() -> None:
@@ -86,7 +100,7 @@ def test_a_face_in_place_is_cropped_as_it_is() -> None:
     points[1, :2], points[61, :2], points[291, :2] = TEMPLATE[2:]
     np.testing.assert_allclose(five_points(points), TEMPLATE, atol=1e-4)
     frame = np.random.default_rng(0).integers(0, 256, (CROP, CROP, 3)).astype(np.uint8)
-    assert np.abs(aligned_crop(frame, points).astype(int) - frame).max() <= 1
+    assert np.abs(aligned_crop(frame, five_points(points)).astype(int) - frame).max() <= 1
 
 
 # which model ---------------------------------------------------------------------------------------------------------

@@ -50,6 +50,9 @@ def test_angles_are_exact_from_the_smallest_to_the_largest(degrees: float) -> No
 def test_ard_is_the_mean_angle_over_the_frames_that_both_have() -> None:
     row = row_of(ARD(), turned(0, 10, 20, None), turned(0, 15, 50, 90))
     assert row == {"ard": pytest.approx(35 / 3, abs=1e-4), "ard-frames": 75.0}
+    # of the driver's three faces the output has two; what it shows where the driver shows nobody is no gain
+    row = row_of(ARD(), turned(0, 10, None, 40), turned(0, 15, 50, None))
+    assert row == {"ard": pytest.approx(2.5, abs=1e-4), "ard-frames": pytest.approx(200 / 3)}
     assert row_of(ARD(), turned(5, -5), turned(5, -5))["ard"] == pytest.approx(0, abs=1e-3)
 
 

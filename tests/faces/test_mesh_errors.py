@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from bcd_bench.clips import Clip, Failed
 from bcd_bench.specs import Scored
 from bcd_bench.testing.practice import practice_pairs
 from bcd_bench_faces import mesh_errors
-from bcd_bench_faces.mesh_errors import EXTRACTOR, FIT_COLUMNS, CrossError, MotionError, ShapeError
+from bcd_bench_faces.mesh_errors import EXTRACTOR, REPROJECTION, CrossError, MotionError, ShapeError
 from bcd_bench_faces.vertex_errors import (
     FaceModel,
     MotionErrors,
@@ -148,8 +149,11 @@ NODDING = track([0.0, 90.0], [0.0, 1.0])
 
 def test_rows_of_a_copy_of_the_content_clip(monkeypatch: pytest.MonkeyPatch) -> None:
     roles = Roles(output=fit([1, 0], STILL), content=fit([1, 0], STILL), motion=fit([0, 0], NODDING))
-    quality = {"fit-reprojection": 0.5, "fit-left-out": 0}
-    assert score(ShapeError, roles, monkeypatch) == {"shape-error": 0, **quality}
+    assert score(ShapeError, roles, monkeypatch) == {
+        "shape-error": 0,
+        "fit-reprojection": 0.5,
+        "shape-error-frames": 100,
+    }
     assert roles.seen == {"output", "content"}
     roles.seen.clear()
     # a quarter turn moves (1,0) and (0,2) as above; the moved vertex stands at (1,3), turned (-3,1), for (1,0)
@@ -159,13 +163,15 @@ def test_rows_of_a_copy_of_the_content_clip(monkeypatch: pytest.MonkeyPatch) -> 
         "motion-error": pytest.approx(quarter / 2),
         "motion-rotation": pytest.approx(45),
         "motion-expression": pytest.approx(9 / 8),
-        **quality,
+        "fit-reprojection": 0.5,
+        "motion-error-frames": 100,
     }
     assert roles.seen == {"output", "motion"}
     roles.seen.clear()
     # both are 1 mm to the right: (2,0) (0,0) (1,2) (1,-2) against (2,3) (0,0) (1,2) (1,-2) after the quarter turn
     expected = (29 + 0 + 10 + 10) / 4 / 2
-    assert score(CrossError, roles, monkeypatch) == {"cross-error": pytest.approx(expected), **quality}
+    row = score(CrossError, roles, monkeypatch)
+    assert row == {"cross-error": pytest.approx(expected), "fit-reprojection": 0.5, "cross-error-frames": 100}
     assert roles.seen == {"output", "content", "motion"}
 
 
@@ -193,10 +199,26 @@ def test_frames_without_a_fit_in_either_clip_are_left_out_and_counted(monkeypatc
     )
     row = score(MotionError, roles, monkeypatch)
     assert row["motion-rotation"] == pytest.approx(45)  # frames 1 and 2
-    assert row["fit-left-out"] == 50
-    assert score(CrossError, roles, monkeypatch)["fit-left-out"] == 50
-    assert score(ShapeError, roles, monkeypatch)["fit-left-out"] == 25  # of the output
     assert np.isfinite(list(row.values())).all()
+    for metric, name in ((MotionError, "motion-error"), (CrossError, "cross-error"), (ShapeError, "shape-error")):
+        # frame 3 counts against the output, and frame 0, in which the driver has no face, does not
+        assert score(metric, roles, monkeypatch)[f"{name}-frames"] == pytest.approx(200 / 3)
+    roles.fits["motion"] = Failed("a face was found in 1 of 4 frames")
+    assert score(ShapeError, roles, monkeypatch)["shape-error-frames"] == 75  # no driver to go by
+
+
+def test_mediapipes_columns_rest_on_a_share_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mesh_errors, "load_face_model", lambda: CROSS)
+    metric = mesh_errors.MediaPipeMotionError()
+    metric.load("cpu")
+    still = track([0.0] * 4, [0.0] * 4)
+    roles = Roles(output=fit([0, 0], still, [True, False, True, True]), motion=fit([0, 0], still))
+    output = Clip(np.zeros((4, 8, 8, 3), np.uint8), 25.0)
+    [row] = metric.score([Scored(practice_pairs(1)[0], output, {EXTRACTOR + "-mediapipe": roles})])
+    assert row["motion-error-mediapipe-frames"] == 75
+    assert set(row) == {column.name for column in metric.columns}
+    named = {column.name: column.frames for column in metric.columns}
+    assert named["motion-rotation-mediapipe"] == named["motion-error-mediapipe"] == "motion-error-mediapipe-frames"
 
 
 def test_what_cannot_be_compared_is_failed_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,8 +234,14 @@ def test_what_cannot_be_compared_is_failed_with_a_reason(monkeypatch: pytest.Mon
     for metric in (MotionError, CrossError):
         assert score(metric, roles, monkeypatch) == Failed("the output has 3 frames, the motion clip has 2")
     early, late = fit([0, 0], STILL, [True, False]), fit([0, 0], STILL, [False, True])
-    apart = Failed("no frame has a face in the output and in the motion clip")
+    apart = Failed("a face in output and motion clip both in 0 of 2 frames: fewer than half")
     assert score(MotionError, Roles(output=early, content=good, motion=late), monkeypatch) == apart
+    four = track([0.0] * 4, [0.0] * 4)
+    half = fit([0, 0], four, [True, True, False, False]), fit([0, 0], four, [False, True, True, True])
+    overlap = Roles(output=half[0], content=good, motion=half[1])
+    few = Failed("a face in output and motion clip both in 1 of 4 frames: fewer than half")
+    assert score(MotionError, overlap, monkeypatch) == few  # one frame says nothing of a clip
+    assert score(CrossError, overlap, monkeypatch) == few
 
 
 def test_every_column_says_what_it_is_and_that_the_paper_measured_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,9 +250,11 @@ def test_every_column_says_what_it_is_and_that_the_paper_measured_otherwise(monk
         assert "not comparable with the paper" in first.definition
         assert "anny" in first.definition
         assert first.unit == "mm²"
-        assert others[-2:] == list(FIT_COLUMNS)
-        assert not any(column.headline for column in FIT_COLUMNS)
-        assert all(column.higher_is_better is False for column in metric.columns)
+        assert others[-2] == replace(REPROJECTION, frames=others[-1].name)
+        assert others[-1].name == f"{first.name}-frames"
+        assert all(column.frames == others[-1].name for column in (first, *others[:-1]))
+        assert not any(column.headline for column in others[-2:])
+        assert all(column.higher_is_better is False for column in (first, *others[:-1]))
     monkeypatch.setattr(mesh_errors, "FLOORS", {"shape-error": "1.2 mm² on 40 pairs"})
     assert mesh_errors._column("shape-error", "mm²", "It").definition == "It. Floor: 1.2 mm² on 40 pairs."
     assert mesh_errors._column("cross-error", "mm²", "It").definition == "It."

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["CROP", "aligned_crop", "five_points", "similarity"]
+__all__ = ["CROP", "aligned_crop", "dense_five_points", "five_points", "similarity"]
 
 CROP = 112
 """Side of a crop in pixels."""
@@ -16,6 +18,9 @@ TEMPLATE = np.array(
 EYE_CORNERS = ((33, 133), (362, 263))
 NOSE_TIP, MOUTH_CORNERS = 1, (61, 291)
 """Points of MediaPipe's face mesh."""
+FIVE_VERTICES = ((15, 64), (1117, 1166), (805,), (1038,), (2075,))
+"""Vertices of the head model's face by which dense landmarks show the same: two corners of either eye, nose tip, mouth
+corners."""
 
 
 def five_points(points: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
@@ -26,6 +31,24 @@ def five_points(points: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     flat = points[:, :2].astype(np.float64)
     eyes = [flat[list(corners)].mean(0) for corners in EYE_CORNERS]
     return np.stack([*eyes, flat[NOSE_TIP], *(flat[corner] for corner in MOUTH_CORNERS)])
+
+
+def dense_five_points(points: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """float64[5, 2] in pixels from dense landmarks float32[N, 2] of the network in use, as `five_points`."""
+    return np.stack([points[list(chosen)].astype(np.float64).mean(0) for chosen in _dense_places()])
+
+
+@lru_cache(maxsize=1)
+def _dense_places() -> tuple[tuple[int, ...], ...]:
+    """Which of the network's points are nearest, on the mean face, to `FIVE_VERTICES`."""
+    from bcd_bench_faces.dense.locate import network_vertices
+    from bcd_bench_faces.face_model import load_face_model
+
+    mean, known = load_face_model().mean, network_vertices()
+    return tuple(
+        tuple(int(np.linalg.norm(mean[known] - mean[vertex], axis=1).argmin()) for vertex in group)
+        for group in FIVE_VERTICES
+    )
 
 
 def similarity(source: npt.NDArray[np.float64], target: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -43,9 +66,9 @@ def similarity(source: npt.NDArray[np.float64], target: npt.NDArray[np.float64])
     return np.column_stack([linear, target.mean(0) - linear @ source.mean(0)])
 
 
-def aligned_crop(frame: npt.NDArray[np.uint8], points: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """The crop uint8[112, 112, 3] of a face with landmarks float32[478, 3] in a frame uint8[H, W, 3]; black outside."""
+def aligned_crop(frame: npt.NDArray[np.uint8], five: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
+    """The crop uint8[112, 112, 3] of a face with five points float64[5, 2] in a frame uint8[H, W, 3]; black outside."""
     import cv2
 
-    matrix = similarity(five_points(points), TEMPLATE)
+    matrix = similarity(five, TEMPLATE)
     return np.asarray(cv2.warpAffine(frame, matrix, (CROP, CROP), flags=cv2.INTER_LINEAR, borderValue=0.0), np.uint8)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,41 +11,21 @@ import numpy.typing as npt
 
 from bcd_bench.assets import AssetStore
 from bcd_bench.clips import Clip
-from bcd_bench.errors import MissingDependencyError, UsageError, one_line
 from bcd_bench.plugins import load_registry
-from bcd_bench_faces.alignment import CROP, aligned_crop
+from bcd_bench_faces.alignment import CROP, aligned_crop, five_points
 from bcd_bench_faces.assets import ARCFACE
+from bcd_bench_faces.recogniser import ArcFaceNetwork, Embed, find_model, unit
 
-__all__ = ["ArcFace", "ArcFaceModel", "find_model"]
+__all__ = ["ArcFace", "embeddings_of"]
 
 LANDMARKS = "face-landmarks"
-
-
-@dataclass(frozen=True)
-class ArcFaceModel:
-    """The recogniser in use: a file of the user's choice, known by its hash."""
-
-    path: Path
-    sha256: str
-
-    def __str__(self) -> str:
-        return f"{self.path.name} (sha256 {self.sha256[:8]})"
-
-
-def find_model() -> ArcFaceModel:
-    """The file that `BCD_BENCH_ARCFACE` names, else the first known name on the asset path.
-
-    Raises `MissingAssetError` where there is none.
-    """
-    store = AssetStore(load_registry())
-    return ArcFaceModel(store.find(ARCFACE.name), store.status_of(ARCFACE.name).sha256)
 
 
 class ArcFace:
     """Clip -> `embeddings` float32[T, D], rows of length 1 for the face that the landmarks are of; NaN without one."""
 
     def __init__(self) -> None:
-        self._network: Any = None
+        self._network: ArcFaceNetwork | None = None
 
     @cached_property
     def identity(self) -> Mapping[str, Any]:
@@ -59,54 +37,35 @@ class ArcFace:
         }
 
     def load(self, device: str) -> None:
-        """Load the model. Raises `MissingAssetError`, `MissingDependencyError`, or `UsageError` for another file."""
-        self._network = load_network(find_model(), device)
+        """Load the model and check it. Raises `MissingAssetError`, and as `ArcFaceNetwork`."""
+        self._network = ArcFaceNetwork(find_model(), device)
 
     def extract(
         self, clips: Sequence[Clip], features: Mapping[str, Sequence[Mapping[str, Any]]]
     ) -> list[Mapping[str, Any]]:
         """The embeddings of every clip, in order, from the landmarks in `features`."""
+        network = self._network
+        assert network is not None, "load comes before extract"
         return [
-            {"embeddings": self._clip(clip.frames, np.asarray(found["points"]))}
+            {"embeddings": embeddings_of(network, network.width, clip.frames, _five(np.asarray(found["points"])))}
             for clip, found in zip(clips, features[LANDMARKS], strict=True)
         ]
 
-    def _clip(self, frames: npt.NDArray[np.uint8], points: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        assert self._network is not None, "load comes before extract"
-        width = int(self._network.output_shape[-1])
-        embeddings = np.full((len(frames), width), np.nan, np.float32)
-        for index in np.flatnonzero(np.isfinite(points[:, 0, 0])):
-            # One face a call: the bytes of a result must not depend on what else was in the batch.
-            crop = aligned_crop(frames[index], points[index])
-            vector = np.asarray(self._network.get_feat(crop[..., ::-1]), np.float64).reshape(-1)
-            length = float(np.linalg.norm(vector))
-            if np.isfinite(length) and length > 0:
-                embeddings[index] = vector / length
-        return embeddings
+
+def _five(points: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float64] | None]:
+    return [five_points(one) if np.isfinite(one[0, 0]) else None for one in points]
 
 
-def load_network(model: ArcFaceModel, device: str) -> Any:
-    """insightface's ArcFaceONNX over the model's file, which turns BGR crops into features by `get_feat`."""
-    try:
-        import onnxruntime
-        from insightface.model_zoo.arcface_onnx import ArcFaceONNX
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"arcface needs insightface and onnxruntime: {error}", hint="pip install insightface onnxruntime"
-        ) from error
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads leave the cores alone
-    wanted = "CUDAExecutionProvider" if device.startswith("cuda") else "CPUExecutionProvider"
-    providers = [name for name in (wanted, "CPUExecutionProvider") if name in onnxruntime.get_available_providers()]
-    try:
-        session = onnxruntime.InferenceSession(str(model.path), options, providers=list(dict.fromkeys(providers)))
-        network = ArcFaceONNX(str(model.path), session=session)
-        if tuple(network.input_size) != (CROP, CROP) or not isinstance(network.output_shape[-1], int):
-            raise ValueError(f"input {network.input_shape}, output {network.output_shape}")
-    except Exception as error:
-        raise UsageError(
-            f"{model} is no ArcFace model for {CROP} x {CROP} crops: {one_line(error, place=False)}",
-            hint=f"export {ARCFACE.variable}=PATH of another ONNX file",
-        ) from error
-    return network
+def embeddings_of(
+    embed: Embed,
+    width: int,
+    frames: npt.NDArray[np.uint8],
+    points: Sequence[npt.NDArray[np.float64] | None],
+) -> npt.NDArray[np.float32]:
+    """float32[T, width]: unit vectors of the faces whose five points, float64[5, 2], are given; NaN for None."""
+    embeddings = np.full((len(frames), width), np.nan, np.float32)
+    for index, (frame, five) in enumerate(zip(frames, points, strict=True)):
+        vector = None if five is None else unit(embed(aligned_crop(frame, five)))
+        if vector is not None:
+            embeddings[index] = vector
+    return embeddings

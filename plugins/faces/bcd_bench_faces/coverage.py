@@ -1,9 +1,14 @@
-"""In how many frames a metric must have seen a face."""
+"""In how many frames a metric must have seen a face, and on which share of the frames its value rests.
+
+The share counts the frames in which the driver has a face: that a driver looks away, or shows nobody for a while, is no
+fault of the method. What the output shows there may still enter a mean.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,7 +17,7 @@ import numpy.typing as npt
 from bcd_bench.clips import Failed
 from bcd_bench.specs import Column, Scored
 
-__all__ = ["AgainstDriver", "against_driver", "enough"]
+__all__ = ["AgainstDriver", "against_driver", "enough", "frames_column", "share_of_frames"]
 
 LANDMARKS = "face-landmarks"
 
@@ -22,9 +27,34 @@ def enough(seen: int, frames: int) -> bool:
     return seen > 0 and 2 * seen >= frames
 
 
-def against_driver(item: Scored, feature: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], int] | Failed:
-    """A feature of `face-landmarks` of output and driver in the frames in which both have a face, and the number of
-    all frames; `Failed` where that is fewer than half of them."""
+def share_of_frames(output: npt.NDArray[np.bool_], driver: npt.NDArray[np.bool_] | None = None) -> float:
+    """Percent of the frames in which `driver` has a face in which `output` has one as well.
+
+    Without a driver to go by (None, one of another length, or one without any face): of all frames of the output.
+    """
+    if driver is None or len(driver) != len(output) or not driver.any():
+        return 100.0 * float(output.mean())
+    return 100.0 * float(output[driver].mean())
+
+
+def frames_column(name: str) -> Column:
+    """The column `<name>-frames`, which the column `name` has to name as its `frames`."""
+    return Column(
+        f"{name}-frames",
+        "%",
+        True,
+        f"Share of the frames that {name} rests on: of those in which the driver has a face, those in which the output "
+        "has one as well.",
+        decimals=1,
+        headline=False,
+    )
+
+
+def against_driver(
+    item: Scored, feature: str
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], float] | Failed:
+    """A feature of `face-landmarks` of output and driver in the frames in which both have a face, and the share of
+    frames as `share_of_frames` has it; `Failed` where both have a face in fewer than half of all frames."""
     found: list[npt.NDArray[np.float64]] = []
     for role in ("output", "motion"):
         features: Any = item.features[LANDMARKS][role]
@@ -41,7 +71,7 @@ def against_driver(item: Scored, feature: str) -> tuple[npt.NDArray[np.float64],
             f"a face in {seen[0].sum()} of {len(both)} output frames and {seen[1].sum()} driver frames, "
             f"{both.sum()} of them the same: fewer than half"
         )
-    return output[both], driver[both], len(both)
+    return output[both], driver[both], share_of_frames(*seen)
 
 
 class AgainstDriver(ABC):
@@ -51,16 +81,8 @@ class AgainstDriver(ABC):
     column: ClassVar[Column]
 
     def __init__(self) -> None:
-        name = self.column.name
-        self._frames = Column(
-            f"{name}-frames",
-            "%",
-            True,
-            f"Share of frames in which output and driver both have a face, which {name} rests on.",
-            decimals=1,
-            headline=False,
-        )
-        self.columns: Sequence[Column] = (self.column, self._frames)
+        self._frames = frames_column(self.column.name)
+        self.columns: Sequence[Column] = (replace(self.column, frames=self._frames.name), self._frames)
 
     def load(self, device: str) -> None:
         """Nothing to load: the landmarks hold the feature."""
@@ -83,5 +105,5 @@ class AgainstDriver(ABC):
         found = against_driver(item, self.feature)
         if isinstance(found, Failed):
             return found
-        output, driver, frames = found
-        return {self.column.name: self.compare(output, driver), self._frames.name: 100.0 * len(output) / frames}
+        output, driver, share = found
+        return {self.column.name: self.compare(output, driver), self._frames.name: share}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 from bcd_bench.clips import Failed
 from bcd_bench.specs import Column, Scored
+from bcd_bench_faces.coverage import enough, frames_column, share_of_frames
 from bcd_bench_faces.face_model import HEAD, load_face_model
 from bcd_bench_faces.vertex_errors import FaceModel, MotionErrors, Track, cross_errors, shape_error
 
@@ -64,20 +66,18 @@ def _column(name: str, unit: str, definition: str, *, headline: bool = True, dec
     return Column(name, unit, False, f"{definition}.{floor}", headline=headline, decimals=decimals)
 
 
-FIT_COLUMNS = (
-    _column(
-        "fit-reprojection",
-        "px",
-        "Mean distance of the output's landmarks from those of the head fitted to them, in pixels of a 256-pixel frame",
-        headline=False,
-    ),
-    _column(
-        "fit-left-out",
-        "%",
-        "Share of the frames that did not enter, since a clip has no face there to fit",
-        headline=False,
-    ),
+REPROJECTION = _column(
+    "fit-reprojection",
+    "px",
+    "Mean distance of the output's landmarks from those of the head fitted to them, in pixels of a 256-pixel frame",
+    headline=False,
 )
+
+
+def _columns(*columns: Column) -> Sequence[Column]:
+    """The columns of a metric that is called after the first, with the share of frames that they all rest on."""
+    share = frames_column(columns[0].name)
+    return (*(replace(column, frames=share.name) for column in (*columns, REPROJECTION)), share)
 
 
 class _MeshError(ABC):
@@ -108,32 +108,38 @@ class _MeshError(ABC):
 
     def _row(self, item: Scored) -> Mapping[str, Any] | Failed:
         assert self._face is not None, "load comes before score"
-        fits = {role: item.features[EXTRACTOR + self.suffix][role] for role in ("output", *self.references)}
+        features = item.features[EXTRACTOR + self.suffix]
+        fits = {role: features[role] for role in ("output", *self.references)}
         for role, fit in fits.items():
             if isinstance(fit, Failed):
                 return Failed(f"{role}: {fit.reason}")
-        row = self._compare(self._face, fits)
-        return row if isinstance(row, Failed) else {name + self.suffix: value for name, value in row.items()}
+        found, output = self._compare(self._face, fits), fits["output"]
+        if isinstance(found, Failed):
+            return found
+        quality = {REPROJECTION.name: float(output["reprojection"][output["valid"]].mean())}
+        row = {name + self.suffix: value for name, value in {**found, **quality}.items()}
+        return row | {self.columns[0].frames: share_of_frames(output["valid"], _seen_by_driver(features, output))}
 
     @abstractmethod
-    def _compare(self, face: FaceModel, fits: Mapping[str, Any]) -> Mapping[str, Any] | Failed:
-        """The row of an output whose fits, and those of `references`, are at hand by role; columns by plain names."""
+    def _compare(self, face: FaceModel, fits: Mapping[str, Any]) -> Mapping[str, float] | Failed:
+        """The errors of an output whose fits, and those of `references`, are at hand by role, by plain column names."""
 
 
-def _quality(output: Mapping[str, Any], entered: npt.NDArray[np.bool_]) -> Mapping[str, float]:
-    """The values of `FIT_COLUMNS`; `entered` tells for every frame whether it was compared."""
-    return {
-        "fit-reprojection": float(output["reprojection"][output["valid"]].mean()),
-        "fit-left-out": 100.0 * float(1 - entered.mean()),
-    }
+def _seen_by_driver(features: Mapping[str, Any], output: Mapping[str, Any]) -> npt.NDArray[np.bool_] | None:
+    """bool[T]: where the driver has a face; None where no frame is left out, so that it need not be fitted for it."""
+    driver = None if output["valid"].all() else features["motion"]
+    return None if driver is None or isinstance(driver, Failed) else driver["valid"]
 
 
 def _common_frames(output: Mapping[str, Any], motion: Mapping[str, Any]) -> npt.NDArray[np.bool_] | Failed:
-    """bool[T]: where both clips have a fit."""
+    """bool[T]: where both clips have a fit; `Failed` where that is fewer than half of the frames."""
     if len(output["valid"]) != len(motion["valid"]):
         return Failed(f"the output has {len(output['valid'])} frames, the motion clip has {len(motion['valid'])}")
     common: npt.NDArray[np.bool_] = output["valid"] & motion["valid"]
-    return common if common.any() else Failed("no frame has a face in the output and in the motion clip")
+    count = int(common.sum())
+    if not enough(count, len(common)):
+        return Failed(f"a face in output and motion clip both in {count} of {len(common)} frames: fewer than half")
+    return common
 
 
 def _track(fit: Mapping[str, Any], frames: npt.NDArray[np.bool_]) -> Track:
@@ -144,26 +150,24 @@ class ShapeError(_MeshError):
     """Equation (15): how far the output's identity is from the content clip's."""
 
     references = ("content",)
-    columns: Sequence[Column] = (
+    columns: Sequence[Column] = _columns(
         _column(
             "shape-error",
             UNIT,
             f"Identity meshes (no expression, no head pose) of the output and of the content clip: {VERTEX}",
         ),
-        *FIT_COLUMNS,
     )
 
-    def _compare(self, face: FaceModel, fits: Mapping[str, Any]) -> Mapping[str, Any] | Failed:
+    def _compare(self, face: FaceModel, fits: Mapping[str, Any]) -> Mapping[str, float] | Failed:
         output, content = fits["output"], fits["content"]
-        error = shape_error(face, output["identity"], content["identity"])
-        return {"shape-error": error, **_quality(output, output["valid"])}
+        return {"shape-error": shape_error(face, output["identity"], content["identity"])}
 
 
 class MotionError(_MeshError):
     """Equation (17): how far the output's head pose and expression are from the motion clip's."""
 
     references = ("motion",)
-    columns: Sequence[Column] = (
+    columns: Sequence[Column] = _columns(
         _column(
             "motion-error",
             UNIT,
@@ -181,10 +185,9 @@ class MotionError(_MeshError):
             UNIT,
             "The expression alone: the motion error with both heads held straight",
         ),
-        *FIT_COLUMNS,
     )
 
-    def _compare(self, face: FaceModel, fits: Mapping[str, Any]) -> Mapping[str, Any] | Failed:
+    def _compare(self, face: FaceModel, fits: Mapping[str, Any]) -> Mapping[str, float] | Failed:
         output, motion = fits["output"], fits["motion"]
         frames = _common_frames(output, motion)
         if isinstance(frames, Failed):
@@ -194,7 +197,6 @@ class MotionError(_MeshError):
             "motion-error": errors.motion,
             "motion-rotation": errors.rotation,
             "motion-expression": errors.expression,
-            **_quality(output, frames),
         }
 
 
@@ -202,17 +204,16 @@ class CrossError(_MeshError):
     """Equation (19): how far the output is from the content clip's identity with the motion clip's motion."""
 
     references = ("content", "motion")
-    columns: Sequence[Column] = (
+    columns: Sequence[Column] = _columns(
         _column(
             "cross-error",
             UNIT,
             "Meshes of the output and of the content clip's identity with the motion clip's expression and head pose "
             f"(turned about the centroid of the mean face, no translation), averaged over frames: {VERTEX}",
         ),
-        *FIT_COLUMNS,
     )
 
-    def _compare(self, face: FaceModel, fits: Mapping[str, Any]) -> Mapping[str, Any] | Failed:
+    def _compare(self, face: FaceModel, fits: Mapping[str, Any]) -> Mapping[str, float] | Failed:
         output, content, motion = fits["output"], fits["content"], fits["motion"]
         frames = _common_frames(output, motion)
         if isinstance(frames, Failed):
@@ -220,20 +221,27 @@ class CrossError(_MeshError):
         errors = cross_errors(
             face, content["identity"], _track(motion, frames), output["identity"], _track(output, frames)
         )
-        return {"cross-error": float(errors.mean()), **_quality(output, frames)}
+        return {"cross-error": float(errors.mean())}
 
 
 def _of_mediapipe(columns: Sequence[Column]) -> Sequence[Column]:
     """The same columns from MediaPipe's landmarks, under names of their own."""
+    share = frames_column(columns[0].name + MEDIAPIPE)
     return [
-        _column(
-            column.name + MEDIAPIPE,
-            column.unit,
-            column.definition.split(" Floor: ")[0].removesuffix(".") + "; from MediaPipe's landmarks",
-            headline=column.headline,
-            decimals=column.decimals,
-        )
-        for column in columns
+        *(
+            replace(
+                _column(
+                    column.name + MEDIAPIPE,
+                    column.unit,
+                    column.definition.split(" Floor: ")[0].removesuffix(".") + "; from MediaPipe's landmarks",
+                    headline=column.headline,
+                    decimals=column.decimals,
+                ),
+                frames=share.name if column.frames else "",
+            )
+            for column in columns[:-1]
+        ),
+        share,
     ]
 
 

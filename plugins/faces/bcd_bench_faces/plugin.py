@@ -16,7 +16,7 @@ def bcd_bench_metrics() -> list[MetricSpec]:
     return [
         MetricSpec(
             name="csim",
-            version="1",
+            version="2",
             summary="Cosine similarity of ArcFace embeddings of output and content.",
             factory="bcd_bench_faces.csim:CSIM",
             extractors=("arcface",),
@@ -24,8 +24,17 @@ def bcd_bench_metrics() -> list[MetricSpec]:
             licence="Apache-2.0",
         ),
         MetricSpec(
-            name="ard",
+            name="csim-sface",
             version="1",
+            summary="Cosine similarity of SFace embeddings of output and content; needs no file beyond pip's.",
+            factory="bcd_bench_faces.csim:CSIMSFace",
+            extractors=("sface",),
+            measures=("identity",),
+            licence="Apache-2.0",
+        ),
+        MetricSpec(
+            name="ard",
+            version="2",
             summary="Average rotation distance of the head, output against driver.",
             factory="bcd_bench_faces.rotation:ARD",
             extractors=(LANDMARKS,),
@@ -34,7 +43,7 @@ def bcd_bench_metrics() -> list[MetricSpec]:
         ),
         MetricSpec(
             name="auh",
-            version="1",
+            version="2",
             summary="Average action-unit Hamming distance, output against driver.",
             factory="bcd_bench_faces.action_units:AUH",
             extractors=(LANDMARKS,),
@@ -57,7 +66,7 @@ def bcd_bench_extractors() -> list[ExtractorSpec]:
         ),
         ExtractorSpec(
             name="arcface",
-            version="1",
+            version="2",
             summary="The unit vector of an ArcFace network for the face in a frame.",
             factory="bcd_bench_faces.arcface:ArcFace",
             assets=(ARCFACE.name,),
@@ -68,6 +77,13 @@ def bcd_bench_extractors() -> list[ExtractorSpec]:
             version="1",
             summary="320 points of our own network, sigmas, and the face that it tells, a frame; needs no file.",
             factory="bcd_bench_faces.face_points:FacePoints",
+        ),
+        ExtractorSpec(
+            name="sface",
+            version="1",
+            summary="The unit vector of SFace for the face in a frame; needs no file beyond pip's.",
+            factory="bcd_bench_faces.sface:SFace",
+            extractors=(DENSE,),
         ),
         ExtractorSpec(
             name=MESH,
@@ -131,8 +147,8 @@ _MESH_ERRORS = [
         licence="Apache-2.0; head model CC0-1.0",
     )
     for suffix, prefix, version, by in (
-        ("", "", "2", ""),
-        ("-mediapipe", "MediaPipe", "1", ", by MediaPipe's landmarks"),
+        ("", "", "3", ""),
+        ("-mediapipe", "MediaPipe", "2", ", by MediaPipe's landmarks"),
     )
     for name, factory, measures, summary in _ERRORS
 ]

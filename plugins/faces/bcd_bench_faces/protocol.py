@@ -29,6 +29,7 @@ DEFAULT_METRICS = (
     "fid",
     "fd-efficientnet-lite0",
     "csim",
+    "csim-sface",
     "shape-error",
     "motion-error",
     "cross-error",
@@ -36,8 +37,8 @@ DEFAULT_METRICS = (
     "auh",
     "flicker",
 )
-"""What every suite of talking heads scores: the columns of the paper's Table 1, a distance that works offline, and the
-companions that Appendix C discusses."""
+"""What every suite of talking heads scores: the columns of the paper's Table 1, a distance and a recogniser that work
+offline, and the companions that Appendix C discusses."""
 
 LRS3_HELP = (
     "LRS3 is no longer distributed by its authors. Holders of a copy give its folder and use it under its licence; "

@@ -25,12 +25,13 @@ from bcd_bench.clips import Clip
 from bcd_bench.errors import UsageError
 from bcd_bench.progress import open_progress
 from bcd_bench.statistics import BOOTSTRAP_SEED, area_under_curve, rate_interval
-from bcd_bench_faces.arcface import LANDMARKS, ArcFace, find_model
+from bcd_bench_faces.arcface import LANDMARKS, ArcFace
 from bcd_bench_faces.assets import FACE_LANDMARKER
 from bcd_bench_faces.csim import reference
 from bcd_bench_faces.head.render import RENDERER_VERSION
 from bcd_bench_faces.heads import PEOPLE, SIZES, heads_suite
 from bcd_bench_faces.landmarks import FaceLandmarks
+from bcd_bench_faces.recogniser import find_model
 
 Floats = npt.NDArray[np.float64]
 RESAMPLES = 1000
