@@ -1,0 +1,194 @@
+"""One-line sabotages of BCD: how many of them do its quick tests catch?
+
+    python tests/mutants.py                # all of them, each with a report of the test that fails
+    python tests/mutants.py lambda sigma   # those whose names contain one of these words
+
+Each mutant is one replacement in a copy of the plugin; the tests run against the copy. A mutant that no test fails on
+has survived. Exits with 1 if any has, or if a replacement no longer fits the code.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PLUGIN = ROOT / "plugins" / "bcd"
+TESTS = ("tests/bcd/test_paper.py", "tests/bcd")
+"""In turn: most mutants fail in the first, which takes seconds."""
+LEFT_OUT = ("tests/bcd/test_heads_small.py",)
+"""Looks at shipped weights alone."""
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """Replace `old`, which stands once in `file`, by `new`."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+
+
+MUTANTS = (
+    # the loss
+    Mutant("lambda doubled", "objective.py", "else objective.rate_weight) * rate", "else 2 * objective.rate_weight) * rate"),
+    Mutant("no condition dropout", "objective.py", "both = chance(objective.condition_drop)", "both = chance(0.0)"),
+    Mutant("loss weight removed", "objective.py", "(loss_weight(sigma, model.config.diffusion) * error)", "error"),
+    Mutant(
+        "content from the driving half", "objective.py",
+        "model.features(torch.cat([content_half, seen]), canvas=painting)",
+        "model.features(torch.cat([seen, seen]), canvas=painting)",
+    ),
+    Mutant(
+        "motion from the content half", "objective.py",
+        "content[:batch], latents[:batch], latents[batch:]", "content[:batch], latents[:batch], latents[:batch]",
+    ),
+    Mutant("noise ignores sigma", "objective.py", "clean + sigma.view(-1, 1, 1, 1) * noise", "clean + noise"),
+    Mutant("halves exchanged", "objective.py", "        return first, second\n", "        return second, first\n"),
+    Mutant("both directions the same", "objective.py", "latents = written.roll(batch // 2, 0)", "latents = written"),
+    Mutant("random direction is forward", "objective.py", "uniform(len(clips)) < 0.5)", "uniform(len(clips)) < 0.0)"),
+    Mutant("target in all directions the content half", "objective.py", "target = seen = driving_half", "target = seen = content_half"),
+    # the quantiser and the rate
+    Mutant("rate per group is linear", "quantizer.py", "target_bits / len(group_bits)) ** 2).mean()", "target_bits / len(group_bits)).abs()).mean()"),
+    Mutant("total rate is linear", "quantizer.py", "(group_bits.sum() - target_bits) ** 2", "(group_bits.sum() - target_bits).abs()"),
+    Mutant("entropy in nats", "quantizer.py", "-(mean * (mean + 1e-9).log2()).sum(-1)", "-(mean * (mean + 1e-9).log()).sum(-1)"),
+    Mutant("no alpha", "quantizer.py", "return -self.config.alpha * distance", "return -distance"),
+    Mutant("distance not squared", "quantizer.py", "distance = distance.square()\n        return", "pass\n        return"),
+    Mutant("temperature in the rate", "quantizer.py", "probabilities = logits.softmax(-1)\n            mean", "probabilities = (logits / tau).softmax(-1)\n            mean"),
+    Mutant("no Gumbel noise", "quantizer.py", "(logits - (-uniform.log()).log()) / tau", "logits / tau"),
+    Mutant("no temperature", "quantizer.py", "(-uniform.log()).log()) / tau)", "(-uniform.log()).log()))"),
+    Mutant("soft samples", "quantizer.py", "return hard - soft.detach() + soft", "return soft"),
+    Mutant("no gradient through samples", "quantizer.py", "return hard - soft.detach() + soft", "return hard"),
+    Mutant("farthest code", "quantizer.py", "codes = logits.argmax(-1)", "codes = logits.argmin(-1)"),
+    Mutant("groups in the wrong order", "quantizer.py", "chosen.transpose(0, 1).reshape(batch, frames", "chosen.flip(0).transpose(0, 1).reshape(batch, frames"),
+    # diffusion
+    Mutant("c_skip", "diffusion.py", "c_skip = d**2 / (s**2 + d**2)", "c_skip = s**2 / (s**2 + d**2)"),
+    Mutant("c_out", "diffusion.py", "c_out = s * d / (s**2 + d**2).sqrt()", "c_out = s / (s**2 + d**2).sqrt()"),
+    Mutant("c_in", "diffusion.py", "output = network(c_in * x, ", "output = network(x, "),
+    Mutant("c_noise", "diffusion.py", "sigma.log() / 4", "sigma.log()"),
+    Mutant("mean of ln sigma", "diffusion.py", "* config.p_std + config.p_mean", "* config.p_std"),
+    Mutant("weight not clamped", "diffusion.py", "weight.clamp(max=config.weight_max)", "weight"),
+    Mutant("grid without rho", "diffusion.py", "(high + ramp * (low - high)) ** config.rho", "high + ramp * (low - high)"),
+    Mutant("Heun without correction", "diffusion.py", "slope = (slope + (landed - denoise(landed, after)) / after) / 2", "pass"),
+    Mutant("Euler's step", "diffusion.py", "x = x + (after - now) * slope\n    return x", "x = x + (now - after) * slope\n    return x"),
+    Mutant("first order only", "diffusion.py", "estimate = (1 + ratio) * clean - ratio * previous", "pass"),
+    # conditions of the decoder, guidance
+    Mutant("no guidance", "model.py", "return null + sampler.guidance * (conditional - null)", "return conditional"),
+    Mutant("nulls and conditions exchanged", "model.py", "drop = torch.cat([keep, ~keep])", "drop = torch.cat([~keep, keep])"),
+    Mutant("motion ignored", "decoder.py", "[:, None] + self.motion_in(motion)", "[:, None] + 0 * self.motion_in(motion)"),
+    Mutant("noise level ignored", "decoder.py", "self.noise_in(sinusoid(100.0 * noise, 128))[:, None]", "0 * self.noise_in(sinusoid(100.0 * noise, 128))[:, None]"),
+    Mutant("content tokens ignored", "decoder.py", "(self.content_in(content) + self.content_type)", "(0 * self.content_in(content) + self.content_type)"),
+    Mutant("content channels ignored", "decoder.py", "inputs.append(own[:, None].expand(-1, frames, -1, -1))", "inputs.append(0 * own[:, None].expand(-1, frames, -1, -1))"),
+    Mutant("no positions", "decoder.py", "h = h + positions.to(h.dtype)", "h = h + 0 * positions.to(h.dtype)"),
+    Mutant("temporal blocks within frames", "decoder.py", "condition, over_time=True)", "condition, over_time=False)"),
+    Mutant("content stays where motion is dropped", "decoder.py", "content = torch.where(drop_content[:, None, None], self.null_content.to(content.dtype), content)", "pass"),
+    Mutant("patches transposed", "decoder.py", "self.columns, p).permute(0, 1, 3, 5, 2, 4, 6)", "self.columns, p).permute(0, 1, 3, 5, 2, 6, 4)"),
+    Mutant("gate left out", "decoder.py", "x = x + gate1 * h", "x = x + h"),
+    Mutant("scale left out", "decoder.py", "h = self.norm1(x) * (1 + scale1) + shift1", "h = self.norm1(x) + shift1"),
+    # the encoder
+    Mutant("queries behind the frames", "encoder.py", "content, motion = hidden.split([queries.shape[1], tokens.shape[1]], 1)", "motion, content = hidden.split([tokens.shape[1], queries.shape[1]], 1)"),
+    # windows
+    Mutant("windows not faded", "windows.py", "return torch.minimum(ramp, ramp.flip(0))", "return torch.ones_like(ramp)"),
+    Mutant("last window left out", "windows.py", "return [*range(0, frames - window, hop), frames - window]", "return [*range(0, frames - window, hop)]"),
+    Mutant("shares in blocks", "windows.py", "slice(first, None, count)", "slice(first * (frames // count), (first + 1) * (frames // count))"),
+    # schedules, optimiser, averaging
+    Mutant("temperature frozen", "train.py", "** (step / self.preset.train.steps)", "** 0"),
+    Mutant("temperature of a factor frozen", "train.py", "quantizer.tau_start * quantizer.tau_decay**steps", "quantizer.tau_start"),
+    Mutant("temperature begins anew in a stage", "train.py", "steps = self.preset.train.steps_before + step", "steps = step"),
+    Mutant("average inverted", "train.py", "self.model.parameters()], 1 - decay)", "self.model.parameters()], decay)"),
+    Mutant("gradients not clipped", "train.py", "self.model.parameters(), train.gradient_clip)", "self.model.parameters(), 1e9)"),
+    Mutant("encoder's rate ignored", "optimizers.py", 'scale = config.encoder_lr if name.startswith(("encoder.", "quantizer.")) else 1.0', "scale = 1.0"),
+    Mutant("norms decay", "optimizers.py", "config.weight_decay if parameter.ndim >= 2 else 0.0", "config.weight_decay"),
+    Mutant("nothing decays", "optimizers.py", "config.weight_decay if parameter.ndim >= 2 else 0.0", "0.0"),
+    Mutant("no warm-up", "optimizers.py", "min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0", "1.0"),
+    Mutant("stage keeps the first rates", "stages.py", 'for name in ("lr", "encoder_lr")', 'for name in ()'),
+    Mutant("stage starts from nothing", "stages.py", "str(folder / WEIGHTS)", "None"),
+    # resuming
+    Mutant("resume forgets the optimiser", "train.py", 'self.optimizers.load_state_dicts(state["optimizers"])', "pass"),
+    Mutant("resume forgets the average", "train.py", 'self.average.load_state_dict(state["average"])', "pass"),
+    Mutant("resume begins at step 0", "train.py", 'self.progress = _Progress(state["step"],', "self.progress = _Progress(0,"),
+    Mutant("every step draws the same", "train.py", "generator = step_generator(train.seed, step)\n", "generator = step_generator(train.seed, 0)\n"),
+    # several parts, inference
+    Mutant("rate of one part", "gradients.py", "histogram = torch.stack(counted).mean(0)", "histogram = counted[0]"),
+    Mutant("parts add up", "gradients.py", "accelerator.backward(losses.total / len(parts))", "accelerator.backward(losses.total)"),
+    Mutant("content and motion exchanged", "method.py", "content, motion = pair.content.load(), pair.motion.load()", "motion, content = pair.content.load(), pair.motion.load()"),
+    Mutant("every pair has the same noise", "method.py", "torch.Generator().manual_seed(seed)) for seed in seeds]", "torch.Generator().manual_seed(0)) for seed in seeds]"),
+    Mutant("solver setting ignored", "method.py", '"steps": self.config.steps, ', ""),
+)  # fmt: skip
+
+
+def mutated(folder: Path, mutant: Mutant) -> Path:
+    """A copy of the plugin with the mutant in it, the weights as links. Raises `ValueError` if it does not fit."""
+    copy = folder / "bcd_bench_bcd"
+    shutil.copytree(
+        PLUGIN / "bcd_bench_bcd", copy, copy_function=_link_or_copy, ignore=shutil.ignore_patterns("__pycache__")
+    )
+    path = copy / mutant.file
+    text = path.read_text()
+    if text.count(mutant.old) != 1:
+        raise ValueError(f"{mutant.name}: its line stands {text.count(mutant.old)} times in {mutant.file}")
+    path.write_text(text.replace(mutant.old, mutant.new))
+    return folder
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    if source.endswith(".py"):
+        shutil.copy2(source, target)
+    else:
+        os.symlink(source, target)
+
+
+def failing_test(folder: Path) -> str | None:
+    """The first test that fails with the plugin in `folder`; None if none does."""
+    environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"}
+    for tests in TESTS:
+        ignored = [f"--ignore={path}" for path in LEFT_OUT]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-x",
+            "-q",
+            "-m",
+            "not slow",
+            "-p",
+            "no:cacheprovider",
+            *ignored,
+            tests,
+        ]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            said = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+            return said[0].split(" - ")[0] if said else (done.stdout + done.stderr).strip().splitlines()[-1]
+    return None
+
+
+def main(words: list[str]) -> int:
+    chosen = [mutant for mutant in MUTANTS if not words or any(word in mutant.name for word in words)]
+    survived = []
+    for number, mutant in enumerate(chosen, 1):
+        began = time.monotonic()
+        with tempfile.TemporaryDirectory() as scratch:
+            try:
+                failed = failing_test(mutated(Path(scratch), mutant))
+            except ValueError as error:
+                failed, mutant = None, Mutant(str(error), mutant.file, "", "")
+        if failed is None:
+            survived.append(mutant.name)
+        result = "survived" if failed is None else f"caught by {failed}"
+        print(f"{number}/{len(chosen)} {mutant.name}: {result} ({time.monotonic() - began:.0f} s)", flush=True)
+    print(f"{len(chosen) - len(survived)} of {len(chosen)} mutants were caught")
+    for name in survived:
+        print(f"survived: {name}")
+    return 1 if survived else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
