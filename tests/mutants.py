@@ -142,7 +142,7 @@ def _link_or_copy(source: str, target: str) -> None:
     if source.endswith(".py"):
         shutil.copy2(source, target)
     else:
-        os.symlink(source, target)
+        Path(target).symlink_to(source)
 
 
 def failing_test(folder: Path) -> str | None:
