@@ -89,6 +89,7 @@ def entropy_by_hand(latents: np.ndarray, codebook: np.ndarray, alpha: float) -> 
 @pytest.mark.parametrize("mode", ["train", "eval"])
 @pytest.mark.parametrize("tau", [0.3, 2.0])
 def test_rate_and_codes_are_equations_1_to_5(mode: str, tau: float) -> None:
+    torch.manual_seed(0)
     quantizer = GroupVectorQuantizer(QuantizerConfig(groups=3, entries=7, dim=4, alpha=1.3), 12)
     getattr(quantizer, mode)()
     latents = torch.randn(2, 5, 12, generator=torch.Generator().manual_seed(2)) * 0.8
@@ -122,6 +123,7 @@ def gumbel_by_hand(
 
 @pytest.mark.parametrize("tau", [0.4, 1.7])
 def test_samples_and_their_gradients_are_equation_2(tau: float) -> None:
+    torch.manual_seed(0)
     quantizer = GroupVectorQuantizer(QuantizerConfig(groups=2, entries=6, dim=3, alpha=0.9), 6).train()
     latents = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(4))
     target = torch.randn(2, 4, 6, generator=torch.Generator().manual_seed(5))
@@ -134,8 +136,8 @@ def test_samples_and_their_gradients_are_equation_2(tau: float) -> None:
     (found.motion * target).sum().backward()
     assert torch.allclose(found.motion, motion, atol=1e-6)
     assert theirs.grad is not None
-    assert torch.allclose(theirs.grad, mine.grad, atol=1e-6)  # type: ignore[arg-type]
-    assert torch.allclose(quantizer.codebook.grad, codebook.grad, atol=1e-6)  # type: ignore[arg-type]
+    assert torch.allclose(theirs.grad, mine.grad, rtol=1e-5, atol=1e-5)  # type: ignore[arg-type]
+    assert torch.allclose(quantizer.codebook.grad, codebook.grad, rtol=1e-5, atol=1e-5)  # type: ignore[arg-type]
     assert mine.grad.abs().max() > 1e-3  # type: ignore[union-attr]
 
 
