@@ -278,6 +278,9 @@ def test_table_a8_is_what_the_preset_says() -> None:
     assert (decoder.patch, decoder.width, decoder.depth, decoder.heads) == (8, 384, 12, 6)
     assert decoder.temporal_blocks == (0, 2, 4, 6, 8, 10)
     assert (vq.groups, vq.dim, vq.entries, vq.tau_start, vq.tau_end) == (1, 384, 64, 2.0, 0.5)
+    assert (vq.tau_decay, vq.alpha, vq.straight_through, vq.normalize) == (0.9999972, 5.0, "assignment", "none")
+    assert (decoder.content, preset.model.diffusion.prediction) == ("tokens", "edm")
+    assert preset.train.direction == "forward"
     assert (preset.sampler.name, preset.sampler.steps, preset.sampler.guidance) == ("heun", 50, 1.5)
     assert (preset.train.lr, preset.train.batch, preset.train.weight_decay) == (5e-5, 128, 0.01)
     assert preset.train.betas == (0.9, 0.999)

@@ -29,6 +29,7 @@ from bcd_bench_bcd.configs import (
     SamplerConfig,
     TrainConfig,
 )
+from bcd_bench_bcd.decoder import rotated
 from bcd_bench_bcd.diffusion import karras_sigmas, loss_weight, precondition, sample, training_sigmas
 from bcd_bench_bcd.model import BCD
 from bcd_bench_bcd.objective import cross_driven_halves, training_loss
@@ -193,7 +194,7 @@ def parts_of_a_step(model: BCD, clips: Tensor, direction: Any, seed: int) -> dic
     return seen
 
 
-@pytest.mark.parametrize("direction", ["forward", "random", "both"])
+@pytest.mark.parametrize("direction", ["forward", "random", "both", "same"])
 def test_content_comes_from_one_half_and_motion_from_the_other(clips: Tensor, direction: Any) -> None:
     """Perturb one half and look at what moves: T5 sees one half at a time, so content follows its half alone."""
     model, seed = tiny_model(alpha=50.0), 11
@@ -206,18 +207,22 @@ def test_content_comes_from_one_half_and_motion_from_the_other(clips: Tensor, di
         swapped = torch.rand(BATCH, generator=torch.Generator().manual_seed(seed)) < 0.5
         assert 0 < int(swapped.sum()) < BATCH, "both cases are in the batch"
     content_half = torch.where(swapped, 1, 0)
+    driving_half = 1 - content_half
     if direction == "both":
         content_half = torch.cat([torch.zeros(BATCH), torch.ones(BATCH)]).long()
+        driving_half = 1 - content_half
+    if direction == "same":  # the ablation without cross-driven training
+        content_half = driving_half = torch.ones(BATCH).long()
     before = parts_of_a_step(model, clips, direction, seed)
     for half in (0, 1):
         after = parts_of_a_step(model, in_half(clips, half), direction, seed)
         moved = {name: (after[name] - before[name]).flatten(1).abs().amax(1) > 1e-5 for name in ("content", "patches")}
         assert torch.equal(moved["content"], content_half == half)
-        assert torch.equal(moved["patches"], content_half != half), "what is drawn is the driving half"
+        assert torch.equal(moved["patches"], driving_half == half), "what is drawn is the driving half"
         codes = (after["motion"] - before["motion"]).flatten(1).abs().amax(1) > 1e-5
-        assert not bool((codes & (content_half == half)).any()), "motion never follows the content half"
-        assert bool(codes.any()) == bool((content_half != half).any()), "motion follows the driving half"
-        rated = bool((content_half != half).any())
+        assert not bool((codes & (driving_half != half)).any()), "motion never follows the other half"
+        rated = bool((driving_half == half).any())
+        assert bool(codes.any()) == rated, "motion follows the driving half"
         assert (abs(float(after["bits"] - before["bits"])) > 1e-6) == rated, "the rate is that of the driving half"
 
 
@@ -459,6 +464,76 @@ def test_motion_of_a_frame_enters_beside_the_noise_level() -> None:
     embedded = decoder.noise_in(torch.cat([angles.sin(), angles.cos()], -1))
     condition = embedded[:, None] + motion @ decoder.motion_in.weight.T + decoder.motion_in.bias
     assert torch.allclose(seen[0], condition * torch.sigmoid(condition), atol=1e-5)
+
+
+# Temporal blocks and the order of frames ------------------------------------------------------------------------------
+
+
+def denoised_in_order(model: BCD, order: list[int]) -> Tensor:
+    """What the model makes of four frames in another order, put back in order."""
+    patches = torch.randn(1, 4, 4, 3 * PATCH**2, generator=torch.Generator().manual_seed(1))
+    motion = torch.randn(1, 4, 16, generator=torch.Generator().manual_seed(2))
+    content = torch.randn(1, 3, 16, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        found = model.denoise(patches[:, order], torch.tensor([1.0]), content, motion[:, order])
+    back = [order.index(frame) for frame in range(4)]
+    return found[:, back]
+
+
+@pytest.mark.parametrize(("positions", "changes"), [("none", False), ("rotary", True)])
+def test_the_order_of_frames_matters_with_positions_alone(positions: str, changes: bool) -> None:
+    model = tiny_model()
+    config = model.config.model_copy(
+        update={"decoder": model.config.decoder.model_copy(update={"time_positions": positions})}
+    )
+    ordered = BCD(config).eval()
+    ordered.load_state_dict(model.state_dict())
+    straight = denoised_in_order(ordered, [0, 1, 2, 3])
+    difference = float((straight - denoised_in_order(ordered, [2, 0, 3, 1])).abs().max())
+    assert (difference > 1e-3) if changes else (difference < 1e-5)
+
+
+def test_rotary_positions_tell_distances_and_not_places() -> None:
+    q, k = torch.randn(2, 1, 9, 8, generator=torch.Generator().manual_seed(1))
+    same = (torch.ones_like(q) * q[:, :1]), (torch.ones_like(k) * k[:, :1])
+    scores = rotated(same[0]) @ rotated(same[1]).transpose(-1, -2)
+    for shift in range(-8, 9):
+        diagonal = scores[0].diagonal(shift)
+        assert torch.allclose(diagonal, diagonal[:1].expand_as(diagonal), atol=1e-4)
+    assert torch.allclose(scores[0].diagonal(), (same[0] @ same[1].transpose(-1, -2))[0].diagonal(), atol=1e-4)
+    assert float(scores[0, 0].std()) > 1e-2
+
+
+# The codebook at the start of a training ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dim", [4, 16, 384])
+def test_alpha_means_the_same_at_every_code_dimension(dim: int) -> None:
+    """Equation (1) by mean squares: 16 channels are as in the paper's Table A7, others scale."""
+    quantizer = GroupVectorQuantizer(QuantizerConfig(entries=6, dim=dim, distance="scaled"), dim).eval()
+    latents = torch.randn(1, 5, dim, generator=torch.Generator().manual_seed(1))
+    bits, codes = entropy_by_hand(
+        latents.double().numpy(), quantizer.codebook.detach().double().numpy(), 5.0 * 16 / dim
+    )
+    found = quantizer(latents)
+    assert found.bits.item() == pytest.approx(bits[0], abs=1e-5)
+    assert np.array_equal(found.codes.numpy(), codes)
+
+
+@pytest.mark.parametrize("dim", [16, 384])
+def test_the_papers_preset_keeps_its_codes_apart(trainer: Any, dim: int) -> None:
+    """With a plain sum of squares over 384 channels a single code is left after two steps, and no gradient."""
+    own = trainer(
+        "sprites", model__encoder__width=max(dim, 32), model__quantizer__dim=dim, model__quantizer__entries=64,
+        objective__target_bits=6.0, train__warmup=0, train__lr=5e-5,
+    )  # fmt: skip
+    values = [own.step() for _ in range(30)]
+    said = [value[2] - value[3] for value in values]
+    assert np.mean(said[-10:]) > 1.0, "bits that a code says about its frame"
+    codebook = own.model.quantizer.codebook
+    assert codebook.grad is None
+    gradients = own.optimizers.optimizers[0].state[own.model.encoder.project.weight]["exp_avg_sq"]
+    assert float(gradients.max()) > 1e-12, "gradients reach the encoder"
 
 
 # Schedules, optimiser, averaging --------------------------------------------------------------------------------------

@@ -62,7 +62,6 @@ def check_parts(preset: Preset, processes: int) -> None:
         )
     whole = {
         "model.quantizer.normalize": preset.model.quantizer.normalize != "none",
-        "model.quantizer.codes_from_data": preset.model.quantizer.codes_from_data,
         "objective.revive_every": objective.revive_every,
         "objective.adversary": objective.adversary,
         "objective.cycle": objective.cycle,

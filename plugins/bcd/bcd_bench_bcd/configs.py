@@ -13,6 +13,7 @@ __all__ = [
     "CanvasConfig",
     "DecoderConfig",
     "DiffusionConfig",
+    "Direction",
     "EncoderConfig",
     "LatentConfig",
     "ModelConfig",
@@ -23,6 +24,10 @@ __all__ = [
     "StageConfig",
     "TrainConfig",
 ]
+
+
+Direction = Literal["forward", "random", "both", "same"]
+"""Which half of a training clip gives the content and which one the motion, see `TrainConfig.direction`."""
 
 
 class _Config(BaseModel):
@@ -60,7 +65,10 @@ class QuantizerConfig(_Config):
     dim: int = Field(384, ge=1)
     """D, channels of a group."""
     alpha: float = Field(5.0, gt=0)
-    distance: Literal["squared", "l2"] = "squared"
+    distance: Literal["squared", "scaled", "l2"] = "squared"
+    """What alpha multiplies (eq. 1). "scaled" is the squared distance times 16 / dim: alpha = 5 is of codes of 16
+    channels (Table A7), and over the 384 of Table A8 a plain sum of squares makes the softmax one-hot from the start,
+    so that neither rate nor gradient is left and the codebook collapses within two steps."""
     tau_start: float = Field(2.0, gt=0)
     tau_end: float = Field(0.5, gt=0)
     tau_decay: float | None = Field(None, gt=0, lt=1)
@@ -72,7 +80,9 @@ class QuantizerConfig(_Config):
     """How gradients reach the encoder: through the relaxed assignment (eq. 2), or (ours) past the codebook as well,
     as in VQ-VAE: where codes are decided, the relaxed assignment passes hardly anything on."""
     codes_from_data: bool = False
-    """Ours: start the codebook from the first motion latents instead of U(-1, 1)."""
+    """Start the codebook from the first motion latents instead of U(-1, 1); the paper does not say how it starts. An
+    untrained T5 gives nearly the same latents for all frames, so that few of 64 codes from U(-1, 1) are ever near one.
+    """
 
 
 class DecoderConfig(_Config):
@@ -83,6 +93,10 @@ class DecoderConfig(_Config):
     heads: int = Field(6, ge=1)
     patch: int = Field(8, ge=1)
     temporal_blocks: tuple[int, ...] = (0, 2, 4, 6, 8, 10)
+    time_positions: Literal["none", "rotary"] = "none"
+    """How temporal blocks know the order of frames: by rotary positions (Su et al. 2021), which hold for any number of
+    frames, or not at all, as in weights of before there was this field: then a permutation of frames permutes the
+    output. The paper does not say."""
     content: Literal["tokens", "channels"] = "tokens"
     """"tokens": content tokens join the patch tokens of every frame. "channels": one content token per patch is
     concatenated to that patch along channels (then K is the number of patches that are drawn)."""
@@ -332,9 +346,10 @@ class TrainConfig(_Config):
     max(sqrt(r), patch_floor) and weighted by its inverse. 1 computes all patches."""
     patches_until: float = Field(0.9, ge=0, le=1)
     """Ours: share of the steps after which all patches are computed, as in sampling."""
-    direction: Literal["forward", "random", "both"] = "random"
-    """Which half of a clip gives the content: the first, one drawn at random, or each in turn for the other (one
-    encoder pass then serves two decoder samples)."""
+    direction: Direction = "random"
+    """Which half of a clip gives the content: the first (the paper's), one drawn at random, or each in turn for the
+    other (one encoder pass then serves two decoder samples). "same" is the paper's ablation without cross-driven
+    training: content and motion come from one half, the second."""
     clips: int | None = Field(None, ge=2)
     """Use only the first of the suite's training clips, this many (None: all)."""
     take_frames: int | None = Field(None, ge=1)
@@ -365,6 +380,11 @@ class Preset(_Config):
     @model_validator(mode="after")
     def _fits(self) -> Preset:
         objective, train = self.objective, self.train
+        if self.model.latent is None and (train.frame_step != 1 or train.clip_frames is not None):
+            raise ValueError(
+                "train.frame_step and train.clip_frames are about videos; a preset on pixels learns a suite's clips as "
+                "they are"
+            )
         for name in ("picture", "guide", "canvas_from", "draw_from"):
             if getattr(objective, name) and self.model.canvas is None:
                 raise ValueError(f"objective.{name} is about the canvas, which this model lacks (model.canvas)")

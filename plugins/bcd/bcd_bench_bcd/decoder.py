@@ -32,6 +32,16 @@ def grid_positions(rows: int, columns: int, width: int) -> Tensor:
     return torch.cat([sinusoid(row.flatten(), width // 2), sinusoid(column.flatten(), width // 2)], -1)
 
 
+def rotated(x: Tensor) -> Tensor:
+    """Rotary positions (Su et al. 2021): pairs of channels of x [..., L, width] turned by angles that grow along L."""
+    half = x.shape[-1] // 2
+    frequencies = 10_000.0 ** (-torch.arange(half, device=x.device) / half)
+    angles = torch.arange(x.shape[-2], device=x.device)[:, None] * frequencies
+    cos, sin = angles.cos(), angles.sin()
+    first, second, rest = x.float().split([half, half, x.shape[-1] - 2 * half], -1)
+    return torch.cat([first * cos - second * sin, first * sin + second * cos, rest], -1).to(x.dtype)
+
+
 class Attention(nn.Module):
     """Multi-head self-attention. On CPUs and for short sequences, plain matrix products beat the fused kernel."""
 
@@ -41,9 +51,12 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *, rotary: bool = False) -> Tensor:
+        """`x` [B, L, width]. With `rotary`, attention depends on how far apart two places in L are."""
         batch, length, width = x.shape
         q, k, v = self.qkv(x).view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+        if rotary:
+            q, k = rotated(q), rotated(k)
         if x.device.type == "cpu" and length <= 128:
             weights = (q @ k.transpose(-1, -2)) * q.shape[-1] ** -0.5
             y = weights.softmax(-1).to(v.dtype) @ v
@@ -55,8 +68,9 @@ class Attention(nn.Module):
 class DiTBlock(nn.Module):
     """Attention and feed-forward, each modulated by the condition and gated (adaLN-Zero: it starts as the identity)."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, *, rotary: bool = False) -> None:
         super().__init__()
+        self.rotary = rotary
         self.norm1 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.attention = Attention(width, heads)
         self.norm2 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
@@ -71,7 +85,7 @@ class DiTBlock(nn.Module):
         h = self.norm1(x) * (1 + scale1) + shift1
         if over_time:
             h = h.transpose(1, 2)
-        h = self.attention(h.flatten(0, 1)).view(h.shape)
+        h = self.attention(h.flatten(0, 1), rotary=self.rotary).view(h.shape)
         if over_time:
             h = h.transpose(1, 2)
         x = x + gate1 * h
@@ -138,7 +152,10 @@ class VideoDiT(nn.Module):
         if decoder.motion_map:
             self.motion_map = nn.Linear(motion_width, len(self.drawn) * decoder.motion_map)
         self.blocks = nn.ModuleList([DiTBlock(d, decoder.heads) for _ in range(decoder.depth)])
-        self.temporal = nn.ModuleDict({str(i): DiTBlock(d, decoder.heads) for i in decoder.temporal_blocks})
+        rotary = decoder.time_positions == "rotary"
+        self.temporal = nn.ModuleDict(
+            {str(i): DiTBlock(d, decoder.heads, rotary=rotary) for i in decoder.temporal_blocks}
+        )
         self.norm = nn.LayerNorm(d, elementwise_affine=False, eps=1e-6)
         self.modulation = nn.Linear(d, 2 * d)
         self.patch_out = nn.Linear(d, values + (decoder.patch**2 if self.canvas is not None else 0))

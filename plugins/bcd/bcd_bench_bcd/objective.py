@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from bcd_bench_bcd.canvas import off_guide
-from bcd_bench_bcd.configs import ObjectiveConfig
+from bcd_bench_bcd.configs import Direction, ObjectiveConfig
 from bcd_bench_bcd.diffusion import loss_weight, training_sigmas
 from bcd_bench_bcd.model import BACKGROUND, BCD
 from bcd_bench_bcd.quantizer import Quantized, rate_loss
@@ -159,9 +159,7 @@ def off_guide_fields(
     return to_frames + to_canvas
 
 
-def cross_driven_halves(
-    clips: Tensor, direction: Literal["forward", "random", "both"], draws: Source
-) -> tuple[Tensor, Tensor]:
+def cross_driven_halves(clips: Tensor, direction: Direction, draws: Source) -> tuple[Tensor, Tensor]:
     """Clips [B, T, ...] -> (content halves, driving halves), each of T // 2 frames; 2 B of each for "both"."""
     half = clips.shape[1] // 2
     first, second = clips[:, :half], clips[:, half : 2 * half]
@@ -169,6 +167,8 @@ def cross_driven_halves(
         return torch.cat([first, second]), torch.cat([second, first])
     if direction == "forward":
         return first, second
+    if direction == "same":
+        return second, second
     swap = (as_draws(draws).uniform(len(clips)) < 0.5).to(clips.device)
     swap = swap.view(-1, *[1] * (clips.ndim - 1))
     return torch.where(swap, second, first), torch.where(swap, first, second)
@@ -203,7 +203,7 @@ def swap_cycle(
 
 
 @torch.no_grad()
-def code_histogram(model: BCD, clips: Tensor, direction: Literal["forward", "random", "both"], draws: Source) -> Tensor:
+def code_histogram(model: BCD, clips: Tensor, direction: Direction, draws: Source) -> Tensor:
     """The part of `training_loss` that the rate is made of, for these clips: float32 [N, J].
 
     `draws` must be new: made from the seeds that `training_loss` gets for the same clips.
@@ -226,7 +226,7 @@ def training_loss(
     *,
     tau: float,
     step: int,
-    direction: Literal["forward", "random", "both"],
+    direction: Direction,
     generator: Source,
     patch_chances: Tensor | None = None,
     histogram: Tensor | None = None,

@@ -135,11 +135,14 @@ _HEADS_SMALL = Preset(
 )
 
 _SPRITES = Preset(
-    summary="exactly Table A8: T5 12x384, DiT-S/8, 1 x 64 codes, 6 bits per frame, batch 128; for GPUs",
-    model=ModelConfig(),
+    summary="Table A8: T5 12x384, DiT-S/8, 1 x 64 codes, 6 bits per frame, batch 128; for GPUs",
+    model=ModelConfig(
+        quantizer=QuantizerConfig(distance="scaled", codes_from_data=True, tau_decay=0.9999972),
+        decoder=DecoderConfig(time_positions="rotary"),
+    ),
     objective=ObjectiveConfig(),
     sampler=SamplerConfig(),
-    train=TrainConfig(suite="sprites"),
+    train=TrainConfig(suite="sprites", direction="forward"),
 )
 
 _SPRITES_PROCEDURAL_SMALL = _SPRITES_SMALL.model_copy(

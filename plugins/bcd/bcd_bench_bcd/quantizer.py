@@ -13,6 +13,8 @@ from bcd_bench_bcd.randomness import Source, as_draws
 
 __all__ = ["GroupVectorQuantizer", "Quantized", "rate_loss"]
 
+ALPHA_DIM = 16
+"""Channels of the codes (Table A7) for which alpha = 5 was chosen."""
 USAGE_MEMORY = 0.02
 """Weight of the newest batch in the running share of an entry: about 50 batches are remembered."""
 DEAD_SHARE = 0.1
@@ -154,8 +156,10 @@ class GroupVectorQuantizer(nn.Module):
 
     def _logits(self, parts: Tensor) -> Tensor:
         distance = _distances(parts, self.codebook)
-        if self.config.distance == "squared":
+        if self.config.distance != "l2":
             distance = distance.square()
+        if self.config.distance == "scaled":
+            distance = distance * (ALPHA_DIM / self.config.dim)
         return -self.config.alpha * distance  # [N, B*T, J]
 
     def forward(

@@ -177,6 +177,12 @@ class Trainer:
         with torch.no_grad(), self.accelerator.autocast():
             latents = self.model.features(self.model.values(batch), canvas=False)[1]
         self.model.quantizer.start_codes_from(latents, generator)
+        if self.processes > 1:  # to the last bit, since gradients alone are exchanged from here on
+            from accelerate.utils import broadcast
+
+            for name in ("codebook", "running_mean", "running_std"):
+                own = getattr(self.model.quantizer, name)
+                own.data.copy_(broadcast(own.data))
 
     def _description(self) -> dict[str, Any]:
         return {

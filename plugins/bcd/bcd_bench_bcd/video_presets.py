@@ -22,15 +22,19 @@ LATENT_DIFFUSION = DiffusionConfig(sigma_data=0.5, p_mean=-0.4, p_std=1.0)
 """Not in the paper: EDM2's constants for latents of an SD autoencoder, standardised to 0.5 (Karras et al. 2024)."""
 
 LRS3 = Preset(
-    summary="exactly Table A7: T5 12x512, DiT-B/4 on SD 2.0 latents, 64 x 32 codes, 160 bits per frame; for GPUs",
+    summary="Table A7: T5 12x512, DiT-B/4 on SD 2.0 latents, 64 x 32 codes, 160 bits per frame; for GPUs",
     model=ModelConfig(
         frame_size=(256, 256),
         channels=4,
         latent=LatentConfig(vae="sd2-vae"),
         resize=True,
         encoder=EncoderConfig(layers=12, width=512, heads=8, feed_forward=2048, content_tokens=32),
-        quantizer=QuantizerConfig(groups=64, entries=32, dim=16, tau_start=1.5, tau_end=0.1, tau_decay=0.9999972),
-        decoder=DecoderConfig(depth=12, width=768, heads=12, patch=4, temporal_blocks=(0, 2, 4, 6, 8, 10)),
+        quantizer=QuantizerConfig(
+            groups=64, entries=32, dim=16, distance="scaled", tau_start=1.5, tau_end=0.1, tau_decay=0.9999972
+        ),
+        decoder=DecoderConfig(
+            depth=12, width=768, heads=12, patch=4, temporal_blocks=(0, 2, 4, 6, 8, 10), time_positions="rotary"
+        ),
         diffusion=LATENT_DIFFUSION,
     ),
     objective=ObjectiveConfig(rate_weight=0.04, target_bits=160.0, condition_drop=0.1),
@@ -69,7 +73,9 @@ LRS3_TINY = Preset(
         resize=True,
         encoder=EncoderConfig(layers=2, width=128, heads=4, feed_forward=512, content_tokens=64),
         quantizer=QuantizerConfig(groups=16, entries=32, dim=8, tau_start=1.5, tau_end=0.35),
-        decoder=DecoderConfig(depth=4, width=192, heads=4, patch=2, temporal_blocks=(0, 2), content="channels"),
+        decoder=DecoderConfig(
+            depth=4, width=192, heads=4, patch=2, temporal_blocks=(0, 2), content="channels", time_positions="rotary"
+        ),
         diffusion=DiffusionConfig(sigma_data=0.5, p_mean=0.4, p_std=1.4, weight_max=30.0),
     ),
     objective=ObjectiveConfig(target_bits=40.0),
