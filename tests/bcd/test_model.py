@@ -288,6 +288,29 @@ def test_table_a8_is_what_the_preset_says() -> None:
     assert preset.objective.target_bits == 6.0
 
 
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("train.batchs", "train.batch"),
+        ("train.stepps", "train.steps"),
+        ("steps", "train.steps or sampler.steps"),
+        ("lr", "train.lr"),
+        ("model.decoder.dept", "model.decoder.depth"),
+        ("objective.rate_wieght", "objective.rate_weight"),
+    ],
+)
+def test_a_misspelt_field_is_answered_with_the_nearest_ones(key: str, meant: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        resolve_preset("sprites-small", {key: 3})
+    assert all(name in str(caught.value) for name in meant.split(" or "))
+
+
+def test_settings_that_a_preset_on_pixels_would_ignore_are_refused() -> None:
+    for key, value in (("train.frame_step", 2), ("train.clip_frames", 8)):
+        with pytest.raises(UsageError, match="are about videos"):
+            resolve_preset("sprites-small", {key: value})
+
+
 # ---- files -------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("stem", ["linear", "conv"])
 @pytest.mark.parametrize("compress", [False, True])

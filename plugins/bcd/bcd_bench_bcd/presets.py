@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import ValidationError
@@ -162,6 +163,26 @@ PRESETS: dict[str, Preset] = {
 }
 
 
+def _fields(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _fields(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def _nearest_fields(key: str, tree: dict[str, Any]) -> str:
+    """A clause that names the fields that `key` may have meant: by their last name, then by the whole."""
+    import difflib
+
+    fields = list(_fields(tree))
+    last = {name.rpartition(".")[2] for name in fields}
+    close = difflib.get_close_matches(key.rpartition(".")[2], last, n=2, cutoff=0.7)
+    found = [name for one in close for name in fields if name.rpartition(".")[2] == one]
+    near = found or difflib.get_close_matches(key, fields, n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(near[:3])}?" if near else "; fields look like train.lr or model.decoder.depth"
+
+
 def resolve_preset(name: str, overrides: dict[str, Any] | None = None) -> Preset:
     """The preset `name` with dotted `overrides` ("train.lr": 1e-4) applied and validated.
 
@@ -181,10 +202,7 @@ def resolve_preset(name: str, overrides: dict[str, Any] | None = None) -> Preset
         for part in path[:-1]:
             node = node.get(part) if isinstance(node, dict) else None
         if not isinstance(node, dict) or path[-1] not in node:
-            raise UsageError(
-                f"--set {key}: preset {name!r} has no such field",
-                hint="fields look like train.lr or model.decoder.depth",
-            )
+            raise UsageError(f"--set {key}: preset {name!r} has no such field{_nearest_fields(key, tree)}")
         node[path[-1]] = value
     try:
         return Preset.model_validate(tree)
