@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, runtime_checkable
 
 from bcd_bench.errors import UsageError
 from bcd_bench.isolation import PluginScope
@@ -20,10 +20,34 @@ if TYPE_CHECKING:  # NumPy is imported where a clip is made, so that listing plu
 
     from bcd_bench.perturbations import Perturbation
 
-__all__ = ["READER", "Clip", "ClipRef", "ClipSource", "Failed", "Generated", "Pair", "Suite", "VideoFile", "read_only"]
+__all__ = [
+    "READER",
+    "Clip",
+    "ClipRef",
+    "ClipSource",
+    "Failed",
+    "Generated",
+    "Pair",
+    "ReadOnlyDict",
+    "Suite",
+    "VideoFile",
+    "read_only",
+]
 
 READER = "2"
 """Bump with every change of the pixels that reading or resizing a video gives; part of what is made of videos."""
+
+
+class ReadOnlyDict(dict[str, Any]):
+    """A mapping that cannot be written to; a copy of it, or one in another process, is a plain dict."""
+
+    def _refuse(self, *args: object, **named: object) -> NoReturn:
+        raise TypeError("this mapping is read-only: work on a copy")
+
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (dict(self),)
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,6 +175,9 @@ class ClipRef:
     frames: int | None = None
     """Length in frames, where the suite knows it: saves decoding the driver only to check an output's length."""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", ReadOnlyDict(self.labels))  # they decide clusters, so nobody changes them
+
     def load(self) -> Clip:
         """Decode or draw the clip; its frames are read-only. Raises `UsageError` where its content is not what `sha256`
         promised."""
@@ -174,6 +201,9 @@ class Pair:
     motion: ClipRef
     target: ClipRef | None = None
     labels: Mapping[str, str | int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", ReadOnlyDict(self.labels))
 
     @property
     def cluster(self) -> str:

@@ -135,7 +135,7 @@ class DoseResponse:
     def _rows(self, items: Sequence[Scored]) -> Sequence[Mapping[str, Any] | Failed]:
         try:
             with self._scope:
-                return list(self.metric.score(items))
+                return list(self.metric.score(list(items)))
         except BcdBenchError:
             raise
         except BaseException as error:  # one bad clip must cost itself alone

@@ -161,7 +161,7 @@ class _Isolated:
     def transfer(self, pairs: Sequence[Pair], *, seed: int, **features: Any) -> Iterator[Clip | Failed]:
         """Each output is taken over before the next one is asked for: a method may fill one array again and again."""
         with self._scope:
-            outputs = iter(self._method.transfer(pairs, seed=seed, **features))
+            outputs = iter(self._method.transfer(list(pairs), seed=seed, **features))  # a list of its own
         while True:
             with self._scope:
                 output = _taken_over(next(outputs, _END))

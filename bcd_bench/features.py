@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from bcd_bench.arrays import load_tree, save_tree
-from bcd_bench.clips import Clip, Failed, Pair
+from bcd_bench.clips import Clip, Failed, Pair, ReadOnlyDict
 from bcd_bench.errors import BcdBenchError, UsageError, one_line
 from bcd_bench.identity import hash_json
 from bcd_bench.isolation import PluginScope, raised_by_plugin
@@ -153,7 +153,8 @@ class FeatureStore:
             self._loaded.add(name)
         try:
             with self._scopes[name]:
-                found = extractor.extract(clips) if needed is None else extractor.extract(clips, needed)
+                own = list(clips)  # a list of its own
+                found = extractor.extract(own) if needed is None else extractor.extract(own, needed)
                 features = [_taken_over(one) for one in found]
             if len(features) != len(clips):
                 raise ValueError(f"returned {len(features)} results for {len(clips)} clips")
@@ -199,20 +200,8 @@ def frozen(features: Any) -> Any:
         view.flags.writeable = False
         return view
     if isinstance(features, Mapping):
-        return _ReadOnly({key: frozen(value) for key, value in features.items()})
+        return ReadOnlyDict({key: frozen(value) for key, value in features.items()})
     return tuple(frozen(one) for one in features) if isinstance(features, list) else features
-
-
-class _ReadOnly(dict[str, Any]):
-    """A mapping that cannot be written to; a copy of it, or one in another process, is a plain dict."""
-
-    def _refuse(self, *args: object, **named: object) -> NoReturn:
-        raise TypeError("features are read-only: work on a copy")
-
-    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return dict, (dict(self),)
 
 
 def _taken_over(features: Any) -> Any:

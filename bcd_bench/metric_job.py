@@ -198,7 +198,9 @@ class MetricJob:
             return {}
         try:
             with self._scope:
-                rows = [_plain_row(row) for row in metric.score(items)]  # taken over one by one, if they are yielded
+                rows = [
+                    _plain_row(row) for row in metric.score(list(items))
+                ]  # taken over one by one, if they are yielded
             if len(rows) != len(items):
                 raise ValueError(f"score returned {len(rows)} rows for {len(items)} outputs")
             return {item.pair.id: row for item, row in zip(items, rows, strict=True)}
@@ -236,7 +238,7 @@ class MetricJob:
 
         def work() -> None:
             for group, members in groups.items():
-                self._states[group] = metric.update(self._states[group], members)
+                self._states[group] = metric.update(self._states[group], list(members))
                 self._folded |= {item.pair.id: item.pair.cluster for item in members}
 
         self._guard(work)

@@ -353,6 +353,8 @@ class Spoiling(RaisingMetric):
                 lambda item=item: item.features["toy-mean"]["output"]["mean"].fill(0),
                 lambda item=item: item.pair.motion.load().frames.fill(0),
                 lambda item=item: item.info.__setitem__("code", 0),
+                lambda item=item: item.pair.labels.__setitem__("subject", "same"),
+                lambda item=item: item.pair.content.labels.update(subject="same"),
             ):
                 with pytest.raises((TypeError, ValueError)):
                     change()
@@ -387,16 +389,31 @@ class OneBuffer(Raising):
         buffer[:] = 0
 
 
+class Popping(Raising):
+    """Empties the list that it is given, from the end."""
+
+    def transfer(self, pairs: Sequence[Pair], *, seed: int) -> Iterator[Clip]:
+        del seed
+        outputs = []
+        while pairs:
+            outputs.append(pairs.pop().motion.load())  # type: ignore[attr-defined]
+        return iter(outputs[::-1])
+
+
 SPOILED = [
     MetricSpec("inverting", "1", "", "test_isolation:Inverting"),
     MetricSpec("spoiling", "1", "", "test_isolation:Spoiling", extractors=("toy-mean",)),
 ]
-METHODS = [MethodSpec("one-buffer", "1", "", "test_isolation:OneBuffer", batch_size=5)]
+METHODS = [
+    MethodSpec("one-buffer", "1", "", "test_isolation:OneBuffer", batch_size=5),
+    MethodSpec("popping", "1", "", "test_isolation:Popping", batch_size=5),
+]
 EXTRACTORS = [ExtractorSpec("toy-mean", "1", "", "test_isolation:Mean")]
 
 
-def test_a_method_may_fill_one_array_for_every_pair(tmp_path: Path) -> None:
-    folder = run(registry_of(methods=METHODS), tmp_path, "one-buffer")
+@pytest.mark.parametrize("method", ["one-buffer", "popping"])
+def test_a_method_may_fill_one_array_for_every_pair_and_empty_its_list(tmp_path: Path, method: str) -> None:
+    folder = run(registry_of(methods=METHODS), tmp_path, method)
     shades = [int(folder.read_output(result).frames[0, 0, 0, 0]) for result in folder.pairs().values()]
     assert shades == [5 * i + 1 for i in range(toy.N_PAIRS)]
 
