@@ -157,6 +157,8 @@ def failing_test(folder: Path) -> str | None:
             sys.executable,
             "-m",
             "pytest",
+            "-n",
+            "0",
             "-x",
             "-q",
             "-m",
