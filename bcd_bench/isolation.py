@@ -15,6 +15,7 @@ import contextlib
 import gc
 import importlib.abc
 import importlib.util
+import locale
 import os
 import signal
 import sys
@@ -74,13 +75,13 @@ class PluginScope:
                 if kind is KeyboardInterrupt and after["signals"] != before["signals"]:
                     stopping.note_interrupt()  # a handler of the plugin has taken the user's Ctrl-C
                 self._own = {name: value for name, value in after.items() if self._kept(name, value)}
-                _write(before, after)
+                _write(_LATE | before, after)
             finally:
                 _leave()
 
     @staticmethod
     def _kept(name: str, value: Any) -> bool:
-        return name not in _NEVER_KEPT and not _equal(value, _stack[0].get(name, _ABSENT))
+        return name not in _NEVER_KEPT and not _equal(value, _stack[0].get(name, _LATE.get(name, _ABSENT)))
 
 
 def raised_by_plugin(error: BaseException) -> bool:
@@ -262,6 +263,7 @@ _ASPECTS: Mapping[str, tuple[Reader, Writer]] = {
     "path": (lambda: list(sys.path), _set_path),
     "recursion": (sys.getrecursionlimit, sys.setrecursionlimit),
     "collecting": (gc.isenabled, _set_collecting),
+    "locale": (lambda: locale.setlocale(locale.LC_ALL), lambda name: locale.setlocale(locale.LC_ALL, name)),
     "excepthook": (lambda: sys.excepthook, lambda hook: setattr(sys, "excepthook", hook)),
 }
 _NEVER_KEPT = ("stdout", "stderr", "signals", "excepthook")
@@ -275,12 +277,6 @@ def _random() -> Mapping[str, tuple[Reader, Writer]]:
     import random
 
     return {"random": (random.getstate, random.setstate)}
-
-
-def _locale() -> Mapping[str, tuple[Reader, Writer]]:
-    import locale
-
-    return {"locale": (lambda: locale.setlocale(locale.LC_ALL), lambda name: locale.setlocale(locale.LC_ALL, name))}
 
 
 def _logging() -> Mapping[str, tuple[Reader, Writer]]:
@@ -389,9 +385,19 @@ def _torch() -> Mapping[str, tuple[Reader, Writer]]:
     }
 
 
+_LATE: State = {
+    "logging disabled": 0,
+    "logging level": 30,
+    "logging handlers": [],
+    "decimal precision": 28,
+    "start method": None,
+    "socket timeout": None,
+    "numpy errors": {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"},
+}
+"""What libraries hold when they are imported, for those that a plugin imports first."""
+
 _ASPECTS_OF: Mapping[str, Callable[[], Mapping[str, tuple[Reader, Writer]]]] = {
     "random": _random,
-    "locale": _locale,
     "logging": _logging,
     "decimal": _decimal,
     "multiprocessing": _multiprocessing,
@@ -401,14 +407,12 @@ _ASPECTS_OF: Mapping[str, Callable[[], Mapping[str, tuple[Reader, Writer]]]] = {
 }
 
 
-class _TorchWatcher(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+class _TorchWatcher(importlib.abc.MetaPathFinder):
     """Notes torch's own state at the moment it is imported inside of a scope, for the scopes that are open: they were
     entered before there was anything to note, and some of it (its number of threads) has no fixed default."""
 
     _installed: _TorchWatcher | None = None
-
-    def __init__(self) -> None:
-        self._loader: Any = None
+    _looking = False
 
     @classmethod
     def install(cls) -> None:
@@ -424,13 +428,26 @@ class _TorchWatcher(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             cls._installed = None
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if name != "torch":
+        if name != "torch" or self._looking:
             return None
-        self.remove()
-        spec = importlib.util.find_spec(name)
-        if spec is not None and spec.loader is not None:
-            self._loader, spec.loader = spec.loader, self
+        self._looking = True
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            self._looking = False
+        if spec is not None and spec.loader is not None:  # only looked for, as many libraries do, or imported
+            spec.loader = _NotingLoader(spec.loader)
         return spec
+
+
+class _NotingLoader(importlib.abc.Loader):
+    """A module's loader that notes its state once it is imported."""
+
+    def __init__(self, loader: Any) -> None:
+        self._loader = loader
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         module: ModuleType | None = self._loader.create_module(spec)
@@ -441,6 +458,7 @@ class _TorchWatcher(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             module.__spec__.loader = self._loader
         module.__loader__ = self._loader
         self._loader.exec_module(module)
+        _TorchWatcher.remove()
         fresh = {name: read() for name, (read, _) in _torch().items()}
         for state in _stack:
             state |= fresh

@@ -143,6 +143,8 @@ def test_torch_that_a_plugin_imports_first_is_left_as_it_came() -> None:
         assert "torch" not in sys.modules
         scope = PluginScope()
         with scope:
+            import importlib.util
+            assert importlib.util.find_spec("torch") is not None  # as transformers looks whether it is there
             import torch
             threads = torch.get_num_threads()
             torch.set_num_threads(threads + 3)
@@ -161,6 +163,28 @@ def test_torch_that_a_plugin_imports_first_is_left_as_it_came() -> None:
         "SourceFileLoader SourceFileLoader 0",
         "3 torch.float64",
     ]
+
+
+def test_what_a_plugin_imports_first_is_left_as_it_came() -> None:
+    code = """
+        import sys
+        from bcd_bench.isolation import PluginScope
+        late = {"multiprocessing", "socket", "decimal", "logging", "numpy"} & set(sys.modules)
+        with PluginScope():
+            import decimal, logging, multiprocessing, socket
+            multiprocessing.set_start_method("spawn")
+            socket.setdefaulttimeout(5)
+            decimal.getcontext().prec = 4
+            logging.disable(50)
+            logging.basicConfig(level=10)
+            import numpy as np
+            np.seterr(all="raise")
+        assert np.geterr()["divide"] == np.geterr()["invalid"] == "warn"
+        print(len(late), multiprocessing.get_start_method(allow_none=True), socket.getdefaulttimeout(),
+              decimal.getcontext().prec, logging.root.manager.disable, logging.root.level, logging.root.handlers)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
+    assert done.stdout == "0 None None 28 0 30 []\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
