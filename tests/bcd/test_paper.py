@@ -466,6 +466,33 @@ def test_motion_of_a_frame_enters_beside_the_noise_level() -> None:
     assert torch.allclose(seen[0], condition * torch.sigmoid(condition), atol=1e-5)
 
 
+def test_content_tokens_stand_before_the_patches_of_every_frame() -> None:
+    """Sec. 3.3: content is concatenated with the noisy input; patches know their place in the frame."""
+    model = tiny_model().eval()
+    decoder = model.decoder
+    seen: list[Tensor] = []
+    decoder.blocks[0].register_forward_pre_hook(lambda module, args: seen.append(args[0].detach().clone()))
+    generator = torch.Generator().manual_seed(1)
+    patches, content = (
+        torch.randn(1, 4, 4, 3 * PATCH**2, generator=generator),
+        torch.randn(1, 3, 16, generator=generator),
+    )
+    decoder(patches, torch.tensor([0.1]), content, torch.zeros(1, 4, 16))
+    tokens = content @ decoder.content_in.weight.T + decoder.content_in.bias + decoder.content_type
+    places = []
+    for row in (0, 1):
+        for column in (0, 1):
+            parts = []
+            for position in (row, column):  # half of the channels for each axis
+                angles = position * torch.exp(-math.log(10_000) * torch.arange(4) / 4)
+                parts += [angles.sin(), angles.cos()]
+            places.append(torch.cat(parts))
+    inside = patches @ decoder.patch_in.weight.T + decoder.patch_in.bias + torch.stack(places)
+    for frame in range(4):
+        assert torch.allclose(seen[0][:, frame, :3], tokens, atol=1e-5)
+        assert torch.allclose(seen[0][:, frame, 3:], inside[:, frame], atol=1e-5)
+
+
 # Temporal blocks and the order of frames ------------------------------------------------------------------------------
 
 
