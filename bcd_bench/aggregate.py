@@ -19,7 +19,7 @@ from bcd_bench.statistics import (
     wilson,
 )
 
-__all__ = ["aggregate_rows", "empty_value", "over_clusters", "set_value", "unnamed_frames", "usable"]
+__all__ = ["aggregate_rows", "empty_value", "frame_share", "over_clusters", "set_value", "unnamed_frames", "usable"]
 
 
 def usable(column: Column, row: Mapping[str, Any]) -> float | None:
@@ -121,12 +121,13 @@ def _with_frames(value: Value, column: Column, rows: Sequence[Mapping[str, Any]]
     """The value with its frame coverage: the mean share of `column.frames` over the rows that entered it."""
     if not column.frames or not rows:
         return value
-    percent = float(np.mean([_share(column.frames, row) for row in rows]))
+    percent = float(np.mean([frame_share(column.frames, row) for row in rows]))
     return value.model_copy(update={"frame_coverage": percent / 100})
 
 
-def _share(name: str, row: Mapping[str, Any]) -> float:
-    """Percent. What is no share of 0 to 100 percent is 0: nothing says that any frame was seen."""
+def frame_share(name: str, row: Mapping[str, Any]) -> float:
+    """The share of frames in percent that a row has in the column `name`. What is no share of 0 to 100 percent is 0:
+    nothing says that any frame was seen."""
     given = row.get(name)
     given = given[0] if isinstance(given, tuple | list) and given else given
     percent = float(given) if isinstance(given, int | float) else math.nan

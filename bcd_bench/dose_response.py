@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bcd_bench.aggregate import usable
+from bcd_bench.aggregate import frame_share, usable
 from bcd_bench.clips import Failed
 from bcd_bench.errors import BcdBenchError, one_line
 from bcd_bench.isolation import PluginScope, raised_by_plugin
@@ -44,6 +44,8 @@ class Reaction:
     n: int
     n_failed: int
     """Pairs without a value at some dose."""
+    frames: tuple[float | None, ...]
+    """Share of the frames, 0..1, that the means rest on at each dose; None for columns that leave no frames out."""
     side_effect: bool
     """The metric is about nothing that this fault changes, so it should not move."""
 
@@ -96,6 +98,7 @@ class DoseResponse:
         self._states: dict[Cell, Any] = dict.fromkeys(cells)
         self._lost: set[Cell] = set()
         self._values = {column.name: {cell: np.full(pairs, math.nan) for cell in cells} for column in self.columns}
+        self._frames = {column.name: {cell: np.full(pairs, math.nan) for cell in cells} for column in self.columns}
         self._truths = {column.name: {cell: np.full(pairs, math.nan) for cell in cells} for column in self.columns}
 
     def take(self, items: Sequence[Scored], start: int, cells: Sequence[Cell]) -> None:
@@ -112,6 +115,8 @@ class DoseResponse:
                 value, known = usable(column, row), truth.get(column.name)
                 for cell in cells:
                     self._values[column.name][cell][index] = math.nan if value is None else value
+                    if column.frames:
+                        self._frames[column.name][cell][index] = frame_share(column.frames, row) / 100
                     self._truths[column.name][cell][index] = math.nan if known is None else known
 
     def _fold(self, items: Sequence[Scored], cells: Sequence[Cell]) -> None:
@@ -169,8 +174,18 @@ class DoseResponse:
                     rank_high=interval.high if interval else None,
                     n=int(whole.sum()),
                     n_failed=int((~whole).sum()),
+                    frames=self._coverage(column, fault, doses, whole),
                     side_effect=bool(self.spec.measures) and not set(self.spec.measures) & set(fault.changes),
                 )
+
+    def _coverage(
+        self, column: Column, fault: Perturbation, doses: tuple[float, ...], whole: npt.NDArray[np.bool_]
+    ) -> tuple[float | None, ...]:
+        """Mean share of frames at every dose, over the pairs that have a value at each."""
+        if not column.frames or self.spec.level == "set" or not whole.any():
+            return (None,) * len(doses)
+        shares = [self._frames[column.name][fault.name, level][whole] for level in range(len(doses))]
+        return tuple(float(share.mean()) for share in shares)
 
     def _of_pairs(
         self, column: Column, fault: Perturbation, doses: tuple[float, ...]

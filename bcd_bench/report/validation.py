@@ -1,4 +1,4 @@
-"""What `validate-metrics` found, as markdown: who ranks which fault, who reacts to what is none of its business."""
+"""What `validate-metrics` found, as markdown."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from bcd_bench.records import MIN_COVERAGE
 from bcd_bench.report.markdown import escape
+from bcd_bench.report.table import DAGGER
 
 if TYPE_CHECKING:
     from bcd_bench.dose_response import Agreement, Reaction
@@ -41,11 +43,15 @@ def _ranks(validation: Validation) -> list[str]:
     return _grid(["column", *map(escape, faults)], rows)
 
 
+def _dagger(share: float | None) -> str:
+    return DAGGER if share is not None and share < MIN_COVERAGE else ""
+
+
 def _means(validation: Validation) -> list[str]:
     rows = []
     for reaction in validation.reactions:
-        steps = zip(reaction.doses, reaction.means, strict=True)
-        values = ", ".join(f"{_number(dose)}: {_number(mean, 4)}" for dose, mean in steps)
+        steps = zip(reaction.doses, reaction.means, reaction.frames, strict=True)
+        values = ", ".join(f"{_number(dose)}: {_number(mean, 4)}{_dagger(share)}" for dose, mean, share in steps)
         unit = f" ({reaction.unit})" if reaction.unit else ""
         counted = f"{reaction.n} ({reaction.n_failed} without)" if reaction.n_failed else str(reaction.n)
         rows.append([escape(reaction.column + unit), escape(reaction.perturbation), values, counted])
@@ -80,7 +86,10 @@ def render(validation: Validation) -> str:
     ]
     if validation.agreements:
         lines += ["", "## Against the truth", "", *_truth(validation.agreements)]
-    lines += ["", "## Means", "", *_means(validation), ""]
+    means = _means(validation)
+    lines += ["", "## Means", "", *means, ""]
+    if any(DAGGER in line for line in means):
+        lines.append(f"- {DAGGER} rests on fewer than {100 * MIN_COVERAGE:.0f} % of the frames.")
     lines += [f"- {escape(note)}" for note in validation.notes]
     environment = validation.environment
     device = escape(environment["device"]["name"])

@@ -126,7 +126,18 @@ def bcd_bench_metrics() -> list[MetricSpec]:
         MetricSpec("lacking", "1", "Lacks its weights.", f"{__name__}:Colour", assets=("toy-weights",)),
         MetricSpec("moody", "1", "Raises.", f"{__name__}:Moody", level="set"),
         MetricSpec("path", "1", "Path.", f"{__name__}:Path_", measures=("motion", "time")),
+        MetricSpec("skipping", "1", "Skips frames.", f"{__name__}:Skipping"),
     ]
+
+
+class Skipping(Colour):
+    """Sees half of the frames where the colour is far off, and says so."""
+
+    columns = (Column("near", "", True, "", frames="near-frames"), Column("near-frames", "%", True, "", headline=False))
+
+    def score(self, items: Sequence[Scored]) -> Sequence[Mapping[str, Any] | Failed]:
+        far = [item.info.get(TRUTH_KEY, {}).get("colour-error", 0) >= 2 for item in items]
+        return [{"near": 1.0, "near-frames": 50.0 if one else 100.0} for one in far]
 
 
 @pytest.fixture
@@ -160,6 +171,16 @@ def test_faults_are_ranked_and_side_effects_are_marked(registry: Registry) -> No
     assert late.rank == pytest.approx(0.6**0.5), "a fall and a tie of three: worse is positive though higher is better"
     assert list(late.means) == sorted(late.means, reverse=True)
     assert not late.side_effect
+
+
+def test_means_over_some_of_the_frames_are_marked(registry: Registry) -> None:
+    found = validate(registry, make_suite({}), ["skipping"], perturbations=["wrong-subject"])
+    near = next(reaction for reaction in found.reactions if reaction.column == "near")
+    assert near.means == (1, 1, 1, 1)
+    assert near.frames == (1, 1, 0.5, 0.5)
+    page = render(found)
+    assert "0: 1, 1: 1, 2: 1†, 4: 1†" in page
+    assert "† rests on fewer than 95 % of the frames" in page
 
 
 def test_a_set_metric_that_raises_loses_its_sets_alone(registry: Registry) -> None:
