@@ -368,7 +368,7 @@ def _torch() -> Mapping[str, tuple[Reader, Writer]]:
         "torch gradients": (torch.is_grad_enabled, torch.set_grad_enabled),
         "torch deterministic": (
             deterministic,
-            lambda pair: torch.use_deterministic_algorithms(pair[0], warn_only=pair[1]),
+            set_deterministic,
         ),
         "torch denormals": (flushes, torch.set_flush_denormal),
         "torch anomalies": (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
