@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bcd_bench import AssetSpec, CommandSpec, MethodSpec, MetricSpec, TrainableSpec, hookimpl
 from bcd_bench_bcd import __version__
-from bcd_bench_bcd.shipped import SHIPPED
+from bcd_bench_bcd.inference.pretrained import SHIPPED
 
 __all__ = ["bcd_bench_assets", "bcd_bench_commands", "bcd_bench_methods", "bcd_bench_metrics", "bcd_bench_trainables"]
 
@@ -17,7 +17,7 @@ def bcd_bench_methods() -> list[MethodSpec]:
             name="bcd",
             version="0.1.1",  # of what it gives, which is not the package's: clips of other sizes are resized exactly
             summary="Bitrate-Controlled Diffusion: content tokens, vector-quantised motion, diffusion decoder",
-            factory="bcd_bench_bcd.method:BCDMethod",
+            factory="bcd_bench_bcd.inference.method:BCDMethod",
             licence="Apache-2.0",
             paper="Bitrate-Controlled Diffusion for Disentangling Motion and Content in Video",
             config={
@@ -43,7 +43,7 @@ def bcd_bench_metrics() -> list[MetricSpec]:
             name="motion-bitrate",
             version="1",
             summary="Bits per frame of the motion codes, for methods that say them",
-            factory="bcd_bench_bcd.bitrate:MotionBitrate",
+            factory="bcd_bench_bcd.metrics.motion_bitrate:MotionBitrate",
             licence="Apache-2.0",
         )
     ]
@@ -87,12 +87,12 @@ def bcd_bench_commands() -> list[CommandSpec]:
         CommandSpec(
             name="prepare",
             summary="Encode the videos that BCD learns from into latents, once.",
-            factory="bcd_bench_bcd.prepare:command",
+            factory="bcd_bench_bcd.latents.prepare:command",
         ),
         CommandSpec(
             name="probe",
             summary="What a linear classifier reads from BCD's content and motion codes.",
-            factory="bcd_bench_bcd.probe:command",
+            factory="bcd_bench_bcd.metrics.probe:command",
         ),
     ]
 
@@ -105,7 +105,7 @@ def bcd_bench_trainables() -> list[TrainableSpec]:
             name="bcd",
             version=__version__,
             summary="BCD from scratch on the training split of a suite",
-            factory="bcd_bench_bcd.train:train",
+            factory="bcd_bench_bcd.training.trainer:train",
             presets={
                 "sprites-procedural-small": "the small model on the embedded procedural Sprites; no files needed",
                 "sprites-small": "the small model on LPC Sprites (asset sprites-art); hours on two CPU cores",

@@ -1,0 +1,329 @@
+"""What an extension is: named settings, and the hooks through which it takes part in a training step.
+
+The paper's method is `bcd_bench_bcd.paper`. Everything that our recipes add to it is an extension: one file with its
+settings, its code, where the idea is from, and what it is worth. A recipe without extensions is the paper's.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError, model_serializer, model_validator
+from torch import Tensor
+
+from bcd_bench_bcd.paper.quantizer import Quantized
+from bcd_bench_bcd.paper.rng import Rng
+
+if TYPE_CHECKING:
+    from bcd_bench_bcd.extensions.model import ExtendedBCD
+    from bcd_bench_bcd.presets.base import Preset
+
+__all__ = ["Batch", "Extension", "Extensions", "Keypoints", "Schedule", "StepState", "known_extensions"]
+
+
+class Schedule(BaseModel):
+    """A value that depends on the training step.
+
+    `points` are (step, value): linear in between, constant before the first and after the last one. Before step `start`
+    and from step `stop` on the value is 0. A plain number is a constant schedule.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    points: tuple[tuple[int, float], ...] = ((0, 0.0),)
+    start: int = 0
+    stop: int | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_number(cls, value: Any) -> Any:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return {"points": ((0, float(value)),)}
+        if isinstance(value, Mapping) and "value" in value:
+            rest = {key: inner for key, inner in value.items() if key != "value"}
+            return {"points": ((0, float(value["value"])),), **rest}
+        return value
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Schedule:
+        steps = [step for step, _ in self.points]
+        if not steps or steps != sorted(set(steps)):
+            raise ValueError("the points of a schedule need increasing steps")
+        if self.stop is not None and self.stop <= self.start:
+            raise ValueError("a schedule has to stop after its start")
+        return self
+
+    @model_serializer
+    def _short(self) -> Any:
+        rest: dict[str, Any] = {"start": self.start} if self.start else {}
+        if self.stop is not None:
+            rest["stop"] = self.stop
+        if len(self.points) > 1:
+            return {"points": [list(point) for point in self.points], **rest}
+        value = self.points[0][1]
+        return {"value": value, **rest} if rest else value
+
+    def active(self, step: int) -> bool:
+        """Whether `step` is between start and stop."""
+        return self.start <= step and (self.stop is None or step < self.stop)
+
+    def at(self, step: int) -> float:
+        """The value at `step`."""
+        if not self.active(step):
+            return 0.0
+        return float(np.interp(step, [p[0] for p in self.points], [p[1] for p in self.points]))
+
+    @property
+    def largest(self) -> float:
+        return max(value for _, value in self.points)
+
+
+def constant(value: float, *, start: int = 0, stop: int | None = None) -> Schedule:
+    """`value` from step `start` on, until before step `stop`."""
+    return Schedule(points=((0, value),), start=start, stop=stop)
+
+
+@dataclass(frozen=True)
+class Keypoints:
+    """Keypoints of the head, labels of a suite: in the frames of clips, `frames` float32 [B, T, P, 2], and on the
+    canonical feature map, `rest` [B, P, 2]; x and y in -1..1 from border to border, NaN if a point is not visible."""
+
+    frames: Tensor
+    rest: Tensor
+
+    def flipped(self, where: Tensor) -> Keypoints:
+        """Left and right exchanged in the clips where bool [B] is true; the canonical map is flipped as well."""
+        sign = torch.ones(len(where), 1, 2, device=where.device)
+        sign[where, :, 0] = -1
+        return Keypoints(self.frames * sign[:, None], self.rest * sign)
+
+
+@dataclass
+class Batch:
+    """Clips of a step as `BCD.values` takes them, [B, T, ...], and their keypoints if the recipe learns from them."""
+
+    clips: Tensor
+    keypoints: Keypoints | None = None
+
+
+@dataclass
+class StepState:
+    """One training step on its way through the model; hooks read it and change it."""
+
+    model: ExtendedBCD
+    step: int
+    rng: Rng
+    extensions: Extensions
+    content_half: Tensor
+    """Values that content is encoded from, [B, T, C, h, w]."""
+    driving_half: Tensor
+    """Values that motion is encoded from."""
+    target: Tensor
+    """Values that the decoder has to output."""
+    keypoints: Keypoints | None = None
+    canonical: bool = True
+    """Whether the step uses the canonical feature map, if the model has one."""
+    denoising: bool = True
+    """Whether the step trains the transformer."""
+    shared_pass: bool = False
+    """Whether the content halves are the driving halves in another order, so that one encoder pass serves both."""
+    content_subset: Tensor | None = None
+    """Indices of the frames that content is encoded from (None: all)."""
+    penalty: Callable[[Tensor], Tensor] = torch.square
+    """Error of single values."""
+    content: Tensor = field(init=False)
+    tokens: Tensor = field(init=False)
+    """Content as the encoder outputs it, before any bottleneck."""
+    content_latents: Tensor = field(init=False)
+    """Motion latents of the content halves."""
+    latents: Tensor = field(init=False)
+    """Motion latents of the driving halves."""
+    quantized: Quantized = field(init=False)
+    clean: Tensor = field(init=False)
+    """Patches of `target`."""
+    warped: Any = None
+    """The canonical features, warped by the motion."""
+    total: Tensor | float = 0.0
+    terms: dict[str, Tensor] = field(default_factory=dict)
+    """What is logged, by name."""
+
+    @property
+    def batch(self) -> int:
+        return len(self.driving_half)
+
+    @property
+    def device(self) -> torch.device:
+        return self.driving_half.device
+
+    def chance(self, probability: float) -> Tensor:
+        """bool [B], true with `probability` per clip."""
+        return (self.rng.uniform(self.batch) < probability).to(self.device)
+
+    def add(self, name: str, value: Tensor, weight: float) -> None:
+        """Minimise `weight` times `value` (0-dim) as well, and log the value as `name`."""
+        self.terms[name] = value
+        self.total = self.total + weight * value
+
+    def error(self, difference: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Mean error [B] per clip of the differences of patches [B, T, S, values].
+
+        `weight` [S] of patches that are a sample of all: by the inverse of their probability, so that the expectation
+        is the mean over all patches.
+        """
+        error = self.penalty(difference).mean((1, 3))
+        error = error.mean(1) if weight is None else (error * weight).sum(1) / self.model.decoder.patch_count
+        for extension in self.extensions:
+            error = extension.add_error(self, difference, error)
+        return error
+
+
+class Extension(BaseModel):
+    """Settings of one extension. Hooks do nothing unless an extension overrides them; they run in the order below, and
+    within one hook in the order of `known_extensions`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    """A line for tables and help."""
+    labels: ClassVar[bool] = False
+    """Whether it learns from labels of the suite."""
+    needs_whole_batch: ClassVar[bool] = False
+    """Whether it looks at the batch as a whole: one process and one part per step."""
+    needs_random_order: ClassVar[bool] = False
+    """Whether it draws for the batch as a whole: train.order=random only."""
+    needs_pixels: ClassVar[bool] = False
+    """Whether it changes pixels, so that it does not apply to models of latents."""
+
+    def check(self, preset: Preset) -> None:
+        """Raise `ValueError` if the extension does not fit the rest of the preset."""
+
+    def uses_whole_batch(self) -> bool:
+        return self.needs_whole_batch
+
+    # ---- training ----
+    def codebook_start(self) -> int | None:
+        """The step at which the codebook is initialised from motion latents, if it is not the first."""
+        return None
+
+    def average_restarts(self) -> tuple[int, ...]:
+        """Steps at which new parts of the model begin to train: the moving average forgets what was before."""
+        return ()
+
+    def prepare_batch(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Select or change the clips of a step."""
+        return batch
+
+    def halves(self, clips: Tensor, rng: Rng) -> tuple[Tensor, Tensor] | None:
+        """Content halves and driving halves of clips [B, T, ...], if they are not those of the paper."""
+        return None
+
+    def augment(self, state: StepState) -> None:
+        """Before the encoder."""
+
+    def after_encoder(self, state: StepState) -> None:
+        """Content and motion latents are known."""
+
+    def before_quantizer(self, state: StepState) -> None:
+        """Last chance to change the quantiser."""
+
+    def after_quantizer(self, state: StepState) -> None:
+        """The quantised motion is known."""
+
+    def content_drop(self, state: StepState) -> Tensor | None:
+        """bool [B]: clips whose content is replaced by the null, besides those of classifier-free guidance."""
+        return None
+
+    def loss_weight(self, weight: Tensor) -> Tensor:
+        """EDM's loss weight [B], possibly changed."""
+        return weight
+
+    def add_error(self, state: StepState, difference: Tensor, error: Tensor) -> Tensor:
+        """The error [B] per clip, possibly with a term of `difference` [B, T, S, values] added."""
+        return error
+
+    def after_decoder(self, state: StepState) -> None:
+        """Denoising and rate are in `state.total`; add terms."""
+
+
+E = TypeVar("E", bound=Extension)
+
+
+def known_extensions() -> dict[str, type[Extension]]:
+    """All extensions by name, in the order in which their hooks run."""
+    from bcd_bench_bcd.extensions import EXTENSIONS
+
+    return EXTENSIONS
+
+
+class Extensions:
+    """The extensions of a recipe: at most one of each kind, in the order of `known_extensions`."""
+
+    def __init__(self, extensions: Iterable[Extension] = ()) -> None:
+        given = {extension.name: extension for extension in extensions}
+        self._by_name = {name: given[name] for name in known_extensions() if name in given} if given else {}
+
+    @classmethod
+    def parse(cls, value: Any) -> Extensions:
+        """From a mapping of names to settings (None: off). Raises `ValueError` for unknown names and fields."""
+        if isinstance(value, Extensions):
+            return value
+        if not isinstance(value, Mapping):
+            return cls(value)
+        known, made = known_extensions(), []
+        for name, settings in value.items():
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=2)
+                raise ValueError(
+                    f"unknown extension {name!r}; " + (f"did you mean {' or '.join(near)}?" if near else _all())
+                )
+            if settings is None:
+                continue
+            try:
+                made.append(known[name].model_validate(settings))
+            except ValidationError as error:
+                first = error.errors()[0]
+                where = ".".join([name, *map(str, first["loc"])])
+                near_fields = difflib.get_close_matches(where.rpartition(".")[2], known[name].model_fields, n=2)
+                hint = f"; did you mean {' or '.join(near_fields)}?" if first["type"] == "extra_forbidden" and near_fields else ""
+                raise ValueError(f"{where}: {first['msg']}{hint}") from None
+        return cls(made)
+
+    def get(self, kind: type[E]) -> E | None:
+        """The extension of this kind, if the recipe has it."""
+        found = self._by_name.get(kind.name)
+        assert found is None or isinstance(found, kind)
+        return found
+
+    def dump(self) -> dict[str, Any]:
+        """Names and settings as JSON."""
+        return {name: extension.model_dump(mode="json") for name, extension in self._by_name.items()}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._by_name)
+
+    def __iter__(self) -> Iterator[Extension]:
+        return iter(self._by_name.values())
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Extensions) and self._by_name == other._by_name
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._by_name))
+
+    def __repr__(self) -> str:
+        return f"Extensions({', '.join(map(repr, self))})"
+
+
+def _all() -> str:
+    return "known are " + ", ".join(known_extensions())

@@ -1,0 +1,77 @@
+"""Both flow fields of the canonical features learn from keypoints, which are labels of rendered heads.
+
+From pictures alone the fields stay at the mean pose for thousands of clips: a blur is nearer to everything than
+anything sharp in the wrong place. A renderer knows where points of the head are in every frame, so both fields are
+trained to map these points to the canonical map and back. LivePortrait's training is supervised by landmarks as well
+(Guo et al. 2024). No model sees keypoints at inference.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+from torch import Tensor
+
+from bcd_bench_bcd.extensions.base import Extension, StepState
+from bcd_bench_bcd.extensions.canonical_features import keypoint_error
+
+if TYPE_CHECKING:
+    from bcd_bench_bcd.presets.base import Preset
+
+__all__ = ["KeypointSupervision"]
+
+
+class KeypointSupervision(Extension):
+    name: ClassVar[str] = "keypoint_supervision"
+    summary: ClassVar[str] = "flow fields learn from keypoints of rendered heads (labels)"
+    labels: ClassVar[bool] = True
+    needs_random_order: ClassVar[bool] = True
+
+    weight: float = Field(default=1.0, gt=0)
+    """Of the mean distance by which both fields miss the keypoints; 2 is a whole side."""
+
+    def check(self, preset: Preset) -> None:
+        names = preset.extensions.names
+        if "canonical_features" not in names:
+            raise ValueError("keypoint_supervision needs canonical_features")
+        if "same_identity_pairs" not in names:
+            raise ValueError("keypoint_supervision needs same_identity_pairs, which give the keypoints")
+        halves = preset.extensions.dump().get("symmetric_halves", {})
+        if halves.get("mode") == "random":
+            raise ValueError("keypoint_supervision excludes symmetric_halves.mode=random")
+
+    def after_quantizer(self, state: StepState) -> None:
+        if state.keypoints is None:
+            return
+        halves = next(
+            (found for e in state.extensions if (found := e.halves(state.keypoints.frames, state.rng)) is not None), None
+        )
+        if halves is None:
+            half = state.keypoints.frames.shape[1] // 2
+            halves = state.keypoints.frames[:, :half], state.keypoints.frames[:, half : 2 * half]
+        content_points, driving_points = halves
+        if state.content_subset is not None:
+            content_points = content_points[:, state.content_subset]
+        rest = state.keypoints.rest.repeat(state.batch // len(state.keypoints.rest), 1, 1)
+        state.add("keypoints", _both_fields(state, content_points, driving_points, rest), self.weight)
+
+
+def _both_fields(state: StepState, content_points: Tensor, driving_points: Tensor, rest: Tensor) -> Tensor:
+    """How far both fields miss: from the canonical map to the content frames, whose keypoints are at `content_points`
+    [B, T', P, 2], and from the driving frames, `driving_points` [B, T, P, 2], to the canonical map, `rest` [B, P, 2].
+    """
+    model = state.model
+    writer, reader = model.encoder.canonical, model.decoder.canonical
+
+    def at_rest(points: Tensor) -> Tensor:
+        return rest[:, None].expand(-1, points.shape[1], -1, -1).flatten(0, 1)
+
+    to_frames = keypoint_error(
+        writer.flow(state.content_latents), at_rest(content_points), content_points.flatten(0, 1)
+    )
+    tokens = state.content[..., : model.content_width]
+    to_canonical = keypoint_error(
+        reader.flow_of(tokens, state.quantized.motion), driving_points.flatten(0, 1), at_rest(driving_points)
+    )
+    return to_frames + to_canonical

@@ -1,0 +1,132 @@
+"""BCD with extensions: the paper's model in which extensions have replaced or added parts."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bcd_bench_bcd.extensions.base import Extensions
+from bcd_bench_bcd.extensions.canonical_features import CanonicalEncoder, CanonicalFeatures, Warped
+from bcd_bench_bcd.extensions.content_bottleneck import Bottleneck, ContentBottleneck
+from bcd_bench_bcd.extensions.conv_stem import ConvEncoder, ConvStem
+from bcd_bench_bcd.extensions.decoder import ExtendedDiT
+from bcd_bench_bcd.extensions.latent_gradient import LatentGradient
+from bcd_bench_bcd.extensions.quantizer import ExtendedQuantizer
+from bcd_bench_bcd.extensions.standardized_latents import StandardizedLatents
+from bcd_bench_bcd.extensions.x_prediction import XPrediction, precondition_x
+from bcd_bench_bcd.paper import edm
+from bcd_bench_bcd.paper.config import ModelConfig
+from bcd_bench_bcd.paper.encoder import Encoder
+from bcd_bench_bcd.paper.model import BCD
+
+__all__ = ["ExtendedBCD", "build_model"]
+
+
+def build_model(
+    config: ModelConfig, extensions: Extensions, active_patches: tuple[int, ...] | None = None
+) -> BCD:
+    """The paper's model if there are no extensions, else one with them. Raises `ValueError` if they do not fit."""
+    return ExtendedBCD(config, extensions, active_patches) if len(extensions) else BCD(config)
+
+
+class ExtendedBCD(BCD):
+    """BCD with extensions. Channels of the canonical map, if there is one, follow those of the content tokens."""
+
+    quantizer: ExtendedQuantizer
+    decoder: ExtendedDiT
+
+    def __init__(
+        self, config: ModelConfig, extensions: Extensions, active_patches: tuple[int, ...] | None = None
+    ) -> None:
+        self.extensions = extensions
+        self.active_patches = active_patches
+        super().__init__(config)
+
+    def _build(self) -> None:
+        config, extensions = self.config, self.extensions
+        stem, canonical = extensions.get(ConvStem), extensions.get(CanonicalFeatures)
+        self.has_canonical = canonical is not None
+        if stem is None:
+            self.encoder = Encoder(config.encoder, config.channels, config.grid)
+        else:
+            width, stride = config.encoder.width, stem.stride
+            writer = None if canonical is None else lambda: CanonicalEncoder(config.channels, stride, width)
+            self.encoder = ConvEncoder(config.encoder, config.channels, config.grid, stride, writer)
+        narrow = extensions.get(ContentBottleneck)
+        self.content_width = config.encoder.width if narrow is None else narrow.dim
+        """Channels of the content tokens, before those of the canonical map."""
+        self.bottleneck: Bottleneck | None = None
+        if narrow is not None:
+            self.bottleneck = Bottleneck(config.encoder.content_tokens, config.encoder.width, narrow.dim)
+        self.quantizer = ExtendedQuantizer(
+            config.quantizer,
+            config.encoder.width,
+            standardize=extensions.get(StandardizedLatents) is not None,
+            latent_gradient=extensions.get(LatentGradient) is not None,
+        )
+        self.decoder = ExtendedDiT(
+            config, self.content_width, self.quantizer.out_width, extensions, self.active_patches
+        )
+        self.precondition = edm.precondition if extensions.get(XPrediction) is None else precondition_x
+
+    def encode(self, values: Tensor, *, canonical: bool = True) -> tuple[Tensor, Tensor]:
+        """As `BCD.encode`; without the channels of the canonical map if `canonical` is false."""
+        values = self.standardized(values)
+        if self.has_canonical:
+            content, motion = self.encoder(values, canonical=canonical)
+        else:
+            content, motion = self.encoder(values)
+        return content, motion
+
+    def encode_content(self, values: Tensor) -> Tensor:
+        """z -> content [B, K, C_c], float32, as the decoder gets it at inference."""
+        return self.rounded(self.content_mean(values))
+
+    def content_mean(self, values: Tensor) -> Tensor:
+        """The content of `encode_content` before it is rounded."""
+        tokens = self.encode(values)[0]
+        return tokens.float() if self.bottleneck is None else self.bottleneck.mean(tokens)
+
+    def rounded(self, content: Tensor) -> Tensor:
+        """Content on the bottleneck's grid, if there is one."""
+        return content if self.bottleneck is None else self.bottleneck.rounded(content)
+
+    def latents_of_motion(self, values: Tensor) -> Tensor:
+        """Continuous motion [B, T, C_m] alone."""
+        return self.encode(values, canonical=False)[1]
+
+    def denoise(
+        self,
+        patches: Tensor,
+        sigma: Tensor,
+        content: Tensor,
+        motion: Tensor,
+        drop_content: Tensor | None = None,
+        drop_motion: Tensor | None = None,
+        patch_index: Tensor | None = None,
+        warped: Warped | None = None,
+    ) -> Tensor:
+        """As `BCD.denoise`, of the active patches or of those at `patch_index` (int [S]). `warped` is `warp` of the same
+        content and motion, if it is at hand.
+        """
+        if warped is None:
+            warped = self.warp(content, motion)
+        tokens = content[..., : self.content_width]
+
+        def network(x: Tensor, noise: Tensor) -> Tensor:
+            out: Tensor = self.decoder(x, noise, tokens, motion, drop_content, drop_motion, patch_index, warped)
+            return out
+
+        return self.precondition(network, patches, sigma, self.config.edm)
+
+    def warp(self, content: Tensor, motion: Tensor) -> Warped | None:
+        """The canonical map in the content [B, K, C_c], warped by motion [B, T, C_m]; None for models without."""
+        if not self.has_canonical:
+            return None
+        return self.decoder.warp(content[..., self.content_width :], content[..., : self.content_width], motion)
+
+    @torch.no_grad()
+    def calibrate(self, tokens: Tensor) -> None:
+        """Fit the grid of rounded content to the content tokens [B, K, width] of many clips."""
+        if self.bottleneck is not None:
+            self.bottleneck.calibrate(tokens)

@@ -1,0 +1,22 @@
+"""Motion by place: a linear map of the motion code to a few channels beside every noisy patch.
+
+In the paper, motion reaches the decoder through adaptive norms alone. From those the decoder of `heads-small` learned
+much later where the head is.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from bcd_bench_bcd.extensions.base import Extension
+
+__all__ = ["SpatialMotion"]
+
+
+class SpatialMotion(Extension):
+    name: ClassVar[str] = "spatial_motion"
+    summary: ClassVar[str] = "channels of a linear map of the motion code beside every patch"
+
+    channels: int = Field(default=16, ge=1)

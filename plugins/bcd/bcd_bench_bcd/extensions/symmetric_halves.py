@@ -1,0 +1,42 @@
+"""Both halves of a clip as content and as driver.
+
+With "both", each half drives the other: one encoder pass serves two decoder samples. With "random", the half that
+drives is drawn per clip. The paper takes content from the first half and motion from the second.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from bcd_bench_bcd.extensions.base import Extension, StepState
+from bcd_bench_bcd.paper.rng import Rng
+
+if TYPE_CHECKING:
+    from bcd_bench_bcd.presets.base import Preset
+
+__all__ = ["SymmetricHalves"]
+
+
+class SymmetricHalves(Extension):
+    name: ClassVar[str] = "symmetric_halves"
+    summary: ClassVar[str] = "both halves of a clip drive, each in turn or one at random"
+
+    mode: Literal["both", "random"] = "both"
+
+    def check(self, preset: Preset) -> None:
+        if preset.train.direction != "forward":
+            raise ValueError(f"symmetric_halves excludes train.direction={preset.train.direction}")
+
+    def halves(self, clips: Tensor, rng: Rng) -> tuple[Tensor, Tensor]:
+        half = clips.shape[1] // 2
+        first, second = clips[:, :half], clips[:, half : 2 * half]
+        if self.mode == "both":
+            return torch.cat([first, second]), torch.cat([second, first])
+        swap = (rng.uniform(len(clips)) < 0.5).to(clips.device).view(-1, *[1] * (clips.ndim - 1))
+        return torch.where(swap, second, first), torch.where(swap, first, second)
+
+    def augment(self, state: StepState) -> None:
+        state.shared_pass = self.mode == "both"

@@ -1,0 +1,183 @@
+"""BCD as a method of bcd-bench: content of one clip, motion codes of another, one sampled clip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor
+
+from bcd_bench.clips import Clip, Failed, Pair
+from bcd_bench.devices import resolve_device
+from bcd_bench.errors import UsageError
+from bcd_bench.identity import pair_seed
+from bcd_bench.video import resize_frame
+from bcd_bench_bcd.inference.pipeline import Pipeline
+from bcd_bench_bcd.inference.weights import Description, load_model
+from bcd_bench_bcd.latents.frame_codec import FrameCodec
+from bcd_bench_bcd.metrics.motion_bitrate import INFO_KEY
+from bcd_bench_bcd.paper.config import SamplerConfig
+from bcd_bench_bcd.paper.model import BCD
+
+__all__ = ["BCDMethod", "MethodConfig"]
+
+PAPER_SAMPLER, PAPER_LATENT_SAMPLER = SamplerConfig(steps=50), SamplerConfig(steps=128)
+"""Table A8 for pixels and Table A7 for latents: 50 and 128 Heun steps with guidance 1.5."""
+
+
+class MethodConfig(BaseModel):
+    """What `run --config` may change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sampler: Literal["default", "paper"] = "default"
+    """"default" is the weights' own sampler (few steps), "paper" that of Table A8 (for latents A7)."""
+    solver: Literal["heun", "euler", "dpmpp-2m"] | None = None
+    steps: int | None = Field(None, ge=1)
+    guidance: float | None = Field(None, ge=0)
+    content_frames: int | None = Field(None, ge=1)
+    """Content comes from the first frames of its clip, this many (Table A5); None: from all."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of matrix products. It is part of a run's fingerprint, so it does not depend on the machine."""
+
+
+Frames = npt.NDArray[np.uint8]
+
+
+def fits(frames: Frames, description: Description) -> bool:
+    """Whether a model accepts a clip uint8 [T, H, W, 3]: of its size, or of its proportions if it resizes."""
+    (height, width), (own_height, own_width) = frames.shape[1:3], description.model.frame_size
+    same_shape = height * own_width == width * own_height
+    return (height, width) == description.model.frame_size or (description.inference.resize and same_shape)
+
+
+def resized(frames: Frames, size: tuple[int, ...]) -> Frames:
+    """A clip uint8 [T, H, W, 3] in another size (height, width)."""
+    height, width = size
+    if frames.shape[1:3] == (height, width):
+        return frames
+    return np.stack([resize_frame(frame, (height, width)) for frame in frames])
+
+
+class BCDMethod:
+    """Transfers motion by BCD (Sec. 3). An instance holds one set of weights."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        try:
+            self.config = MethodConfig.model_validate(dict(config))
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise UsageError(f"bcd: --config {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        self.model: BCD | None = None
+
+    def load(self, weights: Path | None, device: str) -> None:
+        """Load BCD weights (safetensors). Raises `UsageError` if there are none or they do not fit."""
+        if weights is None:
+            raise UsageError(
+                "method bcd needs weights", hint="bcd-bench train bcd, then --weights train/…/model.safetensors"
+            )
+        self.device = resolve_device(device)
+        loaded = load_model(weights, str(self.device))
+        self.model, self.description, self.card = loaded.model, loaded.description, loaded.card
+        self.pipeline = Pipeline(self.model, self.description.inference.window)
+        self.codec = FrameCodec(self.model, self.description.autoencoder_sha256)
+        self.codec.open()
+        base = self.description.sampler
+        if self.config.sampler == "paper":
+            base = PAPER_SAMPLER if self.model.config.latent is None else PAPER_LATENT_SAMPLER
+        changes = {"name": self.config.solver, "steps": self.config.steps, "guidance": self.config.guidance}
+        self.sampler = base.model_copy(update={key: value for key, value in changes.items() if value is not None})
+
+    def transfer(self, pairs: Sequence[Pair], *, seed: int) -> Iterator[Clip | Failed]:
+        """One clip a pair, as long as its motion clip and of its size.
+
+        Clips of other sizes than the model's are resized if the weights allow it, else `Failed`.
+        """
+        model = self._loaded()
+        results: dict[str, Clip | Failed] = {}
+        groups: dict[tuple[int, ...], list[tuple[Pair, Clip, Clip]]] = {}
+        for pair in pairs:
+            content, motion = pair.content.load(), pair.motion.load()
+            wrong = next((c for c in (content, motion) if not fits(c.frames, self.description)), None)
+            if wrong is not None:
+                results[pair.id] = Failed(
+                    f"clip {wrong.id}: {wrong.frames.shape[1:3]} pixels, the weights are for {model.config.frame_size}"
+                )
+            else:
+                groups.setdefault(motion.frames.shape, []).append((pair, content, motion))
+        for group in groups.values():
+            frames, codes = self._transfer(
+                [c.frames[: self.config.content_frames] for _, c, _ in group],
+                [m.frames for _, _, m in group],
+                [pair_seed(seed, p.id) for p, _, _ in group],
+            )
+            for (pair, _, motion), clip, used in zip(group, frames, codes.tolist(), strict=True):
+                clip = resized(clip, motion.frames.shape[1:3])
+                results[pair.id] = Clip(clip, motion.fps, pair.id, {INFO_KEY: used})
+        return (results[pair.id] for pair in pairs)
+
+    @torch.inference_mode()
+    def _transfer(
+        self, contents: Sequence[Frames], motions: Sequence[Frames], seeds: Sequence[int]
+    ) -> tuple[Frames, Tensor]:
+        """uint8 content clips (any lengths) and motion clips (one length) -> uint8[B, T, H, W, 3] of the model's size,
+        codes [B, T, N]."""
+        model = self._loaded()
+        with self._autocast():
+            content = (
+                torch.cat([self.pipeline.encode_content(self._values(clip)) for clip in contents])
+                if len({c.shape for c in contents}) > 1
+                else self.pipeline.encode_content(self._values(np.stack(contents)))
+            )
+            motion = self.pipeline.encode_motion(self._values(np.stack(motions)))
+            shape = model.noise_shape(motion.motion.shape[1])
+            noise = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+            values = self.pipeline.sample(content, motion.motion, self.sampler, noise.to(self.device))
+            frames: Frames = self.codec.frames(values).cpu().numpy()
+        return frames, motion.codes.cpu()
+
+    def _values(self, frames: Frames) -> Tensor:
+        """uint8 [T, H, W, 3] or [B, T, H, W, 3] -> what the model takes, [B, T, C, h, w]."""
+        batch = frames if frames.ndim == 5 else frames[None]
+        size = self._loaded().config.frame_size
+        if batch.shape[2:4] != size:
+            batch = np.stack([resized(clip, size) for clip in batch])
+        return self.codec.values(torch.tensor(batch).to(self.device))
+
+    def transfer_frames(self, content: Frames, motion: Frames, *, seed: int = 0) -> Frames:
+        """The motion of one clip on the content of another, uint8 [T, H, W, 3] each, of any lengths.
+
+        The result has the length and size of `motion`. `content` may be a single frame. Raises `UsageError` for sizes
+        that the weights do not accept.
+        """
+        size = self._loaded().config.frame_size
+        for clip in (content, motion):
+            if not fits(clip, self.description):
+                raise UsageError(f"{clip.shape[1:3]} pixels, the weights are for {size}")
+        result = self._transfer([content], [motion], [seed])[0][0]
+        return resized(result, motion.shape[1:3])
+
+    def reconstruct(self, frames: Frames, *, seed: int = 0) -> Frames:
+        """A clip from its own content and motion: uint8 [T, H, W, 3] in and out."""
+        return self.transfer_frames(frames, frames, seed=seed)
+
+    def motion_codes(self, frames: Frames) -> Tensor:
+        """Code indices int64 [T, N] of a clip uint8 [T, H, W, 3]."""
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.dtype == "bfloat16"),
+        ):
+            return self.pipeline.encode_motion(self._values(frames)).codes[0].cpu()
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.dtype == "bfloat16")
+
+    def _loaded(self) -> BCD:
+        if self.model is None:
+            raise RuntimeError("call load() first")
+        return self.model

@@ -1,0 +1,60 @@
+"""A trained BCD on clips of any length: encode content, encode motion, sample."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bcd_bench_bcd.extensions.model import ExtendedBCD
+from bcd_bench_bcd.inference.sliding_window import overlap_add, strided_subsets
+from bcd_bench_bcd.paper import edm
+from bcd_bench_bcd.paper.config import SamplerConfig
+from bcd_bench_bcd.paper.model import BCD
+from bcd_bench_bcd.paper.quantizer import Quantized
+
+__all__ = ["Pipeline"]
+
+
+class Pipeline:
+    """A model in eval mode. With a `window`, clips that are longer pass in overlapping windows of this many frames.
+
+    Clips are values as `BCD.values` gives them, [B, T, C, h, w].
+    """
+
+    def __init__(self, model: BCD, window: int | None = None) -> None:
+        self.model, self.window = model, window
+
+    def encode_content(self, values: Tensor) -> Tensor:
+        """Content [B, K, C_c], float32: the mean over subsets of the frames, weighted by their number of frames."""
+        model, frames = self.model, values.shape[1]
+        total = values.new_zeros(())
+        for subset in strided_subsets(frames, self.window):
+            some = values[:, subset]
+            content = model.content_mean(some) if isinstance(model, ExtendedBCD) else model.encode_content(some)
+            total = total + content * (some.shape[1] / frames)
+        return model.rounded(total) if isinstance(model, ExtendedBCD) else total
+
+    def encode_motion(self, values: Tensor) -> Quantized:
+        """Quantised motion; its latents are averaged over overlapping windows."""
+        model = self.model
+
+        def latents(here: slice) -> Tensor:
+            part = values[:, here]
+            return model.latents_of_motion(part) if isinstance(model, ExtendedBCD) else model.encode(part)[1]
+
+        quantized: Quantized = model.quantizer(overlap_add(values.shape[1], self.window, latents))
+        return quantized
+
+    @torch.no_grad()
+    def sample(self, content: Tensor, motion: Tensor, sampler: SamplerConfig, noise: Tensor) -> Tensor:
+        """As `BCD.sample`. Windows are averaged in every estimate of the clean clip: the solver sees no borders."""
+        model = self.model
+
+        def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+            return overlap_add(
+                x.shape[1],
+                self.window,
+                lambda here: model.guided(x[:, here], sigma, content, motion[:, here], sampler.guidance),
+            )
+
+        return model.decoder.unpatchify(edm.sample(denoise, noise, sampler))

@@ -1,0 +1,130 @@
+"""Weight files of BCD: safetensors with the model's configuration, recipe and origin as JSON in the header."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field, PlainSerializer, PlainValidator, ValidationError
+
+from bcd_bench.errors import UsageError
+from bcd_bench.training import save_tensors
+from bcd_bench.weight_files import read_weight_file
+from bcd_bench_bcd.extensions.base import Extensions
+from bcd_bench_bcd.extensions.model import ExtendedBCD, build_model
+from bcd_bench_bcd.paper.config import Config, ModelConfig, SamplerConfig
+from bcd_bench_bcd.paper.model import BCD
+from bcd_bench_bcd.presets.base import PAPER, InferenceConfig
+
+__all__ = ["FORMAT", "Description", "LoadedModel", "load_model", "read_description", "save_model"]
+
+FORMAT = "bcd-2"
+SCALE = ".int8_scale"
+"""Suffix of the tensors that hold the row scales of a compressed matrix."""
+
+
+class Description(Config):
+    """What a weight file says about its model."""
+
+    model: ModelConfig
+    extensions: Annotated[Extensions, PlainValidator(Extensions.parse), PlainSerializer(Extensions.dump)] = Field(
+        default_factory=Extensions
+    )
+    inference: InferenceConfig = InferenceConfig()
+    sampler: SamplerConfig = SamplerConfig()
+    active_patches: tuple[int, ...] | None = None
+    """Indices of the patches that are computed (None: all)."""
+    autoencoder_sha256: str = ""
+    """Of the autoencoder whose latents were learned; no other is accepted."""
+
+    @property
+    def recipe(self) -> tuple[str, ...]:
+        """("paper",), or the names of the extensions."""
+        return self.extensions.names or (PAPER,)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The extensions that learned from labels."""
+        return tuple(extension.name for extension in self.extensions if extension.labels)
+
+    def build(self) -> BCD:
+        """A model of this architecture with random weights. Raises `ValueError` if the parts do not fit."""
+        return build_model(self.model, self.extensions, self.active_patches)
+
+
+@dataclass
+class LoadedModel:
+    """A model in eval mode, what its file says about it, and how it was trained."""
+
+    model: BCD
+    description: Description
+    card: dict[str, Any] = field(default_factory=dict)
+
+
+def save_model(
+    path: Path, model: BCD, description: Description, card: dict[str, Any], *, compress: bool = False
+) -> None:
+    """Write `path` (safetensors) atomically.
+
+    `compress` stores every matrix as int8 with one scale per row, for shipping: a quarter of the size, with an error of
+    at most 1/254 of the row's largest weight.
+    """
+    state = {}
+    for name, value in model.state_dict().items():
+        if compress and value.is_floating_point() and value.ndim >= 2:
+            row = (1, 2, 3) if value.ndim == 4 else (-1,)  # of a convolution: what computes one output channel
+            scale = value.float().abs().amax(row, keepdim=True).clamp_min(1e-12) / 127
+            state[name] = (value.float() / scale).round().to(torch.int8)
+            state[name + SCALE] = scale
+        else:
+            state[name] = value.contiguous()
+    save_tensors(path, state, header(description, card))
+
+
+def header(description: Description, card: dict[str, Any]) -> dict[str, str]:
+    """The header of a weight file."""
+    return {
+        "format": FORMAT,
+        "description": description.model_dump_json(),
+        "recipe": json.dumps(description.recipe),
+        "card": json.dumps(card, sort_keys=True),
+    }
+
+
+def load_model(path: Path, device: str = "cpu") -> LoadedModel:
+    """Read a file written by `save_model`.
+
+    Raises `UsageError` for anything else: truncated, a pickle, another format or architecture.
+    """
+    metadata, tensors = read_weight_file(path, form=FORMAT, what="BCD", maker="bcd-bench train bcd")
+    stored = {name: value.float() for name, value in tensors.items()}
+    scales = {name: stored.pop(name) for name in list(stored) if name.endswith(SCALE)}
+    state = {name: value * scales[name + SCALE] if name + SCALE in scales else value for name, value in stored.items()}
+    try:
+        description = Description.model_validate_json(metadata["description"])
+        model = description.build()
+        model.load_state_dict(state)
+        card = json.loads(metadata.get("card", "{}"))
+    except (KeyError, ValidationError, ValueError, RuntimeError) as error:
+        line = str(error).splitlines()[0]
+        raise UsageError(f"{path.name}: weights and configuration do not fit: {line}") from None
+    return LoadedModel(model.to(device).eval(), description, card)
+
+
+def read_description(path: Path) -> tuple[Description, dict[str, Any]]:
+    """What a weight file says about its model, and its card, without its tensors. Raises as `load_model`."""
+    from bcd_bench.weight_files import read_weight_header
+
+    metadata = read_weight_header(path, form=FORMAT, what="BCD", maker="bcd-bench train bcd")
+    try:
+        return Description.model_validate_json(metadata["description"]), json.loads(metadata.get("card", "{}"))
+    except (KeyError, ValidationError, ValueError) as error:
+        raise UsageError(f"{path.name}: damaged description: {str(error).splitlines()[0]}") from None
+
+
+def is_extended(model: BCD) -> bool:
+    """Whether a model has extensions."""
+    return isinstance(model, ExtendedBCD)

@@ -1,0 +1,54 @@
+"""The disentangling encoder: [c, m] = T5([q; Proj(z_1) .. Proj(z_T)]) (Sec. 3.1)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from transformers import T5Config
+from transformers.models.t5.modeling_t5 import T5Stack
+
+from bcd_bench_bcd.paper.config import EncoderConfig
+
+__all__ = ["Encoder", "t5_stack"]
+
+
+def t5_stack(config: EncoderConfig) -> T5Stack:
+    """A T5 encoder with relative positions, so that it takes any number of frames."""
+    stack = T5Stack(
+        T5Config(
+            vocab_size=1,
+            d_model=config.width,
+            d_ff=config.feed_forward,
+            d_kv=config.width // config.heads,
+            num_layers=config.layers,
+            num_heads=config.heads,
+            dropout_rate=0.0,
+            use_cache=False,
+            eos_token_id=None,
+        )
+    )
+    del stack.embed_tokens  # tokens are given as embeddings; an unused parameter would stall data-parallel training
+    return stack
+
+
+class Encoder(nn.Module):
+    """Separates a clip into content, one set of tokens per clip, and motion, one latent per frame.
+
+    Every frame z_t becomes one token by a linear map of all its values. K learned content queries q stand before the
+    frame tokens. The outputs of T5 at the query positions are the content c, those at the frame positions the
+    continuous motion m.
+    """
+
+    def __init__(self, config: EncoderConfig, channels: int, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.project = nn.Linear(channels * grid[0] * grid[1], config.width)  # Proj
+        self.queries = nn.Parameter(torch.randn(config.content_tokens, config.width) * 0.5)  # q
+        self.t5 = t5_stack(config)
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """`frames` z [B, T, C, h, w], about standardised -> content c [B, K, d], motion m [B, T, d]."""
+        tokens = self.project(frames.flatten(2))
+        queries = self.queries.to(tokens.dtype).expand(len(tokens), -1, -1)
+        hidden = self.t5(inputs_embeds=torch.cat([queries, tokens], 1)).last_hidden_state
+        content, motion = hidden.split([queries.shape[1], tokens.shape[1]], 1)
+        return content, motion

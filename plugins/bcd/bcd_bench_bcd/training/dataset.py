@@ -1,0 +1,124 @@
+"""The training split of a suite as a run sees it: how many clips, which frames; kept in memory once read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from bcd_bench.errors import UsageError
+from bcd_bench.specs import TrainingClips
+from bcd_bench_bcd.extensions.keypoint_supervision import KeypointSupervision
+from bcd_bench_bcd.extensions.same_identity_pairs import SameIdentityPairs
+from bcd_bench_bcd.presets.base import Preset
+
+__all__ = ["KEPT_BYTES", "DeviceClips", "TrainingView", "training_view"]
+
+KEPT_BYTES = 3 << 30
+"""Memory for clips that have been read once, and as much of a GPU: they are kept until it is full."""
+
+
+def training_view(clips: TrainingClips, preset: Preset) -> TrainingClips:
+    """`clips` as the preset needs them, or `clips` itself if it needs no change.
+
+    Raises `UsageError` if the split has fewer clips than asked for, no pairs of one person, or no keypoints.
+    """
+    pairs = preset.extensions.get(SameIdentityPairs)
+    if preset.extensions.get(KeypointSupervision) is not None and not hasattr(clips, "take_points"):
+        raise UsageError(
+            f"extension keypoint_supervision: the training split of {preset.train.suite!r} has no keypoints",
+            hint="train without them: --set extensions.keypoint_supervision=null "
+            "--set extensions.canonical_features.warp_start=0",
+        )
+    if preset.train.clips is None and pairs is None:
+        return clips
+    return TrainingView(clips, preset.train.suite, preset.train.clips, pairs)
+
+
+class TrainingView:
+    """The first clips of a training split, or two clips of each of its people."""
+
+    def __init__(
+        self, clips: TrainingClips, suite: str, count: int | None = None, pairs: SameIdentityPairs | None = None
+    ) -> None:
+        if count is not None and count > len(clips):
+            raise UsageError(f"--set train.clips={count}: suite {suite!r} has {len(clips)} training clips")
+        if pairs is not None and not hasattr(clips, "takes"):
+            raise UsageError(
+                f"extension same_identity_pairs: the training split of {suite!r} has no two clips of one person",
+                hint="train on halves of one clip with --set extensions.same_identity_pairs=null",
+            )
+        self.fps = clips.fps / pairs.stride if pairs is not None else clips.fps
+        self._clips: Any = clips
+        self._pairs = pairs
+        self._count = count or len(clips)
+        self._kept: dict[int, npt.NDArray[np.uint8]] = {}
+        self._points: dict[int, npt.NDArray[np.float32]] = {}
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def clips(self, indices: Sequence[int]) -> npt.NDArray[np.uint8]:
+        """uint8[B, T, H, W, 3]: whole clips, or both clips of each person one after the other."""
+        for index in indices:
+            if not 0 <= index < self._count:
+                raise IndexError(f"training clip {index}: {self._count} are used")
+        return np.stack([self._one(int(index)) for index in indices])
+
+    def keypoints(self, indices: Sequence[int]) -> npt.NDArray[np.float32]:
+        """Keypoints in `clips` of the same indices, float32[B, T, P, 2] in -1..1; NaN: not visible."""
+        assert self._pairs is not None
+        for index in indices:
+            if index not in self._points:
+                self._points[index] = self._clips.take_points([index], self._pairs.frames, self._pairs.stride)[0]
+        return np.stack([self._points[index] for index in indices])
+
+    @property
+    def rest_keypoints(self) -> npt.NDArray[np.float32]:
+        """Keypoints on the canonical map, float32[P, 2]."""
+        rest: npt.NDArray[np.float32] = self._clips.rest_points
+        return rest
+
+    def _one(self, index: int) -> npt.NDArray[np.uint8]:
+        if index in self._kept:
+            return self._kept[index]
+        pairs = self._pairs
+        both = self._clips.clips([index]) if pairs is None else self._clips.takes([index], pairs.frames, pairs.stride)
+        clip: npt.NDArray[np.uint8] = both[0]
+        if self._bytes + clip.nbytes <= KEPT_BYTES:
+            self._kept[index] = clip
+            self._bytes += clip.nbytes
+        return clip
+
+
+class DeviceClips:
+    """The clips of a step on a device; on a GPU, clips of pixels that have been read once are kept there."""
+
+    def __init__(self, clips: Any, device: torch.device) -> None:
+        self._clips, self._device = clips, device
+        self._kept: dict[int, Tensor] = {}
+        self._bytes = 0
+
+    def batch(self, indices: Sequence[int], step: int = 0) -> Tensor:
+        """uint8 [B, T, H, W, 3], or latents [B, T, C, h, w] of a cache (which may choose another range of frames in
+        another step).
+        """
+        if hasattr(self._clips, "latents"):
+            latents: Tensor = self._clips.latents(indices, step)
+            return latents.to(self._device)
+        if self._device.type == "cpu":
+            return torch.from_numpy(self._clips.clips(indices))
+        fetched: dict[int, Tensor] = {}
+        if missing := sorted({index for index in indices if index not in self._kept}):
+            made = torch.from_numpy(self._clips.clips(missing)).to(self._device)
+            fetched = dict(zip(missing, made, strict=True))
+        for index, clip in fetched.items():
+            if self._bytes + clip.nbytes <= KEPT_BYTES:
+                self._kept[index] = clip.clone()  # of its own, or the whole batch would stay
+                self._bytes += clip.nbytes
+        return torch.stack([self._kept[index] if index in self._kept else fetched[index] for index in indices])

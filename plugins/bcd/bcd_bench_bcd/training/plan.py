@@ -1,0 +1,247 @@
+"""`bcd-bench train bcd --plan`: data, size, operations, memory and time of a run, before anything is trained."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bcd_bench.assets import format_size
+from bcd_bench.devices import fast_bf16, resolve_device
+from bcd_bench.specs import TrainRequest
+from bcd_bench_bcd.extensions.canonical_features import CanonicalFeatures
+from bcd_bench_bcd.extensions.frame_subset import FrameSubset
+from bcd_bench_bcd.extensions.model import ExtendedBCD
+from bcd_bench_bcd.extensions.symmetric_halves import SymmetricHalves
+from bcd_bench_bcd.paper.model import BCD
+from bcd_bench_bcd.presets.base import Preset
+from bcd_bench_bcd.training.data import Fitted, fit_to_data, needs_patch_occupancy, patch_occupancy
+from bcd_bench_bcd.training.dataset import KEPT_BYTES, TrainingView
+from bcd_bench_bcd.training.sharding import check_parts
+from bcd_bench_bcd.training.stages import stages_of
+
+__all__ = ["forward_flops", "matmul_flops", "memory_bytes", "parameters", "plan"]
+
+LRS3_HOURS = 437.0
+"""Hours of LRS3's pretrain and trainval clips: assumed if no cache of latents is given."""
+ASSUMED_MFU = 0.4
+"""Assumed fraction of the throughput of a large matrix product."""
+
+
+def parameters(fitted: Fitted) -> dict[str, int]:
+    """Trainable parameters of encoder, quantizer and decoder (and bottleneck, if there is one)."""
+    with torch.device("meta"):
+        model = fitted.build()
+    counts: dict[str, int] = {}
+    for name, parameter in model.named_parameters():
+        part = name.partition(".")[0]
+        counts[part] = counts.get(part, 0) + parameter.numel()
+    return counts
+
+
+def forward_flops(fitted: Fitted, frames: int, *, canonical: bool = True, denoising: bool = True) -> float:
+    """Floating-point operations (2 per multiplication and addition) of the forward pass for one clip of `frames` frames:
+    encoder over both halves, decoder over one. Counted on the model itself, attention included; embeddings and norms
+    are not. Steps without the transformer (`denoising`) and without the `canonical` map take less.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.device("meta"):
+        model = fitted.build()
+        with FlopCounterMode(display=False) as counter:
+            _forward(model, 1, frames, canonical=canonical, denoising=denoising)
+    return float(counter.get_total_flops())
+
+
+def mean_forward_flops(fitted: Fitted, frames: int, whole: float) -> float:
+    """`forward_flops` of the average step of a run, `whole` being those of a complete step: steps before the starts of
+    `canonical_features` take less."""
+    steps, canonical = fitted.preset.train.steps, fitted.preset.extensions.get(CanonicalFeatures)
+    if canonical is None:
+        return whole
+    warping = min(canonical.warp_start, steps)
+    denoising = min(max(canonical.denoise_start, warping), steps)
+    total = (steps - denoising) * whole
+    if denoising > warping:
+        total += (denoising - warping) * forward_flops(fitted, frames, denoising=False)
+    if warping:
+        total += warping * forward_flops(fitted, frames, canonical=False, denoising=False)
+    return total / steps
+
+
+def memory_bytes(
+    fitted: Fitted, frames: int, clips: int, *, precision: str = "bf16", checkpointing: bool = False
+) -> tuple[int, int]:
+    """(weights, activations) of a training step in bytes: about what a device has to hold for `clips` at once.
+
+    Weights: parameters, gradients and two AdamW moments in float32, the moving average, and autocast's copies.
+    Activations: what the forward pass keeps for its backward pass in `precision` ("bf16" or "fp32"), counted on tensors
+    without values; with activation `checkpointing`, plus one block of the transformer.
+    """
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    def fixed_and_by_clip() -> tuple[int, int]:
+        one, two = (_kept_bytes(model, n, frames, precision) for n in (1, 2))
+        return max(0, 2 * one - two), two - one
+
+    with FakeTensorMode():
+        model = fitted.build()
+        fixed, activations = fixed_and_by_clip()
+        if checkpointing:
+            every = activations
+            model.decoder.activation_checkpointing = True
+            fixed, activations = fixed_and_by_clip()
+            activations += (every - activations) // len(list(model.decoder.transformer_blocks()))
+    return 20 * sum(parameters(fitted).values()) + fixed, clips * activations
+
+
+def _kept_bytes(model: BCD, clips: int, frames: int, precision: str) -> int:
+    """Bytes that a forward pass keeps for its backward pass, besides the parameters."""
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage._cdata] = storage
+        return tensor
+
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
+    with autocast, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        _forward(model, clips, frames, canonical=True, denoising=True)
+    for parameter in model.parameters():
+        kept.pop(parameter.untyped_storage()._cdata, None)
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+def _forward(model: BCD, clips: int, frames: int, *, canonical: bool, denoising: bool) -> None:
+    """The forward pass of a training step in one direction, on zeros."""
+    half = torch.zeros(2 * clips, frames // 2, model.config.channels, *model.config.grid)
+    motion = torch.zeros(clips, frames // 2, model.quantizer.out_width, requires_grad=True)
+    patches = torch.zeros(clips, *model.noise_shape(frames // 2))
+    if not isinstance(model, ExtendedBCD):
+        content, latents = model.encode(half)
+        model.quantizer.into(latents[:clips])
+        model.denoise(patches, torch.ones(clips), content[:clips], motion)
+        return
+    content, latents = model.encode(half, canonical=canonical)
+    if model.bottleneck is not None:
+        content = model.bottleneck.mean(content)
+    model.quantizer.into(latents[:clips])
+    warped = model.warp(content[:clips], motion) if canonical else None
+    if denoising:
+        model.denoise(patches, torch.ones(clips), content[:clips], motion, warped=warped)
+
+
+def matmul_flops(device: torch.device, precision: str) -> float:
+    """Operations per second of a large matrix product on this device, the best of three."""
+    side = 8192 if device.type == "cuda" else 1024
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    best = math.inf
+    for _ in range(4):  # the first one warms up
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        tick = time.perf_counter()
+        a @ b
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        best = min(best, time.perf_counter() - tick)
+    return 2 * side**3 / best
+
+
+def plan(preset: Preset, request: TrainRequest, clips: Any = None) -> str:
+    """Data, parameters, operations, memory, disk and time of a run; trains nothing and writes nothing.
+
+    Without `clips`, a preset of latents is estimated for the whole of LRS3.
+    """
+    place = resolve_device(request.device)
+    processes = int(os.environ.get("WORLD_SIZE", 1))
+    check_parts(preset, processes)
+    if clips is not None:
+        first = None if preset.model.latent is not None else clips.clips([0])
+        frames = clips.length if first is None else first.shape[1]
+        subset = preset.extensions.get(FrameSubset)
+        if subset is not None:
+            frames = min(frames, 2 * subset.frames)
+        count = len(clips)
+        data = f"{preset.train.suite} ({count} training clips)"
+        if first is not None and (isinstance(clips, TrainingView) or place.type == "cuda"):
+            held = min(count * first.nbytes, KEPT_BYTES)
+            data += f", of which {format_size(held)} of frames stay in memory"
+    else:
+        frames = preset.train.clip_frames or 50
+        count = int(LRS3_HOURS * 3600 * 25 / preset.train.frame_step // frames)
+        data = f"no --data latents=PATH: estimated for the {LRS3_HOURS:g} h of LRS3, {count} clips of {frames} frames"
+    precision = preset.train.precision
+    if precision == "auto":
+        precision = "bf16" if fast_bf16(place.type) else "fp32"
+    measured = matmul_flops(place, precision)
+    occupancy = None
+    if clips is not None and needs_patch_occupancy(preset):
+        occupancy = patch_occupancy(clips, preset.model.decoder.patch)
+    lines = [f"recipe: {', '.join(preset.recipe)}", f"data: {data}"]
+    seconds = 0.0
+    largest: Fitted | None = None
+    halves = preset.extensions.get(SymmetricHalves)
+    directions = 2 if halves is not None and halves.mode == "both" else 1
+    for stage in stages_of(preset, count, request.out):
+        train = stage.preset.train
+        fitted = fit_to_data(stage.preset, occupancy)
+        largest = fitted
+        name = f"stage {stage.name}" if stage.name else "training"
+        counts = parameters(fitted)
+        forward = forward_flops(fitted, frames)
+        backward = 4 if train.activation_checkpointing else 3
+        step = mean_forward_flops(fitted, frames, forward) * backward * train.batch * directions
+        took = train.steps * step / (measured * ASSUMED_MFU * processes)
+        seconds += took
+        part = train.batch // (processes * train.accumulate)
+        weights, activations = memory_bytes(
+            fitted, frames, part, precision=precision, checkpointing=train.activation_checkpointing
+        )
+        lines += [
+            f"{name}: {sum(counts.values()) / 1e6:.1f} M parameters "
+            f"({', '.join(f'{part} {n / 1e6:.1f} M' for part, n in counts.items())})",
+            f"  work: {train.steps} steps of {train.batch} clips = {train.steps * train.batch} clips "
+            f"= {train.steps * train.batch / count:.1f} epochs",
+            f"  operations: {forward / 1e12:.3g} TFLOP a clip forward, {step / 1e12:.3g} TFLOP a step on average, "
+            f"{train.steps * step / 1e18:.3g} EFLOP in all",
+            f"  memory a process: about {format_size(weights)} for weights, "
+            f"{format_size(activations * directions)} for activations of {part} clips at once"
+            + (
+                ""
+                if train.activation_checkpointing
+                else " (less with train.activation_checkpointing=true or train.accumulate=N)"
+            ),
+            f"  time: about {took / 3600:.3g} h",
+        ]
+    assert largest is not None
+    config = largest.config
+    quantizer = config.quantizer
+    total = sum(parameters(largest).values())
+    latents = 0 if config.latent is None else 2 * count * frames * config.channels * math.prod(config.grid)
+    stages = max(1, len(preset.train.stages))
+    checkpoints = stages * total * (16 + 4)
+    lines += [
+        f"capacity: {quantizer.groups * math.log2(quantizer.entries):.1f} bits per frame, "
+        f"target {preset.objective.target_bits:g}",
+        f"disk: {format_size(checkpoints)} for checkpoints and weights"
+        + (f", {format_size(latents)} for latents" if latents else "")
+        + f"; {format_size(_free(request.out))} are free",
+        f"speed here: {measured / 1e12:.3g} TFLOP/s in a large {precision} matrix product on {place.type}, assuming "
+        f"{ASSUMED_MFU:.0%} of it, by {processes} process{'es' if processes > 1 else ''}",
+        f"time in all: about {seconds / 3600:.3g} h",
+    ]
+    return "\n".join(lines)
+
+
+def _free(path: Path) -> int:
+    """Bytes free where `path` will be."""
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
