@@ -66,9 +66,9 @@ def clips() -> BlockClips:
 @pytest.fixture
 def request_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Makes `TrainRequest`s of the tiny model on block clips, into folders of the test."""
-    import bcd_bench_bcd.train
+    import bcd_bench_bcd.training.trainer
 
-    monkeypatch.setattr(bcd_bench_bcd.train, "open_training_clips", lambda suite, request: BlockClips())
+    monkeypatch.setattr(bcd_bench_bcd.training.trainer, "open_training_clips", lambda suite, request: BlockClips())
 
     def make(name: str = "run", **changes: Any) -> TrainRequest:
         overrides = {**TINY, **changes.pop("overrides", {})}
