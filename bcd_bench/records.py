@@ -23,6 +23,7 @@ __all__ = [
     "MetricInfo",
     "PairValues",
     "Provenance",
+    "RecipeInfo",
     "RunRecord",
     "SuiteInfo",
     "Value",
@@ -98,13 +99,26 @@ class SuiteInfo(_Model):
     n_pairs: int
 
 
+class RecipeInfo(_Model):
+    """How weights were trained: a short `label` for the row, the techniques (`parts`), and those of them that learned
+    from `labels` of the suite. Without any, the recipe is self-supervised."""
+
+    label: str
+    parts: list[str] = Field(default_factory=list)
+    labels: list[str] = Field(default_factory=list)
+
+
 class MethodInfo(_Model):
-    """Which method: its resolved configuration and the sha256 of every weight file by name."""
+    """Which method: its resolved configuration and the sha256 of every weight file by name.
+
+    `recipe` is that of the weights; None if the method has one recipe only, and in older records.
+    """
 
     name: str
     version: str
     config: dict[str, Any] = Field(default_factory=dict)
     weights: dict[str, str] = Field(default_factory=dict)
+    recipe: RecipeInfo | None = None
     reference: bool = False
 
 

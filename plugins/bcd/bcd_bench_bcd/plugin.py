@@ -15,7 +15,7 @@ def bcd_bench_methods() -> list[MethodSpec]:
     return [
         MethodSpec(
             name="bcd",
-            version="0.1.1",  # of what it gives, which is not the package's: clips of other sizes are resized exactly
+            version="0.1.1",  # of its outputs, not of the package: clips of other sizes are resized exactly
             summary="Bitrate-Controlled Diffusion: content tokens, vector-quantised motion, diffusion decoder",
             factory="bcd_bench_bcd.inference.method:BCDMethod",
             licence="Apache-2.0",
@@ -29,6 +29,7 @@ def bcd_bench_methods() -> list[MethodSpec]:
                 "dtype": "float32",
             },
             weights=SHIPPED,
+            describe_weights="bcd_bench_bcd.inference.recipe:describe_weights",
             batch_size=16,
             metrics=("motion-bitrate",),
         )
@@ -115,5 +116,6 @@ def bcd_bench_trainables() -> list[TrainableSpec]:
                 "lrs3-tiny": "a small model on latents of the tiny autoencoder: the same path in minutes on a CPU",
             },
             default_preset="sprites-procedural-small",
+            settings="bcd_bench_bcd.presets.registry:settings_of",
         )
     ]

@@ -30,6 +30,7 @@ class ColorJitter(Extension):
     needs_pixels: ClassVar[bool] = True
 
     strength: float = Field(default=0.3, gt=0)
+    """Scale of all changes; 1 turns hues by about half a radian."""
 
     def augment(self, state: StepState) -> None:
         generator = state.rng.generator

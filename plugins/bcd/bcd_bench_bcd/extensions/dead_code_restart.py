@@ -34,8 +34,9 @@ class DeadCodeRestart(Extension):
     every: int = Field(default=50, ge=1)
     """Steps between restarts."""
     start: int = Field(default=0, ge=0)
+    """First step with restarts."""
     stop: int = Field(ge=1)
-    """Restarts happen from step `start` until before step `stop`."""
+    """Step from which on there are no restarts."""
 
     def before_quantizer(self, state: StepState) -> None:
         if self.start <= state.step < self.stop and state.step % self.every == 0:

@@ -17,6 +17,7 @@ class LossWeightClamp(Extension):
     summary: ClassVar[str] = "upper clamp of EDM's loss weight"
 
     max: float = Field(gt=0)
+    """The largest weight."""
 
     def loss_weight(self, weight: Tensor) -> Tensor:
         return weight.clamp(max=self.max)

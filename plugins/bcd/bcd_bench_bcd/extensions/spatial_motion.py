@@ -20,3 +20,4 @@ class SpatialMotion(Extension):
     summary: ClassVar[str] = "channels of a linear map of the motion code beside every patch"
 
     channels: int = Field(default=16, ge=1)
+    """Channels per patch."""

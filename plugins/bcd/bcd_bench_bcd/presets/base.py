@@ -46,11 +46,15 @@ class TrainConfig(OptimizationConfig):
     activation_checkpointing: bool = False
     """Recompute decoder blocks in the backward pass: the same step in far less memory, a third more work."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """"auto" is bf16 if the device computes it fast, else fp32."""
     compile: Literal["no", "auto"] = "no"
     """"auto" compiles the transformer blocks on a GPU."""
     seed: int = 0
+    """Of all random numbers of the training."""
     log_every: int = Field(default=50, ge=1)
+    """Steps between lines of the log."""
     checkpoint_every: int = Field(default=1000, ge=1)
+    """Steps between checkpoints."""
     grid_every: int = Field(default=2000, ge=1)
     """Steps between sample grids."""
 
@@ -59,6 +63,7 @@ class Preset(Config):
     """A complete, named recipe: the paper's method, plus extensions."""
 
     summary: str
+    """A line for tables and help."""
     model: ModelConfig
     objective: ObjectiveConfig
     sampler: SamplerConfig

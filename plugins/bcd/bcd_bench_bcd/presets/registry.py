@@ -16,7 +16,7 @@ from bcd_bench_bcd.presets.lrs3_tiny import LRS3_TINY
 from bcd_bench_bcd.presets.paper import LRS3, SPRITES
 from bcd_bench_bcd.presets.sprites_small import SPRITES_PROCEDURAL_SMALL, SPRITES_SMALL
 
-__all__ = ["PRESETS", "fields_of", "resolve_preset"]
+__all__ = ["PRESETS", "fields_of", "resolve_preset", "settings_of"]
 
 PRESETS: dict[str, Preset] = {
     "sprites-procedural-small": SPRITES_PROCEDURAL_SMALL,
@@ -69,6 +69,8 @@ def resolve_preset(name: str, overrides: Mapping[str, Any] | None = None) -> Pre
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
+        if where == "extensions":  # the message begins with the extension and its field
+            raise UsageError(f"--set extensions.{message}") from None
         raise UsageError(f"--set {where}: {message}" if where else f"--set: {message}") from None
 
 
@@ -105,6 +107,13 @@ def fields_of(preset: Preset) -> list[tuple[str, Any, str]]:
     return list(_fields_of(preset, preset.model_dump(mode="json"), ""))
 
 
+def settings_of(name: str) -> list[tuple[str, Any, str]]:
+    """`fields_of` the preset `name`, then the extensions that it does not use."""
+    preset = resolve_preset(name)
+    off = [kind for extension, kind in known_extensions().items() if extension not in preset.extensions.names]
+    return [*fields_of(preset), *((f"extensions.{kind.name}", "off", kind.summary) for kind in off)]
+
+
 def _fields_of(model: BaseModel, tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any, str]]:
     meanings = _docstrings(type(model))
     for name in type(model).model_fields:
@@ -136,5 +145,5 @@ def _docstrings(model: type[BaseModel]) -> dict[str, str]:
             if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
                 if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
                     text = " ".join(str(after.value.value).split())
-                    found[field.target.id] = re.split(r"(?<=[.:]) ", text, maxsplit=1)[0].rstrip(":")
+                    found[field.target.id] = re.split(r"(?<=\.) (?=[A-Z\"])", text, maxsplit=1)[0]
     return found
