@@ -43,7 +43,7 @@ from bcd_bench.training.muon import KernelMatrices
 from bcd_bench.training.plan import count_parameters, seconds_per_step
 from bcd_bench.training.precision import PRECISIONS, resolve_precision
 from bcd_bench.training.processes import AcceleratedProcesses, OneProcess, Processes
-from bcd_bench.training.trackers import TRACKERS, open_tracker
+from bcd_bench.training.trackers import TRACKERS, TrackerName, open_tracker
 
 __all__ = [
     "CHECKPOINT",
@@ -57,6 +57,7 @@ __all__ = [
     "Limits",
     "OneProcess",
     "Processes",
+    "TrackerName",
     "TrainingLog",
     "TrainingLoop",
     "check_finite",
