@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, replace
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bcd_bench.errors import UsageError
@@ -43,7 +44,7 @@ def validate(model: type[M], values: Mapping[str, Any], option: str = "--set", *
         detail = error.errors()[0]
         if detail["type"] == "extra_forbidden":
             name = ".".join(str(part) for part in detail["loc"])
-            raise UsageError(f"{start} {name}: no such setting; {_nearest(name, field_names(model))}") from None
+            raise _unknown(name, field_names(model), start) from None
         raise UsageError(f"{start} {first_error(error)}") from None
 
 
@@ -61,9 +62,7 @@ def change_tree(
         for part in path:
             node = node.get(part) if isinstance(node, dict) else None
         if not isinstance(node, dict) or last not in node or name in fixed:
-            start = f"{owner}: {option}" if owner else option
-            known = [one for one in _leaves(tree) if one not in fixed]
-            raise UsageError(f"{start} {name}: no such setting; {_nearest(name, known)}")
+            raise _unknown(name, _leaves(tree), f"{owner}: {option}" if owner else option, fixed)
         node[last] = value
     return validate(type(settings), tree, option, owner=owner)
 
@@ -81,7 +80,7 @@ def change_settings(
     changed: dict[str, Any] = {}
     for name, value in changes.items():
         if name not in kinds:
-            raise UsageError(f"{start} {name}: no such setting; {_nearest(name, kinds)}")
+            raise _unknown(name, kinds, start, fixed)
         kind = kinds[name]
         if kind is str:
             changed[name] = ",".join(str(part) for part in value) if isinstance(value, list) else str(value)
@@ -113,8 +112,13 @@ def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
             yield prefix + name
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
-    """A clause that names what `name` may have meant: settings with a last part like its own, else like the whole."""
-    names = list(known)
-    last = [one for one in names if one.rpartition(".")[2] == name.rpartition(".")[2]]
-    return f"did you mean {' or '.join(last[:3])}?" if last else nearest(name, names)
+def _unknown(name: str, known: Iterable[str], start: str, fixed: tuple[str, ...] = ()) -> UsageError:
+    """The error for a setting that does not exist, with those whose last part, or else whole name, is like its own."""
+    if name in fixed:
+        return UsageError(f"{start} {name}: the preset fixes it", hint="choose another --preset")
+    names = [one for one in known if one not in fixed]
+    last = {one.rpartition(".")[2] for one in names}
+    close = get_close_matches(name.rpartition(".")[2], sorted(last), n=2, cutoff=0.7)
+    meant = [one for part in close for one in names if one.rpartition(".")[2] == part][:3]
+    clause = f"did you mean {' or '.join(meant)}?" if meant else nearest(name, names)
+    return UsageError(f"{start} {name}: no such setting; {clause}")
