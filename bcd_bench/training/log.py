@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from bcd_bench.atomic import append_jsonl, write_text_atomic
+from bcd_bench.errors import one_line
 from bcd_bench.training.trackers import Tracker, TrackerName, open_tracker
 
 __all__ = ["LOG", "TrainingLog", "truncate_log"]
@@ -72,12 +74,15 @@ class TrainingLog:
         return {name: self._rounded(value) for name, value in zip(self._names, means, strict=True)}
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Append the line of `step`: `values` as they are."""
+        """Append the line of `step`: `values` as they are. A tracker that fails is dropped, with a warning."""
         if not self._write:
             return
         append_jsonl(self.path, [{"step": step, **values}])
         if self._tracker is not None:
-            self._tracker.log({name: float(value) for name, value in values.items()}, step=step)
+            try:
+                self._tracker.log({name: float(value) for name, value in values.items()}, step=step)
+            except Exception as error:  # noqa: BLE001 (a tracker's server or disk costs no training)
+                self._lose_tracker(error)
 
     def rounded(self, values: Mapping[str, float]) -> dict[str, float]:
         """`values` rounded as the means are."""
@@ -98,12 +103,19 @@ class TrainingLog:
     def close(self) -> None:
         """Close the tracker, if there is one."""
         if self._tracker is not None:
-            self._tracker.finish()
+            try:
+                self._tracker.finish()
+            except Exception as error:  # noqa: BLE001 (as above)
+                self._lose_tracker(error)
             self._tracker = None
 
     def _open_tracker(self, step: int) -> None:
         self.close()
         self._tracker = open_tracker(self._tracker_name, self.path.parent, step=step, option=self._tracker_option)
+
+    def _lose_tracker(self, error: Exception) -> None:
+        self._tracker = None
+        print(f"warning: {self._tracker_name}: {one_line(error)}; {self.path} goes on without it", file=sys.stderr)
 
     def _rounded(self, value: float) -> float:
         return value if self._digits is None else round(value, self._digits)

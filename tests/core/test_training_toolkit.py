@@ -415,6 +415,27 @@ def test_a_tracker_gets_the_lines_of_the_log(tmp_path: Path, monkeypatch: pytest
     assert (third.given, third.named["name"]) == (("bcd-bench",), str(tmp_path))
 
 
+def test_a_tracker_that_fails_costs_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tracking = pytest.importorskip("accelerate.tracking")
+
+    class Broken(FakeTracker):
+        def log(self, values: dict[str, float], step: int) -> None:
+            raise ConnectionError("the server is away")
+
+    installed(monkeypatch, trackio=True)
+    monkeypatch.setattr(tracking, "TrackioTracker", Broken)
+    FakeTracker.made = []
+    log = TrainingLog(tmp_path, tracker="trackio")
+    log.begin()
+    for step in (1, 2):
+        log.write(step, {"loss": 1.0})
+    log.close()
+    assert [line["step"] for line in lines_of(tmp_path)] == [1, 2]
+    assert capsys.readouterr().err.count("warning: trackio: ConnectionError: the server is away") == 1
+
+
 # The loop -------------------------------------------------------------------------------------------------------------
 
 
