@@ -9,7 +9,6 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bcd_bench.errors import UsageError
-from bcd_bench.plugins import nearest
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -114,6 +113,8 @@ def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 def _unknown(name: str, known: Iterable[str], start: str, fixed: tuple[str, ...] = ()) -> UsageError:
     """The error for a setting that does not exist, with those whose last part, or else whole name, is like its own."""
+    from bcd_bench.plugins import nearest
+
     if name in fixed:
         return UsageError(f"{start} {name}: the preset fixes it", hint="choose another --preset")
     names = [one for one in known if one not in fixed]

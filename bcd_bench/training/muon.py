@@ -33,9 +33,10 @@ class KernelMatrices:
                 raise ValueError(f"the kernel of shape {tuple(kernel.shape)} is not in channels_last format")
 
     def take_gradients(self) -> None:
-        """Give the matrices the gradients of the kernels. The kernels keep theirs."""
+        """Move the gradients of the kernels to the matrices, None where a kernel has none."""
         for kernel, matrix in zip(self._kernels, self.matrices, strict=True):
             matrix.grad = None if kernel.grad is None else _as_matrix(kernel.grad)
+            kernel.grad = None
 
 
 def _as_matrix(kernel: Tensor) -> Tensor:

@@ -612,7 +612,7 @@ def test_muon_updates_kernels_through_their_matrices() -> None:
     with torch.no_grad():
         matrix[1, 4] = 7  # place (0, 1), channel 1
     assert layer.weight[1, 1, 0, 1] == 7
-    layer.weight.grad = None
+    assert layer.weight.grad is None
     kernels.take_gradients()
     assert matrix.grad is None
     with pytest.raises(ValueError, match=r"kernel of shape \(4, 3, 2, 2\) is not in channels_last format"):
