@@ -42,7 +42,7 @@ from bcd_bench.training.loop import Every, TrainingLoop, report_unfinished
 from bcd_bench.training.muon import KernelMatrices
 from bcd_bench.training.plan import count_parameters, seconds_per_step
 from bcd_bench.training.precision import PRECISIONS, resolve_precision
-from bcd_bench.training.processes import AcceleratedProcesses, OneProcess, Processes
+from bcd_bench.training.processes import AcceleratedProcesses, OneProcess, Processes, leaving_process_group
 from bcd_bench.training.trackers import TRACKERS, TrackerName, open_tracker
 
 __all__ = [
@@ -66,6 +66,7 @@ __all__ = [
     "count_parameters",
     "first_difference",
     "forget_after",
+    "leaving_process_group",
     "open_tracker",
     "open_training_clips",
     "read_checkpoint",

@@ -29,25 +29,25 @@ CHECKPOINT = "checkpoint.pt"
 """The file in a training's folder that `--resume` continues from."""
 
 
-def read_checkpoint(path: Path, *, what: str, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """What `save_torch` wrote to `path`, its tensors on `device`; no code in the file is run.
+def read_checkpoint(path: Path, *, what: str) -> dict[str, Any]:
+    """What `save_torch` wrote to `path`; no code in the file is run.
 
-    A checkpoint has a "description" whose "what" says which trainer wrote it. Raises `UsageError` if the file is
-    damaged, or was not written by the trainer `what`.
+    Its tensors are on the CPU: `load_state_dict` of modules and optimisers puts them where they belong. A checkpoint
+    has a "description" whose "what" says what was trained. Raises `UsageError` if the file is damaged, or its "what" is
+    another one.
     """
     import torch
 
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 (torch raises many kinds for a damaged file)
         said = str(error).splitlines() or [type(error).__name__]
         raise UsageError(f"{path}: cannot be read ({said[0]})", hint="train again with another --out") from None
     description = state.get("description") if isinstance(state, dict) else None
     found = description.get("what") if isinstance(description, dict) else None
     if found != what:
-        raise UsageError(
-            f"{path}: is not a checkpoint of a {what} (it says {found!r})", hint="train with another --out"
-        )
+        other = f", but of {found!r}" if found else ""
+        raise UsageError(f"{path}: is not a checkpoint of {what!r}{other}", hint="train with another --out")
     return dict(state)
 
 

@@ -55,7 +55,8 @@ def checkpoints_to_resume(
 
     Raises `UsageError` if the folder holds a run and `--resume` is not given, or the other way round.
     """
-    found = [path for path in checkpoints or (out / CHECKPOINT,) if path.exists()]
+    possible = (out / CHECKPOINT,) if checkpoints is None else checkpoints
+    found = [path for path in possible if path.exists()]
     if found and not resume:
         raise UsageError(
             f"{found[0].parent}: holds a training run already",

@@ -79,8 +79,9 @@ class TrainingLoop:
         `draw` (of samples) after the checkpoint. `derive` adds values to a line that follow from its others, and
         `describe` says a line in words for the terminal.
 
-        Ctrl-C and SIGTERM are noted, and end the loop after the step. Everything is saved at the end, whatever ended
-        the loop. Raises `Interrupted` if that was a signal; what `train_step` raises passes through, unsaved.
+        Ctrl-C and SIGTERM are noted, and end the loop after the step; a second one breaks it off. Everything is saved
+        if the last step, a limit or a signal ended the loop. Raises `Interrupted` if it was a signal. What the
+        functions raise passes through, and the steps since the last checkpoint are lost.
         """
         last = limits.last_step(self.steps, self.steps_before)
         progress = open_progress() if self.processes.is_main else NoProgress()
@@ -90,6 +91,7 @@ class TrainingLoop:
                 progress.task(self.name, total=last, done=self.step, unit="steps") as task,
             ):
                 self._stop = stop
+                saved = -1
                 while self.step < last:
                     began = time.monotonic()
                     try:
@@ -106,11 +108,13 @@ class TrainingLoop:
                         task.message(f"step {self.step}: {(describe or _in_words)(line)}")
                     if self.step % self._save_every == 0:
                         save()
+                        saved = self.step
                     if draw and draw.is_due(self.step, last):
                         draw.call(self.step)
                     if self.processes.any(stop() or limits.time_is_over()):
                         break
-            save()
+            if saved != self.step:
+                save()
             self.processes.wait()
         finally:
             self._stop = None

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
+
+from bcd_bench.errors import Interrupted
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-__all__ = ["AcceleratedProcesses", "OneProcess", "Processes"]
+__all__ = ["AcceleratedProcesses", "OneProcess", "Processes", "leaving_process_group"]
 
 
 class Processes(Protocol):
@@ -56,3 +61,28 @@ class AcceleratedProcesses:
 
     def wait(self) -> None:
         self._accelerator.wait_for_everyone()
+
+
+@contextmanager
+def leaving_process_group() -> Iterator[None]:
+    """At the end of the block, leave the group of processes that a distributed training in it has formed.
+
+    Without this, the threads of the group may abort a process that ends. The group is left if all processes have come
+    to the same end, which is the last step, a limit or a signal. After another error it is not: the others would have
+    to answer, and the launcher ends them.
+    """
+    try:
+        yield
+    except Interrupted:
+        _leave()
+        raise
+    _leave()
+
+
+def _leave() -> None:
+    if "torch.distributed" not in sys.modules:
+        return
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -37,6 +38,7 @@ from bcd_bench.training import (  # noqa: E402
     checkpoints_to_resume,
     count_parameters,
     first_difference,
+    leaving_process_group,
     open_tracker,
     read_checkpoint,
     resolve_precision,
@@ -210,7 +212,7 @@ def test_a_damaged_or_foreign_checkpoint_is_one_line(
         save_torch(path, [1, 2])
     else:
         path.write_bytes(contents[damage])
-    with pytest.raises(UsageError, match=r"checkpoint\.pt: (cannot be read|is not a checkpoint of a toy)") as caught:
+    with pytest.raises(UsageError, match=r"checkpoint\.pt: (cannot be read|is not a checkpoint of 'toy')") as caught:
         read_checkpoint(path, what="toy")
     assert "\n" not in str(caught.value)
     assert caught.value.hint is not None
@@ -220,7 +222,7 @@ def test_a_damaged_or_foreign_checkpoint_is_one_line(
 def test_a_checkpoint_of_another_trainer_or_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / CHECKPOINT
     save_torch(path, {"description": {"what": "other"}})
-    with pytest.raises(UsageError, match=r"is not a checkpoint of a toy \(it says 'other'\)"):
+    with pytest.raises(UsageError, match="is not a checkpoint of 'toy', but of 'other'"):
         read_checkpoint(path, what="toy")
     with pytest.raises(UsageError, match=r"not fit this version .* \(KeyError: 'model'\)"), restoring(path):
         read_checkpoint(path, what="other")["model"]
@@ -538,7 +540,7 @@ TOGETHER = """
 import os, sys
 from accelerate import Accelerator
 from bcd_bench.errors import Interrupted
-from bcd_bench.training import AcceleratedProcesses, Limits, TrainingLog, TrainingLoop
+from bcd_bench.training import AcceleratedProcesses, Limits, TrainingLog, TrainingLoop, leaving_process_group
 from pathlib import Path
 
 accelerator = Accelerator(cpu=True)
@@ -555,7 +557,8 @@ def train_step(step):
     return {"loss": float(step)}
 
 try:
-    loop.run(Limits(), train_step, lambda: None)
+    with leaving_process_group():
+        loop.run(Limits(), train_step, lambda: None)
 except Interrupted as stop:
     Path(sys.argv[1], f"end-{me}").write_text(str(stop))
 """
@@ -572,6 +575,19 @@ def test_two_processes_of_accelerate_stop_together(tmp_path: Path) -> None:
     ends = [(tmp_path / f"end-{number}").read_text() for number in (0, 1)]
     assert ends == ["stopped at step 4 of 9; everything is saved"] * 2
     assert [line["step"] for line in lines_of(tmp_path)] == [2, 4]
+
+
+@pytest.mark.parametrize(("error", "left"), [(None, 1), (Interrupted("stopped"), 1), (UsageError("a full disk"), 0)])
+def test_a_group_of_processes_is_left_if_all_have_ended(
+    error: Exception | None, left: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.distributed.destroy_process_group", lambda: calls.append(1))
+    with pytest.raises(type(error)) if error else nullcontext(), leaving_process_group():
+        if error:
+            raise error
+    assert len(calls) == left
 
 
 def test_one_process_of_accelerate() -> None:

@@ -87,7 +87,7 @@ class Trainer:
         """Continue from the folder's checkpoint, or begin. Raises `UsageError` if the folder does not fit."""
         if found := checkpoints_to_resume(self.out, resume=resume):
             path = found[0]
-            state = read_checkpoint(path, what=WHAT, device=self.device)
+            state = read_checkpoint(path, what=WHAT)
             check_settings(path, state["description"], self._description(), ("preset", "precision"))
             with restoring(path):
                 self.model.load_state_dict(state["model"])

@@ -44,7 +44,7 @@ from bcd_bench_sprites.judge import HEADS, Judge, judge_clips, network_json, to_
 
 __all__ = ["PRESETS", "JudgeTrainer", "JudgeTraining", "accuracy_on_test", "augment", "train_judge"]
 
-WHAT = "training of sprites-judge"
+WHAT = "sprites-judge"
 _LOG_EVERY, _SAVE_EVERY = 25, 250
 
 
@@ -185,7 +185,7 @@ class JudgeTrainer:
         return {"what": WHAT, "recipe": self.recipe.published(), "torch": str(torch.__version__)}
 
     def _load(self, path: Path) -> None:
-        state = read_checkpoint(path, what=WHAT, device=self.device)
+        state = read_checkpoint(path, what=WHAT)
         check_settings(path, state["description"], self._description(), ("recipe",))
         with restoring(path):
             self.judge.load_state_dict(state["judge"])

@@ -144,7 +144,7 @@ class Trainer:
         }
 
     def _read(self, path: Path) -> dict[str, Any]:
-        state = read_checkpoint(path, what=WHAT, device=self.device)
+        state = read_checkpoint(path, what=WHAT)
         check_settings(path, state["description"], self._description(), ("recipe", "network", "precision"))
         return state
 
