@@ -18,6 +18,7 @@ from bcd_bench.execution import plugin_code
 from bcd_bench.features import FeatureStore, extractor_assets
 from bcd_bench.identity import canonical_json, hash_json, pair_seed, run_id, run_identity
 from bcd_bench.records import RecipeInfo
+from bcd_bench.settings import first_error
 from bcd_bench.specs import AssetSpec, MethodSpec, SuiteSpec, WeightsRecipe, load_factory
 from bcd_bench.weights import ResolvedWeights, resolve_weights
 
@@ -149,9 +150,7 @@ def read_plan(path: Path) -> RunPlan:
     try:
         return RunPlan.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"{path} is damaged: {where}: {first['msg']}", hint="run again with another --out") from None
+        raise UsageError(f"{path} is damaged: {first_error(error)}", hint="run again with another --out") from None
 
 
 def load_suite(registry: Registry, name: str, data: Mapping[str, Path] | None = None) -> Suite:

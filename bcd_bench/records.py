@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bcd_bench.errors import UsageError
+from bcd_bench.settings import first_error
 
 __all__ = [
     "MIN_COVERAGE",
@@ -248,7 +249,7 @@ class PairValues(_Model):
         except OSError as error:
             raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
         except ValidationError as error:
-            raise UsageError(f"{path}: not a values file of this version: {_first(error)}") from None
+            raise UsageError(f"{path}: not a values file of this version: {first_error(error)}") from None
 
 
 def load_record(path: Path) -> RunRecord:
@@ -260,7 +261,7 @@ def load_record(path: Path) -> RunRecord:
     except ValidationError as error:
         run = path.parent
         hint = f"bcd-bench score {run}" if path.name == RECORD_NAME and (run / "plan.json").is_file() else None
-        raise UsageError(f"{path}: not a record of this version: {_first(error)}", hint=hint) from None
+        raise UsageError(f"{path}: not a record of this version: {first_error(error)}", hint=hint) from None
 
 
 def find_records(paths: Iterable[Path]) -> list[Path]:
@@ -348,9 +349,3 @@ def _compact(value: float | None) -> float | None:
 
 def _dense(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), allow_nan=False)
-
-
-def _first(error: ValidationError) -> str:
-    detail = error.errors()[0]
-    where = ".".join(str(part) for part in detail["loc"]) or "file"
-    return f"{where}: {detail['msg']}"
