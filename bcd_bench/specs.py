@@ -227,8 +227,8 @@ class TrainableSpec:
     presets: Mapping[str, str]
     default_preset: str
     settings: str = ""
-    """A function, "package.module:name", that lists the settings of a preset for `show trainable NAME --preset P`: called
-    with the preset's name, it returns (name, value, meaning) of every setting that `--set` may change."""
+    """A function, "package.module:name", that lists the settings of a preset for `show trainable NAME --preset P`. It
+    is called with the preset's name and returns (name, value, meaning) of every setting that `--set` may change."""
 
 
 @dataclass(frozen=True)

@@ -36,21 +36,26 @@ from bcd_bench_bcd.paper.decoder import rotate
 from bcd_bench_bcd.paper.edm import karras_sigmas, loss_weight, precondition, sample, training_sigmas
 from bcd_bench_bcd.paper.loss import bcd_loss, cross_driven_halves
 from bcd_bench_bcd.paper.model import BCD
-from bcd_bench_bcd.paper.rng import Rng
 from bcd_bench_bcd.paper.quantizer import GroupVectorQuantizer, rate_loss
+from bcd_bench_bcd.paper.rng import Rng
 from bcd_bench_bcd.presets.base import TrainConfig
 from bcd_bench_bcd.presets.registry import resolve_preset
 from bcd_bench_bcd.training.optimizers import Optimizers, learning_rate_factor
 from bcd_bench_bcd.training.stages import Stage
 from bcd_bench_bcd.training.trainer import Trainer
-from tests.bcd.conftest import TINY, BlockClips
+from tests.bcd.conftest import TINY, BlockClips, take_step
 
 LAMBDA, SIGMA_DATA = 0.04, 0.5
 BATCH, FRAMES, SIDE, PATCH = 3, 6, 16, 8
 
 
 def tiny_model(
-    groups: int = 2, entries: int = 5, dim: int = 8, alpha: float = 5.0, extensions: Extensions | None = None, **quantizer: Any
+    groups: int = 2,
+    entries: int = 5,
+    dim: int = 8,
+    alpha: float = 5.0,
+    extensions: Extensions | None = None,
+    **quantizer: Any,
 ) -> Any:
     """The paper's architecture in small, with every weight away from its start (several begin at zero)."""
     torch.manual_seed(0)
@@ -564,7 +569,7 @@ def test_the_papers_preset_keeps_its_codes_apart(trainer: Any, dim: int) -> None
         "sprites", model__encoder__width=max(dim, 32), model__quantizer__dim=dim, model__quantizer__entries=64,
         objective__target_bits=6.0, train__warmup=0, train__lr=5e-5,
     )  # fmt: skip
-    values = [own.step() for _ in range(30)]
+    values = [take_step(own) for _ in range(30)]
     information = [value["bits"] - value["conditional_bits"] for value in values]
     assert np.mean(information[-10:]) > 1.0, "bits that a code carries about its frame"
     codebook = own.model.quantizer.codebook
@@ -602,7 +607,7 @@ def test_every_step_gets_its_own_temperature_and_number(trainer: Any) -> None:
     seen: list[tuple[int, float]] = []
     own.module.register_forward_pre_hook(lambda module, args: seen.append((args[1], args[2])))
     for _ in range(3):
-        own.step()
+        take_step(own)
     start = own.preset.model.quantizer.tau_start
     assert seen == [(step, pytest.approx(max(start * 0.8**step, 0.5))) for step in range(3)]
 
@@ -642,7 +647,7 @@ def test_a_step_moves_encoder_and_decoder_at_their_rates(trainer: Any) -> None:
     """Adam's first step moves every weight by its learning rate, whatever the gradient."""
     own = trainer(train__encoder_lr=0.1, train__lr=1e-3, train__warmup=0, train__weight_decay=0.0)
     before = copy.deepcopy(own.model)
-    own.step()
+    take_step(own)
     moved = {
         name: (parameter - old).abs().max().item()
         for (name, parameter), old in zip(own.model.named_parameters(), before.parameters(), strict=True)
@@ -661,7 +666,7 @@ def test_gradients_are_clipped_to_their_norm(trainer: Any) -> None:
 
     [optimizer] = own.optimizers.optimizers
     optimizer.register_step_pre_hook(note)
-    values = own.step()
+    values = take_step(own)
     assert values["gradient_norm"] > 0.02, "the norm before it is clipped"
     assert norms == [pytest.approx(0.01, rel=1e-3)]
 
@@ -669,9 +674,9 @@ def test_gradients_are_clipped_to_their_norm(trainer: Any) -> None:
 def test_averaged_weights_follow_with_the_stated_memory(trainer: Any) -> None:
     own = trainer(train__ema=0.5, train__lr=1e-2)
     name = "decoder.patch_out.weight"
-    wanted = dict(own.average.named_parameters())[name].clone()
+    wanted = dict(own.ema.module.named_parameters())[name].clone()
     for step in range(4):
-        own.step()
+        take_step(own)
         decay = min(0.5, (1 + step) / (10 + step))
         wanted = decay * wanted + (1 - decay) * dict(own.model.named_parameters())[name].detach()
-        assert torch.allclose(dict(own.average.named_parameters())[name], wanted, atol=1e-7)
+        assert torch.allclose(dict(own.ema.module.named_parameters())[name], wanted, atol=1e-7)

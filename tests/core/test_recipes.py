@@ -20,12 +20,21 @@ MORE = RecipeInfo(label="+ 2 extensions", parts=["content_channels", "muon"])
 LABELS = RecipeInfo(label="+ 2 extensions", parts=["conv_stem", "keypoints"], labels=["keypoints"])
 
 
+def write_one(folder: Path, number: int, weights: str, recipe: RecipeInfo | None) -> None:
+    write_record(
+        folder / str(number),
+        "bcd",
+        hits(0.5),
+        weights={weights: "0" * 64},
+        recipe=recipe,
+        run_id=f"{number}123456789",
+    )
+
+
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
     for number, (name, recipe) in enumerate((("a", PAPER), ("b", MORE), ("c.safetensors", LABELS), ("d", None))):
-        write_record(
-            tmp_path / str(number), "bcd", hits(0.5), weights={name: "0" * 64}, recipe=recipe, run_id=f"{number}123456789"
-        )  # fmt: skip
+        write_one(tmp_path, number, name, recipe)
     return tmp_path
 
 
@@ -45,15 +54,14 @@ def test_notes_list_the_techniques_and_whether_labels_took_part(results: Path) -
     assert notes == [
         "Recipe of bcd (paper): paper; self-supervised (weights a).",
         "Recipe of bcd (+ 2 extensions): content_channels, muon; self-supervised (weights b).",
-        "Recipe of bcd (+ 2 extensions): conv_stem, keypoints; learned from labels (keypoints) (weights c.safetensors).",
+        "Recipe of bcd (+ 2 extensions): conv_stem, keypoints; learned from labels (keypoints) (weights "
+        "c.safetensors).",
     ]
 
 
 def test_two_runs_with_the_same_weights_are_told_apart_by_their_run(tmp_path: Path) -> None:
     for number in range(2):
-        write_record(
-            tmp_path / str(number), "bcd", hits(0.5), weights={"a": "0" * 64}, recipe=PAPER, run_id=f"{number}123456789"
-        )  # fmt: skip
+        write_one(tmp_path, number, "a", PAPER)
     [table] = build_tables(collect_rows([tmp_path]))
     assert [line.label for line in table.lines] == ["bcd (paper) 01234567", "bcd (paper) 11234567"]
 

@@ -18,7 +18,7 @@ from bcd_bench_bcd.extensions.base import Extension, StepState
 __all__ = ["ColorJitter", "apply_colors", "random_colors"]
 
 HUE, GAIN, CONTRAST, BRIGHTNESS = 0.5, 0.25, 0.2, 0.08
-"""Spreads at strength 1: radians of rotation about grey, of the logarithms of channel gains and contrast, of an offset."""
+"""Spreads at strength 1: rotation about grey (radians), log gains of channels, log contrast, offset."""
 UNCHANGED = 0.25
 """Share of halves that keep their colours, as all clips do when the model is used."""
 

@@ -52,9 +52,7 @@ def restart_dead_codes(quantizer: ExtendedQuantizer, latents: Tensor, generator:
     moved = 0
     for group, usage in enumerate(quantizer.usage):
         dead = (usage < DEAD / quantizer.config.entries).nonzero().flatten()[:AT_ONCE]
-        distance = torch.cdist(
-            parts[group], quantizer.codebook[group], compute_mode="donot_use_mm_for_euclid_dist"
-        )
+        distance = torch.cdist(parts[group], quantizer.codebook[group], compute_mode="donot_use_mm_for_euclid_dist")
         chances = distance.amin(1).square().cpu()
         count = min(len(dead), int((chances > 0).sum()))
         if count:

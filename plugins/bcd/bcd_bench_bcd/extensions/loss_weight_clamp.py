@@ -1,4 +1,4 @@
-"""An upper clamp of EDM's loss weight, so that small noise levels do not dominate (compare Min-SNR, Hang et al. 2023)."""
+"""An upper clamp of EDM's loss weight: small noise levels do not dominate (compare Min-SNR, Hang et al. 2023)."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ PAPER = "paper"
 
 
 def describe_weights(path: Path) -> WeightsRecipe:
-    """"paper" for a recipe without extensions, else the number of extensions and their names.
+    """ "paper" for a recipe without extensions, else the number of extensions and their names.
 
     Raises `UsageError` for a file that holds no BCD weights.
     """
@@ -25,7 +25,9 @@ def describe_weights(path: Path) -> WeightsRecipe:
     try:
         recipe, labels = (tuple(str(name) for name in json.loads(header[key])) for key in ("recipe", "labels"))
     except (KeyError, ValueError, TypeError):
-        raise UsageError(f"{path.name}: the header does not name its recipe", hint=f"give weights written by {MAKER}") from None
+        raise UsageError(
+            f"{path.name}: the header does not name its recipe", hint=f"give weights written by {MAKER}"
+        ) from None
     if recipe == (PAPER,):
         return WeightsRecipe(PAPER)
     return WeightsRecipe(f"+ {len(recipe)} extension{'s' if len(recipe) > 1 else ''}", recipe, labels)

@@ -113,4 +113,3 @@ def load_model(path: Path, device: str = "cpu") -> LoadedModel:
         line = str(error).splitlines()[0]
         raise UsageError(f"{path.name}: weights and configuration do not fit: {line}") from None
     return LoadedModel(model.to(device).eval(), description, card)
-

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PlainSerializer, PlainValidator, model_validator
 
+from bcd_bench.training import TrackerName
 from bcd_bench_bcd.extensions.base import Extensions
 from bcd_bench_bcd.paper.config import Config, ModelConfig, ObjectiveConfig, OptimizationConfig, SamplerConfig
 from bcd_bench_bcd.paper.presets import Recipe
@@ -51,6 +52,8 @@ class TrainConfig(OptimizationConfig):
     """"auto" compiles the transformer blocks on a GPU."""
     seed: int = 0
     """Of all random numbers of the training."""
+    tracker: TrackerName = "none"
+    """"tensorboard" or "trackio" to watch the log there as well."""
     log_every: int = Field(default=50, ge=1)
     """Steps between lines of the log."""
     checkpoint_every: int = Field(default=1000, ge=1)

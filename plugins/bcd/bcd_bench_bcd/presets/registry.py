@@ -142,8 +142,9 @@ def _docstrings(model: type[BaseModel]) -> dict[str, str]:
         body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
         assert isinstance(body, ast.ClassDef)
         for field, after in zip(body.body, body.body[1:], strict=False):
+            if not (isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)):
+                continue
             if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-                if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
-                    text = " ".join(str(after.value.value).split())
-                    found[field.target.id] = re.split(r"(?<=\.) (?=[A-Z\"])", text, maxsplit=1)[0]
+                text = " ".join(str(after.value.value).split())
+                found[field.target.id] = re.split(r"(?<=\.) (?=[A-Z\"])", text, maxsplit=1)[0]
     return found

@@ -45,9 +45,9 @@ def parameters(fitted: Fitted) -> dict[str, int]:
 
 
 def forward_flops(fitted: Fitted, frames: int, *, canonical: bool = True, denoising: bool = True) -> float:
-    """Floating-point operations (2 per multiplication and addition) of the forward pass for one clip of `frames` frames:
-    encoder over both halves, decoder over one. Counted on the model itself, attention included; embeddings and norms
-    are not. Steps without the transformer (`denoising`) and without the `canonical` map take less.
+    """Floating-point operations (2 per multiplication and addition) of the forward pass for one clip of `frames`
+    frames: encoder over both halves, decoder over one. Counted on the model itself, attention included; embeddings and
+    norms are not. Steps without the transformer (`denoising`) and without the `canonical` map take less.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
