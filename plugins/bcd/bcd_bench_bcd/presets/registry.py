@@ -13,7 +13,7 @@ from bcd_bench_bcd.extensions.base import known_extensions
 from bcd_bench_bcd.presets.base import Preset
 from bcd_bench_bcd.presets.heads_small import HEADS_SMALL
 from bcd_bench_bcd.presets.lrs3_tiny import LRS3_TINY
-from bcd_bench_bcd.presets.paper import LRS3, SPRITES
+from bcd_bench_bcd.presets.paper import LRS3, SPRITES, SPRITES_PAPER_SMALL, SPRITES_PROCEDURAL_PAPER_SMALL
 from bcd_bench_bcd.presets.sprites_small import SPRITES_PROCEDURAL_SMALL, SPRITES_SMALL
 
 __all__ = ["PRESETS", "fields_of", "resolve_preset", "settings_of"]
@@ -21,6 +21,8 @@ __all__ = ["PRESETS", "fields_of", "resolve_preset", "settings_of"]
 PRESETS: dict[str, Preset] = {
     "sprites-procedural-small": SPRITES_PROCEDURAL_SMALL,
     "sprites-small": SPRITES_SMALL,
+    "sprites-procedural-paper-small": SPRITES_PROCEDURAL_PAPER_SMALL,
+    "sprites-paper-small": SPRITES_PAPER_SMALL,
     "sprites": SPRITES,
     "heads-small": HEADS_SMALL,
     "lrs3": LRS3,

@@ -355,7 +355,7 @@ class Trainer:
         return text if warning is None else f"{text}\n{warning}"
 
     def _batch(self, generator: torch.Generator, size: int, *, keypoints: bool = False) -> Batch:
-        """Clips drawn with replacement, prepared by the extensions; with `keypoints`, theirs if the recipe uses them."""
+        """Clips drawn with replacement, prepared by the extensions; with `keypoints` if the recipe uses them."""
         extensions = self.preset.extensions
         indices = torch.randint(len(self.clips), (size,), generator=generator).tolist()
         batch = Batch(self.store.batch(indices))
