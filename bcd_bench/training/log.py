@@ -49,8 +49,8 @@ class TrainingLog:
         """Begin an empty log. Raises `OSError` if it cannot be written, and `MissingDependencyError` if the tracker is
         not installed."""
         if self._write:
-            write_text_atomic(self.path, "")
             self._open_tracker(0)
+            write_text_atomic(self.path, "")
 
     def append(self, step: int, values: Mapping[str, float]) -> None:
         """Add the values of `step` to the window. Raises `ValueError` if their names are not those of the window."""

@@ -477,6 +477,15 @@ def test_the_order_of_what_a_loop_does(tmp_path: Path, capsys: pytest.CaptureFix
     assert "step 4: loss is 3.0" in capsys.readouterr().err
 
 
+def test_the_last_step_has_a_line_and_one_checkpoint(tmp_path: Path) -> None:
+    log, saved = TrainingLog(tmp_path), []
+    log.begin()
+    loop = TrainingLoop("toy", 6, log, log_every=4, save_every=3)
+    loop.run(Limits(), lambda step: {"loss": float(step)}, lambda: saved.append(loop.step))
+    assert lines_of(tmp_path) == [{"step": 4, "loss": 1.5}, {"step": 6, "loss": 4.5}]
+    assert saved == [3, 6]
+
+
 def test_stages_share_their_limits(tmp_path: Path) -> None:
     limits, ends = Limits(max_steps=7), []
     for number in range(3):
@@ -636,7 +645,7 @@ def test_muon_updates_kernels_through_their_matrices() -> None:
 
 
 def test_figures_of_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
-    ticks = iter([0.0, 5.0, 10.0, 12.0, 20.0, 23.0])
+    ticks = iter([0.0, 1.0, 10.0, 12.0, 20.0, 23.0])
     monkeypatch.setattr("time.monotonic", lambda: next(ticks))
     steps: list[int] = []
     assert seconds_per_step(steps.append) == 2.0

@@ -96,6 +96,7 @@ class Trainer:
         state = self._read(found[0]) if found else None
         if state is None:
             with writing_into(self.out):
+                self.loop.log.begin()
                 write_json_atomic(self.out / CONFIG, self._description())
         self.batches = Batches(self.recipe, self.points, self.out / "renders")
         try:
@@ -113,8 +114,6 @@ class Trainer:
                 self.earlier = state["earlier"]
                 self.loop.load_state_dict(state)
             return
-        with writing_into(self.out):
-            self.loop.log.begin()
         if self.recipe.init:
             self._start_from(Path(self.recipe.init))
         else:
