@@ -65,7 +65,6 @@ __all__ = [
     "checkpoints_to_resume",
     "count_parameters",
     "first_difference",
-    "forget_after",
     "leaving_process_group",
     "open_tracker",
     "open_training_clips",
@@ -75,13 +74,9 @@ __all__ = [
     "restoring",
     "save_tensors",
     "save_torch",
-    "say_unfinished",
     "seconds_per_step",
     "training_folder",
     "truncate_log",
     "writing_checkpoint",
     "writing_into",
 ]
-
-forget_after = truncate_log  # the names that trainers used before
-say_unfinished = report_unfinished
