@@ -111,7 +111,7 @@ def bcd_bench_trainables() -> list[TrainableSpec]:
                 "sprites-procedural-small": "the small model on the embedded procedural Sprites; no files needed",
                 "sprites-small": "the small model on LPC Sprites (asset sprites-art); hours on two CPU cores",
                 "heads-small": "a small model of rendered talking heads, 128x128; an hour on two CPU cores",
-                "sprites-procedural-paper-small": "the paper's recipe alone, small, procedural Sprites; no files needed",
+                "sprites-procedural-paper-small": "the paper's recipe alone, small, on the embedded suite",
                 "sprites-paper-small": "the paper's recipe alone, small, on LPC Sprites; an hour on two CPU cores",
                 "sprites": "Table A8 of the paper, on LPC Sprites; for GPUs",
                 "lrs3": "Table A7 of the paper, on latents of LRS3 (see prepare); for GPUs",

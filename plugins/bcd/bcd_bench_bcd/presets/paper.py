@@ -57,8 +57,8 @@ SPRITES_PAPER_SMALL = Preset(
         grid_every=500,
     ),
 )
-"""Table A8 with narrower towers, a smaller batch and fewer steps, hence a larger learning rate; of what the paper leaves
-open, the readings that worked best at this size."""
+"""Table A8 with narrower towers, a smaller batch and fewer steps, hence a larger learning rate; what the paper leaves
+open is read as it worked best at this size."""
 
 SPRITES_PROCEDURAL_PAPER_SMALL = SPRITES_PAPER_SMALL.model_copy(
     update={
