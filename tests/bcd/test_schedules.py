@@ -122,7 +122,7 @@ def test_averaged_weights_follow_with_the_stated_memory(trainer: Any) -> None:
         assert torch.allclose(dict(own.ema.module.named_parameters())[name], wanted, atol=1e-7)
 
 
-# The codebook at the start of a training -------------------------------------------------------------------------------
+# The codebook at the start of a training ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dim", [16, 384])
