@@ -230,8 +230,9 @@ def _stage(
     )
     less = " (less with train.activation_checkpointing=true or train.accumulate=N)"
     parts = ", ".join(f"{part} {number / 1e6:.1f} M" for part, number in counts.items())
+    name = f"stage {stage.name}" if stage.name else "training"
     lines = [
-        f"{f'stage {stage.name}' if stage.name else 'training'}: {sum(counts.values()) / 1e6:.1f} M parameters ({parts})",
+        f"{name}: {sum(counts.values()) / 1e6:.1f} M parameters ({parts})",
         f"  work: {train.steps} steps of {train.batch} clips = {train.steps * train.batch} clips "
         f"= {train.steps * train.batch / count:.1f} epochs",
         f"  operations: {forward / 1e12:.3g} TFLOP a clip forward, {step / 1e12:.3g} TFLOP a step on average, "
