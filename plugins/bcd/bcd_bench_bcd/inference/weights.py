@@ -115,10 +115,8 @@ def load_model(path: Path, device: str = "cpu") -> LoadedModel:
 
 
 def read_description(path: Path) -> tuple[Description, dict[str, Any]]:
-    """What a weight file says about its model, and its card, without its tensors. Raises as `load_model`."""
-    from bcd_bench.weight_files import read_weight_header
-
-    metadata = read_weight_header(path, form=FORMAT, what="BCD", maker="bcd-bench train bcd")
+    """What a weight file says about its model, and its card. Raises as `load_model`."""
+    metadata, _ = read_weight_file(path, form=FORMAT, what="BCD", maker="bcd-bench train bcd")
     try:
         return Description.model_validate_json(metadata["description"]), json.loads(metadata.get("card", "{}"))
     except (KeyError, ValidationError, ValueError) as error:
