@@ -91,10 +91,9 @@ class CollapseGuard:
         """A line for the terminal the first time that a condition turns out unused, after the first steps."""
         if step < GRACE:
             return None
+        self._warned -= {name for name, value in contributions.items() if value >= MIN_CONTRIBUTION}
         for name, value in contributions.items():
-            if value >= MIN_CONTRIBUTION:
-                self._warned.discard(name)
-            elif name not in self._warned:
+            if value < MIN_CONTRIBUTION and name not in self._warned:
                 self._warned.add(name)
                 condition = name.partition("_")[0]
                 return (
