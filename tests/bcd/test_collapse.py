@@ -156,6 +156,10 @@ def test_few_clips_of_a_large_batch_are_measured() -> None:
     assert many == condition_contributions(model, frames(MEASURED_CLIPS), generator())
 
 
+def test_of_a_single_clip_nothing_is_said() -> None:
+    assert condition_contributions(tiny_model(), frames(1), generator()) == {}
+
+
 def test_unused_conditions_are_told_once_after_the_first_steps() -> None:
     guard, unused = CollapseGuard(6.0), {"content_contribution": 0.2, "motion_contribution": 0.002}
     assert guard.warning(GRACE - 1, unused) is None

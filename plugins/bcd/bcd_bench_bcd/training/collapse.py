@@ -33,8 +33,11 @@ def condition_contributions(model: BCD, clips: Tensor, generator: torch.Generato
 
     "content_contribution": each clip gets the content of another clip; "motion_contribution": the motion of another
     clip. About 0: the decoder does not use the condition, so nothing is transferred, whatever the rate is. `clips` are
-    as `BCD.values` takes them; the model is evaluated as at inference, and its state does not change.
+    as `BCD.values` takes them (nothing can be said of a single one: empty); the model is evaluated as at inference, and
+    its state does not change.
     """
+    if len(clips) < 2:
+        return {}
     was_training = model.training
     model.eval()
     try:
