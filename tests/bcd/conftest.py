@@ -7,8 +7,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from bcd_bench.specs import TrainRequest
+from bcd_bench_bcd.extensions.base import Extension, Extensions
+from bcd_bench_bcd.extensions.model import ExtendedBCD
+from bcd_bench_bcd.inference.weights import Description
+from bcd_bench_bcd.presets.base import Preset
+from bcd_bench_bcd.presets.registry import resolve_preset
+from bcd_bench_bcd.training import trainer
+from bcd_bench_bcd.training.checkpoint import ARCHITECTURE
+from bcd_bench_bcd.training.data import Fitted, fit_to_data, needs_patch_occupancy, patch_occupancy
+from bcd_bench_bcd.training.stages import Stage
 
 TINY: dict[str, Any] = {
     "train.batch": 4,
@@ -65,6 +75,43 @@ def take_step(trainer: Any) -> dict[str, float]:
     return values
 
 
+# ---- tiny models ---------------------------------------------------------------------------------------------------
+def tiny_preset(**changes: Any) -> Preset:
+    return resolve_preset("sprites-small", {**TINY, **changes})
+
+
+def tiny_fit(**changes: Any) -> Fitted:
+    preset = tiny_preset(**changes)
+    return fit_to_data(preset, patch_occupancy(BlockClips(), 8) if needs_patch_occupancy(preset) else None)
+
+
+def tiny_model(**changes: Any) -> ExtendedBCD:
+    torch.manual_seed(0)
+    model = tiny_fit(**changes).build().eval()
+    assert isinstance(model, ExtendedBCD)
+    for parameter in model.decoder.parameters():  # leave the identity that adaLN-Zero starts from
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.2)
+    return model
+
+
+def description_of(model: ExtendedBCD, **fields: Any) -> Description:
+    return Description(
+        model=model.config, extensions=model.extensions, active_patches=model.active_patches, **fields
+    )
+
+
+def with_only(model: ExtendedBCD, *more: Extension) -> Extensions:
+    """The extensions that the model is built of, and `more` in place of all others of its recipe."""
+    shaping = [one for one in model.extensions if one.name in (*ARCHITECTURE, "latent_gradient", "loss_weight_clamp")]
+    return Extensions([*shaping, *more])
+
+
+def frames(count: int = 2) -> torch.Tensor:
+    return torch.from_numpy(BlockClips().clips(range(count)))
+
+
+# ---- tiny runs -----------------------------------------------------------------------------------------------------
 @pytest.fixture
 def clips() -> BlockClips:
     return BlockClips()
@@ -73,9 +120,7 @@ def clips() -> BlockClips:
 @pytest.fixture
 def request_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Makes `TrainRequest`s of the tiny model on block clips, into folders of the test."""
-    import bcd_bench_bcd.training.trainer
-
-    monkeypatch.setattr(bcd_bench_bcd.training.trainer, "open_training_clips", lambda suite, request: BlockClips())
+    monkeypatch.setattr(trainer, "open_training_clips", lambda preset, request: BlockClips())
 
     def make(name: str = "run", **changes: Any) -> TrainRequest:
         overrides = {**TINY, **changes.pop("overrides", {})}
@@ -93,3 +138,9 @@ def request_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         return TrainRequest(**{**fields, **changes})
 
     return make
+
+
+def trainer_of(request: TrainRequest, clips: Any = None) -> trainer.Trainer:
+    """The trainer of the only stage of a request."""
+    preset = resolve_preset(request.preset, dict(request.overrides))
+    return trainer.Trainer(Stage(preset, request.out), clips or BlockClips(), request.device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,11 @@ import torch
 from safetensors.torch import save
 
 from bcd_bench.specs import TrainRequest
-from bcd_bench_bcd.configs import LatentConfig, Preset
-from bcd_bench_bcd.latent_cache import CACHE, SHARDS, CacheIndex, LatentClips, Shard, Video
-from bcd_bench_bcd.presets import resolve_preset
-from bcd_bench_bcd.stages import stage_presets
-from bcd_bench_bcd.train import Trainer
+from bcd_bench_bcd.latents.cache import CACHE, SHARDS, CacheIndex, LatentClips, MeasuredLatents, Shard, Video
+from bcd_bench_bcd.presets.base import Preset
+from bcd_bench_bcd.presets.registry import resolve_preset
+from bcd_bench_bcd.training.stages import stages_of
+from bcd_bench_bcd.training.trainer import Trainer
 
 TINY: dict[str, Any] = {
     "model.frame_size": [32, 32],
@@ -72,7 +73,7 @@ def make_cache(folder: Path, *, sha256: str = "a" * 64, frames: int = 14) -> Pat
         )
     index = CacheIndex(
         suite="toy",
-        latent=LatentConfig(sha256=sha256, mean=(0.0, 0.1, 0.0, 0.0), std=(1.4, 1.5, 1.4, 1.3)),
+        latent=MeasuredLatents(sha256=sha256, mean=(0.0, 0.1, 0.0, 0.0), std=(1.4, 1.5, 1.4, 1.3)),
         channels=4,
         frame_size=(32, 32),
         frame_step=1,
@@ -106,9 +107,10 @@ def some_steps(cache: Path, out: Path, accumulate: int, count: int = 2) -> dict[
     """Losses and gradients of the first steps of the stage with temporal blocks."""
     preset = toy_preset(train__accumulate=accumulate)
     clips = LatentClips(cache, preset)
-    stage = stage_presets(preset, len(clips), out)[1][0]
-    stage = stage.model_copy(update={"train": stage.train.model_copy(update={"init": None})})
-    trainer = Trainer(stage, clips, out, "cpu")
+    stage = stages_of(preset, len(clips), out)[1]
+    alone = stage.preset.train.model_copy(update={"init": None})
+    stage = replace(stage, preset=stage.preset.model_copy(update={"train": alone}), folder=out)
+    trainer = Trainer(stage, clips, "cpu")
     trainer.start(resume=False)
     found: dict[str, torch.Tensor] = {}
     original = trainer.optimizers.step
@@ -120,7 +122,8 @@ def some_steps(cache: Path, out: Path, accumulate: int, count: int = 2) -> dict[
 
     trainer.optimizers.step = kept  # type: ignore[method-assign]
     for _ in range(count):
-        found[f"{trainer.progress.step}/losses"] = torch.tensor(trainer.step())
+        step = trainer.progress.step
+        found |= {f"{step}/{name}": torch.tensor(value) for name, value in trainer.step().items()}
     return found
 
 

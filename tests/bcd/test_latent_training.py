@@ -16,11 +16,15 @@ import pytest
 import torch
 
 from bcd_bench.errors import UsageError
-from bcd_bench_bcd.batches import Batches, check_parts
-from bcd_bench_bcd.latent_cache import LatentClips
-from bcd_bench_bcd.model import BCD, load_model
-from bcd_bench_bcd.presets import resolve_preset
-from bcd_bench_bcd.train import train
+from bcd_bench.specs import TrainRequest
+from bcd_bench_bcd.inference.weights import load_model
+from bcd_bench_bcd.latents.cache import LatentClips
+from bcd_bench_bcd.presets.registry import resolve_preset
+from bcd_bench_bcd.training import plan
+from bcd_bench_bcd.training.checkpoint import start_from
+from bcd_bench_bcd.training.data import fit_to_data
+from bcd_bench_bcd.training.sharding import Batches, check_parts
+from bcd_bench_bcd.training.trainer import train
 from tests.bcd.latent_toy import make_cache, some_steps, toy_preset, toy_request
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +45,7 @@ def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor
 def test_parts_of_a_step_give_the_whole_step(cache: Path, tmp_path: Path) -> None:
     whole, parts = (some_steps(cache, tmp_path / name, n) for name, n in (("whole", 1), ("parts", 4)))
     assert_same(parts, whole)
-    assert whole["1/losses"][2] > 0  # bits
+    assert whole["1/bits"] > 0
 
 
 def test_two_processes_give_the_step_of_one(cache: Path, tmp_path: Path) -> None:
@@ -81,28 +85,50 @@ def test_both_stages_by_one_command_and_a_stop_in_the_middle_of_an_epoch(cache: 
         assert logs[0] == logs[1]
         assert len(logs[0].splitlines()) == {"frames": 5, "video": 10}[stage]
     models = [load_model(out / "model.safetensors") for out in (whole, parts)]
-    for name, value in models[0][0].state_dict().items():
-        assert torch.equal(models[1][0].state_dict()[name], value), name
-    assert models[0][0].config.decoder.temporal_blocks == (1,)
-    assert models[0][1]["train"]["stage"] == "video"
-    assert models[0][1]["started_from"]["step"] == 5
+    for name, value in models[0].model.state_dict().items():
+        assert torch.equal(models[1].model.state_dict()[name], value), name
+    assert models[0].model.config.decoder.temporal_blocks == (1,)
+    assert json.loads((whole / "video" / "config.json").read_text())["stage"] == "video"
+    assert models[0].card["started_from"]["step"] == 5
     taus = [json.loads(line)["tau"] for line in (whole / "video" / "log.jsonl").read_text().splitlines()]
     assert taus == sorted(taus, reverse=True)
 
 
 def test_the_second_stage_begins_with_what_the_first_ended_with(cache: Path, tmp_path: Path) -> None:
     train(toy_request(cache, tmp_path / "run", max_steps=5))
-    first, _ = load_model(tmp_path / "run" / "frames" / "model.safetensors")
-    later = BCD(first.config.model_copy(update={"decoder": toy_preset().model.decoder})).eval()
-    from bcd_bench_bcd.checkpoints import start_from
-
-    start_from(tmp_path / "run" / "frames" / "model.safetensors", later, torch.device("cpu"))
+    weights = tmp_path / "run" / "frames" / "model.safetensors"
+    first = load_model(weights)
+    described = first.description.model_copy(
+        update={"model": first.description.model.model_copy(update={"decoder": toy_preset().model.decoder})}
+    )
+    later = described.build().eval()
+    start_from(weights, later, described, torch.device("cpu"))
     values = torch.randn(2, 3, 4, 4, 4)
     sigma, motion = torch.ones(2), torch.randn(2, 3, 16)
-    content, patches = first.encode(values).content, first.decoder.patchify(values)
-    drawn = [model.denoise(patches, sigma, content, motion) for model in (first, later)]
+    content, patches = first.model.encode_content(values), first.model.decoder.patchify(values)
+    drawn = [model.denoise(patches, sigma, content, motion) for model in (first.model, later)]
     assert torch.equal(*drawn)
-    assert sum(p.numel() for p in later.parameters()) > sum(p.numel() for p in first.parameters())
+    assert sum(p.numel() for p in later.parameters()) > sum(p.numel() for p in first.model.parameters())
+
+
+def test_weights_carry_the_statistics_and_the_autoencoder_of_their_latents(cache: Path, tmp_path: Path) -> None:
+    train(toy_request(cache, tmp_path / "run", max_steps=1))
+    loaded = load_model(tmp_path / "run" / "frames" / "model.safetensors")
+    assert loaded.description.autoencoder_sha256 == "a" * 64
+    latents = torch.randn(1, 2, 4, 4, 4)
+    mean, std = torch.tensor([0.0, 0.1, 0.0, 0.0]).view(4, 1, 1), torch.tensor([1.4, 1.5, 1.4, 1.3]).view(4, 1, 1)
+    torch.testing.assert_close(loaded.model.values(latents), (latents - mean) / std * 0.5)
+    torch.testing.assert_close(loaded.model.latents(loaded.model.values(latents)), latents)
+
+
+def test_latents_of_another_autoencoder_do_not_continue_a_run(cache: Path, tmp_path: Path) -> None:
+    train(toy_request(cache, tmp_path / "run", max_steps=1))
+    other = make_cache(tmp_path / "other", sha256="b" * 64)
+    with pytest.raises(UsageError, match=r"another model: autoencoder_sha256 was 'a+', is 'b+'"):
+        train(toy_request(other, tmp_path / "run", resume=True))
+    init = {"train.init": str(tmp_path / "run" / "frames" / "model.safetensors")}
+    with pytest.raises(UsageError, match=r"another architecture: autoencoder_sha256 was 'a+', is 'b+'"):
+        train(toy_request(other, tmp_path / "new", overrides=init))
 
 
 def test_a_checkpoint_of_another_stage_is_refused(cache: Path, tmp_path: Path) -> None:
@@ -118,11 +144,11 @@ def test_kill_9_in_the_middle_of_an_epoch_loses_nothing(cache: Path, tmp_path: P
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     train(toy_request(cache, whole, overrides={"train.checkpoint_every": 2}))
     code = (
-        "import sys, os, signal; from pathlib import Path; import bcd_bench_bcd.train as t;"
+        "import sys, os, signal; from pathlib import Path; import bcd_bench_bcd.training.trainer as t;"
         "from tests.bcd.latent_toy import toy_request; old = t.Trainer.step\n"
         "def step(self):\n"
         "    values = old(self)\n"
-        "    if self.preset.train.stage == 'video' and self.progress.step == 7: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    if self.stage.name == 'video' and self.progress.step == 7: os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return values\n"
         "t.Trainer.step = step\n"
         "t.train(toy_request(Path(sys.argv[1]), Path(sys.argv[2]), overrides={'train.checkpoint_every': 2}))"
@@ -131,7 +157,7 @@ def test_kill_9_in_the_middle_of_an_epoch_loses_nothing(cache: Path, tmp_path: P
     assert done.returncode == -signal.SIGKILL
     train(toy_request(cache, killed, resume=True, overrides={"train.checkpoint_every": 2}))
     assert (killed / "video" / "log.jsonl").read_text() == (whole / "video" / "log.jsonl").read_text()
-    models = [load_model(out / "model.safetensors")[0].state_dict() for out in (whole, killed)]
+    models = [load_model(out / "model.safetensors").model.state_dict() for out in (whole, killed)]
     assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
 
 
@@ -145,8 +171,8 @@ def test_an_epoch_shows_every_clip_once_to_any_number_of_processes() -> None:
     halves = [Batches(20, config, 2, process).parts(3)[0] for process in range(2)]
     whole = Batches(20, config, 1, 0).parts(3)[0]
     assert [*halves[0].indices, *halves[1].indices] == list(whole.indices)
-    alone = torch.cat([half.draws().normal(2, 3) for half in halves])
-    assert torch.equal(alone, whole.draws().normal(4, 3))
+    alone = torch.cat([half.rng().normal(2, 3) for half in halves])
+    assert torch.equal(alone, whole.rng().normal(4, 3))
 
 
 @pytest.mark.parametrize(
@@ -154,8 +180,9 @@ def test_an_epoch_shows_every_clip_once_to_any_number_of_processes() -> None:
     [
         ({}, 3, "3 processes cannot share a batch of 4"),
         ({"train__accumulate": 3}, 2, "2 processes with 3 parts each cannot share a batch of 4"),
-        ({"train__order": "random"}, 2, "random numbers that belong to clips"),
-        ({"model__quantizer__normalize": "batch"}, 2, "normalize looks at the batch as a whole"),
+        ({"train__order": "random"}, 2, "need random numbers per clip"),
+        ({"extensions__standardized_latents": {}}, 2, "extension standardized_latents looks at the batch as a whole"),
+        ({"extensions__swap_cycle": {}, "train__accumulate": 2}, 1, "extension swap_cycle looks at the batch"),
     ],
 )
 def test_steps_that_cannot_be_shared(overrides: dict[str, Any], processes: int, line: str) -> None:
@@ -166,7 +193,8 @@ def test_steps_that_cannot_be_shared(overrides: dict[str, Any], processes: int, 
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
-        ({"model__latent__sha256": "b" * 64}, "another autoencoder's sha256"),
+        ({"model__latent__factor": 4, "model__frame_size": [16, 16]}, "another pixels a latent: 8, the preset needs 4"),
+        ({"model__channels": 8}, "another channels: 4"),
         ({"model__latent__vae": "taef2"}, 'another autoencoder: "sd2-vae", the preset needs "taef2"'),
         ({"model__frame_size": [64, 64]}, r"another frame size: \[32, 32\], the preset needs \[64, 64\]"),
         ({"train__frame_step": 2}, "another frame step: 1"),
@@ -198,11 +226,8 @@ def test_clips_come_from_the_right_frames(cache: Path) -> None:
 def test_the_plan_of_the_papers_preset_agrees_with_hand_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from bcd_bench.specs import TrainRequest
-    from bcd_bench_bcd import planning
-
-    monkeypatch.setattr(planning, "matmul_flops", lambda device, precision: 400e12)
-    counts = planning.parameters(resolve_preset("lrs3").model)
+    monkeypatch.setattr(plan, "matmul_flops", lambda device, precision: 400e12)
+    counts = plan.parameters(fit_to_data(resolve_preset("lrs3")))
     block = 4 * 768**2 + 8 * 768**2 + 6 * 768**2  # attention, feed-forward, modulation: 18 of them, 191 M
     assert counts["decoder"] == pytest.approx(18 * block, rel=0.02)
     assert counts["encoder"] - 4096 * 512 == pytest.approx(12 * (4 * 512**2 + 2 * 512 * 2048), rel=0.01)  # 38 M
@@ -214,20 +239,3 @@ def test_the_plan_of_the_papers_preset_agrees_with_hand_counts(
     assert "0.565 TFLOP a clip forward" in said
     assert "161.1 GB for latents" in said
     assert not any(tmp_path.iterdir())
-
-
-def test_the_papers_preset_is_its_table() -> None:
-    preset = resolve_preset("lrs3")
-    model, train_config = preset.model, preset.train
-    assert (model.encoder.layers, model.encoder.width, model.encoder.feed_forward, model.encoder.heads) == (
-        12, 512, 2048, 8,
-    )  # fmt: skip
-    assert (model.grid, model.channels, model.decoder.patch, model.decoder.width) == ((32, 32), 4, 4, 768)
-    assert model.decoder.temporal_blocks == (0, 2, 4, 6, 8, 10)
-    assert (model.quantizer.groups, model.quantizer.entries, model.quantizer.dim) == (64, 32, 16)
-    assert [(s.epochs, s.temporal, s.lr, s.encoder_lr) for s in train_config.stages] == [
-        (30, False, 2e-4, 0.5),
-        (15, True, 2e-4, 0.25),
-    ]
-    assert (train_config.batch, train_config.clip_frames, train_config.frame_step) == (32, 50, 2)
-    assert (preset.sampler.steps, preset.sampler.guidance, preset.objective.target_bits) == (128, 1.5, 160)

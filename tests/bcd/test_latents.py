@@ -16,13 +16,15 @@ from bcd_bench.clips import Clip, ClipRef, Generated, Pair
 from bcd_bench.errors import MissingAssetError, UsageError
 from bcd_bench.specs import TrainingVideos
 from bcd_bench.video import write_preview
-from bcd_bench_bcd import encoding
-from bcd_bench_bcd.autoencoders import open_autoencoder, random_autoencoder, tiny_network
-from bcd_bench_bcd.latent_cache import LatentClips, read_index
-from bcd_bench_bcd.method import BCDMethod
-from bcd_bench_bcd.model import BCD, save_model
-from bcd_bench_bcd.prepare import Preparation, command, training_videos
-from bcd_bench_bcd.presets import resolve_preset
+from bcd_bench_bcd.inference.method import BCDMethod
+from bcd_bench_bcd.inference.weights import Description, save_model
+from bcd_bench_bcd.latents import encode_shards
+from bcd_bench_bcd.latents.autoencoders import open_autoencoder, random_autoencoder, tiny_network
+from bcd_bench_bcd.latents.cache import LatentClips, read_index
+from bcd_bench_bcd.latents.prepare import Preparation, command, training_videos
+from bcd_bench_bcd.paper.config import SamplerConfig
+from bcd_bench_bcd.presets.registry import resolve_preset
+from bcd_bench_bcd.training.data import fit_to_data
 from tests.bcd.latent_toy import toy_preset
 
 
@@ -58,10 +60,10 @@ def vae(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def use_vae(vae: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     monkeypatch.setenv("BCD_BENCH_VAE", str(vae))
     monkeypatch.setenv("BCD_BENCH_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("bcd_bench_bcd.prepare.SHARD_VIDEOS", 3)
-    encoding._autoencoder.cache_clear()
+    monkeypatch.setattr("bcd_bench_bcd.latents.prepare.SHARD_VIDEOS", 3)
+    encode_shards._autoencoder.cache_clear()
     yield vae
-    encoding._autoencoder.cache_clear()
+    encode_shards._autoencoder.cache_clear()
 
 
 def preparation(out: Path, count: int = 8) -> Preparation:
@@ -78,8 +80,8 @@ def test_the_folder_of_a_diffusers_autoencoder(use_vae: Path, tmp_path: Path, mo
         expected = small_network().eval().encode(images).latent_dist.mean
     assert torch.allclose(latents, expected, atol=1e-5)
     assert made.decode(latents).shape == (2, 3, 32, 32)
-    with pytest.raises(UsageError, match="is another than the model was trained with"):
-        open_autoencoder(toy_preset(model__latent__sha256="0" * 64).model)
+    with pytest.raises(UsageError, match="is not the one the model was trained with"):
+        open_autoencoder(toy_preset().model, "0" * 64)
     with pytest.raises(UsageError, match="autoencoder sd2-vae: 4 channels, the model is for 8"):
         open_autoencoder(toy_preset(model__channels=8).model)
     (tmp_path / "empty").mkdir()
@@ -140,7 +142,8 @@ def test_prepare_encodes_lists_what_is_broken_and_measures(use_vae: Path, tmp_pa
     assert read_index(tmp_path / "cache") == index
     clips = LatentClips(tmp_path / "cache", toy_preset())
     assert len(clips) == 14
-    model = BCD(toy_preset().model.model_copy(update={"latent": clips.latent}))
+    model = fit_to_data(toy_preset()).build()
+    model.set_latent_statistics(clips.latent.mean, clips.latent.std)
     standard = model.values(torch.stack(list(stored.values())))
     assert standard.std((0, 1, 3, 4)).tolist() == pytest.approx([0.5] * 4, rel=0.02)
     assert torch.allclose(model.latents(standard), torch.stack(list(stored.values())).float(), atol=1e-4)
@@ -148,21 +151,21 @@ def test_prepare_encodes_lists_what_is_broken_and_measures(use_vae: Path, tmp_pa
 
 def test_prepare_goes_on_after_a_full_disk(use_vae: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = preparation(tmp_path / "whole").run()
-    out, original = tmp_path / "cache", encoding.write_bytes_atomic
+    out, original = tmp_path / "cache", encode_shards.write_bytes_atomic
 
     def full(path: Path, data: bytes) -> None:
         if path.name.startswith("00001"):
             raise OSError(errno.ENOSPC, "No space left on device")
         original(path, data)
 
-    monkeypatch.setattr(encoding, "write_bytes_atomic", full)
+    monkeypatch.setattr(encode_shards, "write_bytes_atomic", full)
     with pytest.raises(UsageError, match="No space left on device\\); 1 of 3 shards of this call are finished"):
         preparation(out).run()
     with pytest.raises(UsageError, match="is not finished"):
         read_index(out)
     assert sorted(path.name for path in (out / "shards").iterdir()) == ["00000.json", "00000.safetensors"]
     kept = (out / "shards" / "00000.safetensors").stat().st_mtime_ns
-    monkeypatch.setattr(encoding, "write_bytes_atomic", original)
+    monkeypatch.setattr(encode_shards, "write_bytes_atomic", original)
     assert preparation(out).run() == whole
     assert (out / "shards" / "00000.safetensors").stat().st_mtime_ns == kept
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 100}))
@@ -235,13 +238,18 @@ def test_a_split_that_is_drawn_is_offered_clip_by_clip() -> None:
 
 # ---- transfer ------------------------------------------------------------------------------------------------------
 def test_a_model_of_latents_transfers_frames_of_any_size(use_vae: Path, tmp_path: Path) -> None:
-    sha256 = open_autoencoder(toy_preset().model).sha256
-    latent = toy_preset().model.latent
-    assert latent is not None
-    latent = latent.model_copy(update={"sha256": sha256, "mean": (0.1,) * 4, "std": (0.9,) * 4})
+    fitted = fit_to_data(toy_preset())
     torch.manual_seed(1)
-    model = BCD(toy_preset().model.model_copy(update={"latent": latent}))
-    save_model(tmp_path / "m.safetensors", model, {"sampler": {"name": "euler", "steps": 2, "guidance": 1.0}})
+    model = fitted.build()
+    model.set_latent_statistics((0.1,) * 4, (0.9,) * 4)
+    description = Description(
+        model=fitted.config,
+        extensions=fitted.preset.extensions,
+        inference=fitted.preset.inference,
+        sampler=SamplerConfig(name="euler", steps=2, guidance=1.0),
+        autoencoder_sha256=open_autoencoder(fitted.config).sha256,
+    )
+    save_model(tmp_path / "m.safetensors", model, description, {})
     method = BCDMethod({})
     method.load(tmp_path / "m.safetensors", "cpu")
     refs = [video(1, frames=3, side=64), video(2, frames=5, side=64)]
@@ -253,3 +261,7 @@ def test_a_model_of_latents_transfers_frames_of_any_size(use_vae: Path, tmp_path
     assert together[0].frames.shape == (5, 64, 64, 3)
     assert np.abs(together[0].frames.astype(int) - alone.frames).max() <= 1
     assert np.asarray(together[0].info["motion_codes"]).shape == (5, 4)  # type: ignore[index]
+    other = description.model_copy(update={"autoencoder_sha256": "0" * 64})
+    save_model(tmp_path / "other.safetensors", model, other, {})
+    with pytest.raises(UsageError, match="is not the one the model was trained with"):
+        BCDMethod({}).load(tmp_path / "other.safetensors", "cpu")

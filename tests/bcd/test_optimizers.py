@@ -8,37 +8,33 @@ from typing import Any
 import pytest
 import torch
 
-from bcd_bench_bcd.configs import TrainConfig
-from bcd_bench_bcd.model import BCD
-from bcd_bench_bcd.optimizers import Optimizers, learning_rate_factor
-from bcd_bench_bcd.presets import resolve_preset
-from bcd_bench_bcd.train import Trainer
-from tests.bcd.conftest import TINY, BlockClips
+from bcd_bench_bcd.extensions.base import Extensions
+from bcd_bench_bcd.extensions.muon import Muon
+from bcd_bench_bcd.paper.model import BCD
+from bcd_bench_bcd.presets.base import TrainConfig
+from bcd_bench_bcd.training.optimizers import Optimizers, learning_rate_factor
+from tests.bcd.conftest import TINY, TwoTakes, tiny_fit, trainer_of
 
 
 @pytest.mark.parametrize(("step", "factor"), [(0, 0.25), (3, 1.0), (10, 1.0), (15, 0.5 + 0.015 / 2), (20, 0.015)])
 def test_the_rate_rises_holds_and_falls(step: int, factor: float) -> None:
-    config = TrainConfig(steps=20, warmup=4, hold=10, schedule="cosine")
+    config = TrainConfig(steps=20, warmup=4, lr_hold_steps=10, lr_schedule="cosine")
     assert learning_rate_factor(step, config) == pytest.approx(factor)
 
 
 def test_without_a_hold_the_schedule_begins_at_once() -> None:
-    assert learning_rate_factor(5, TrainConfig(steps=20, schedule="linear")) == pytest.approx(0.75)
+    assert learning_rate_factor(5, TrainConfig(steps=20, lr_schedule="linear")) == pytest.approx(0.75)
 
 
 def conv_model() -> BCD:
     torch.manual_seed(0)
-    return BCD(
-        resolve_preset(
-            "sprites-small", {**TINY, "model.encoder.stem": "conv", "model.encoder.content_tokens": 16}
-        ).model
-    )
+    return tiny_fit(**{"extensions.conv_stem": {}}).build()
 
 
 def test_muon_updates_the_stems_convolutions_in_place() -> None:
     model = conv_model()
     kernels = [m.weight for m in model.encoder.stem.down.modules() if isinstance(m, torch.nn.Conv2d)]  # type: ignore[union-attr]
-    optimizers = Optimizers(model, None, TrainConfig(optimizer="muon", lr=1e-3, muon_lr=1e-2, weight_decay=0.0))
+    optimizers = Optimizers(model, TrainConfig(lr=1e-3, weight_decay=0.0), Extensions([Muon(lr=1e-2)]))
     before = [kernel.detach().clone() for kernel in kernels]
     model.load_state_dict(copy.deepcopy(model.state_dict()))  # as resuming does
     for kernel in kernels:
@@ -59,20 +55,31 @@ def test_muon_updates_the_stems_convolutions_in_place() -> None:
 
 def test_without_muon_convolutions_stay_as_they_are_kept() -> None:
     model = conv_model()
-    Optimizers(model, None, TrainConfig())
+    Optimizers(model, TrainConfig())
     kernel: Any = model.encoder.stem.down[1].layers[2].weight  # type: ignore[union-attr,index]
     assert kernel.is_contiguous()
 
 
+def test_every_parameter_is_updated_by_one_optimiser() -> None:
+    model = conv_model()
+    optimizers = Optimizers(model, TrainConfig(), Extensions([Muon()]))
+    kernels = {matrix: kernel for kernel, matrix in optimizers._kernels}
+    updated = [p for o in optimizers.optimizers for group in o.param_groups for p in group["params"]]
+    updated = [kernels.get(parameter, parameter) for parameter in updated]
+    assert len(updated) == len(list(model.parameters()))
+    assert {id(parameter) for parameter in updated} == {id(parameter) for parameter in model.parameters()}
+    assert len(Optimizers(model, TrainConfig(), Extensions()).optimizers) == 1
+
+
 def test_the_average_has_a_short_memory_where_new_parts_start(request_for: Any) -> None:
-    overrides = {**TINY, "train.ema": 0.99, "objective.guide": 0, "objective.canvas_from": 40, "objective.draw_from": 0}
-    preset = resolve_preset("heads-small", overrides)
-    trainer = Trainer(preset, BlockClips(), request_for().out, "cpu")
+    starts = {"extensions.canonical_features.warp_start": 40, "extensions.canonical_features.denoise_start": 0}
+    overrides = {**TINY, "train.ema": 0.99, **starts}
+    trainer = trainer_of(request_for(preset="heads-small", overrides=overrides), TwoTakes())
     weight, average = trainer.model.decoder.patch_out.weight, trainer.average.decoder.patch_out.weight
     for step, share in ((0, 0.1), (30, 31 / 40), (39, 40 / 49), (40, 0.1), (50, 11 / 20)):
         with torch.no_grad():
             weight.fill_(1.0)
             average.fill_(0.0)
-        trainer._average(step)
+        trainer._update_average(step)
         kept = 1 - float(average.flatten()[0])
         assert kept == pytest.approx(share)

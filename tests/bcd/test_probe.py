@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bcd_bench_bcd.probe import balanced_accuracy, linear_probe
+from bcd_bench_bcd.metrics.probe import balanced_accuracy, linear_probe
 
 
 def test_a_constant_guess_gets_chance() -> None:

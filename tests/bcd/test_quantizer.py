@@ -1,4 +1,4 @@
-"""The quantiser against its equations."""
+"""The quantiser against its equations, and what extensions change in it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,32 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bcd_bench_bcd.configs import QuantizerConfig
-from bcd_bench_bcd.quantizer import GroupVectorQuantizer, rate_loss
+from bcd_bench_bcd.extensions.dead_code_restart import restart_dead_codes
+from bcd_bench_bcd.extensions.quantizer import ExtendedQuantizer
+from bcd_bench_bcd.extensions.swap_cycle import code_nats
+from bcd_bench_bcd.paper.config import QuantizerConfig
+from bcd_bench_bcd.paper.quantizer import GroupVectorQuantizer, rate_loss
+
+
+SMALL = {"groups": 2, "entries": 4, "dim": 3, "alpha": 5.0}
 
 
 def quantizer(**changes: object) -> GroupVectorQuantizer:
     torch.manual_seed(0)
-    config = QuantizerConfig(**{"groups": 2, "entries": 4, "dim": 3, "alpha": 5.0, **changes})
+    config = QuantizerConfig(**{**SMALL, **changes})
     return GroupVectorQuantizer(config, config.groups * config.dim)
+
+
+def extended(*, standardize: bool = False, latent_gradient: bool = False, **changes: object) -> ExtendedQuantizer:
+    torch.manual_seed(0)
+    config = QuantizerConfig(**{**SMALL, **changes})
+    width = config.groups * config.dim
+    return ExtendedQuantizer(config, width, standardize=standardize, latent_gradient=latent_gradient)
+
+
+def entries_at(vq: GroupVectorQuantizer, codes: torch.Tensor) -> torch.Tensor:
+    """The entries that codes [B, T, N] name, side by side."""
+    return vq.codebook[torch.arange(vq.config.groups), codes].flatten(2)
 
 
 def latents(batch: int = 3, frames: int = 5, width: int = 6) -> torch.Tensor:
@@ -39,7 +57,7 @@ def test_rate_and_codes_follow_the_equations(distance: str) -> None:
         nearest = book[group][d.argmin(1)]
         assert np.allclose(result.motion.detach().numpy().reshape(15, 2, 3)[:, group], nearest)
     assert result.bits.item() == pytest.approx(result.group_bits.sum().item())
-    assert torch.equal(vq.lookup(result.codes), result.motion)
+    assert torch.equal(entries_at(vq, result.codes), result.motion)
 
 
 def test_training_samples_entries_and_passes_gradients() -> None:
@@ -92,7 +110,7 @@ def test_projection_where_the_widths_differ() -> None:
 
 
 def test_standardising_follows_the_encoder_and_keeps_its_statistics() -> None:
-    vq = quantizer(normalize="batch", codes_from_data=True).train()
+    vq = extended(standardize=True, codes_from_data=True).train()
     m = latents(8, 16) * 40 + 7
     vq.start_codes_from(m, torch.Generator().manual_seed(0))
     assert vq.running_mean.mean().item() == pytest.approx(7, abs=4)
@@ -110,7 +128,7 @@ def test_bits_never_exceed_the_capacity() -> None:
 
 
 def test_code_nats_are_the_cross_entropy_of_minus_the_distance() -> None:
-    vq, m = quantizer(normalize="batch").eval(), latents()
+    vq, m = extended(standardize=True).eval(), latents()
     vq.running_mean.fill_(0.3)
     vq.running_std.fill_(2.0)
     codes = torch.randint(0, 4, (3, 5, 2), generator=torch.Generator().manual_seed(4))
@@ -120,16 +138,16 @@ def test_code_nats_are_the_cross_entropy_of_minus_the_distance() -> None:
         for row in range(15)
         for group in range(2)
     ]
-    assert vq.code_nats(m, codes).item() == pytest.approx(torch.stack(expected).mean().item(), abs=1e-5)
+    assert code_nats(vq, m, codes).item() == pytest.approx(torch.stack(expected).mean().item(), abs=1e-5)
     m = m.clone().requires_grad_()
-    vq.code_nats(m, codes).backward()
+    code_nats(vq, m, codes).backward()
     assert m.grad is not None
     assert m.grad.any()
     assert vq.codebook.grad is None
 
 
 def test_unused_entries_move_to_what_others_stand_for() -> None:
-    vq = quantizer(groups=1, entries=4, dim=2, alpha=5.0).train()
+    vq = extended(groups=1, entries=4, dim=2, alpha=5.0).train()
     places = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0], [10.0, 10.0]])
     with torch.no_grad():  # two entries in place, one between two places, one that nothing is near to
         vq.codebook.copy_(torch.tensor([[[0.0, 0.0], [10.0, 0.0], [5.0, 10.0], [90.0, 90.0]]]))
@@ -139,37 +157,46 @@ def test_unused_entries_move_to_what_others_stand_for() -> None:
         vq(m, 1.0, generator)
     assert vq.usage[0].tolist() == pytest.approx([0.25, 0.25, 0.5, 0.0], abs=0.02)
     before = vq.codebook.detach().clone()
-    assert vq.revive(m, generator) == 1
+    assert restart_dead_codes(vq, m, generator) == 1
     assert torch.equal(vq.codebook[0, :3], before[0, :3])
     assert vq.codebook[0, 3].tolist() in ([0.0, 10.0], [10.0, 10.0])
-    assert vq.revive(m, generator) == 0  # it counts as used until it proves otherwise
+    assert restart_dead_codes(vq, m, generator) == 0  # it counts as used until it proves otherwise
     assert vq.eval()(places[None]).codes.unique().numel() == 4
 
 
-def test_there_is_nothing_to_revive_where_every_latent_is_an_entry() -> None:
-    vq = quantizer(groups=1, entries=4, dim=2)
+def test_there_is_nothing_to_restart_where_every_latent_is_an_entry() -> None:
+    vq = extended(groups=1, entries=4, dim=2)
     vq.usage.zero_()
-    assert vq.revive(vq.codebook.detach()[:, :2].clone(), torch.Generator().manual_seed(0)) == 0
+    assert restart_dead_codes(vq, vq.codebook.detach()[:, :2].clone(), torch.Generator().manual_seed(0)) == 0
 
 
-def test_free_motion_is_the_latents_and_teaches_the_encoder_exactly() -> None:
+@pytest.mark.parametrize("training", [False, True])
+def test_without_extensions_it_is_the_papers_quantiser(training: bool) -> None:
+    ours, papers = extended().train(training), quantizer().train(training)
+    assert torch.equal(ours.codebook, papers.codebook)
+    ours, papers = (vq(latents(), 0.7, torch.Generator().manual_seed(3)) for vq in (ours, papers))
+    for name in ("motion", "codes", "sampled", "group_bits", "conditional_bits"):
+        assert torch.equal(getattr(ours, name), getattr(papers, name)), name
+
+
+def test_motion_before_codes_is_the_latents_and_the_latent_gradient_is_about_theirs() -> None:
     """Before codes are used, the decoder gets standardised latents; after that, still about their gradient."""
-    config = QuantizerConfig(groups=2, entries=4, dim=3, normalize="batch", straight_through="latent")
-    torch.manual_seed(0)
-    quantizer = GroupVectorQuantizer(config, 6).train()
-    latents = torch.randn(3, 5, 6, requires_grad=True)
+    vq = extended(standardize=True, latent_gradient=True).train()
+    m = torch.randn(3, 5, 6, requires_grad=True)
     generator = torch.Generator().manual_seed(1)
-    free = quantizer(latents, 1.0, generator, free=True).motion
-    flat = latents.detach().flatten(0, 1)
+    vq.bypass = True
+    free = vq(m, 1.0, generator).motion
+    flat = m.detach().flatten(0, 1)
     torch.testing.assert_close(free.flatten(0, 1), (flat - flat.mean(0)) / (flat.var(0) + 1e-4).sqrt())
-    coded = quantizer(latents, 1.0, generator)
-    torch.testing.assert_close(coded.motion, quantizer.lookup(coded.sampled), atol=1e-5, rtol=1e-5)
+    vq.bypass = False
+    coded = vq(m, 1.0, generator)
+    torch.testing.assert_close(coded.motion, entries_at(vq, coded.sampled), atol=1e-5, rtol=1e-5)
     weights = torch.randn(coded.motion.shape, generator=generator)
-    (through,) = torch.autograd.grad((coded.motion * weights).sum(), latents, retain_graph=True)
-    (exact,) = torch.autograd.grad((free * weights).sum(), latents)
-    plain = GroupVectorQuantizer(config.model_copy(update={"straight_through": "assignment"}), 6).train()
-    plain.load_state_dict(quantizer.state_dict())
-    relaxed = plain(latents, 1.0, torch.Generator().manual_seed(2))
-    (assigned,) = torch.autograd.grad((relaxed.motion * weights).sum(), latents)
+    (through,) = torch.autograd.grad((coded.motion * weights).sum(), m, retain_graph=True)
+    (exact,) = torch.autograd.grad((free * weights).sum(), m)
+    plain = extended(standardize=True).train()
+    plain.load_state_dict(vq.state_dict())
+    relaxed = plain(m, 1.0, torch.Generator().manual_seed(2))
+    (assigned,) = torch.autograd.grad((relaxed.motion * weights).sum(), m)
     cosine = torch.nn.functional.cosine_similarity
     assert cosine(through.flatten(), exact.flatten(), 0) > cosine(assigned.flatten(), exact.flatten(), 0)

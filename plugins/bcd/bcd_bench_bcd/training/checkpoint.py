@@ -84,7 +84,7 @@ def architecture(description: Description) -> dict[str, Any]:
     """A description without what only training looks at: noise levels, Gumbel temperature, weights of losses."""
     tree = description.model_dump(
         mode="json",
-        include={"model", "extensions", "active_patches"},
+        include={"model", "extensions", "active_patches", "autoencoder_sha256"},
         exclude={"model": {"edm": {"p_mean", "p_std"}, "quantizer": {"tau_start", "tau_end", "tau_decay"}}},
     )
     kept = {name: settings for name, settings in tree["extensions"].items() if name in ARCHITECTURE}

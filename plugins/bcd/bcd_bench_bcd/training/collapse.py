@@ -33,8 +33,11 @@ def condition_contributions(model: BCD, clips: Tensor, generator: torch.Generato
 
     "content_contribution": each clip gets the content of another clip; "motion_contribution": the motion of another
     clip. About 0: the decoder does not use the condition, so nothing is transferred, whatever the rate is. `clips` are
-    as `BCD.values` takes them; the model is evaluated as at inference, and its state does not change.
+    as `BCD.values` takes them (nothing can be said of a single one: empty); the model is evaluated as at inference, and
+    its state does not change.
     """
+    if len(clips) < 2:
+        return {}
     was_training = model.training
     model.eval()
     try:
@@ -94,13 +97,10 @@ class CollapseGuard:
         """
         if step < GRACE:
             return None
-        for name in ("content_contribution", "motion_contribution"):
-            value = line.get(name)
-            if value is None:
-                continue
-            if value >= MIN_CONTRIBUTION:
-                self._warned.discard(name)
-            elif name not in self._warned:
+        contributions = {name: value for name, value in line.items() if name.endswith("_contribution")}
+        self._warned -= {name for name, value in contributions.items() if value >= MIN_CONTRIBUTION}
+        for name, value in contributions.items():
+            if value < MIN_CONTRIBUTION and name not in self._warned:
                 self._warned.add(name)
                 condition = name.partition("_")[0]
                 return (

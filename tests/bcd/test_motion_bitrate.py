@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from bcd_bench.clips import Clip, ClipRef, Failed, Generated, Pair
 from bcd_bench.specs import Scored
-from bcd_bench_bcd.bitrate import INFO_KEY, MotionBitrate, code_entropy
+from bcd_bench_bcd.metrics.motion_bitrate import INFO_KEY, MotionBitrate, code_entropy
 
 
 def scored(codes: list[list[int]] | None) -> Scored:

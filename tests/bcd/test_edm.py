@@ -7,8 +7,10 @@ import math
 import pytest
 import torch
 
-from bcd_bench_bcd.configs import DiffusionConfig, SamplerConfig
-from bcd_bench_bcd.diffusion import karras_sigmas, loss_weight, precondition, sample, training_sigmas
+from bcd_bench_bcd.extensions.loss_weight_clamp import LossWeightClamp
+from bcd_bench_bcd.extensions.x_prediction import precondition_x
+from bcd_bench_bcd.paper.config import EDMConfig, SamplerConfig
+from bcd_bench_bcd.paper.edm import karras_sigmas, loss_weight, precondition, sample, training_sigmas
 
 S = 0.5  # spread of the Gaussian data of these tests
 
@@ -73,7 +75,7 @@ def test_euler_agrees_with_diffusers() -> None:
 
 @pytest.mark.parametrize("sigma", [0.01, 0.5, 3.0, 50.0])
 def test_preconditioning_keeps_unit_variance(sigma: float) -> None:
-    config, g = DiffusionConfig(), torch.Generator().manual_seed(0)
+    config, g = EDMConfig(), torch.Generator().manual_seed(0)
     clean = torch.randn(20_000, 1, generator=g) * config.sigma_data
     x = clean + sigma * torch.randn(20_000, 1, generator=g)
     seen = {}
@@ -90,19 +92,26 @@ def test_preconditioning_keeps_unit_variance(sigma: float) -> None:
 
 
 def test_x_prediction_is_the_network_itself() -> None:
-    config = DiffusionConfig(prediction="x")
-    out = precondition(lambda x, n: torch.ones_like(x), torch.zeros(2, 3), torch.ones(2), config)
+    config, seen = EDMConfig(), {}
+
+    def network(scaled: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        seen["input"], seen["noise"] = scaled, noise
+        return torch.ones_like(scaled)
+
+    out = precondition_x(network, torch.full((2, 3), 4.0), torch.tensor([1.0, 9.0]), config)
     assert torch.equal(out, torch.full((2, 3), config.sigma_data))
+    assert seen["input"][:, 0].tolist() == pytest.approx([4 / math.sqrt(1 + S**2), 4 / math.sqrt(81 + S**2)])
+    assert seen["noise"].tolist() == pytest.approx([0, math.log(9) / 4])
 
 
 def test_training_levels_and_weights() -> None:
-    config = DiffusionConfig(p_mean=-1.2, p_std=1.2)
+    config = EDMConfig(p_mean=-1.2, p_std=1.2)
     levels = training_sigmas(50_000, config, torch.Generator().manual_seed(0)).log()
     assert levels.mean().item() == pytest.approx(-1.2, abs=0.03)
     assert levels.std().item() == pytest.approx(1.2, abs=0.03)
     weight = loss_weight(torch.tensor([0.1, 10.0]), config)
     assert weight.tolist() == pytest.approx([(0.01 + 0.25) / (0.05**2), (100 + 0.25) / 25.0])
-    assert loss_weight(torch.tensor([0.1]), DiffusionConfig(weight_max=6)).item() == 6
+    assert LossWeightClamp(max=6).loss_weight(weight).tolist() == pytest.approx([6, (100 + 0.25) / 25.0])
 
 
 def test_evaluations_are_counted() -> None:

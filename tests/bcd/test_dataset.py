@@ -1,4 +1,4 @@
-"""What a training run sees of a split: takes, the first clips, frames drawn from halves, mirrored clips."""
+"""What a training run sees of a split: pairs of one person, the first clips, frames drawn from halves, flipped clips."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from bcd_bench.errors import UsageError
-from bcd_bench_bcd import training_view as training_view_module
-from bcd_bench_bcd.configs import TrainConfig
-from bcd_bench_bcd.model import load_model
-from bcd_bench_bcd.presets import resolve_preset
-from bcd_bench_bcd.train import Trainer, train
-from bcd_bench_bcd.training_view import DeviceClips, some_of_each_half, training_view
-from tests.bcd.conftest import BlockClips, TwoTakes
+from bcd_bench_bcd.extensions.frame_subset import some_of_each_half
+from bcd_bench_bcd.extensions.same_identity_pairs import SameIdentityPairs
+from bcd_bench_bcd.inference.weights import load_model
+from bcd_bench_bcd.training import dataset
+from bcd_bench_bcd.training import trainer as trainer_module
+from bcd_bench_bcd.training.dataset import DeviceClips, training_view
+from bcd_bench_bcd.training.trainer import train
+from tests.bcd.conftest import BlockClips, TwoTakes, tiny_preset, trainer_of
 
 
 class WithTakes(TwoTakes):
@@ -31,12 +32,14 @@ class WithTakes(TwoTakes):
 
 def test_a_split_is_passed_on_where_nothing_is_asked_for() -> None:
     clips = BlockClips()
-    assert training_view(clips, TrainConfig()) is clips
+    assert training_view(clips, tiny_preset()) is clips
 
 
-def test_takes_are_drawn_once_and_kept() -> None:
+def test_pairs_are_drawn_once_and_kept() -> None:
     clips = WithTakes()
-    view = training_view(clips, TrainConfig(take_frames=3, take_stride=2, clips=5))
+    view = training_view(
+        clips, tiny_preset(**{"train.clips": 5, "extensions.same_identity_pairs": {"frames": 3, "stride": 2}})
+    )
     assert len(view) == 5
     assert view.fps == clips.fps / 2
     first = view.clips([4, 0, 4])
@@ -50,10 +53,10 @@ def test_takes_are_drawn_once_and_kept() -> None:
 
 
 def test_what_a_split_cannot_give_is_refused() -> None:
-    with pytest.raises(UsageError, match="no takes"):
-        training_view(BlockClips(), TrainConfig(take_frames=3))
+    with pytest.raises(UsageError, match="same_identity_pairs: .* has no two clips of one person"):
+        training_view(BlockClips(), tiny_preset(**{"extensions.same_identity_pairs": {"frames": 3}}))
     with pytest.raises(UsageError, match="has 48"):
-        training_view(BlockClips(), TrainConfig(clips=49))
+        training_view(BlockClips(), tiny_preset(**{"train.clips": 49}))
 
 
 class Counted(BlockClips):
@@ -76,7 +79,7 @@ def test_batches_on_the_cpu_are_the_clips_themselves() -> None:
 def test_elsewhere_clips_are_fetched_once_while_there_is_room(
     monkeypatch: pytest.MonkeyPatch, kept: int, fetched: list[int]
 ) -> None:
-    monkeypatch.setattr(training_view_module, "KEPT_BYTES", kept)
+    monkeypatch.setattr(dataset, "KEPT_BYTES", kept)
     clips = Counted()
     store = DeviceClips(clips, torch.device("meta"))  # a device without values: what is asked for counts
     assert store.batch([5, 0, 5]).shape == (3, *BlockClips().clips([0]).shape[1:])
@@ -101,25 +104,38 @@ def test_frames_come_from_both_halves_in_order() -> None:
         assert torch.equal(chosen, chosen.sort().values)
 
 
-def test_steps_mirror_about_half_of_the_clips(request_for: Any) -> None:
-    preset = resolve_preset("sprites-small", {**request_for().overrides, "train.mirror": True, "train.half_frames": 2})
-    trainer = Trainer(preset, BlockClips(), request_for().out, "cpu")
+def test_steps_flip_about_half_of_the_clips(request_for: Any) -> None:
+    overrides = {"extensions.horizontal_flip": {}, "extensions.frame_subset": {"frames": 2}}
+    trainer = trainer_of(request_for(overrides=overrides))
     batch = trainer._batch(torch.Generator().manual_seed(0), 64)
-    assert batch.shape == (64, 4, 32, 32, 3)
-    right = batch[..., 24:, :].flatten(1).any(1)  # unmirrored squares never reach the last column of patches
+    assert batch.keypoints is None
+    assert batch.clips.shape == (64, 4, 32, 32, 3)
+    right = batch.clips[..., 24:, :].flatten(1).any(1)  # squares that are not flipped never reach the last patches
     assert 20 <= int(right.sum()) <= 44
 
 
 def test_a_model_like_that_of_heads_trains_and_loads(request_for: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    import bcd_bench_bcd.train
-
-    monkeypatch.setattr(bcd_bench_bcd.train, "open_training_clips", lambda suite, request: WithTakes())
-    groups = {"model.quantizer.groups": 4, "model.quantizer.dim": 8, "train.take_frames": 3, "train.half_frames": 2}
-    early = {f"objective.{name}": 0 for name in ("guide", "canvas_from", "draw_from")}
-    late = {**groups, **early, "objective.quantize_from": 2, "train.log_every": 1}
-    request = request_for(preset="heads-small", overrides=late, max_steps=3)
+    clips = WithTakes()
+    monkeypatch.setattr(trainer_module, "open_training_clips", lambda preset, request: training_view(clips, preset))
+    changes = {
+        "model.quantizer.groups": 4,
+        "model.quantizer.dim": 8,
+        "extensions.same_identity_pairs": {"frames": 3},
+        "extensions.frame_subset.frames": 2,
+        "extensions.keypoint_supervision": None,
+        "extensions.canonical_features.warp_start": 0,
+        "extensions.canonical_features.denoise_start": 0,
+        "extensions.vq_start.step": 2,
+        "train.log_every": 1,
+    }
+    request = request_for(preset="heads-small", overrides=changes, max_steps=3)
     train(request)
-    model, card = load_model(request.out / "model.safetensors")
-    assert model.config.encoder.content_tokens == 4  # one for each patch of 16 x 16
-    assert model.config.resize
-    assert card["train"]["take_frames"] == 3
+    loaded = load_model(request.out / "model.safetensors")
+    assert loaded.description.model.encoder.content_tokens == 4  # one for each patch of 16 x 16
+    assert loaded.description.inference.resize
+    assert loaded.description.inference.window == 8
+    assert "same_identity_pairs" in loaded.description.recipe
+    assert loaded.description.labels == ("same_identity_pairs",)
+    assert loaded.description.extensions.get(SameIdentityPairs) == SameIdentityPairs(frames=3)
+    assert loaded.card["step"] == 3
+    assert clips.drawn

@@ -5,21 +5,25 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bcd_bench_bcd.model import BCD
-from bcd_bench_bcd.objective import training_loss
-from bcd_bench_bcd.planning import memory_bytes, parameters
-from bcd_bench_bcd.presets import resolve_preset
+from bcd_bench_bcd.extensions.base import Extensions
+from bcd_bench_bcd.extensions.loss import extended_loss
+from bcd_bench_bcd.presets.registry import resolve_preset
+from bcd_bench_bcd.training.data import fit_to_data
+from bcd_bench_bcd.training.plan import memory_bytes, parameters
 from tests.bcd.conftest import TINY, BlockClips
-from tests.bcd.test_canvas import SMALL
+from tests.bcd.test_canonical_features import SMALL
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("name", ["sprites-small", "heads-small"])
 def test_memory_is_what_a_training_step_keeps(name: str, precision: str) -> None:
-    tiny = SMALL if name == "heads-small" else {**TINY, "model.encoder.content_tokens": 16}
-    preset = resolve_preset(name, {**tiny, "objective.adversary": 0.0})
-    config, clips = preset.model, 16
-    model = BCD(config).train()
+    preset = resolve_preset(name, SMALL if name == "heads-small" else TINY)
+    fitted, clips = fit_to_data(preset), 16
+    assert fitted.config.encoder.content_tokens == 16
+    model = fitted.build().train()
+    # one direction, and no steps with fewer frames of content: the plan is about whole steps
+    left_out = ("symmetric_halves", "content_frame_dropout")
+    extensions = Extensions(one for one in preset.extensions if one.name not in left_out)
     kept: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -30,20 +34,20 @@ def test_memory_is_what_a_training_step_keeps(name: str, precision: str) -> None
     autocast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
     with autocast, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         generator = torch.Generator().manual_seed(0)
-        training_loss(
-            model, None, frames, preset.objective, tau=1.0, step=10**6, direction="forward", generator=generator
-        ).total.backward()
+        extended_loss(
+            model, frames, preset.objective, extensions, tau=1.0, step=10**6, rng=generator
+        )["loss"].backward()  # fmt: skip
     for parameter in model.parameters():
         kept.pop(parameter.untyped_storage().data_ptr(), None)
-    weights, activations = memory_bytes(config, 8, clips, precision=precision)
-    planned = activations + weights - 20 * sum(parameters(config).values())
+    weights, activations = memory_bytes(fitted, 8, clips, precision=precision)
+    planned = activations + weights - 20 * sum(parameters(fitted).values())
     assert planned == pytest.approx(sum(storage.nbytes() for storage in kept.values()), rel=0.25)
 
 
-def test_recomputing_takes_less_memory() -> None:
-    config = resolve_preset("lrs3").model
-    weights, activations = memory_bytes(config, 50, 32)
-    less = memory_bytes(config, 50, 32, recompute=True)
+def test_activation_checkpointing_takes_less_memory() -> None:
+    fitted = fit_to_data(resolve_preset("lrs3"))
+    weights, activations = memory_bytes(fitted, 50, 32)
+    less = memory_bytes(fitted, 50, 32, checkpointing=True)
     assert less[0] <= weights
     block = 25 * 64 * 768 * 2  # bytes of one value of every token in bf16; by hand some 28 in each of 18 blocks
     assert 24 < activations / 32 / 18 / block < 32
