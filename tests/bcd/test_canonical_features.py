@@ -22,7 +22,7 @@ from bcd_bench_bcd.training import trainer as trainer_module
 from bcd_bench_bcd.training.data import fit_to_data
 from bcd_bench_bcd.training.dataset import training_view
 from bcd_bench_bcd.training.trainer import train
-from tests.bcd.conftest import TINY, BlockClips, TwoTakes, description_of, trainer_of
+from tests.bcd.conftest import TINY, BlockClips, TwoTakes, description_of, take_step, trainer_of
 
 SMALL: dict[str, Any] = {
     **TINY,
@@ -101,7 +101,9 @@ def test_the_keypoint_error_is_the_distance_by_which_keypoints_are_missed() -> N
     here = torch.tensor([[[0.0, 0.0], [0.5, -0.5], [float("nan"), 0.1]]])
     there = torch.tensor([[[0.3, 0.4], [0.5, -0.5], [0.0, 0.0]]])
     still = torch.zeros(1, 2, 4, 4)
-    assert float(keypoint_error(still, here, there)) == pytest.approx(0.25, abs=1e-3)  # 0.5 and 0; the third is not seen
+    assert float(keypoint_error(still, here, there)) == pytest.approx(
+        0.25, abs=1e-3
+    )  # 0.5 and 0; the third is not seen
     right = torch.tensor([0.3, 0.4]).view(1, 2, 1, 1).expand(1, 2, 4, 4)
     assert float(keypoint_error(right, here, there)) == pytest.approx(0.25, abs=1e-3)  # 0 and 0.5
     assert float(keypoint_error(still, here * float("nan"), there)) == 0
@@ -266,13 +268,18 @@ def test_the_gradient_loss_adds_the_error_of_neighbouring_differences() -> None:
 
 
 def test_a_run_with_keypoints_learns_where_things_are_and_resumes(request_for: Any, pointed: PointedClips) -> None:
-    changes = {"train.log_every": 10, "extensions.vq_start": {"step": 5}, "extensions.horizontal_flip": None, "extensions.muon": None}
+    changes = {
+        "train.log_every": 10,
+        "extensions.vq_start": {"step": 5},
+        "extensions.horizontal_flip": None,
+        "extensions.muon": None,
+    }
     overrides = {**SMALL, **changes, "train.steps": 60}
     request = request_for(preset="heads-small", overrides=overrides)
     preset = resolve_preset("heads-small", overrides)
     trainer = trainer_of(request, training_view(pointed, preset))
     trainer.start(resume=False)
-    missed = [trainer.step()["keypoints"] for _ in range(60)]
+    missed = [take_step(trainer)["keypoints"] for _ in range(60)]
     assert np.mean(missed[-10:]) < 0.7 * np.mean(missed[:10])
 
     overrides["train.steps"] = 6

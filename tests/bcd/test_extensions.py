@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from bcd_bench_bcd.objective import pixel_error
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from bcd_bench_bcd.objective import pixel_error
 
 
 @given(error=st.floats(-2, 2), width=st.floats(0.01, 1))

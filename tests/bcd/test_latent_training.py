@@ -145,12 +145,12 @@ def test_kill_9_in_the_middle_of_an_epoch_loses_nothing(cache: Path, tmp_path: P
     train(toy_request(cache, whole, overrides={"train.checkpoint_every": 2}))
     code = (
         "import sys, os, signal; from pathlib import Path; import bcd_bench_bcd.training.trainer as t;"
-        "from tests.bcd.latent_toy import toy_request; old = t.Trainer.step\n"
-        "def step(self):\n"
-        "    values = old(self)\n"
-        "    if self.stage.name == 'video' and self.progress.step == 7: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "from tests.bcd.latent_toy import toy_request; old = t.Trainer.train_step\n"
+        "def train_step(self, step):\n"
+        "    values = old(self, step)\n"
+        "    if self.stage.name == 'video' and step == 6: os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return values\n"
-        "t.Trainer.step = step\n"
+        "t.Trainer.train_step = train_step\n"
         "t.train(toy_request(Path(sys.argv[1]), Path(sys.argv[2]), overrides={'train.checkpoint_every': 2}))"
     )
     done = subprocess.run([sys.executable, "-c", code, str(cache), str(killed)], cwd=ROOT, check=False)

@@ -75,7 +75,7 @@ def test_the_average_has_a_short_memory_where_new_parts_start(request_for: Any) 
     starts = {"extensions.canonical_features.warp_start": 40, "extensions.canonical_features.denoise_start": 0}
     overrides = {**TINY, "train.ema": 0.99, **starts}
     trainer = trainer_of(request_for(preset="heads-small", overrides=overrides), TwoTakes())
-    weight, average = trainer.model.decoder.patch_out.weight, trainer.average.decoder.patch_out.weight
+    weight, average = trainer.model.decoder.patch_out.weight, trainer.ema.module.decoder.patch_out.weight
     for step, share in ((0, 0.1), (30, 31 / 40), (39, 40 / 49), (40, 0.1), (50, 11 / 20)):
         with torch.no_grad():
             weight.fill_(1.0)
