@@ -6,11 +6,14 @@ much later where the head is.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
 from bcd_bench_bcd.extensions.base import Extension
+
+if TYPE_CHECKING:
+    from bcd_bench_bcd.presets.base import Preset
 
 __all__ = ["SpatialMotion"]
 
@@ -20,3 +23,7 @@ class SpatialMotion(Extension):
     summary: ClassVar[str] = "channels of a linear map of the motion code beside every patch"
 
     channels: int = Field(default=16, ge=1)
+
+    def check(self, preset: Preset) -> None:
+        if "content_channels" not in preset.extensions.names:
+            raise ValueError("spatial_motion needs content_channels")
