@@ -89,9 +89,7 @@ def tiny_model(**changes: Any) -> ExtendedBCD:
 
 
 def description_of(model: ExtendedBCD, **fields: Any) -> Description:
-    return Description(
-        model=model.config, extensions=model.extensions, active_patches=model.active_patches, **fields
-    )
+    return Description(model=model.config, extensions=model.extensions, active_patches=model.active_patches, **fields)
 
 
 def with_only(model: ExtendedBCD, *more: Extension) -> Extensions:

@@ -101,7 +101,9 @@ def test_the_keypoint_error_is_the_distance_by_which_keypoints_are_missed() -> N
     here = torch.tensor([[[0.0, 0.0], [0.5, -0.5], [float("nan"), 0.1]]])
     there = torch.tensor([[[0.3, 0.4], [0.5, -0.5], [0.0, 0.0]]])
     still = torch.zeros(1, 2, 4, 4)
-    assert float(keypoint_error(still, here, there)) == pytest.approx(0.25, abs=1e-3)  # 0.5 and 0; the third is not seen
+    assert float(keypoint_error(still, here, there)) == pytest.approx(
+        0.25, abs=1e-3
+    )  # 0.5 and 0; the third is not seen
     right = torch.tensor([0.3, 0.4]).view(1, 2, 1, 1).expand(1, 2, 4, 4)
     assert float(keypoint_error(right, here, there)) == pytest.approx(0.25, abs=1e-3)  # 0 and 0.5
     assert float(keypoint_error(still, here * float("nan"), there)) == 0
@@ -266,7 +268,12 @@ def test_the_gradient_loss_adds_the_error_of_neighbouring_differences() -> None:
 
 
 def test_a_run_with_keypoints_learns_where_things_are_and_resumes(request_for: Any, pointed: PointedClips) -> None:
-    changes = {"train.log_every": 10, "extensions.vq_start": {"step": 5}, "extensions.horizontal_flip": None, "extensions.muon": None}
+    changes = {
+        "train.log_every": 10,
+        "extensions.vq_start": {"step": 5},
+        "extensions.horizontal_flip": None,
+        "extensions.muon": None,
+    }
     overrides = {**SMALL, **changes, "train.steps": 60}
     request = request_for(preset="heads-small", overrides=overrides)
     preset = resolve_preset("heads-small", overrides)
@@ -286,5 +293,5 @@ def test_a_run_with_keypoints_learns_where_things_are_and_resumes(request_for: A
 
 
 def test_a_split_without_keypoints_is_refused() -> None:
-    with pytest.raises(UsageError, match="keypoint_supervision: .* has no keypoints"):
+    with pytest.raises(UsageError, match=r"keypoint_supervision: .* has no keypoints"):
         training_view(TwoTakes(), resolve_preset("heads-small", SMALL))

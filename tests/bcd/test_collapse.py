@@ -183,7 +183,8 @@ def test_contributions_are_logged_and_change_nothing(request_for: Any) -> None:
     train(often)
     train(seldom)
     lines, last = (
-        [json.loads(line) for line in (request.out / "log.jsonl").read_text().splitlines()] for request in (often, seldom)
+        [json.loads(line) for line in (request.out / "log.jsonl").read_text().splitlines()]
+        for request in (often, seldom)
     )
     assert [line["step"] for line in lines] == [2, 4, 6, 8]
     for line in lines:

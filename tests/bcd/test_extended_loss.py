@@ -24,7 +24,9 @@ from tests.bcd.conftest import frames, tiny_model, with_only
 BOTH = SymmetricHalves(mode="both")
 
 
-def losses_of(model: ExtendedBCD, clips: Tensor, *more: Extension, step: int = 0, **arguments: Any) -> dict[str, Tensor]:
+def losses_of(
+    model: ExtendedBCD, clips: Tensor, *more: Extension, step: int = 0, **arguments: Any
+) -> dict[str, Tensor]:
     given = {"objective": ObjectiveConfig(), "rng": torch.Generator().manual_seed(2), **arguments}
     return extended_loss(model, clips, extensions=with_only(model, *more), tau=1.0, step=step, **given)
 
@@ -93,9 +95,7 @@ def test_the_loss_over_some_patches_is_that_over_all_in_expectation() -> None:
         generator = torch.Generator().manual_seed(seed)
         objective = ObjectiveConfig(condition_drop=0.0)
         with torch.no_grad():
-            losses = losses_of(
-                model, frames(8), BOTH, objective=objective, rng=generator, keep_probabilities=chances
-            )
+            losses = losses_of(model, frames(8), BOTH, objective=objective, rng=generator, keep_probabilities=chances)
         return losses["diffusion"].item()
 
     all_of_them = np.mean([diffusion(seed, None) for seed in range(60)])

@@ -72,7 +72,9 @@ def both_models(config: ModelConfig) -> tuple[BCD, ExtendedBCD]:
 
 
 def clips_of(config: ModelConfig) -> torch.Tensor:
-    return frames(4) if config.latent is None else torch.randn(4, 8, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    return (
+        frames(4) if config.latent is None else torch.randn(4, 8, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    )
 
 
 def rng_of(kind: str) -> RngLike:
@@ -198,7 +200,10 @@ def test_schedules_that_make_no_sense_are_refused(value: Any, said: str) -> None
         ({"extensions.swap_cycle.wieght": 1}, "extension swap_cycle has no such field; did you mean weight"),
         ({"extensions.swap_cycle.nonsense": 1}, "no such field; it has weight, content_weight, start"),
         ({"extensions.content_channels.nonsense": 1}, "extension content_channels has no such field; it has none"),
-        ({"extensions.swap_cycle": {"wieght": 1}}, "swap_cycle.wieght: Extra inputs are not permitted; did you mean weight"),
+        (
+            {"extensions.swap_cycle": {"wieght": 1}},
+            "swap_cycle.wieght: Extra inputs are not permitted; did you mean weight",
+        ),
         ({"extensions.swap_cycle.weight": -1}, "swap_cycle.weight: Input should be greater than or equal to 0"),
         ({"extensions.swap_cycle": 3}, "swap_cycle: Input should be a valid dictionary"),
         ({"extensions.loss_weight_clamp": {}}, "loss_weight_clamp.max: Field required"),
@@ -266,7 +271,11 @@ SMALL, HEADS, TINY_LATENTS = "sprites-small", "heads-small", "lrs3-tiny"
     ("preset", "overrides", "said"),
     [
         (HEADS, {"extensions.content_bottleneck": {}}, "content_bottleneck and canonical_features exclude each other"),
-        (SMALL, {"extensions.gradient_loss": {}}, "gradient_loss compares neighbouring patches, so it excludes patch_skipping"),
+        (
+            SMALL,
+            {"extensions.gradient_loss": {}},
+            "gradient_loss compares neighbouring patches, so it excludes patch_skipping",
+        ),
         (SMALL, {"extensions.content_bottleneck": None}, "swap_cycle.content_weight needs content_bottleneck"),
         (HEADS, {"extensions.canonical_features": None}, "keypoint_supervision needs canonical_features"),
         (SMALL, {"train.direction": "same"}, "symmetric_halves excludes train.direction=same"),
@@ -274,7 +283,11 @@ SMALL, HEADS, TINY_LATENTS = "sprites-small", "heads-small", "lrs3-tiny"
         (SMALL, {"extensions.conv_stem": {"stride": 5}}, "multiples of an even stride"),
         ("sprites", {"extensions.spatial_motion": {}}, "spatial_motion needs content_channels"),
         *(
-            (TINY_LATENTS, {f"extensions.{name}": {}}, f"extension {name} changes pixels; this preset learns from latents")
+            (
+                TINY_LATENTS,
+                {f"extensions.{name}": {}},
+                f"extension {name} changes pixels; this preset learns from latents",
+            )
             for name in ("horizontal_flip", "color_jitter", "patch_skipping")
         ),
         (
@@ -295,8 +308,8 @@ def test_settings_that_exclude_each_other_are_refused(preset: str, overrides: di
 
 
 @pytest.mark.parametrize("name", EXTENSIONS)
-def test_an_extension_alone_trains_or_is_refused(name: str) -> None:
-    """Beside the paper's recipe, with what it needs and nothing else: a step has gradients, or the preset is refused."""
+def test_an_extension_trains_without_the_others(name: str) -> None:
+    """Beside the paper's recipe, with what it needs and nothing else."""
     required = {"dead_code_restart": {"stop": 9}, "loss_weight_clamp": {"max": 6.0}, "vq_start": {"step": 4}}
     needs = {
         "spatial_motion": ("content_channels",),

@@ -7,9 +7,9 @@ import pytest
 from bcd_bench.errors import UsageError
 from bcd_bench_bcd.extensions.base import Extensions
 from bcd_bench_bcd.paper.config import ObjectiveConfig
+from bcd_bench_bcd.plugin import bcd_bench_trainables
 from bcd_bench_bcd.presets.base import Preset
 from bcd_bench_bcd.presets.registry import PRESETS, fields_of, resolve_preset
-from bcd_bench_bcd.plugin import bcd_bench_trainables
 
 
 # ---- the paper's tables ----------------------------------------------------------------------------------------------

@@ -16,7 +16,6 @@ from bcd_bench_bcd.extensions.swap_cycle import code_nats
 from bcd_bench_bcd.paper.config import QuantizerConfig
 from bcd_bench_bcd.paper.quantizer import GroupVectorQuantizer, rate_loss
 
-
 SMALL = {"groups": 2, "entries": 4, "dim": 3, "alpha": 5.0}
 
 

@@ -21,7 +21,7 @@ from bcd_bench_bcd.presets.registry import resolve_preset
 from bcd_bench_bcd.training import data
 from bcd_bench_bcd.training.data import fit_to_data, needs_patch_occupancy, patch_occupancy
 from bcd_bench_bcd.training.trainer import train
-from tests.bcd.conftest import TINY, BlockClips, tiny_preset, trainer_of
+from tests.bcd.conftest import BlockClips, tiny_preset, trainer_of
 
 
 def test_writes_weights_log_grid_and_config(request_for: Any) -> None:
