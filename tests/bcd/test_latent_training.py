@@ -181,8 +181,8 @@ def test_an_epoch_shows_every_clip_once_to_any_number_of_processes() -> None:
         ({}, 3, "3 processes cannot share a batch of 4"),
         ({"train__accumulate": 3}, 2, "2 processes with 3 parts each cannot share a batch of 4"),
         ({"train__order": "random"}, 2, "need random numbers per clip"),
-        ({"extensions__standardized_latents": {}}, 2, "extension standardized_latents looks at the batch as a whole"),
-        ({"extensions__swap_cycle": {}, "train__accumulate": 2}, 1, "extension swap_cycle looks at the batch"),
+        ({"extensions__standardized_latents": {}}, 2, "extension standardized_latents needs the whole batch at once"),
+        ({"extensions__swap_cycle": {}, "train__accumulate": 2}, 1, "extension swap_cycle needs the whole batch"),
     ],
 )
 def test_steps_that_cannot_be_shared(overrides: dict[str, Any], processes: int, line: str) -> None:

@@ -67,7 +67,6 @@ def test_unknown_presets_and_fields_name_the_nearest() -> None:
         ("lr", "train.lr or extensions.muon.lr"),
         ("model.decoder.dept", "model.decoder.depth"),
         ("objective.rate_wieght", "objective.rate_weight"),
-        ("extensions.swap_cycle.wieght", "extensions.swap_cycle.weight"),
         ("patch_skipping.min_keep_prop", "extensions.patch_skipping.min_keep_prob"),
     ],
 )

@@ -277,7 +277,7 @@ class Extensions:
         if isinstance(value, Extensions):
             return value
         if not isinstance(value, Mapping):
-            return cls(value)
+            raise ValueError("extensions are given by name, as in {'muon': {}}")
         known, made = known_extensions(), []
         for name, settings in value.items():
             if name not in known:

@@ -6,11 +6,14 @@ much later where the head is.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
 from bcd_bench_bcd.extensions.base import Extension
+
+if TYPE_CHECKING:
+    from bcd_bench_bcd.presets.base import Preset
 
 __all__ = ["SpatialMotion"]
 
@@ -21,3 +24,7 @@ class SpatialMotion(Extension):
 
     channels: int = Field(default=16, ge=1)
     """Channels per patch."""
+
+    def check(self, preset: Preset) -> None:
+        if "content_channels" not in preset.extensions.names:
+            raise ValueError("spatial_motion needs content_channels")

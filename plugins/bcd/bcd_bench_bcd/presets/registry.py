@@ -92,7 +92,10 @@ def _set(tree: dict[str, Any], key: str, value: Any, preset: str) -> None:
                 hint=f"switch it on with --set extensions.{path[1]}={{}}",
             )
         if len(path) > 2 and path[2] not in known[path[1]].model_fields:
-            raise UsageError(f"--set {key}: extension {path[1]} has no such field{_nearest_fields(key, tree)}")
+            fields = known[path[1]].model_fields
+            near = difflib.get_close_matches(path[2], fields, n=2)
+            meant = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(fields) or 'none'}"
+            raise UsageError(f"--set {key}: extension {path[1]} has no such field; {meant}")
         if len(path) == 2:
             tree["extensions"][path[1]] = value
             return
