@@ -71,7 +71,7 @@ def resolve_preset(name: str, overrides: Mapping[str, Any] | None = None) -> Pre
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
-        if where == "extensions":  # the message begins with the extension and its field
+        if where == "extensions" and message.partition(":")[0].partition(".")[0] in known_extensions():
             raise UsageError(f"--set extensions.{message}") from None
         raise UsageError(f"--set {where}: {message}" if where else f"--set: {message}") from None
 
