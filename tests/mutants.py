@@ -4,22 +4,32 @@
     python tests/mutants.py lambda sigma   # those whose names contain one of these words
 
 Each mutant is one replacement in a copy of the plugin; the tests run against the copy. A mutant that no test fails on
-has survived. Exits with 1 if any has, or if a replacement no longer fits the code.
+has survived. Exits with 1 if any has, or if a replacement no longer fits the code, and with 2 if the tests fail
+without any mutant.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 
+import accelerate  # noqa: F401 (what the tests need and takes long to import is imported once, before the forks)
+import diffusers  # noqa: F401
+import pytest
+import torch  # noqa: F401
+import transformers.models.t5.modeling_t5  # noqa: F401
+
+FORK = multiprocessing.get_context("fork")
 ROOT = Path(__file__).parents[1]
 PLUGIN = ROOT / "plugins" / "bcd"
+PACKAGE = "bcd_bench_bcd"
 TESTS = ("tests/bcd/test_paper.py tests/bcd/test_schedules.py", "tests/bcd")
 """In turn: most mutants fail in the first, which takes seconds."""
 LEFT_OUT = ("tests/bcd/test_heads_small.py",)
@@ -138,13 +148,16 @@ MUTANTS = (
 )  # fmt: skip
 
 
+def copied(folder: Path) -> Path:
+    """A copy of the plugin in `folder`, the weights as links."""
+    skip = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(PLUGIN / PACKAGE, folder / PACKAGE, copy_function=_link_or_copy, ignore=skip)
+    return folder
+
+
 def mutated(folder: Path, mutant: Mutant) -> Path:
-    """A copy of the plugin with the mutant in it, the weights as links. Raises `ValueError` if it does not fit."""
-    copy = folder / "bcd_bench_bcd"
-    shutil.copytree(
-        PLUGIN / "bcd_bench_bcd", copy, copy_function=_link_or_copy, ignore=shutil.ignore_patterns("__pycache__")
-    )
-    path = copy / mutant.file
+    """A copy of the plugin with the mutant in it. Raises `ValueError` if it does not fit."""
+    path = copied(folder) / PACKAGE / mutant.file
     text = path.read_text()
     if text.count(mutant.old) != 1:
         raise ValueError(f"{mutant.name}: its line stands {text.count(mutant.old)} times in {mutant.file}")
@@ -161,33 +174,59 @@ def _link_or_copy(source: str, target: str) -> None:
 
 def failing_test(folder: Path) -> str | None:
     """The first test that fails with the plugin in `folder`; None if none does."""
-    environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"}
     for tests in TESTS:
-        ignored = [f"--ignore={path}" for path in LEFT_OUT]
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-n",
-            "0",
-            "-x",
-            "-q",
-            "-m",
-            "not slow",
-            "-p",
-            "no:cacheprovider",
-            *ignored,
-            *tests.split(),
-        ]
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            said = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-            return said[0].split(" - ")[0] if said else (done.stdout + done.stderr).strip().splitlines()[-1]
+        ours, theirs = FORK.Pipe()
+        child = FORK.Process(target=_run_tests, args=(folder, tests.split(), theirs))
+        child.start()
+        theirs.close()
+        try:
+            failed: str | None = ours.recv()
+        except EOFError:
+            failed = "a crash of the tests"
+        child.join()
+        if failed is not None:
+            return failed
     return None
 
 
+class _FirstFailure:
+    """A pytest plugin that remembers the first test, or file of tests, that failed."""
+
+    name: str | None = None
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed and self.name is None:
+            self.name = report.nodeid
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed and self.name is None:
+            self.name = report.nodeid
+
+
+def _run_tests(folder: Path, tests: list[str], result: Connection) -> None:
+    """In a child process: the first failing one of `tests` with the plugin in `folder`, sent as `result`."""
+    silent = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(silent, stream)
+    sys.path[:0] = [str(folder), str(ROOT)]
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), str(ROOT)])
+    first = _FirstFailure()
+    ignored = [f"--ignore={path}" for path in LEFT_OUT]
+    options = ["-n", "0", "-x", "-q", "-m", "not slow", "-p", "no:cacheprovider"]
+    options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # modules that were imported before the fork
+    code = pytest.main([*options, *ignored, *tests], plugins=[first])
+    result.send(first.name or (f"pytest, which ended with {code}" if code else None))
+
+
 def main(words: list[str]) -> int:
+    os.chdir(ROOT)
+    sys.dont_write_bytecode = True
     chosen = [mutant for mutant in MUTANTS if not words or any(word in mutant.name for word in words)]
+    with tempfile.TemporaryDirectory() as scratch:
+        failed = failing_test(copied(Path(scratch)))
+    if failed is not None:
+        print(f"the tests fail without any mutant: {failed}")
+        return 2
     survived = []
     for number, mutant in enumerate(chosen, 1):
         began = time.monotonic()
