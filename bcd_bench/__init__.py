@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         TrainableSpec,
         TrainRequest,
         Weights,
+        WeightsRecipe,
     )
 
 __version__ = "0.1.0"
@@ -56,6 +57,7 @@ __all__ = [
     "TrainableSpec",
     "VideoFile",
     "Weights",
+    "WeightsRecipe",
     "__version__",
     "hookimpl",
     "pairs_frame",

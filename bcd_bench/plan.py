@@ -17,8 +17,10 @@ from bcd_bench.errors import MissingAssetError, UsageError
 from bcd_bench.execution import plugin_code
 from bcd_bench.features import FeatureStore, extractor_assets
 from bcd_bench.identity import canonical_json, hash_json, pair_seed, run_id, run_identity
-from bcd_bench.specs import AssetSpec, MethodSpec, SuiteSpec, load_factory
-from bcd_bench.weights import resolve_weights
+from bcd_bench.records import RecipeInfo
+from bcd_bench.settings import first_error
+from bcd_bench.specs import AssetSpec, MethodSpec, SuiteSpec, WeightsRecipe, load_factory
+from bcd_bench.weights import ResolvedWeights, resolve_weights
 
 if TYPE_CHECKING:
     from bcd_bench.plugins import Registry
@@ -75,10 +77,11 @@ class PlannedMethod(_Model):
 
 
 class PlannedWeights(_Model):
-    """The weights by name and content."""
+    """The weights by name and content, and the recipe they were trained by if the method names it."""
 
     name: str
     sha256: str
+    recipe: RecipeInfo | None = None
 
 
 class PlannedPair(_Model):
@@ -147,9 +150,7 @@ def read_plan(path: Path) -> RunPlan:
     try:
         return RunPlan.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"{path} is damaged: {where}: {first['msg']}", hint="run again with another --out") from None
+        raise UsageError(f"{path} is damaged: {first_error(error)}", hint="run again with another --out") from None
 
 
 def load_suite(registry: Registry, name: str, data: Mapping[str, Path] | None = None) -> Suite:
@@ -223,6 +224,19 @@ def _identified(spec: MethodSpec, settings: Mapping[str, Any], pairs: Sequence[P
             raise UsageError(f"method {spec.name!r} is broken: {spec.identify} gave {type(found).__name__}")
         canonical_json(dict(found))
         return found
+
+
+def _planned_weights(spec: MethodSpec, resolved: ResolvedWeights) -> PlannedWeights:
+    """The weights with their recipe, if the method names it."""
+    recipe = None
+    if spec.describe_weights:
+        with plugin_code(f"method {spec.name!r}", "cannot describe its weights"):
+            described = load_factory(spec.describe_weights)(resolved.path)
+            if not isinstance(described, WeightsRecipe):
+                kind = type(described).__name__
+                raise UsageError(f"method {spec.name!r} is broken: {spec.describe_weights} returned a {kind}")
+            recipe = RecipeInfo(label=described.label, parts=list(described.parts), labels=list(described.labels))
+    return PlannedWeights(name=resolved.name, sha256=resolved.sha256, recipe=recipe)
 
 
 def _extractor_identities(registry: Registry, spec: MethodSpec, device: str) -> dict[str, str]:
@@ -313,7 +327,7 @@ def make_plan(
             dist_version=owner.version,
             source_sha256=owner.source_sha256,
         ),
-        weights=None if resolved is None else PlannedWeights(name=resolved.name, sha256=resolved.sha256),
+        weights=None if resolved is None else _planned_weights(spec, resolved),
         seeded=seeded,
         seed=seed,
         limit=limit,

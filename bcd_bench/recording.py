@@ -83,6 +83,7 @@ def build_record(
             version=plan.method.version,
             config=plan.identity["method"]["config"],  # names no folder of this machine, where a method sees to it
             weights={} if plan.weights is None else {plan.weights.name: plan.weights.sha256},
+            recipe=None if plan.weights is None else plan.weights.recipe,
             reference=plan.method.reference,
         ),
         limit=plan.limit,

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bcd_bench.errors import UsageError
+from bcd_bench.settings import first_error
 
 __all__ = [
     "MIN_COVERAGE",
@@ -23,6 +24,7 @@ __all__ = [
     "MetricInfo",
     "PairValues",
     "Provenance",
+    "RecipeInfo",
     "RunRecord",
     "SuiteInfo",
     "Value",
@@ -98,13 +100,26 @@ class SuiteInfo(_Model):
     n_pairs: int
 
 
+class RecipeInfo(_Model):
+    """How weights were trained: a short `label` for the row, the techniques (`parts`), and those of them that learned
+    from `labels` of the suite. Without any, the recipe is self-supervised."""
+
+    label: str
+    parts: list[str] = Field(default_factory=list)
+    labels: list[str] = Field(default_factory=list)
+
+
 class MethodInfo(_Model):
-    """Which method: its resolved configuration and the sha256 of every weight file by name."""
+    """Which method: its resolved configuration and the sha256 of every weight file by name.
+
+    `recipe` is that of the weights; None if the method has one recipe only, and in older records.
+    """
 
     name: str
     version: str
     config: dict[str, Any] = Field(default_factory=dict)
     weights: dict[str, str] = Field(default_factory=dict)
+    recipe: RecipeInfo | None = None
     reference: bool = False
 
 
@@ -234,7 +249,7 @@ class PairValues(_Model):
         except OSError as error:
             raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
         except ValidationError as error:
-            raise UsageError(f"{path}: not a values file of this version: {_first(error)}") from None
+            raise UsageError(f"{path}: not a values file of this version: {first_error(error)}") from None
 
 
 def load_record(path: Path) -> RunRecord:
@@ -246,7 +261,7 @@ def load_record(path: Path) -> RunRecord:
     except ValidationError as error:
         run = path.parent
         hint = f"bcd-bench score {run}" if path.name == RECORD_NAME and (run / "plan.json").is_file() else None
-        raise UsageError(f"{path}: not a record of this version: {_first(error)}", hint=hint) from None
+        raise UsageError(f"{path}: not a record of this version: {first_error(error)}", hint=hint) from None
 
 
 def find_records(paths: Iterable[Path]) -> list[Path]:
@@ -334,9 +349,3 @@ def _compact(value: float | None) -> float | None:
 
 def _dense(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), allow_nan=False)
-
-
-def _first(error: ValidationError) -> str:
-    detail = error.errors()[0]
-    where = ".".join(str(part) for part in detail["loc"]) or "file"
-    return f"{where}: {detail['msg']}"

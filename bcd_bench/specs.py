@@ -126,8 +126,24 @@ class MethodSpec:
     seeded_by: str = ""
     """The setting that, given any value, puts pseudo-random weights in the place of learned ones. A run with it needs
     no weights, tries the plumbing alone, is marked as seeded, and is never ranked."""
+    describe_weights: str = ""
+    """A function, "package.module:name", for methods whose weights may come of different recipes. It is called with the
+    path of the weights when a run is planned and returns their `WeightsRecipe`, which goes into the record and every
+    report. Raises `UsageError` for a file that is not of the method."""
     reference: bool = False
     """Anchors such as copy-content and oracle: shown in every table, never ranked."""
+
+
+@dataclass(frozen=True)
+class WeightsRecipe:
+    """How a set of weights was trained, in names: what tells two rows of one method apart."""
+
+    label: str
+    """Short, for the row: "paper", "+ 13 extensions"."""
+    parts: tuple[str, ...] = ()
+    """The techniques, for the notes below a table."""
+    labels: tuple[str, ...] = ()
+    """Those that learned from labels of the suite; a recipe without any is self-supervised."""
 
 
 @dataclass(frozen=True)
@@ -210,6 +226,9 @@ class TrainableSpec:
     factory: str
     presets: Mapping[str, str]
     default_preset: str
+    settings: str = ""
+    """A function, "package.module:name", that lists the settings of a preset for `show trainable NAME --preset P`. It
+    is called with the preset's name and returns (name, value, meaning) of every setting that `--set` may change."""
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,13 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from bcd_bench.clips import Clip, Pair
 from bcd_bench.devices import resolve_device
 from bcd_bench.errors import UsageError
+from bcd_bench.settings import validate
 
 __all__ = ["CommonConfig", "FrameMethod"]
 
@@ -49,12 +50,7 @@ class FrameMethod(ABC):
     """How to get the weights, said where they are missing or do not fit."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        try:
-            self.config = self.Config.model_validate(dict(config))
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise UsageError(f"{self.name}: --config {where}: {first['msg']}") from None
+        self.config = validate(self.Config, config, "--config", owner=self.name)
 
     def load(self, weights: Path | None, device: str) -> None:
         """Load the published file, or fill the networks from the seed of the setting `seeded`, onto `device`.

@@ -95,6 +95,9 @@ def command(
     kind: Annotated[str, typer.Argument(help=f"One of {', '.join(KINDS)}.")],
     name: Annotated[str, typer.Argument(help="Its name, as `bcd-bench list` prints it.")],
     data: Annotated[list[str] | None, typer.Option("--data", help="NAME=PATH for suites over your own data.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="List the settings of this preset of a trainable, for `train --set`.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """One suite, method, metric or other thing in full."""
@@ -103,11 +106,44 @@ def command(
         raise UsageError(f"cannot show a {kind!r}; there are {', '.join(KINDS)}", hint=_near_hint(near, name))
     if data and kind != "suite":
         raise UsageError(f"a {kind} takes no --data; only suites do")
-    found = facts(load(), kind, name, parse_data(data or []))
+    if preset is not None and kind != "trainable":
+        raise UsageError(f"a {kind} has no presets; only trainables do")
+    registry = load()
+    if preset is not None:
+        settings = preset_settings(registry, name, preset)
+        if as_json:
+            print_json([{"name": key, "value": value, "meaning": meaning} for key, value, meaning in settings])
+        else:
+            _print_settings(settings)
+        return
+    found = facts(registry, kind, name, parse_data(data or []))
     if as_json:
         print_json(found)
     else:
         _print_facts(found)
+
+
+def preset_settings(registry: Registry, name: str, preset: str) -> list[tuple[str, Any, str]]:
+    """(name, value, meaning) of every setting of a trainable's preset. Raises `UsageError` for unknown names."""
+    from bcd_bench.execution import plugin_code
+    from bcd_bench.plugins import nearest
+
+    spec = registry.get("trainables", name)
+    if preset not in spec.presets:
+        raise UsageError(f"unknown preset {preset!r} of {name}; {nearest(preset, spec.presets)}")
+    if not spec.settings:
+        raise UsageError(f"{name} does not list its settings", hint=f"bcd-bench show trainable {name}")
+    with plugin_code(f"trainable {name!r}", "cannot list its settings"):
+        return [(str(key), value, str(meaning)) for key, value, meaning in load_factory(spec.settings)(preset)]
+
+
+def _print_settings(settings: list[tuple[str, Any, str]]) -> None:
+    import json
+
+    rows = [(key, value if isinstance(value, str) else json.dumps(value), text) for key, value, text in settings]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    for key, value, text in rows:
+        print(f"{key:<{widths[0]}}  {value:<{min(widths[1], 40)}}  {text}".rstrip())
 
 
 def _near_hint(near: list[str], name: str) -> str | None:

@@ -50,7 +50,7 @@ def command(
 ) -> None:
     """Train a method or a judge from a preset."""
     from bcd_bench.execution import load_code
-    from bcd_bench.training import training_folder
+    from bcd_bench.training import leaving_process_group, training_folder
 
     spec: TrainableSpec = load().get("trainables", name)
     if max_minutes is not None and not max_minutes > 0:
@@ -72,5 +72,5 @@ def command(
     if plan:
         trainer(request)
         return
-    with training_folder(request.out):
+    with training_folder(request.out), leaving_process_group():
         trainer(request)

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bcd_bench.records import PairValues, RunRecord, Value, conflict_note, conflicting, load_records
+from bcd_bench.records import PairValues, RecipeInfo, RunRecord, Value, conflict_note, conflicting, load_records
 
 if TYPE_CHECKING:
     from bcd_bench.plugins import Registry
@@ -42,9 +42,21 @@ class ReportRow:
 
     @property
     def label(self) -> str:
-        """What tables call it: the method, and the name that its configuration gives to this use of it."""
+        """What tables call it: the method, the name that its configuration gives to this use of it, and the recipe of
+        its weights."""
         name = self.record.method.config.get("name") if self.record else None
-        return f"{self.method}: {name}" if isinstance(name, str) and name else self.method
+        label = f"{self.method}: {name}" if isinstance(name, str) and name else self.method
+        return label if self.recipe is None else f"{label} ({self.recipe.label})"
+
+    @property
+    def recipe(self) -> RecipeInfo | None:
+        """How the weights were trained, if the method says so."""
+        return self.record.method.recipe if self.record else None
+
+    @property
+    def weights(self) -> str:
+        """The names of the weights; empty without any."""
+        return ", ".join(self.record.method.weights) if self.record else ""
 
     @property
     def ranked(self) -> bool:

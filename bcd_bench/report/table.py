@@ -100,13 +100,18 @@ def _ordered(quoted: Sequence[ReportRow], measured: Sequence[ReportRow]) -> list
 
 
 def _labels(rows: Sequence[ReportRow]) -> list[str]:
-    """Method names, with the start of the run id where several rows would be called the same."""
-    names = [(row.label, row.reported) for row in rows]
-    several = {name for name in names if names.count(name) > 1}
-    labels = [
-        f"{row.label} {row.run_id[:8]}" if (row.label, row.reported) in several and row.run_id else row.label
-        for row in rows
-    ]
+    """Method names; rows that would have the same label get the name of their weights as well, and if that is not
+    enough the start of the run id."""
+    labels = [row.label for row in rows]
+    names = [(label, row.reported) for label, row in zip(labels, rows, strict=True)]
+    for index, (row, name) in enumerate(zip(rows, names, strict=True)):
+        alike = [other for other, its in zip(rows, names, strict=True) if its == name]
+        if len(alike) > 1 and len({other.weights for other in alike}) > 1:
+            labels[index] += f" {row.weights.removesuffix('.safetensors')}"
+    names = [(label, row.reported) for label, row in zip(labels, rows, strict=True)]
+    for index, (row, name) in enumerate(zip(rows, names, strict=True)):
+        if names.count(name) > 1 and row.run_id:
+            labels[index] += f" {row.run_id[:8]}"
     return [f"{label} {row.conflict}" if row.conflict else label for label, row in zip(labels, rows, strict=True)]
 
 
@@ -200,6 +205,7 @@ def _notes(
             f"Run with pseudo-random weights, which were never learned: {', '.join(seeded)}. Their figures show that "
             "the pipeline runs, say nothing of the methods, and are not ranked."
         )
+    notes += _recipe_notes(measured)
     sources: dict[str, list[str]] = {}
     for row in rows:
         if row.reported:
@@ -227,6 +233,22 @@ def _notes(
     if restrictions:
         notes.append(f"Restricted licences took part: {'; '.join(restrictions)}.")
     return notes
+
+
+def _recipe_notes(measured: Sequence[ReportRow]) -> list[str]:
+    """How the weights of a row were trained: the techniques, and whether labels took part."""
+    recipes: dict[str, list[str]] = {}
+    for row in measured:
+        if row.recipe is None:
+            continue
+        parts = ", ".join(row.recipe.parts) or row.recipe.label
+        source = f"learned from labels ({', '.join(row.recipe.labels)})" if row.recipe.labels else "self-supervised"
+        text = f"Recipe of {row.label}: {parts}; {source}."
+        recipes.setdefault(text, []).append(row.weights)
+    return [
+        text if len(recipes) == 1 or not any(weights) else f"{text[:-1]} (weights {', '.join(dict.fromkeys(weights))})."
+        for text, weights in recipes.items()
+    ]
 
 
 def _frame_notes(measured: Sequence[ReportRow], columns: dict[str, Value]) -> list[str]:

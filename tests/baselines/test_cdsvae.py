@@ -317,7 +317,7 @@ def test_other_sizes_fail_and_unknown_settings_are_refused(method: Any) -> None:
 def test_presets_of_the_spec_are_those_there_are() -> None:
     assert {name: preset.summary for name, preset in PRESETS.items()} == TRAINABLES[0].presets
     assert resolve_preset("sprites", {"train.lr": 0.5}).train.lr == 0.5
-    with pytest.raises(UsageError, match=r"nearest: train\.lr"):
+    with pytest.raises(UsageError, match=r"did you mean train\.lr"):
         resolve_preset("sprites", {"train.lrr": 1})
     with pytest.raises(UsageError, match=r"--set train\.batch"):
         resolve_preset("sprites", {"train.batch": 1})

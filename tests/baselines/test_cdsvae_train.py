@@ -14,6 +14,7 @@ from PIL import Image
 import bcd_bench_baselines.cdsvae.train as module
 from bcd_bench.errors import BcdBenchError, Interrupted, UsageError
 from bcd_bench.specs import TrainRequest
+from bcd_bench.training import Limits
 from bcd_bench_baselines.cdsvae.model import load_model
 from bcd_bench_baselines.cdsvae.presets import resolve_preset
 from bcd_bench_baselines.cdsvae.train import Trainer, train
@@ -107,11 +108,12 @@ def test_stopping_and_resuming_changes_nothing(request_for: Any) -> None:
 def test_a_kill_between_checkpoints_repeats_the_lost_steps_exactly(request_for: Any) -> None:
     whole, killed = request_for("whole"), request_for("killed")
     train(whole)
-    trainer = Trainer(resolve_preset("sprites", dict(TINY)), BlockClips(), killed.out, "cpu")
+    trainer = Trainer(resolve_preset("sprites", dict(TINY)), BlockClips(), killed)
     trainer.start(resume=False)
-    trainer.run(max_steps=3)  # a checkpoint at step 3
-    trainer.window.append(trainer.step())
-    trainer._log()  # a line, and a step, that no checkpoint holds
+    trainer.run(Limits(max_steps=3))  # a checkpoint at step 3
+    log = trainer.loop.log
+    log.append(4, trainer.train_step(3))
+    log.write(4, log.take_means())  # a line, and a step, that no checkpoint holds
     train(request_for("killed", resume=True))
     read = [[json.loads(x) for x in (r.out / "log.jsonl").read_text().splitlines()] for r in (whole, killed)]
     assert [line["step"] for line in read[1]] == [2, 3, 4, 6]  # the lost line of step 4 was made again
@@ -124,15 +126,15 @@ def test_ctrl_c_saves_and_can_be_resumed(request_for: Any, monkeypatch: pytest.M
     import os
     import signal
 
-    original = Trainer.step
+    original = Trainer.train_step
 
-    def step_then_signal(self: Trainer) -> list[float]:
-        values = original(self)
-        if self.done == 2:
+    def step_then_signal(self: Trainer, step: int) -> dict[str, float]:
+        values = original(self, step)
+        if step == 1:
             os.kill(os.getpid(), signal.SIGTERM)
         return values
 
-    monkeypatch.setattr(Trainer, "step", step_then_signal)
+    monkeypatch.setattr(Trainer, "train_step", step_then_signal)
     with pytest.raises(Interrupted, match="stopped at step 2 of 6"):
         train(request_for())
     train(request_for(resume=True))
@@ -148,7 +150,7 @@ def test_resume_refuses_other_settings_damaged_and_missing_checkpoints(request_f
         train(request_for(resume=True, overrides={"train.lr": 0.5}))
     with pytest.raises(UsageError, match="holds a training run already"):
         train(request_for())
-    checkpoint = request.out / "checkpoint.safetensors"
+    checkpoint = request.out / "checkpoint.pt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     with pytest.raises(UsageError, match="cannot be read"):
         train(request_for(resume=True))
@@ -160,12 +162,12 @@ def test_resume_refuses_other_settings_damaged_and_missing_checkpoints(request_f
 
 
 def test_a_loss_that_is_not_finite_stops_and_changes_nothing(request_for: Any) -> None:
-    trainer = Trainer(resolve_preset("sprites", dict(TINY)), BlockClips(), request_for().out, "cpu")
+    trainer = Trainer(resolve_preset("sprites", dict(TINY)), BlockClips(), request_for())
     with torch.no_grad():
         trainer.model.static_head.bias.fill_(float("nan"))
     before = trainer.model.dynamic_head.weight.clone()
     with pytest.raises(BcdBenchError, match="step 0: the loss is not finite"):
-        trainer.step()
+        trainer.train_step(0)
     assert torch.equal(before, trainer.model.dynamic_head.weight)
 
 

@@ -136,7 +136,7 @@ def test_without_weights_or_seed_it_says_what_to_bring() -> None:
     ("method", "config", "message"),
     [
         (FOMM, {"mode": "sideways"}, "fomm: --config mode: Input should be 'relative' or 'absolute'"),
-        (FOMM, {"noise_seed": 1}, "fomm: --config noise_seed: Extra inputs are not permitted"),
+        (FOMM, {"noise_seed": 1}, "fomm: --config noise_seed: no such setting"),
         (MCNET, {"batch_frames": 0}, "mcnet: --config batch_frames: Input should be greater than or equal to 1"),
     ],
 )

@@ -68,6 +68,13 @@ class TwoTakes(BlockClips):
         return whole[:, ::stride][:, :frames].reshape(len(indices), 2 * frames, 32, 32, 3)
 
 
+def take_step(trainer: Any) -> dict[str, float]:
+    """The next step of a trainer, without its loop; the losses by name."""
+    values: dict[str, float] = trainer.train_step(trainer.loop.step)
+    trainer.loop.step += 1
+    return values
+
+
 # ---- tiny models ---------------------------------------------------------------------------------------------------
 def tiny_preset(**changes: Any) -> Preset:
     return resolve_preset("sprites-small", {**TINY, **changes})

@@ -18,6 +18,7 @@ from bcd_bench_bcd.presets.base import Preset
 from bcd_bench_bcd.presets.registry import resolve_preset
 from bcd_bench_bcd.training.stages import stages_of
 from bcd_bench_bcd.training.trainer import Trainer
+from tests.bcd.conftest import take_step
 
 TINY: dict[str, Any] = {
     "model.frame_size": [32, 32],
@@ -116,14 +117,14 @@ def some_steps(cache: Path, out: Path, accumulate: int, count: int = 2) -> dict[
     original = trainer.optimizers.step
 
     def kept() -> None:
-        step = trainer.progress.step
+        step = trainer.loop.step
         found.update({f"{step}/{n}": p.grad.clone() for n, p in trainer.model.named_parameters()})
         original()
 
     trainer.optimizers.step = kept  # type: ignore[method-assign]
     for _ in range(count):
-        step = trainer.progress.step
-        found |= {f"{step}/{name}": torch.tensor(value) for name, value in trainer.step().items()}
+        step = trainer.loop.step
+        found |= {f"{step}/{name}": torch.tensor(value) for name, value in take_step(trainer).items()}
     return found
 
 

@@ -20,7 +20,7 @@ from bcd_bench_bcd.training.collapse import (
     condition_contributions,
 )
 from bcd_bench_bcd.training.trainer import train
-from tests.bcd.conftest import BlockClips, frames, tiny_model, trainer_of
+from tests.bcd.conftest import BlockClips, frames, take_step, tiny_model, trainer_of
 
 
 def rates(bits: float, conditional: float) -> dict[str, float]:
@@ -125,7 +125,7 @@ def test_a_trained_decoder_uses_both_conditions(request_for: Any) -> None:
     before = condition_contributions(trainer.model, clips, generator())
     assert before == {"content_contribution": 0.0, "motion_contribution": 0.0}
     for _ in range(300):
-        trainer.step()
+        take_step(trainer)
     after = condition_contributions(trainer.model, clips, generator())
     assert all(value > 0.1 for value in after.values()), after
 

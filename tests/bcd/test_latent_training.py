@@ -145,12 +145,12 @@ def test_kill_9_in_the_middle_of_an_epoch_loses_nothing(cache: Path, tmp_path: P
     train(toy_request(cache, whole, overrides={"train.checkpoint_every": 2}))
     code = (
         "import sys, os, signal; from pathlib import Path; import bcd_bench_bcd.training.trainer as t;"
-        "from tests.bcd.latent_toy import toy_request; old = t.Trainer.step\n"
-        "def step(self):\n"
-        "    values = old(self)\n"
-        "    if self.stage.name == 'video' and self.progress.step == 7: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "from tests.bcd.latent_toy import toy_request; old = t.Trainer.train_step\n"
+        "def train_step(self, step):\n"
+        "    values = old(self, step)\n"
+        "    if self.stage.name == 'video' and step == 6: os.kill(os.getpid(), signal.SIGKILL)\n"
         "    return values\n"
-        "t.Trainer.step = step\n"
+        "t.Trainer.train_step = train_step\n"
         "t.train(toy_request(Path(sys.argv[1]), Path(sys.argv[2]), overrides={'train.checkpoint_every': 2}))"
     )
     done = subprocess.run([sys.executable, "-c", code, str(cache), str(killed)], cwd=ROOT, check=False)
@@ -181,8 +181,8 @@ def test_an_epoch_shows_every_clip_once_to_any_number_of_processes() -> None:
         ({}, 3, "3 processes cannot share a batch of 4"),
         ({"train__accumulate": 3}, 2, "2 processes with 3 parts each cannot share a batch of 4"),
         ({"train__order": "random"}, 2, "need random numbers per clip"),
-        ({"extensions__standardized_latents": {}}, 2, "extension standardized_latents looks at the batch as a whole"),
-        ({"extensions__swap_cycle": {}, "train__accumulate": 2}, 1, "extension swap_cycle looks at the batch"),
+        ({"extensions__standardized_latents": {}}, 2, "extension standardized_latents needs the whole batch at once"),
+        ({"extensions__swap_cycle": {}, "train__accumulate": 2}, 1, "extension swap_cycle needs the whole batch"),
     ],
 )
 def test_steps_that_cannot_be_shared(overrides: dict[str, Any], processes: int, line: str) -> None:

@@ -7,11 +7,8 @@ in the paper; EDM is Karras et al. 2022.
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,31 +16,38 @@ import pytest
 import torch
 from torch import Tensor
 
-from bcd_bench_bcd.configs import (
+from bcd_bench_bcd.extensions.base import Extensions
+from bcd_bench_bcd.extensions.loss import extended_loss
+from bcd_bench_bcd.extensions.model import ExtendedBCD, build_model
+from bcd_bench_bcd.extensions.symmetric_halves import SymmetricHalves
+from bcd_bench_bcd.paper.config import (
     DecoderConfig,
-    DiffusionConfig,
+    EDMConfig,
     EncoderConfig,
     ModelConfig,
     ObjectiveConfig,
     QuantizerConfig,
     SamplerConfig,
-    TrainConfig,
 )
-from bcd_bench_bcd.decoder import rotated
-from bcd_bench_bcd.diffusion import karras_sigmas, loss_weight, precondition, sample, training_sigmas
-from bcd_bench_bcd.model import BCD
-from bcd_bench_bcd.objective import cross_driven_halves, training_loss
-from bcd_bench_bcd.optimizers import Optimizers, learning_rate_factor
-from bcd_bench_bcd.presets import resolve_preset
-from bcd_bench_bcd.quantizer import GroupVectorQuantizer, rate_loss
-from bcd_bench_bcd.train import Trainer
-from tests.bcd.conftest import TINY, BlockClips
+from bcd_bench_bcd.paper.decoder import rotate
+from bcd_bench_bcd.paper.edm import karras_sigmas, loss_weight, precondition, sample, training_sigmas
+from bcd_bench_bcd.paper.loss import bcd_loss, cross_driven_halves
+from bcd_bench_bcd.paper.model import BCD
+from bcd_bench_bcd.paper.quantizer import GroupVectorQuantizer, rate_loss
+from bcd_bench_bcd.paper.rng import Rng
 
 LAMBDA, SIGMA_DATA = 0.04, 0.5
 BATCH, FRAMES, SIDE, PATCH = 3, 6, 16, 8
 
 
-def tiny_model(groups: int = 2, entries: int = 5, dim: int = 8, alpha: float = 5.0, **quantizer: Any) -> BCD:
+def tiny_model(
+    groups: int = 2,
+    entries: int = 5,
+    dim: int = 8,
+    alpha: float = 5.0,
+    extensions: Extensions | None = None,
+    **quantizer: Any,
+) -> Any:
     """The paper's architecture in small, with every weight away from its start (several begin at zero)."""
     torch.manual_seed(0)
     config = ModelConfig(
@@ -52,7 +56,7 @@ def tiny_model(groups: int = 2, entries: int = 5, dim: int = 8, alpha: float = 5
         quantizer=QuantizerConfig(groups=groups, entries=entries, dim=dim, alpha=alpha, **quantizer),
         decoder=DecoderConfig(depth=2, width=16, heads=2, patch=PATCH, temporal_blocks=(0,)),
     )
-    model = BCD(config).train()
+    model = build_model(config, extensions or Extensions()).train()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
@@ -185,10 +189,13 @@ def parts_of_a_step(model: BCD, clips: Tensor, direction: Any, seed: int) -> dic
     hook = model.decoder.register_forward_pre_hook(note, with_kwargs=True)
     try:
         quiet = ObjectiveConfig(condition_drop=0.0)
-        generator = torch.Generator().manual_seed(seed)
+        rng = torch.Generator().manual_seed(seed)
         with torch.no_grad():
-            found = training_loss(model, None, clips, quiet, tau=1.0, step=0, direction=direction, generator=generator)
-            seen["bits"] = found.bits
+            if isinstance(model, ExtendedBCD):
+                found = extended_loss(model, clips, quiet, model.extensions, tau=1.0, step=0, rng=rng)
+            else:
+                found = bcd_loss(model, clips, quiet, tau=1.0, rng=rng, direction=direction)
+            seen["bits"] = found["bits"]
     finally:
         hook.remove()
     return seen
@@ -197,7 +204,9 @@ def parts_of_a_step(model: BCD, clips: Tensor, direction: Any, seed: int) -> dic
 @pytest.mark.parametrize("direction", ["forward", "random", "both", "same"])
 def test_content_comes_from_one_half_and_motion_from_the_other(clips: Tensor, direction: Any) -> None:
     """Perturb one half and look at what moves: T5 sees one half at a time, so content follows its half alone."""
-    model, seed = tiny_model(alpha=50.0), 11
+    modes = {"random", "both"}
+    extensions = Extensions([SymmetricHalves(mode=direction)]) if direction in modes else Extensions()
+    model, seed = tiny_model(alpha=50.0, extensions=extensions), 11
     with torch.no_grad():  # codes that tell these clips apart
         both = torch.cat([clips, 255 - clips]).permute(0, 1, 4, 2, 3).float() / 127.5 - 1
         latents = model.encoder((both + 0.8) / 0.45)[1].flatten(0, 1)
@@ -223,14 +232,17 @@ def test_content_comes_from_one_half_and_motion_from_the_other(clips: Tensor, di
         assert not bool((codes & (driving_half != half)).any()), "motion never follows the other half"
         rated = bool((driving_half == half).any())
         assert bool(codes.any()) == rated, "motion follows the driving half"
-        assert (abs(float(after["bits"] - before["bits"])) > 1e-6) == rated, "the rate is that of the driving half"
+        assert (abs((after["bits"] - before["bits"]).item()) > 1e-6) == rated, "the rate is that of the driving half"
 
 
 def test_halves_are_the_first_and_the_second_half(clips: Tensor) -> None:
-    first, second = cross_driven_halves(clips, "forward", None)
+    first, second = cross_driven_halves(clips)
     assert torch.equal(first, clips[:, : FRAMES // 2])
     assert torch.equal(second, clips[:, FRAMES // 2 :])
-    content, driving = cross_driven_halves(clips, "both", None)
+    same, also = cross_driven_halves(clips, "same")
+    assert torch.equal(same, second)
+    assert torch.equal(also, second)
+    content, driving = SymmetricHalves(mode="both").halves(clips, Rng())
     assert torch.equal(content, torch.cat([first, second]))
     assert torch.equal(driving, torch.cat([second, first]))
 
@@ -290,14 +302,11 @@ def test_the_loss_and_its_gradients_are_equations_6_to_8(clips: Tensor, form: An
         assert 0 < int(wanted["dropped"].sum()) < BATCH
     wanted["total"].backward()
     objective = ObjectiveConfig(target_bits=3.0, condition_drop=drop, rate_form=form)
-    found = training_loss(
-        theirs, None, clips, objective, tau=tau, step=5, direction="forward",
-        generator=torch.Generator().manual_seed(seed),
-    )  # fmt: skip
-    found.total.backward()
-    assert found.total.item() == pytest.approx(wanted["total"].item(), rel=1e-6)
-    assert found.diffusion.item() == pytest.approx(wanted["diffusion"].item(), rel=1e-6)
-    assert found.bits.item() == pytest.approx(wanted["bits"].item(), rel=1e-6)
+    found = bcd_loss(theirs, clips, objective, tau=tau, rng=torch.Generator().manual_seed(seed))
+    found["loss"].backward()
+    assert found["loss"].item() == pytest.approx(wanted["total"].item(), rel=1e-6)
+    assert found["diffusion"].item() == pytest.approx(wanted["diffusion"].item(), rel=1e-6)
+    assert found["bits"].item() == pytest.approx(wanted["bits"].item(), rel=1e-6)
     others = dict(theirs.named_parameters())
     for name, parameter in mine.named_parameters():
         if parameter.grad is None:
@@ -309,10 +318,10 @@ def test_the_loss_and_its_gradients_are_equations_6_to_8(clips: Tensor, form: An
 
 def test_both_directions_are_the_mean_of_the_two(clips: Tensor) -> None:
     """The rate of both is one rate: the histogram is over both halves. The error is the mean of the directions'."""
-    model, seed = tiny_model(alpha=0.5), 3
+    model, seed = tiny_model(alpha=0.5, extensions=Extensions([SymmetricHalves(mode="both")])), 3
     objective = ObjectiveConfig(condition_drop=0.0)
-    both = training_loss(
-        model, None, clips, objective, tau=1.0, step=0, direction="both", generator=torch.Generator().manual_seed(seed)
+    both = extended_loss(
+        model, clips, objective, model.extensions, tau=1.0, step=0, rng=torch.Generator().manual_seed(seed)
     )
     pixels = clips.permute(0, 1, 4, 2, 3).float() / 127.5 - 1
     _, first = model.encoder((pixels[:, :3] + 0.8) / 0.45)
@@ -321,7 +330,7 @@ def test_both_directions_are_the_mean_of_the_two(clips: Tensor) -> None:
     bits, _ = entropy_by_hand(
         latents.detach().double().numpy(), model.quantizer.codebook.detach().double().numpy(), 0.5
     )
-    assert float(both.bits) == pytest.approx(sum(bits), abs=1e-5)
+    assert both["bits"].item() == pytest.approx(sum(bits), abs=1e-5)
 
 
 def test_conditions_are_dropped_together_and_as_often_as_said() -> None:
@@ -336,10 +345,7 @@ def test_conditions_are_dropped_together_and_as_often_as_said() -> None:
     model.decoder.register_forward_pre_hook(note)
     for step in range(4):
         with torch.no_grad():
-            training_loss(
-                model, None, many, ObjectiveConfig(), tau=1.0, step=step, direction="forward",
-                generator=torch.Generator().manual_seed(step),
-            )  # fmt: skip
+            bcd_loss(model, many, ObjectiveConfig(), tau=1.0, rng=torch.Generator().manual_seed(step))
     content, motion = (torch.cat([pair[place] for pair in masks]) for place in (0, 1))
     assert torch.equal(content, motion)
     assert abs(float(content.float().mean()) - 0.1) < 4 * math.sqrt(0.1 * 0.9 / len(content))
@@ -354,25 +360,25 @@ def test_preconditioning_is_edms(sigma: float) -> None:
         seen.append((scaled, noise))
         return torch.tanh(scaled).float()
 
-    found = precondition(network, x, torch.full((2,), sigma, dtype=torch.float64), DiffusionConfig())
+    found = precondition(network, x, torch.full((2,), sigma, dtype=torch.float64), EDMConfig())
     total = sigma**2 + 0.25
     scaled = x / math.sqrt(total)
     wanted = 0.25 / total * x + sigma * 0.5 / math.sqrt(total) * torch.tanh(scaled).float()
     assert torch.allclose(found, wanted, atol=1e-6)
     assert torch.allclose(seen[0][0], scaled)
     assert torch.allclose(seen[0][1], torch.full((2,), math.log(sigma) / 4, dtype=torch.float64))
-    weight = loss_weight(torch.tensor([sigma]), DiffusionConfig())
+    weight = loss_weight(torch.tensor([sigma]), EDMConfig())
     assert float(weight) == pytest.approx(total / (sigma * 0.5) ** 2, rel=1e-5)
     assert float(weight) * (sigma * 0.5 / math.sqrt(total)) ** 2 == pytest.approx(1, rel=1e-5)  # F is learned evenly
 
 
 def test_noise_levels_of_training_are_log_normal() -> None:
-    config = DiffusionConfig(p_mean=-0.4, p_std=1.0)
+    config = EDMConfig(p_mean=-0.4, p_std=1.0)
     levels = training_sigmas(40_000, config, torch.Generator().manual_seed(0)).log()
     assert float(levels.mean()) == pytest.approx(-0.4, abs=0.02)
     assert float(levels.std()) == pytest.approx(1.0, abs=0.02)
     normals = torch.randn(5, generator=torch.Generator().manual_seed(3))
-    found = training_sigmas(5, DiffusionConfig(), torch.Generator().manual_seed(3))
+    found = training_sigmas(5, EDMConfig(), torch.Generator().manual_seed(3))
     assert torch.allclose(found, torch.exp(1.2 * normals - 1.2), rtol=1e-6)
 
 
@@ -418,7 +424,7 @@ def test_guidance_extrapolates_from_the_nulls() -> None:
             80 * noise, sigma, model.decoder.null_content.expand(2, -1, -1), model.decoder.null_motion.expand(2, 4, -1)
         )
         wanted = null + 1.5 * (conditional - null)
-        found = model.decode(content, motion, sampler, noise)
+        found = model.sample(content, motion, sampler, noise)
     assert torch.allclose(patches_by_hand(found), wanted, atol=2e-4)
     assert not torch.allclose(conditional, null, atol=1e-3)
 
@@ -523,7 +529,7 @@ def test_the_order_of_frames_matters_with_positions_alone(positions: str, change
 def test_rotary_positions_tell_distances_and_not_places() -> None:
     q, k = torch.randn(2, 1, 9, 8, generator=torch.Generator().manual_seed(1))
     same = (torch.ones_like(q) * q[:, :1]), (torch.ones_like(k) * k[:, :1])
-    scores = rotated(same[0]) @ rotated(same[1]).transpose(-1, -2)
+    scores = rotate(same[0]) @ rotate(same[1]).transpose(-1, -2)
     for shift in range(-8, 9):
         diagonal = scores[0].diagonal(shift)
         assert torch.allclose(diagonal, diagonal[:1].expand_as(diagonal), atol=1e-4)
@@ -545,123 +551,3 @@ def test_alpha_means_the_same_at_every_code_dimension(dim: int) -> None:
     found = quantizer(latents)
     assert found.bits.item() == pytest.approx(bits[0], abs=1e-5)
     assert np.array_equal(found.codes.numpy(), codes)
-
-
-@pytest.mark.parametrize("dim", [16, 384])
-def test_the_papers_preset_keeps_its_codes_apart(trainer: Any, dim: int) -> None:
-    """With a plain sum of squares over 384 channels a single code is left after two steps, and no gradient."""
-    own = trainer(
-        "sprites", model__encoder__width=max(dim, 32), model__quantizer__dim=dim, model__quantizer__entries=64,
-        objective__target_bits=6.0, train__warmup=0, train__lr=5e-5,
-    )  # fmt: skip
-    values = [own.step() for _ in range(30)]
-    said = [value[2] - value[3] for value in values]
-    assert np.mean(said[-10:]) > 1.0, "bits that a code says about its frame"
-    codebook = own.model.quantizer.codebook
-    assert codebook.grad is None
-    gradients = own.optimizers.optimizers[0].state[own.model.encoder.project.weight]["exp_avg_sq"]
-    assert float(gradients.max()) > 1e-12, "gradients reach the encoder"
-
-
-# Schedules, optimiser, averaging --------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def trainer(tmp_path: Path) -> Iterator[Any]:
-    def make(preset: str = "sprites", **overrides: Any) -> Trainer:
-        settings = {**TINY, "train.precision": "fp32", **{key.replace("__", "."): v for key, v in overrides.items()}}
-        made = Trainer(resolve_preset(preset, settings), BlockClips(), tmp_path, "cpu")
-        made.start(resume=False)
-        return made
-
-    return make  # type: ignore[return-value]
-
-
-def test_the_temperature_falls_by_a_factor_a_step_or_over_the_run(trainer: Any) -> None:
-    own = trainer(model__quantizer__tau_decay=0.9, model__quantizer__tau_start=1.5, model__quantizer__tau_end=0.5)
-    assert [own._tau(step) for step in (0, 1, 5)] == pytest.approx([1.5, 1.35, 1.5 * 0.9**5])
-    assert own._tau(1000) == 0.5
-    later = trainer(model__quantizer__tau_decay=0.9, model__quantizer__tau_start=1.5, train__steps_before=3)
-    assert later._tau(2) == pytest.approx(1.5 * 0.9**5)
-    run = trainer(model__quantizer__tau_decay=None, model__quantizer__tau_start=2.0, model__quantizer__tau_end=0.5)
-    assert [run._tau(step) for step in (0, 4, 8)] == pytest.approx([2.0, 1.0, 0.5])
-
-
-def test_every_step_gets_its_own_temperature_and_number(trainer: Any) -> None:
-    own = trainer(model__quantizer__tau_decay=0.8)
-    seen: list[tuple[int, float]] = []
-    own.module.register_forward_pre_hook(lambda module, args: seen.append((args[1], args[2])))
-    for _ in range(3):
-        own.step()
-    start = own.preset.model.quantizer.tau_start
-    assert seen == [(step, pytest.approx(max(start * 0.8**step, 0.5))) for step in range(3)]
-
-
-def test_learning_rates_follow_warm_up_and_schedule() -> None:
-    config = TrainConfig(steps=100, warmup=10, schedule="cosine", lr=1e-3)
-    assert learning_rate_factor(0, config) == pytest.approx(0.1)
-    assert learning_rate_factor(4, config) == pytest.approx(
-        0.5 * (0.015 + 0.985 * (0.5 + 0.5 * math.cos(math.pi * 0.04)))
-    )
-    assert learning_rate_factor(50, config) == pytest.approx(0.015 + 0.985 * 0.5)
-    assert learning_rate_factor(100, config) == pytest.approx(0.015)
-    held = TrainConfig(steps=100, hold=60, schedule="linear")
-    assert [learning_rate_factor(step, held) for step in (0, 59, 80, 100)] == pytest.approx([1, 1, 0.5, 0.01])
-    assert learning_rate_factor(99, TrainConfig(steps=100)) == 1
-
-
-def test_encoder_and_decoder_have_their_own_rates_and_weights_decay_by_kind() -> None:
-    model = tiny_model()
-    config = TrainConfig(lr=1e-3, encoder_lr=0.25, weight_decay=0.07)
-    optimizers = Optimizers(model, None, config)
-    optimizers.set_rates(0)
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    seen = set()
-    for optimizer in optimizers.optimizers:
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                name = names[id(parameter)]
-                seen.add(name)
-                early = name.startswith(("encoder.", "quantizer."))
-                assert group["lr"] == pytest.approx(0.25e-3 if early else 1e-3), name
-                assert group["weight_decay"] == (0.07 if parameter.ndim >= 2 else 0.0), name
-    assert seen == set(names.values())
-
-
-def test_a_step_moves_encoder_and_decoder_at_their_rates(trainer: Any) -> None:
-    """Adam's first step moves every weight by its learning rate, whatever the gradient."""
-    own = trainer(train__encoder_lr=0.1, train__lr=1e-3, train__warmup=0, train__weight_decay=0.0)
-    before = copy.deepcopy(own.model)
-    own.step()
-    moved = {
-        name: (parameter - old).abs().max().item()
-        for (name, parameter), old in zip(own.model.named_parameters(), before.parameters(), strict=True)
-    }
-    assert moved["encoder.project.weight"] == pytest.approx(1e-4, rel=0.01)
-    assert moved["decoder.patch_out.weight"] == pytest.approx(1e-3, rel=0.01)
-
-
-def test_gradients_are_clipped_to_their_norm(trainer: Any) -> None:
-    own = trainer(train__gradient_clip=0.01)
-    norms: list[float] = []
-
-    def note(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        norms.append(math.sqrt(sum(float(g.double().square().sum()) for g in gradients)))
-
-    [optimizer] = own.optimizers.optimizers
-    optimizer.register_step_pre_hook(note)
-    values = own.step()
-    assert values[-1] > 0.02, "the norm before it is clipped"
-    assert norms == [pytest.approx(0.01, rel=1e-3)]
-
-
-def test_averaged_weights_follow_with_the_stated_memory(trainer: Any) -> None:
-    own = trainer(train__ema=0.5, train__lr=1e-2)
-    name = "decoder.patch_out.weight"
-    wanted = dict(own.average.named_parameters())[name].clone()
-    for step in range(4):
-        own.step()
-        decay = min(0.5, (1 + step) / (10 + step))
-        wanted = decay * wanted + (1 - decay) * dict(own.model.named_parameters())[name].detach()
-        assert torch.allclose(dict(own.average.named_parameters())[name], wanted, atol=1e-7)

@@ -10,14 +10,20 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import bcd_bench_bcd
+from bcd_bench import WeightsRecipe
 from bcd_bench.errors import UsageError
 from bcd_bench_bcd.extensions.base import Extensions
-from bcd_bench_bcd.inference.weights import Description, header, load_model, read_description, save_model
+from bcd_bench_bcd.inference.pretrained import SHIPPED
+from bcd_bench_bcd.inference.recipe import describe_weights
+from bcd_bench_bcd.inference.weights import Description, header, load_model, save_model
 from bcd_bench_bcd.paper.config import SamplerConfig
 from bcd_bench_bcd.paper.model import BCD
 from bcd_bench_bcd.presets.base import InferenceConfig
 from bcd_bench_bcd.presets.registry import resolve_preset
 from tests.bcd.conftest import TINY, description_of, tiny_model
+
+PACKAGE = Path(bcd_bench_bcd.__file__).parent
 
 
 @pytest.mark.parametrize("stem", [None, {}])
@@ -32,7 +38,6 @@ def test_weights_come_back(tmp_path: Path, compress: bool, stem: Any) -> None:
     assert again.card == {"suite": "x"}
     assert again.description == description
     assert not again.model.training
-    assert read_description(path) == (description, {"suite": "x"})
     for name, value in model.state_dict().items():
         found = again.model.state_dict()[name]
         if compress and value.ndim >= 2:
@@ -97,8 +102,26 @@ def test_files_that_are_not_weights_are_refused_in_one_line(tmp_path: Path) -> N
         load_model(tmp_path)
 
 
-@pytest.mark.parametrize("read", [load_model, read_description])
+@pytest.mark.parametrize("read", [load_model, describe_weights])
 def test_weights_of_the_first_format_are_refused_in_one_line(tmp_path: Path, read: Any) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "old.safetensors", {"format": "bcd-1", "config": "{}", "extra": "{}"})
     with pytest.raises(UsageError, match=r"old\.safetensors: not BCD weights \(format 'bcd-1', expected 'bcd-2'\)$"):
         read(tmp_path / "old.safetensors")
+
+
+def test_the_recipe_is_read_without_the_tensors(tmp_path: Path) -> None:
+    model, path = tiny_model(), tmp_path / "w.safetensors"
+    save_model(path, model, description_of(model), {})
+    found = describe_weights(path)
+    assert found.label == f"+ {len(model.extensions)} extensions"
+    assert found.parts == model.extensions.names
+    assert found.labels == ()
+    paper = resolve_preset("sprites", TINY).model
+    save_model(path, BCD(paper), Description(model=paper), {})
+    assert describe_weights(path) == WeightsRecipe("paper")
+
+
+def test_labels_of_a_recipe_are_named() -> None:
+    [heads] = [weights for weights in SHIPPED if weights.name == "heads-small"]
+    found = describe_weights(PACKAGE / str(heads.path))
+    assert found.labels == ("same_identity_pairs", "keypoint_supervision")

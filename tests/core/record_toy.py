@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bcd_bench.records import MethodInfo, MetricInfo, PairValues, Provenance, RunRecord, SuiteInfo, Value
+from bcd_bench.records import MethodInfo, MetricInfo, PairValues, Provenance, RecipeInfo, RunRecord, SuiteInfo, Value
 
 N = 40
 
@@ -25,6 +25,9 @@ def write_record(
     judge: MetricInfo | None = None,
     outputs: str = "0" * 64,
     fid_interval: tuple[float, float] | None = None,
+    weights: dict[str, str] | None = None,
+    recipe: RecipeInfo | None = None,
+    run_id: str | None = None,
     **provenance: Any,
 ) -> None:
     """A record of a run with one rate "hit" (percent) and one set column "fid", as scoring would write it."""
@@ -43,9 +46,9 @@ def write_record(
         "detail": Value(metric="judge", value=1.0, n=N, n_failed=0, headline=False),
     }  # fmt: skip
     record = RunRecord(
-        run_id=f"{method}-0123456789",
+        run_id=run_id or f"{method}-0123456789",
         suite=SuiteInfo(name="toy", version=version, manifest_sha256=manifest, n_pairs=n_suite),
-        method=MethodInfo(name=method, version="1", reference=reference),
+        method=MethodInfo(name=method, version="1", reference=reference, weights=weights or {}, recipe=recipe),
         seed=0,
         device="cpu",
         dtype="float32",

@@ -22,7 +22,7 @@ from bcd_bench.errors import UsageError
 from bcd_bench.identity import sha256_file
 from bcd_bench.links import follows_links, leads_outside
 from bcd_bench.locking import locked
-from bcd_bench.training import forget_after, save_tensors, save_torch, training_folder, writing_checkpoint
+from bcd_bench.training import save_tensors, save_torch, training_folder, truncate_log, writing_checkpoint
 
 TORN = [b'{"step": 3, "loss": 2.6', b"\0\0\0\0", b'{"step": 3, "loss": \xff\xfe', b"[1, 2]", b'{"loss": 1}', b"3"]
 
@@ -47,14 +47,14 @@ def test_a_torn_line_of_a_training_log_is_left_out(tmp_path: Path, torn: bytes, 
     log = tmp_path / "log.jsonl"
     first, second = b'{"step": 1, "loss": 3.0}\n', b'{"step": 2, "loss": 2.5}\n'
     log.write_bytes(first + second + torn if where == "last" else first + torn + b"\n" + second)
-    forget_after(log, 1)
+    truncate_log(log, 1)
     assert log.read_bytes() == first
     append_jsonl(log, [{"step": 2, "loss": 2.0}])
     assert [line["step"] for line in read_jsonl(log)] == [1, 2]
 
 
 def test_a_training_log_that_is_gone_begins_again(tmp_path: Path) -> None:
-    forget_after(tmp_path / "log.jsonl", 7)
+    truncate_log(tmp_path / "log.jsonl", 7)
     assert (tmp_path / "log.jsonl").read_bytes() == b""
 
 

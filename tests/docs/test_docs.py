@@ -54,7 +54,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_python_in_the_pages_runs(page: Path) -> None:
     for language, code in BLOCK.findall(page.read_text()):
         if language == "python":
-            exec(compile(code, page.name, "exec"), {"__name__": f"docs_{page.stem}"})
+            exec(compile(code, page.name, "exec", dont_inherit=True), {"__name__": f"docs_{page.stem}"})
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -13,9 +13,9 @@ from bcd_bench.errors import UsageError
 from bcd_bench_faces.dense.augment import _bent, example, faceless, photograph
 from bcd_bench_faces.dense.crops import MARGIN, Square, square_around, take
 from bcd_bench_faces.dense.network import DenseNet, NetworkConfig, Seen, load_network, network_bytes, to_input
+from bcd_bench_faces.dense.objective import likelihood
 from bcd_bench_faces.dense.points import dense_points, project
 from bcd_bench_faces.dense.renders import BLOCK, RenderPlan, Renders, shoot
-from bcd_bench_faces.dense.train import likelihood
 from bcd_bench_faces.head.model import HeadModel
 from bcd_bench_faces.heads import true_parameters
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import safetensors.torch
 
-from bcd_bench.errors import UsageError
+from bcd_bench.errors import Interrupted, UsageError
 from bcd_bench.specs import TrainRequest
+from bcd_bench_faces.dense.batches import Batches
 from bcd_bench_faces.dense.network import load_network
 from bcd_bench_faces.dense.points import dense_points
 from bcd_bench_faces.dense.train import train
@@ -67,6 +70,21 @@ def test_a_resumed_run_ends_in_the_same_bytes(whole: Path, tmp_path: Path) -> No
     assert logs[0][-1] == logs[1][-1]
 
 
+def test_a_stop_while_renders_are_made_keeps_what_was_trained(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = beginning(whole, tmp_path / "stopped")
+    shutil.copy(whole / "config.json", out)
+    with monkeypatch.context() as patch:
+        patch.setattr(Batches, "is_ready", lambda self, step: step < 3)
+        patch.setattr(Batches, "prepare_step", lambda self, step: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(Interrupted, match="stopped at step 3 of 12"):
+            train(request(out, resume=True))  # nothing but the renders is there to resume
+    train(request(out, resume=True))
+    ours, theirs = (safetensors.torch.load_file(folder / WEIGHTS) for folder in (out, whole))
+    assert all(value.equal(theirs[name]) for name, value in ours.items())
+
+
 def test_more_workers_change_no_bit(whole: Path, tmp_path: Path) -> None:
     out = beginning(whole, tmp_path / "threads")
     train(request(out, overrides={"precision": "fp32", "workers": 3}))
@@ -90,9 +108,10 @@ def test_a_second_training_starts_from_the_weights_of_a_first(whole: Path, tmp_p
 def test_a_run_is_not_overwritten_and_goes_on_only_as_it_was(whole: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="holds a training run already"):
         train(request(whole))
-    with pytest.raises(UsageError, match="was made with another recipe"):
+    with pytest.raises(UsageError, match=r"was made with another recipe: lr was 0\.002, is 0\.1"):
         train(request(whole, resume=True, overrides={"precision": "fp32", "lr": 0.1}))
-    with pytest.raises(UsageError, match="there is no training run to resume"):
+    assert json.loads((whole / "config.json").read_text())["recipe"]["lr"] == 2e-3
+    with pytest.raises(UsageError, match="there is no checkpoint to resume"):
         train(request(tmp_path / "none", resume=True))
     out = beginning(whole, tmp_path / "damaged")
     (out / "checkpoint.pt").write_bytes(b"not a checkpoint")
@@ -103,13 +122,14 @@ def test_a_run_is_not_overwritten_and_goes_on_only_as_it_was(whole: Path, tmp_pa
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        ({"stepz": 3}, "no setting 'stepz'"),
+        ({"stepz": 3}, "--set stepz: no such setting; did you mean steps"),
         ({"steps": 2.5}, "must be a whole number"),
         ({"lr": "fast"}, "must be a number"),
         ({"batch": 0}, "must be positive"),
         ({"side": 500}, "no more than render_side"),
         ({"widths": "8,16"}, "must be 4 whole numbers"),
-        ({"precision": "fp8"}, "must be auto, fp32 or bf16"),
+        ({"precision": "fp8"}, "one of auto, fp32, bf16"),
+        ({"tracker": "wandb"}, "one of none, tensorboard, trackio"),
         ({"average": 1}, "must be in 0..1"),
         ({"bend": 1.5}, "must be in 0..1"),
     ],

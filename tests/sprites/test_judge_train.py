@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from bcd_bench.errors import Interrupted, UsageError
+from bcd_bench.errors import BcdBenchError, Interrupted, UsageError
 from bcd_bench.specs import TrainRequest
 from bcd_bench_sprites import judge_train
 from bcd_bench_sprites.judge import HEADS, load_judge
-from bcd_bench_sprites.judge_train import PRESETS, augment, train_judge
+from bcd_bench_sprites.judge_train import PRESETS, JudgeTrainer, augment, train_judge
 from bcd_bench_sprites.plugin import bcd_bench_trainables
 
 SMALL = {"steps": 4, "batch": 2}
@@ -65,17 +67,18 @@ def test_a_resumed_training_ends_in_the_same_weights(tmp_path: Path) -> None:
 
 def test_ctrl_c_keeps_what_was_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train_judge(_request(tmp_path / "whole"))
-    real, calls = judge_train._step, []
+    real = JudgeTrainer.train_step
 
-    def step(*args: Any) -> float:
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return real(*args)
+    def step(self: JudgeTrainer, number: int) -> dict[str, float]:
+        if number == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(self, number)
 
-    monkeypatch.setattr(judge_train, "_step", step)
-    with pytest.raises(Interrupted, match="after step 2 of 4"):
-        train_judge(_request(tmp_path / "cut"))
+    with monkeypatch.context() as patch:
+        patch.setattr(JudgeTrainer, "train_step", step)
+        with pytest.raises(Interrupted, match="stopped at step 2 of 4"):
+            train_judge(_request(tmp_path / "cut"))
+    assert not (tmp_path / "cut/judge.safetensors").exists()
     train_judge(_request(tmp_path / "cut", resume=True))
     assert (tmp_path / "cut/judge.safetensors").read_bytes() == (tmp_path / "whole/judge.safetensors").read_bytes()
 
@@ -91,16 +94,17 @@ def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
     assert (tmp_path / "a/judge.safetensors").read_bytes() != (tmp_path / "b/judge.safetensors").read_bytes()
 
 
-def test_other_settings_do_not_continue_a_training(tmp_path: Path) -> None:
+def test_a_run_is_neither_overwritten_nor_continued_with_other_settings(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no checkpoint to resume"):
+        train_judge(_request(tmp_path / "out", resume=True))
     train_judge(_request(tmp_path / "out", max_steps=1))
-    with pytest.raises(UsageError, match="other settings"):
+    with pytest.raises(UsageError, match="holds a training run already"):
+        train_judge(_request(tmp_path / "out"))
+    with pytest.raises(UsageError, match=r"another recipe: lr was 0\.002, is 0\.0001"):
         train_judge(_request(tmp_path / "out", {**SMALL, "lr": 1e-4}, resume=True))
-
-
-def test_a_state_that_is_no_state_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "state.safetensors").write_bytes(b"nothing")
-    with pytest.raises(UsageError, match="not a saved training state"):
-        train_judge(_request(tmp_path, resume=True))
+    (tmp_path / "out/checkpoint.pt").write_bytes(b"nothing")
+    with pytest.raises(UsageError, match=r"checkpoint\.pt: cannot be read"):
+        train_judge(_request(tmp_path / "out", resume=True))
 
 
 @pytest.mark.parametrize(
@@ -111,7 +115,8 @@ def test_a_state_that_is_no_state_is_refused(tmp_path: Path) -> None:
         ({"steps": 2.5}, "whole number"),
         ({"lr": True}, "a number"),
         ({"batch": 0}, "must be positive"),
-        ({"suite": "sprites"}, "no setting"),
+        ({"suite": "sprites"}, "the preset fixes it"),
+        ({"tracker": "wandb"}, "one of none, tensorboard, trackio"),
     ],
 )
 def test_wrong_settings_are_refused(overrides: dict[str, Any], said: str, tmp_path: Path) -> None:
@@ -122,7 +127,7 @@ def test_wrong_settings_are_refused(overrides: dict[str, Any], said: str, tmp_pa
 
 def test_a_folder_that_cannot_be_made_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="cannot write"):
+    with pytest.raises(UsageError, match="cannot be written"):
         train_judge(_request(tmp_path / "file/out"))
 
 
@@ -134,7 +139,7 @@ def test_a_plan_trains_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 def test_a_diverging_loss_stops_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judge_train, "augment", lambda clips, *_: clips * float("nan"))
-    with pytest.raises(UsageError, match="diverged"):
+    with pytest.raises(BcdBenchError, match="the loss is not finite"):
         train_judge(_request(tmp_path / "out"))
 
 

@@ -8,13 +8,14 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from bcd_bench.clips import Clip, Failed, Pair
 from bcd_bench.devices import resolve_device
 from bcd_bench.errors import UsageError
 from bcd_bench.identity import pair_seed
+from bcd_bench.settings import validate
 from bcd_bench_baselines.cdsvae.model import CDSVAE, load_model, to_frames, to_unit
 
 __all__ = ["CDSVAEMethod", "MethodConfig"]
@@ -35,11 +36,7 @@ class CDSVAEMethod:
     """Transfers motion by C-DSVAE; one instance holds one set of weights."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        try:
-            self.config = MethodConfig.model_validate(dict(config))
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise UsageError(f"cdsvae: --config {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        self.config = validate(MethodConfig, config, "--config", owner="cdsvae")
         self.model: CDSVAE | None = None
 
     def load(self, weights: Path | None, device: str) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from bcd_bench.errors import UsageError
+from bcd_bench.settings import change_tree
+from bcd_bench.training import TrackerName
 
-__all__ = ["PRESETS", "ModelConfig", "ObjectiveConfig", "Preset", "TrainConfig", "resolve_preset"]
+__all__ = ["NOT_RESULTS", "PRESETS", "ModelConfig", "ObjectiveConfig", "Preset", "TrainConfig", "resolve_preset"]
 
 
 class _Config(BaseModel):
@@ -23,29 +24,29 @@ class ModelConfig(_Config):
     """Height and width, multiples of 16."""
     channels: tuple[int, int, int] = (48, 96, 128)
     """Ours: channels at 1/4, 1/8 and 1/16 of the frame size, multiples of 8 (the paper's nets have 64 to 512)."""
-    frame_features: int = Field(128, ge=1)
+    frame_features: int = Field(default=128, ge=1)
     """Features of one frame, which the recurrent nets read."""
-    hidden: int = Field(128, ge=1)
+    hidden: int = Field(default=128, ge=1)
     """Width of every LSTM (the paper: 256)."""
-    f_dim: int = Field(256, ge=1)
+    f_dim: int = Field(default=256, ge=1)
     """Static code, one a clip."""
-    z_dim: int = Field(32, ge=1)
+    z_dim: int = Field(default=32, ge=1)
     """Dynamic code, one a frame."""
 
 
 class ObjectiveConfig(_Config):
     """Weights of the terms of the objective, and what makes the contrastive views."""
 
-    kl_f: float = Field(1.0, ge=0)
-    kl_z: float = Field(1.0, ge=0)
-    contrast_f: float = Field(10.0, ge=0)
-    contrast_z: float = Field(10.0, ge=0)
-    dependence: float = Field(1.0, ge=0)
+    kl_f: float = Field(default=1.0, ge=0)
+    kl_z: float = Field(default=1.0, ge=0)
+    contrast_f: float = Field(default=10.0, ge=0)
+    contrast_z: float = Field(default=10.0, ge=0)
+    dependence: float = Field(default=1.0, ge=0)
     """Weight of the estimated mutual information I(f; z)."""
-    temperature: float = Field(0.5, gt=0)
-    distortion: float = Field(1.0, ge=0, le=1)
+    temperature: float = Field(default=0.5, gt=0)
+    distortion: float = Field(default=1.0, ge=0, le=1)
     """Strength of the colour distortion that makes another content of the same motion; 0 leaves colours alone."""
-    decoded_frames: int | None = Field(4, ge=1)
+    decoded_frames: int | None = Field(default=4, ge=1)
     """Ours: frames of a clip that are decoded in a step, drawn at random and weighted so that the expected
     reconstruction error is that of all frames (None: all of them)."""
 
@@ -55,22 +56,24 @@ class TrainConfig(_Config):
 
     suite: str = "sprites-procedural"
     """The suite whose training split is learned."""
-    steps: int = Field(2000, ge=1)
-    batch: int = Field(32, ge=2)
+    steps: int = Field(default=2000, ge=1)
+    batch: int = Field(default=32, ge=2)
     """The paper: 128."""
-    lr: float = Field(2e-3, gt=0)
+    lr: float = Field(default=2e-3, gt=0)
     """Of Adam, constant after the warm-up (the paper: 1e-3)."""
-    warmup: int = Field(50, ge=0)
+    warmup: int = Field(default=50, ge=0)
     """Ours: steps over which the rate rises."""
-    gradient_clip: float = Field(1000.0, gt=0)
+    gradient_clip: float = Field(default=1000.0, gt=0)
     """Ours: largest norm of a gradient."""
-    ema: float = Field(0.99, ge=0, lt=1)
+    ema: float = Field(default=0.99, ge=0, lt=1)
     """Ours: decay of the average of the weights that is kept as the result; 0 keeps the last weights."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """What convolutions are computed in; "auto" is bf16 where the processor has instructions for it."""
     seed: int = 0
-    log_every: int = Field(25, ge=1)
-    checkpoint_every: int = Field(50, ge=1)
+    log_every: int = Field(default=25, ge=1)
+    checkpoint_every: int = Field(default=50, ge=1)
+    tracker: TrackerName = "none"
+    """Where the log is shown besides log.jsonl: "tensorboard" or "trackio"."""
 
 
 class Preset(_Config):
@@ -81,6 +84,9 @@ class Preset(_Config):
     objective: ObjectiveConfig = ObjectiveConfig()
     train: TrainConfig = TrainConfig()
 
+
+NOT_RESULTS = {"train": {"tracker"}}
+"""Settings that no result depends on: a run may be resumed with others."""
 
 PRESETS: dict[str, Preset] = {
     "sprites-procedural": Preset(
@@ -97,16 +103,4 @@ def resolve_preset(name: str, overrides: dict[str, Any] | None = None) -> Preset
     """
     if name not in PRESETS:
         raise UsageError(f"unknown preset {name!r} of cdsvae", hint=f"choose one of: {', '.join(PRESETS)}")
-    tree = PRESETS[name].model_dump(mode="json")
-    fields = [f"{part}.{key}" for part, values in tree.items() if isinstance(values, dict) for key in values]
-    for key, value in (overrides or {}).items():
-        if key not in fields:
-            near = ", ".join(difflib.get_close_matches(key, fields, n=2)) or "none"
-            raise UsageError(f"--set {key}: cdsvae has no such field; nearest: {near}")
-        part, field = key.split(".")
-        tree[part][field] = value
-    try:
-        return Preset.model_validate(tree)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UsageError(f"--set {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    return change_tree(PRESETS[name], overrides or {}, owner="cdsvae", fixed=("summary",))

@@ -15,7 +15,7 @@ def bcd_bench_methods() -> list[MethodSpec]:
     return [
         MethodSpec(
             name="bcd",
-            version="0.1.1",  # of what it gives, which is not the package's: clips of other sizes are resized exactly
+            version="0.1.1",  # of its outputs, not of the package: clips of other sizes are resized exactly
             summary="Bitrate-Controlled Diffusion: content tokens, vector-quantised motion, diffusion decoder",
             factory="bcd_bench_bcd.inference.method:BCDMethod",
             licence="Apache-2.0",
@@ -29,6 +29,7 @@ def bcd_bench_methods() -> list[MethodSpec]:
                 "dtype": "float32",
             },
             weights=SHIPPED,
+            describe_weights="bcd_bench_bcd.inference.recipe:describe_weights",
             batch_size=16,
             metrics=("motion-bitrate",),
         )
@@ -110,10 +111,13 @@ def bcd_bench_trainables() -> list[TrainableSpec]:
                 "sprites-procedural-small": "the small model on the embedded procedural Sprites; no files needed",
                 "sprites-small": "the small model on LPC Sprites (asset sprites-art); hours on two CPU cores",
                 "heads-small": "a small model of rendered talking heads, 128x128; an hour on two CPU cores",
+                "sprites-procedural-paper-small": "the paper's recipe alone, small, on the embedded suite",
+                "sprites-paper-small": "the paper's recipe alone, small, on LPC Sprites; an hour on two CPU cores",
                 "sprites": "Table A8 of the paper, on LPC Sprites; for GPUs",
                 "lrs3": "Table A7 of the paper, on latents of LRS3 (see prepare); for GPUs",
                 "lrs3-tiny": "a small model on latents of the tiny autoencoder: the same path in minutes on a CPU",
             },
             default_preset="sprites-procedural-small",
+            settings="bcd_bench_bcd.presets.registry:settings_of",
         )
     ]

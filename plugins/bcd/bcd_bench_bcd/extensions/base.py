@@ -165,7 +165,7 @@ class StepState:
         return (self.rng.uniform(self.batch) < probability).to(self.device)
 
     def add(self, name: str, value: Tensor, weight: float) -> None:
-        """Minimise `weight` times `value` (0-dim) as well, and log the value as `name`."""
+        """Minimise `weight` times `value` (0-dim) as well, and log the value as `name` (see `Extension.logged`)."""
         self.terms[name] = value
         self.total = self.total + weight * value
 
@@ -198,6 +198,8 @@ class Extension(BaseModel):
     """Whether it looks at the batch as a whole: one process and one part per step."""
     needs_random_order: ClassVar[bool] = False
     """Whether it draws for the batch as a whole: train.order=random only."""
+    logged: ClassVar[tuple[str, ...]] = ()
+    """The terms it adds to the log, by name; 0 in steps in which it does not compute them."""
     needs_pixels: ClassVar[bool] = False
     """Whether it changes pixels, so that it does not apply to models of latents."""
 
@@ -279,10 +281,8 @@ class Extensions:
         known, made = known_extensions(), []
         for name, settings in value.items():
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=2)
-                raise ValueError(
-                    f"unknown extension {name!r}; " + (f"did you mean {' or '.join(near)}?" if near else _all())
-                )
+                near, known_text = difflib.get_close_matches(name, known, n=2), "; known are " + ", ".join(known)
+                raise ValueError(f"unknown extension {name!r}{_did_you_mean(near) or known_text}")
             if settings is None:
                 continue
             try:
@@ -290,9 +290,9 @@ class Extensions:
             except ValidationError as error:
                 first = error.errors()[0]
                 where = ".".join([name, *map(str, first["loc"])])
-                near_fields = difflib.get_close_matches(where.rpartition(".")[2], known[name].model_fields, n=2)
-                hint = f"; did you mean {' or '.join(near_fields)}?" if first["type"] == "extra_forbidden" and near_fields else ""
-                raise ValueError(f"{where}: {first['msg']}{hint}") from None
+                near = difflib.get_close_matches(where.rpartition(".")[2], known[name].model_fields, n=2)
+                meant = first["type"] == "extra_forbidden" and near
+                raise ValueError(f"{where}: {first['msg']}{_did_you_mean(near) if meant else ''}") from None
         return cls(made)
 
     def get(self, kind: type[E]) -> E | None:
@@ -325,5 +325,5 @@ class Extensions:
         return f"Extensions({', '.join(map(repr, self))})"
 
 
-def _all() -> str:
-    return "known are " + ", ".join(known_extensions())
+def _did_you_mean(near: list[str]) -> str:
+    return f"; did you mean {' or '.join(near)}?" if near else ""

@@ -39,6 +39,7 @@ FIELD, FIELD_HIDDEN = 32, 256
 class CanonicalFeatures(Extension):
     name: ClassVar[str] = "canonical_features"
     summary: ClassVar[str] = "content on a canonical feature map, warped by flow fields read from motion"
+    logged: ClassVar[tuple[str, ...]] = ("canonical_rgb",)
     needs_pixels: ClassVar[bool] = True
 
     rgb_weight: float = Field(default=1.0, ge=0)
@@ -59,7 +60,9 @@ class CanonicalFeatures(Extension):
         if stem != preset.model.decoder.patch or preset.model.decoder.patch % CELL:
             raise ValueError(f"canonical_features needs conv_stem.stride = model.decoder.patch, a multiple of {CELL}")
         if self.warp_start and "keypoint_supervision" not in names:
-            raise ValueError("canonical_features.warp_start needs keypoint_supervision: nothing would be trained before")
+            raise ValueError(
+                "canonical_features.warp_start needs keypoint_supervision: nothing would be trained before"
+            )
 
     def average_restarts(self) -> tuple[int, ...]:
         return self.warp_start, self.denoise_start

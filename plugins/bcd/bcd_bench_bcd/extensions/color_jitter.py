@@ -18,7 +18,7 @@ from bcd_bench_bcd.extensions.base import Extension, StepState
 __all__ = ["ColorJitter", "apply_colors", "random_colors"]
 
 HUE, GAIN, CONTRAST, BRIGHTNESS = 0.5, 0.25, 0.2, 0.08
-"""Spreads at strength 1: radians of rotation about grey, of the logarithms of channel gains and contrast, of an offset."""
+"""Spreads at strength 1: rotation about grey (radians), log gains of channels, log contrast, offset."""
 UNCHANGED = 0.25
 """Share of halves that keep their colours, as all clips do when the model is used."""
 
@@ -30,6 +30,7 @@ class ColorJitter(Extension):
     needs_pixels: ClassVar[bool] = True
 
     strength: float = Field(default=0.3, gt=0)
+    """Scale of all changes; 1 turns hues by about half a radian."""
 
     def augment(self, state: StepState) -> None:
         generator = state.rng.generator

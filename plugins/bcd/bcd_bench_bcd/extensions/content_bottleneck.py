@@ -5,7 +5,7 @@ decoder that reads the action from content ignores the driving clip of a swap. T
 rate of the content (Alemi et al. 2017): what the motion code says anyway is not worth its penalty in the content. The
 penalty starts late (before content is used, any penalty silences it for good) and falls once motion has left content.
 When weights are saved, the content gets a grid of one standard deviation of each channel's noise, and inference rounds
-to it: what is below the noise that the decoder was trained with costs nothing, yet a linear probe can read motion there.
+to it: digits below the noise that the decoder was trained with cost nothing, yet a linear probe can read motion there.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ GRID = 1.0
 class ContentBottleneck(Extension):
     name: ClassVar[str] = "content_bottleneck"
     summary: ClassVar[str] = "content tokens as few Gaussian channels with a KL penalty, rounded at inference"
+    logged: ClassVar[tuple[str, ...]] = ("content_bits",)
 
     dim: int = Field(default=8, ge=1)
     """Channels per content token."""

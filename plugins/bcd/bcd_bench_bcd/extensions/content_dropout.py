@@ -20,6 +20,7 @@ class ContentDropout(Extension):
     summary: ClassVar[str] = "content alone replaced by the null in some clips"
 
     probability: Schedule = constant(0.15)
+    """Of a clip."""
 
     def content_drop(self, state: StepState) -> Tensor:
         return state.chance(self.probability.at(state.step))

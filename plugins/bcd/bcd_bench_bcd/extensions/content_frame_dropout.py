@@ -1,4 +1,4 @@
-"""Content from fewer frames than the half has, in some steps: a number drawn from 1 on (Table A5 asks for one frame)."""
+"""Content from fewer frames than the half has, in some steps: a random number from 1 on (Table A5 uses one frame)."""
 
 from __future__ import annotations
 

@@ -34,8 +34,9 @@ class DeadCodeRestart(Extension):
     every: int = Field(default=50, ge=1)
     """Steps between restarts."""
     start: int = Field(default=0, ge=0)
+    """First step with restarts."""
     stop: int = Field(ge=1)
-    """Restarts happen from step `start` until before step `stop`."""
+    """Step from which on there are no restarts."""
 
     def before_quantizer(self, state: StepState) -> None:
         if self.start <= state.step < self.stop and state.step % self.every == 0:
@@ -51,9 +52,7 @@ def restart_dead_codes(quantizer: ExtendedQuantizer, latents: Tensor, generator:
     moved = 0
     for group, usage in enumerate(quantizer.usage):
         dead = (usage < DEAD / quantizer.config.entries).nonzero().flatten()[:AT_ONCE]
-        distance = torch.cdist(
-            parts[group], quantizer.codebook[group], compute_mode="donot_use_mm_for_euclid_dist"
-        )
+        distance = torch.cdist(parts[group], quantizer.codebook[group], compute_mode="donot_use_mm_for_euclid_dist")
         chances = distance.amin(1).square().cpu()
         count = min(len(dead), int((chances > 0).sum()))
         if count:

@@ -106,8 +106,8 @@ class ExtendedDiT(VideoDiT):
         patch_index: Tensor | None = None,
         warped: Warped | None = None,
     ) -> Tensor:
-        """As `VideoDiT.forward`. With `patch_index` (int [S]), `patches` holds only these of the active patches. A model
-        with a canonical map needs it `warped`, for all active patches.
+        """As `VideoDiT.forward`. With `patch_index` (int [S]), `patches` holds only these of the active patches. A
+        model with a canonical map needs it `warped`, for all active patches.
         """
         if warped is not None:
             warped = warped.at(patch_index)

@@ -25,6 +25,7 @@ __all__ = ["KeypointSupervision"]
 class KeypointSupervision(Extension):
     name: ClassVar[str] = "keypoint_supervision"
     summary: ClassVar[str] = "flow fields learn from keypoints of rendered heads (labels)"
+    logged: ClassVar[tuple[str, ...]] = ("keypoints",)
     labels: ClassVar[bool] = True
     needs_random_order: ClassVar[bool] = True
 
@@ -45,7 +46,8 @@ class KeypointSupervision(Extension):
         if state.keypoints is None:
             return
         halves = next(
-            (found for e in state.extensions if (found := e.halves(state.keypoints.frames, state.rng)) is not None), None
+            (found for e in state.extensions if (found := e.halves(state.keypoints.frames, state.rng)) is not None),
+            None,
         )
         if halves is None:
             half = state.keypoints.frames.shape[1] // 2
@@ -63,6 +65,7 @@ def _both_fields(state: StepState, content_points: Tensor, driving_points: Tenso
     """
     model = state.model
     writer, reader = model.encoder.canonical, model.decoder.canonical
+    assert reader is not None
 
     def at_rest(points: Tensor) -> Tensor:
         return rest[:, None].expand(-1, points.shape[1], -1, -1).flatten(0, 1)

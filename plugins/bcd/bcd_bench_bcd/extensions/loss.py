@@ -58,11 +58,15 @@ def extended_loss(
     state.total = state.total + (0.0 if model.quantizer.bypass else objective.rate_weight) * rate
     for extension in extensions:
         extension.after_decoder(state)
-    diffusion = state.terms.pop("diffusion", torch.zeros((), device=state.device))
-    quantized = state.quantized
-    head = {"diffusion": diffusion, "bits": quantized.bits, "conditional_bits": quantized.conditional_bits}
     assert isinstance(state.total, Tensor)
-    return {"loss": state.total, **head, **state.terms}
+    zero = state.total.new_zeros(())
+    return {
+        "loss": state.total,
+        "diffusion": state.terms.get("diffusion", zero),
+        "bits": state.quantized.bits,
+        "conditional_bits": state.quantized.conditional_bits,
+        **{name: state.terms.get(name, zero) for extension in extensions for name in extension.logged},
+    }
 
 
 def _halves(clips: Tensor, extensions: Extensions, rng: Rng, direction: Direction) -> tuple[Tensor, Tensor]:

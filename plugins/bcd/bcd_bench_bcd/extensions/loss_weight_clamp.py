@@ -1,4 +1,4 @@
-"""An upper clamp of EDM's loss weight, so that small noise levels do not dominate (compare Min-SNR, Hang et al. 2023)."""
+"""An upper clamp of EDM's loss weight: small noise levels do not dominate (compare Min-SNR, Hang et al. 2023)."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ class LossWeightClamp(Extension):
     summary: ClassVar[str] = "upper clamp of EDM's loss weight"
 
     max: float = Field(gt=0)
+    """The largest weight."""
 
     def loss_weight(self, weight: Tensor) -> Tensor:
         return weight.clamp(max=self.max)

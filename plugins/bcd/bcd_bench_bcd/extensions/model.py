@@ -22,9 +22,7 @@ from bcd_bench_bcd.paper.model import BCD
 __all__ = ["ExtendedBCD", "build_model"]
 
 
-def build_model(
-    config: ModelConfig, extensions: Extensions, active_patches: tuple[int, ...] | None = None
-) -> BCD:
+def build_model(config: ModelConfig, extensions: Extensions, active_patches: tuple[int, ...] | None = None) -> BCD:
     """The paper's model if there are no extensions, else one with them. Raises `ValueError` if they do not fit."""
     return ExtendedBCD(config, extensions, active_patches) if len(extensions) else BCD(config)
 
@@ -106,8 +104,8 @@ class ExtendedBCD(BCD):
         patch_index: Tensor | None = None,
         warped: Warped | None = None,
     ) -> Tensor:
-        """As `BCD.denoise`, of the active patches or of those at `patch_index` (int [S]). `warped` is `warp` of the same
-        content and motion, if it is at hand.
+        """As `BCD.denoise`, of the active patches or of those at `patch_index` (int [S]). `warped` is `warp` of the
+        same content and motion, if it is known already.
         """
         if warped is None:
             warped = self.warp(content, motion)

@@ -23,6 +23,7 @@ class SpatialMotion(Extension):
     summary: ClassVar[str] = "channels of a linear map of the motion code beside every patch"
 
     channels: int = Field(default=16, ge=1)
+    """Channels per patch."""
 
     def check(self, preset: Preset) -> None:
         if "content_channels" not in preset.extensions.names:

@@ -31,6 +31,7 @@ SHARE = 0.25
 class SwapCycle(Extension):
     name: ClassVar[str] = "swap_cycle"
     summary: ClassVar[str] = "swaps drawn by the decoder have to be encoded to the codes and content they came from"
+    logged: ClassVar[tuple[str, ...]] = ("swap_cycle_codes", "swap_cycle_content")
     needs_whole_batch: ClassVar[bool] = True
 
     weight: float = Field(default=0.01, ge=0)

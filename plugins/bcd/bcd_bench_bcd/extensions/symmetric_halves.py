@@ -25,6 +25,7 @@ class SymmetricHalves(Extension):
     summary: ClassVar[str] = "both halves of a clip drive, each in turn or one at random"
 
     mode: Literal["both", "random"] = "both"
+    """Each half drives the other, or one drawn at random drives."""
 
     def check(self, preset: Preset) -> None:
         if preset.train.direction != "forward":

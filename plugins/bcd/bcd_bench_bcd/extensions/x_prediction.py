@@ -22,9 +22,7 @@ class XPrediction(Extension):
     summary: ClassVar[str] = "the network predicts the clean frames"
 
 
-def precondition_x(
-    network: Callable[[Tensor, Tensor], Tensor], x: Tensor, sigma: Tensor, config: EDMConfig
-) -> Tensor:
+def precondition_x(network: Callable[[Tensor, Tensor], Tensor], x: Tensor, sigma: Tensor, config: EDMConfig) -> Tensor:
     """D(x; sigma) = sigma_data F(c_in x; c_noise) for `network` F."""
     s, d = sigma.view(-1, *[1] * (x.ndim - 1)), config.sigma_data
     c_in = 1 / (s**2 + d**2).sqrt()

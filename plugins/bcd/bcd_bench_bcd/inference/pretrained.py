@@ -12,14 +12,14 @@ SHIPPED = (
         suites=("sprites-procedural",),
         package="bcd_bench_bcd",
         path="weights/sprites-procedural-small.safetensors",
-        sha256="cc94923f38a4c4b4f04cdc802073a73c3560691a1504bd798bedb1b9fa284bc1",
+        sha256="24fc6d377e9e795c362af12c8179e22a184ee2a123b977c7a3595deaa7b02211",
     ),
     Weights(
         name="sprites-small",
         suites=("sprites",),
         package="bcd_bench_bcd",
         path="weights/sprites-small.safetensors",
-        sha256="702dc7b99ed4170c9be60c6b93b776d2b99f00ef4b87f72ca23ad945bd4c9f6d",
+        sha256="196dc217c20b9eabb56febdc7443027379311eadc1d731877ee87154b77dcb69",
     ),
     Weights(
         name="heads-small",
@@ -38,6 +38,6 @@ SHIPPED = (
         ),
         package="bcd_bench_bcd",
         path="weights/heads-small.safetensors",
-        sha256="ae9b71e27438efb67646e91b753f65c41993b07a4ed3a08f2fac73d373717a2d",
+        sha256="ae1992eebb572eaad18f0adc9305194a33f5a894d3019c8c7f3565618099ade8",
     ),
 )

@@ -1,8 +1,8 @@
 """Clips longer than a model was trained on: overlapping windows whose results are averaged, and subsets for content.
 
-A window is the model's training length; windows overlap by half, and their results for a frame are averaged with weights
-that fall towards a window's ends, so that no frame is next to a border. Nothing here is random, and the result of a clip
-depends on no other clip.
+A window is the model's training length; windows overlap by half, and their results for a frame are averaged with
+weights that fall towards a window's ends, so that no frame is next to a border. Nothing here is random, and the result
+of a clip depends on no other clip.
 """
 
 from __future__ import annotations

@@ -14,14 +14,14 @@ from bcd_bench.errors import UsageError
 from bcd_bench.training import save_tensors
 from bcd_bench.weight_files import read_weight_file
 from bcd_bench_bcd.extensions.base import Extensions
-from bcd_bench_bcd.extensions.model import ExtendedBCD, build_model
+from bcd_bench_bcd.extensions.model import build_model
+from bcd_bench_bcd.inference.recipe import FORMAT, MAKER
 from bcd_bench_bcd.paper.config import Config, ModelConfig, SamplerConfig
 from bcd_bench_bcd.paper.model import BCD
 from bcd_bench_bcd.presets.base import PAPER, InferenceConfig
 
-__all__ = ["FORMAT", "Description", "LoadedModel", "load_model", "read_description", "save_model"]
+__all__ = ["Description", "LoadedModel", "load_model", "save_model"]
 
-FORMAT = "bcd-2"
 SCALE = ".int8_scale"
 """Suffix of the tensors that hold the row scales of a compressed matrix."""
 
@@ -90,6 +90,7 @@ def header(description: Description, card: dict[str, Any]) -> dict[str, str]:
         "format": FORMAT,
         "description": description.model_dump_json(),
         "recipe": json.dumps(description.recipe),
+        "labels": json.dumps(description.labels),
         "card": json.dumps(card, sort_keys=True),
     }
 
@@ -99,7 +100,7 @@ def load_model(path: Path, device: str = "cpu") -> LoadedModel:
 
     Raises `UsageError` for anything else: truncated, a pickle, another format or architecture.
     """
-    metadata, tensors = read_weight_file(path, form=FORMAT, what="BCD", maker="bcd-bench train bcd")
+    metadata, tensors = read_weight_file(path, form=FORMAT, what="BCD", maker=MAKER)
     stored = {name: value.float() for name, value in tensors.items()}
     scales = {name: stored.pop(name) for name in list(stored) if name.endswith(SCALE)}
     state = {name: value * scales[name + SCALE] if name + SCALE in scales else value for name, value in stored.items()}
@@ -112,17 +113,3 @@ def load_model(path: Path, device: str = "cpu") -> LoadedModel:
         line = str(error).splitlines()[0]
         raise UsageError(f"{path.name}: weights and configuration do not fit: {line}") from None
     return LoadedModel(model.to(device).eval(), description, card)
-
-
-def read_description(path: Path) -> tuple[Description, dict[str, Any]]:
-    """What a weight file says about its model, and its card. Raises as `load_model`."""
-    metadata, _ = read_weight_file(path, form=FORMAT, what="BCD", maker="bcd-bench train bcd")
-    try:
-        return Description.model_validate_json(metadata["description"]), json.loads(metadata.get("card", "{}"))
-    except (KeyError, ValidationError, ValueError) as error:
-        raise UsageError(f"{path.name}: damaged description: {str(error).splitlines()[0]}") from None
-
-
-def is_extended(model: BCD) -> bool:
-    """Whether a model has extensions."""
-    return isinstance(model, ExtendedBCD)

@@ -78,9 +78,7 @@ class Autoencoder:
         return made.sample.float()
 
 
-def open_autoencoder(
-    config: ModelConfig, sha256: str = "", device: torch.device | str = "cpu"
-) -> Autoencoder:
+def open_autoencoder(config: ModelConfig, sha256: str = "", device: torch.device | str = "cpu") -> Autoencoder:
     """The autoencoder that `config.latent` names; its files are assets. `sha256` is the expected hash (empty: any).
 
     Raises `MissingAssetError` if a file is missing, `UsageError` if it is another autoencoder (hash, number of channels
@@ -190,8 +188,8 @@ def tiny_network(state: Mapping[str, Tensor], *, decoder: bool) -> nn.Sequential
     """
     layers: dict[int, dict[str, Tensor]] = {}
     for name, value in state.items():
-        place, _, rest = name.partition(".")
-        layers.setdefault(int(place), {})[rest] = value
+        number, _, rest = name.partition(".")
+        layers.setdefault(int(number), {})[rest] = value
     made: list[nn.Module] = []
     for place in range(max(layers) + 1):
         weights = layers.get(place)
@@ -227,4 +225,3 @@ def _tiny(paths: list[Path]) -> Autoencoder:
 
 def _frozen(network: nn.Module) -> nn.Module:
     return network.eval().requires_grad_(False)
-

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from bcd_bench.atomic import write_bytes_atomic, write_json_atomic
@@ -126,7 +127,7 @@ def make_shard(job: ShardJob, device: str, threads: int | None = None) -> Shard:
 
 def _frames(clip: Clip, recipe: Recipe) -> torch.Tensor:
     """uint8 [T, H, W, 3] as the autoencoder gets them."""
-    frames: Sequence[np.ndarray] = clip.frames[:: recipe.frame_step]
+    frames: npt.NDArray[np.uint8] = clip.frames[:: recipe.frame_step]
     if frames[0].shape[:2] != recipe.model.frame_size:
         height, width = recipe.model.frame_size
         if frames[0].shape[0] * width != frames[0].shape[1] * height:

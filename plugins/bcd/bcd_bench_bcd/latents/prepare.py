@@ -18,9 +18,9 @@ from bcd_bench.errors import BcdBenchError, Interrupted, UsageError
 from bcd_bench.specs import SuiteSpec, TrainingClips, TrainingVideos, load_factory
 
 if TYPE_CHECKING:
-    from bcd_bench_bcd.presets.base import Preset
-    from bcd_bench_bcd.latents.encode_shards import ShardJob
     from bcd_bench_bcd.latents.cache import CacheIndex, Shard
+    from bcd_bench_bcd.latents.encode_shards import ShardJob
+    from bcd_bench_bcd.presets.base import Preset
 
 __all__ = ["SplitClip", "command", "training_videos"]
 
@@ -240,8 +240,8 @@ class Preparation:
     def _finish(self) -> CacheIndex | None:
         from bcd_bench.assets import format_size
         from bcd_bench.atomic import write_text_atomic
-        from bcd_bench_bcd.latents.encode_shards import finished_shard, totals
         from bcd_bench_bcd.latents.cache import CACHE, CacheIndex, MeasuredLatents
+        from bcd_bench_bcd.latents.encode_shards import finished_shard, totals
 
         shards = [shard for job in self.jobs if (shard := finished_shard(job)) is not None]
         if len(shards) < len(self.jobs):

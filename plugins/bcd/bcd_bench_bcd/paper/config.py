@@ -36,10 +36,13 @@ class EncoderConfig(Config):
     """T5 encoder over [content queries; one token per frame] (Sec. 3.1, Tables A7 and A8)."""
 
     layers: int = Field(default=12, ge=1)
+    """Blocks of T5."""
     width: int = Field(default=384, ge=8)
     """d = C_c = C_m, channels of content tokens and motion latents."""
     heads: int = Field(default=6, ge=1)
+    """Attention heads."""
     feed_forward: int = Field(default=1536, ge=8)
+    """Units of the feed-forward layers."""
     content_tokens: int = Field(default=8, ge=1)
     """K, the number of learned content queries (not stated in the paper)."""
 
@@ -75,8 +78,11 @@ class DecoderConfig(Config):
     """Diffusion transformer with motion per frame, content tokens and temporal blocks (Sec. 3.3, Appendix A.1)."""
 
     depth: int = Field(default=12, ge=1)
+    """Spatial blocks."""
     width: int = Field(default=384, ge=8)
+    """Channels of a token."""
     heads: int = Field(default=6, ge=1)
+    """Attention heads."""
     patch: int = Field(default=8, ge=1)
     """Side of a patch in pixels (or in latents)."""
     temporal_blocks: tuple[int, ...] = (0, 2, 4, 6, 8, 10)
@@ -90,6 +96,7 @@ class EDMConfig(Config):
     """Noise of training (Karras et al. 2022, Table 1). The paper names EDM but states none of its constants."""
 
     sigma_data: float = Field(default=0.5, gt=0)
+    """Standard deviation of the data."""
     p_mean: float = -1.2
     """Mean of ln sigma in training."""
     p_std: float = Field(default=1.2, gt=0)
@@ -113,11 +120,11 @@ class ModelConfig(Config):
     channels: int = 3
     """Channels of what the model works on: 3 for pixels, else those of the latents."""
     latent: LatentConfig | None = None
-    """None: pixels."""
+    """The autoencoder whose latents the model works on (None: pixels)."""
     pixel_mean: float = -0.8
+    """Mean by which the encoder standardises pixels in [-1, 1] (not stated in the paper; that of Sprites)."""
     pixel_std: float = Field(default=0.45, gt=0)
-    """Mean and standard deviation by which the encoder standardises pixels in [-1, 1] (not stated in the paper; those of
-    Sprites)."""
+    """Standard deviation for the same."""
     encoder: EncoderConfig = EncoderConfig()
     quantizer: QuantizerConfig = QuantizerConfig()
     decoder: DecoderConfig = DecoderConfig()
@@ -155,12 +162,17 @@ class SamplerConfig(Config):
     """How clips are sampled (Karras et al. 2022, eq. 5 and Algorithm 1)."""
 
     name: Literal["heun", "euler", "dpmpp-2m"] = "heun"
+    """The solver: EDM's Algorithm 1 (Heun), Euler, or DPM-Solver++(2M)."""
     steps: int = Field(default=50, ge=1)
+    """Noise levels from sigma_max to sigma_min."""
     guidance: float = Field(default=1.5, ge=0)
     """w of classifier-free guidance; 1 is no guidance and half the work."""
     sigma_min: float = Field(default=0.002, gt=0)
+    """The lowest noise level before 0."""
     sigma_max: float = Field(default=80.0, gt=0)
+    """The highest noise level."""
     rho: float = Field(default=7.0, gt=0)
+    """Exponent of the spacing of the noise levels."""
 
     @property
     def nfe(self) -> int:
@@ -195,11 +207,13 @@ class OptimizationConfig(Config):
     batch: int = Field(default=128, ge=1)
     """Clips per step, over all processes and all parts of an accumulated step."""
     direction: Direction = "forward"
+    """Which half of a clip gives content and which one motion: "same" is the ablation without cross-driving."""
     lr: float = Field(default=5e-5, gt=0)
     """Learning rate of AdamW."""
     encoder_lr: float = Field(default=1.0, gt=0)
     """Learning rate of encoder and codebook, relative to `lr`."""
     betas: tuple[float, float] = (0.9, 0.999)
+    """Decays of AdamW's moments."""
     weight_decay: float = Field(default=0.01, ge=0)
     """Of matrices; vectors do not decay."""
     warmup: int = Field(default=0, ge=0)

@@ -1,7 +1,7 @@
 """The denoising decoder F (Sec. 3.3): a diffusion transformer over the patches of every frame.
 
-Spatial blocks attend within a frame, temporal blocks over the frames at one position. Motion enters with the noise level
-through adaptive layer norm (eq. 13), content by concatenation with the noisy input.
+Spatial blocks attend within a frame, temporal blocks over the frames at one position. Motion enters with the noise
+level through adaptive layer norm (eq. 13), content by concatenation with the noisy input.
 """
 
 from __future__ import annotations
@@ -95,6 +95,8 @@ class DiTBlock(nn.Module):
 
 class VideoDiT(nn.Module):
     """F_theta(x; c_noise, m-hat, c) in EDM's notation."""
+
+    positions: Tensor
 
     def __init__(self, config: ModelConfig, content_width: int, motion_width: int) -> None:
         super().__init__()

@@ -22,9 +22,7 @@ def _like(sigma: Tensor, x: Tensor) -> Tensor:
     return sigma.view(-1, *[1] * (x.ndim - 1))
 
 
-def precondition(
-    network: Callable[[Tensor, Tensor], Tensor], x: Tensor, sigma: Tensor, config: EDMConfig
-) -> Tensor:
+def precondition(network: Callable[[Tensor, Tensor], Tensor], x: Tensor, sigma: Tensor, config: EDMConfig) -> Tensor:
     """D(x; sigma) = c_skip x + c_out F(c_in x; c_noise) for `network` F."""
     s, d = _like(sigma, x), config.sigma_data
     c_in = 1 / (s**2 + d**2).sqrt()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -50,7 +51,7 @@ class Rng:
         return self._on_device[device]
 
 
-RngLike = torch.Generator | Rng | None
+RngLike: TypeAlias = "torch.Generator | Rng | None"
 
 
 def as_rng(source: RngLike) -> Rng:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PlainSerializer, PlainValidator, model_validator
 
+from bcd_bench.training import TrackerName
 from bcd_bench_bcd.extensions.base import Extensions
 from bcd_bench_bcd.paper.config import Config, ModelConfig, ObjectiveConfig, OptimizationConfig, SamplerConfig
 from bcd_bench_bcd.paper.presets import Recipe
@@ -46,11 +47,17 @@ class TrainConfig(OptimizationConfig):
     activation_checkpointing: bool = False
     """Recompute decoder blocks in the backward pass: the same step in far less memory, a third more work."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """"auto" is bf16 if the device computes it fast, else fp32."""
     compile: Literal["no", "auto"] = "no"
     """"auto" compiles the transformer blocks on a GPU."""
     seed: int = 0
+    """Of all random numbers of the training."""
+    tracker: TrackerName = "none"
+    """"tensorboard" or "trackio" to watch the log there as well."""
     log_every: int = Field(default=50, ge=1)
+    """Steps between lines of the log."""
     checkpoint_every: int = Field(default=1000, ge=1)
+    """Steps between checkpoints."""
     grid_every: int = Field(default=2000, ge=1)
     """Steps between sample grids."""
 
@@ -59,6 +66,7 @@ class Preset(Config):
     """A complete, named recipe: the paper's method, plus extensions."""
 
     summary: str
+    """A line for tables and help."""
     model: ModelConfig
     objective: ObjectiveConfig
     sampler: SamplerConfig

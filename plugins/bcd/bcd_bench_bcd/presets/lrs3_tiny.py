@@ -22,7 +22,7 @@ from bcd_bench_bcd.presets.base import InferenceConfig, Preset, TrainConfig
 __all__ = ["LRS3_TINY"]
 
 LRS3_TINY = Preset(
-    summary="7 M parameters on latents of the tiny autoencoder: the path of `lrs3` in minutes on a CPU; no good pictures",
+    summary="7 M parameters on latents of a tiny autoencoder: the path of `lrs3` in minutes on a CPU; blurred pictures",
     model=ModelConfig(
         frame_size=(128, 128),
         channels=32,

@@ -13,14 +13,16 @@ from bcd_bench_bcd.extensions.base import known_extensions
 from bcd_bench_bcd.presets.base import Preset
 from bcd_bench_bcd.presets.heads_small import HEADS_SMALL
 from bcd_bench_bcd.presets.lrs3_tiny import LRS3_TINY
-from bcd_bench_bcd.presets.paper import LRS3, SPRITES
+from bcd_bench_bcd.presets.paper import LRS3, SPRITES, SPRITES_PAPER_SMALL, SPRITES_PROCEDURAL_PAPER_SMALL
 from bcd_bench_bcd.presets.sprites_small import SPRITES_PROCEDURAL_SMALL, SPRITES_SMALL
 
-__all__ = ["PRESETS", "fields_of", "resolve_preset"]
+__all__ = ["PRESETS", "fields_of", "resolve_preset", "settings_of"]
 
 PRESETS: dict[str, Preset] = {
     "sprites-procedural-small": SPRITES_PROCEDURAL_SMALL,
     "sprites-small": SPRITES_SMALL,
+    "sprites-procedural-paper-small": SPRITES_PROCEDURAL_PAPER_SMALL,
+    "sprites-paper-small": SPRITES_PAPER_SMALL,
     "sprites": SPRITES,
     "heads-small": HEADS_SMALL,
     "lrs3": LRS3,
@@ -69,6 +71,8 @@ def resolve_preset(name: str, overrides: Mapping[str, Any] | None = None) -> Pre
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
+        if where == "extensions" and message.partition(":")[0].partition(".")[0] in known_extensions():
+            raise UsageError(f"--set extensions.{message}") from None
         raise UsageError(f"--set {where}: {message}" if where else f"--set: {message}") from None
 
 
@@ -108,6 +112,13 @@ def fields_of(preset: Preset) -> list[tuple[str, Any, str]]:
     return list(_fields_of(preset, preset.model_dump(mode="json"), ""))
 
 
+def settings_of(name: str) -> list[tuple[str, Any, str]]:
+    """`fields_of` the preset `name`, then the extensions that it does not use."""
+    preset = resolve_preset(name)
+    off = [kind for extension, kind in known_extensions().items() if extension not in preset.extensions.names]
+    return [*fields_of(preset), *((f"extensions.{kind.name}", "off", kind.summary) for kind in off)]
+
+
 def _fields_of(model: BaseModel, tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any, str]]:
     meanings = _docstrings(type(model))
     for name in type(model).model_fields:
@@ -136,8 +147,9 @@ def _docstrings(model: type[BaseModel]) -> dict[str, str]:
         body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
         assert isinstance(body, ast.ClassDef)
         for field, after in zip(body.body, body.body[1:], strict=False):
+            if not (isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)):
+                continue
             if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-                if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
-                    text = " ".join(str(after.value.value).split())
-                    found[field.target.id] = re.split(r"(?<=[.:]) ", text, maxsplit=1)[0].rstrip(":")
+                text = " ".join(str(after.value.value).split())
+                found[field.target.id] = re.split(r"(?<=\.) (?=[A-Z\"])", text, maxsplit=1)[0]
     return found

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from bcd_bench.errors import BcdBenchError
 from bcd_bench_bcd.paper.edm import loss_weight, training_sigmas
-from bcd_bench_bcd.paper.model import BCD
 from bcd_bench_bcd.paper.loss import cross_driven_halves
+from bcd_bench_bcd.paper.model import BCD
 
 __all__ = ["CollapseGuard", "condition_contributions"]
 
@@ -90,17 +90,21 @@ class CollapseGuard:
                 "model.quantizer.distance=scaled or another model.quantizer.alpha",
             )
 
-    def warning(self, step: int, contributions: Mapping[str, float]) -> str | None:
-        """A line for the terminal the first time that a condition turns out unused, after the first steps."""
+    def warning(self, step: int, line: Mapping[str, float]) -> str | None:
+        """A line for the terminal the first time that a condition turns out unused, after the first steps.
+
+        `line` is a line of the log, with or without contributions.
+        """
         if step < GRACE:
             return None
+        contributions = {name: value for name, value in line.items() if name.endswith("_contribution")}
         self._warned -= {name for name, value in contributions.items() if value >= MIN_CONTRIBUTION}
         for name, value in contributions.items():
             if value < MIN_CONTRIBUTION and name not in self._warned:
                 self._warned.add(name)
                 condition = name.partition("_")[0]
                 return (
-                    f"warning: step {step}: the decoder hardly uses the {condition}: with that of another clip the loss "
-                    f"changes by {value:.1%}, so nothing is transferred yet"
+                    f"warning: step {step}: the decoder hardly uses the {condition}: with that of another clip "
+                    f"the loss changes by {value:.1%}, so nothing is transferred yet"
                 )
         return None

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from bcd_bench.training import KernelMatrices
 from bcd_bench_bcd.extensions.base import Extensions
 from bcd_bench_bcd.extensions.muon import Muon
 from bcd_bench_bcd.presets.base import TrainConfig
@@ -29,9 +30,7 @@ def learning_rate_factor(step: int, config: TrainConfig) -> float:
 
 def _is_hidden_matrix(name: str, parameter: nn.Parameter) -> bool:
     """Weights of attention and feed-forward inside the transformers: what Muon is made for."""
-    inside = any(
-        part in name for part in ("decoder.blocks.", "decoder.temporal.", "t5.block.", "flow.layers.")
-    )
+    inside = any(part in name for part in ("decoder.blocks.", "decoder.temporal.", "t5.block.", "flow.layers."))
     last = name.endswith("flow.layers.4.weight")  # what comes out of it are coordinates
     return parameter.ndim == 2 and inside and not last and "modulation" not in name and "relative_attention" not in name
 
@@ -42,11 +41,6 @@ def _is_hidden_kernel(name: str, parameter: nn.Parameter) -> bool:
     return parameter.ndim == 4 and name.startswith("encoder.stem.down.") and not name.startswith("encoder.stem.down.0.")
 
 
-def _as_matrix(kernel: Tensor) -> Tensor:
-    """[out, in, k, k] as [out, k * k * in]: the same memory where the kernel is in channels_last format."""
-    return kernel.permute(0, 2, 3, 1).reshape(len(kernel), -1)
-
-
 class Optimizers:
     """AdamW over everything or, with the extension `muon`, Muon over the hidden matrices and AdamW over the rest."""
 
@@ -55,19 +49,20 @@ class Optimizers:
         hidden = None if extensions is None else extensions.get(Muon)
         adam: dict[tuple[float, float], list[nn.Parameter]] = {}
         muon: dict[float, list[nn.Parameter]] = {}
-        self._kernels: list[tuple[nn.Parameter, nn.Parameter]] = []
+        kernels: dict[float, list[nn.Parameter]] = {}
         for name, parameter in model.named_parameters():
             scale = config.encoder_lr if name.startswith(("encoder.", "quantizer.")) else 1.0
             if hidden is not None and _is_hidden_matrix(name, parameter):
                 muon.setdefault(scale, []).append(parameter)
             elif hidden is not None and _is_hidden_kernel(name, parameter):
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-                matrix = nn.Parameter(_as_matrix(parameter.data))  # torch's Muon takes matrices only
-                self._kernels.append((parameter, matrix))
-                muon.setdefault(scale, []).append(matrix)
+                kernels.setdefault(scale, []).append(parameter)
             else:
                 decay = config.weight_decay if parameter.ndim >= 2 else 0.0
                 adam.setdefault((scale, decay), []).append(parameter)
+        self._kernels = [KernelMatrices(of_one_rate) for of_one_rate in kernels.values()]
+        for scale, matrices in zip(kernels, self._kernels, strict=True):
+            muon.setdefault(scale, []).extend(matrices.matrices)
         self.optimizers: list[torch.optim.Optimizer] = [
             torch.optim.AdamW(
                 [{"params": p, "scale": s, "weight_decay": d, "base": config.lr} for (s, d), p in adam.items()],
@@ -97,9 +92,8 @@ class Optimizers:
 
     def step(self) -> None:
         """Update all parameters and drop their gradients."""
-        for kernel, matrix in self._kernels:
-            matrix.grad = None if kernel.grad is None else _as_matrix(kernel.grad)
-            kernel.grad = None
+        for kernels in self._kernels:
+            kernels.take_gradients()
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)

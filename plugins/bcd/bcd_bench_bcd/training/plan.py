@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 from bcd_bench.assets import format_size
-from bcd_bench.devices import fast_bf16, resolve_device
+from bcd_bench.devices import resolve_device
 from bcd_bench.specs import TrainRequest
+from bcd_bench.training import resolve_precision
 from bcd_bench_bcd.extensions.canonical_features import CanonicalFeatures
 from bcd_bench_bcd.extensions.frame_subset import FrameSubset
 from bcd_bench_bcd.extensions.model import ExtendedBCD
@@ -23,7 +24,7 @@ from bcd_bench_bcd.presets.base import Preset
 from bcd_bench_bcd.training.data import Fitted, fit_to_data, needs_patch_occupancy, patch_occupancy
 from bcd_bench_bcd.training.dataset import KEPT_BYTES, TrainingView
 from bcd_bench_bcd.training.sharding import check_parts
-from bcd_bench_bcd.training.stages import stages_of
+from bcd_bench_bcd.training.stages import Stage, stages_of
 
 __all__ = ["forward_flops", "matmul_flops", "memory_bytes", "parameters", "plan"]
 
@@ -45,9 +46,9 @@ def parameters(fitted: Fitted) -> dict[str, int]:
 
 
 def forward_flops(fitted: Fitted, frames: int, *, canonical: bool = True, denoising: bool = True) -> float:
-    """Floating-point operations (2 per multiplication and addition) of the forward pass for one clip of `frames` frames:
-    encoder over both halves, decoder over one. Counted on the model itself, attention included; embeddings and norms
-    are not. Steps without the transformer (`denoising`) and without the `canonical` map take less.
+    """Floating-point operations (2 per multiplication and addition) of the forward pass for one clip of `frames`
+    frames: encoder over both halves, decoder over one. Counted on the model itself, attention included; embeddings and
+    norms are not. Steps without the transformer (`denoising`) and without the `canonical` map take less.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -161,82 +162,87 @@ def plan(preset: Preset, request: TrainRequest, clips: Any = None) -> str:
     place = resolve_device(request.device)
     processes = int(os.environ.get("WORLD_SIZE", 1))
     check_parts(preset, processes)
-    if clips is not None:
-        first = None if preset.model.latent is not None else clips.clips([0])
-        frames = clips.length if first is None else first.shape[1]
-        subset = preset.extensions.get(FrameSubset)
-        if subset is not None:
-            frames = min(frames, 2 * subset.frames)
-        count = len(clips)
-        data = f"{preset.train.suite} ({count} training clips)"
-        if first is not None and (isinstance(clips, TrainingView) or place.type == "cuda"):
-            held = min(count * first.nbytes, KEPT_BYTES)
-            data += f", of which {format_size(held)} of frames stay in memory"
-    else:
-        frames = preset.train.clip_frames or 50
-        count = int(LRS3_HOURS * 3600 * 25 / preset.train.frame_step // frames)
-        data = f"no --data latents=PATH: estimated for the {LRS3_HOURS:g} h of LRS3, {count} clips of {frames} frames"
-    precision = preset.train.precision
-    if precision == "auto":
-        precision = "bf16" if fast_bf16(place.type) else "fp32"
-    measured = matmul_flops(place, precision)
+    data, count, frames = _data(preset, clips, place)
+    precision = resolve_precision(preset.train.precision, place.type)
+    speed = matmul_flops(place, precision)
     occupancy = None
     if clips is not None and needs_patch_occupancy(preset):
         occupancy = patch_occupancy(clips, preset.model.decoder.patch)
     lines = [f"recipe: {', '.join(preset.recipe)}", f"data: {data}"]
     seconds = 0.0
-    largest: Fitted | None = None
-    halves = preset.extensions.get(SymmetricHalves)
-    directions = 2 if halves is not None and halves.mode == "both" else 1
     for stage in stages_of(preset, count, request.out):
-        train = stage.preset.train
-        fitted = fit_to_data(stage.preset, occupancy)
-        largest = fitted
-        name = f"stage {stage.name}" if stage.name else "training"
-        counts = parameters(fitted)
-        forward = forward_flops(fitted, frames)
-        backward = 4 if train.activation_checkpointing else 3
-        step = mean_forward_flops(fitted, frames, forward) * backward * train.batch * directions
-        took = train.steps * step / (measured * ASSUMED_MFU * processes)
+        largest = fit_to_data(stage.preset, occupancy)
+        stage_lines, took = _stage(stage, largest, count, frames, precision, processes, speed * ASSUMED_MFU)
+        lines += stage_lines
         seconds += took
-        part = train.batch // (processes * train.accumulate)
-        weights, activations = memory_bytes(
-            fitted, frames, part, precision=precision, checkpointing=train.activation_checkpointing
-        )
-        lines += [
-            f"{name}: {sum(counts.values()) / 1e6:.1f} M parameters "
-            f"({', '.join(f'{part} {n / 1e6:.1f} M' for part, n in counts.items())})",
-            f"  work: {train.steps} steps of {train.batch} clips = {train.steps * train.batch} clips "
-            f"= {train.steps * train.batch / count:.1f} epochs",
-            f"  operations: {forward / 1e12:.3g} TFLOP a clip forward, {step / 1e12:.3g} TFLOP a step on average, "
-            f"{train.steps * step / 1e18:.3g} EFLOP in all",
-            f"  memory a process: about {format_size(weights)} for weights, "
-            f"{format_size(activations * directions)} for activations of {part} clips at once"
-            + (
-                ""
-                if train.activation_checkpointing
-                else " (less with train.activation_checkpointing=true or train.accumulate=N)"
-            ),
-            f"  time: about {took / 3600:.3g} h",
-        ]
-    assert largest is not None
-    config = largest.config
-    quantizer = config.quantizer
-    total = sum(parameters(largest).values())
+    config, total = largest.config, sum(parameters(largest).values())
     latents = 0 if config.latent is None else 2 * count * frames * config.channels * math.prod(config.grid)
-    stages = max(1, len(preset.train.stages))
-    checkpoints = stages * total * (16 + 4)
+    checkpoints = max(1, len(preset.train.stages)) * total * (16 + 4)
     lines += [
-        f"capacity: {quantizer.groups * math.log2(quantizer.entries):.1f} bits per frame, "
+        f"capacity: {config.quantizer.groups * math.log2(config.quantizer.entries):.1f} bits per frame, "
         f"target {preset.objective.target_bits:g}",
         f"disk: {format_size(checkpoints)} for checkpoints and weights"
         + (f", {format_size(latents)} for latents" if latents else "")
         + f"; {format_size(_free(request.out))} are free",
-        f"speed here: {measured / 1e12:.3g} TFLOP/s in a large {precision} matrix product on {place.type}, assuming "
+        f"speed here: {speed / 1e12:.3g} TFLOP/s in a large {precision} matrix product on {place.type}, assuming "
         f"{ASSUMED_MFU:.0%} of it, by {processes} process{'es' if processes > 1 else ''}",
         f"time in all: about {seconds / 3600:.3g} h",
     ]
     return "\n".join(lines)
+
+
+def _data(preset: Preset, clips: Any, place: torch.device) -> tuple[str, int, int]:
+    """What a run learns from, in words; the number of clips, and of frames per clip."""
+    if clips is None:
+        frames = preset.train.clip_frames or 50
+        count = int(LRS3_HOURS * 3600 * 25 / preset.train.frame_step // frames)
+        data = f"no --data latents=PATH: estimated for the {LRS3_HOURS:g} h of LRS3, {count} clips of {frames} frames"
+        return data, count, frames
+    first = None if preset.model.latent is not None else clips.clips([0])
+    frames = clips.length if first is None else first.shape[1]
+    subset = preset.extensions.get(FrameSubset)
+    if subset is not None:
+        frames = min(frames, 2 * subset.frames)
+    count = len(clips)
+    data = f"{preset.train.suite} ({count} training clips)"
+    if first is not None and (isinstance(clips, TrainingView) or place.type == "cuda"):
+        held = min(count * first.nbytes, KEPT_BYTES)
+        data += f", of which {format_size(held)} of frames stay in memory"
+    return data, count, frames
+
+
+def _stage(
+    stage: Stage, fitted: Fitted, count: int, frames: int, precision: str, processes: int, flops: float
+) -> tuple[list[str], float]:
+    """Lines about a stage of a run over `count` clips of `frames` frames, and its seconds at `flops` operations per
+    second and process."""
+    train = stage.preset.train
+    counts = parameters(fitted)
+    forward = forward_flops(fitted, frames)
+    halves = stage.preset.extensions.get(SymmetricHalves)
+    directions = 2 if halves is not None and halves.mode == "both" else 1
+    backward = 4 if train.activation_checkpointing else 3
+    step = mean_forward_flops(fitted, frames, forward) * backward * train.batch * directions
+    took = train.steps * step / (flops * processes)
+    part = train.batch // (processes * train.accumulate)
+    weights, activations = memory_bytes(
+        fitted, frames, part, precision=precision, checkpointing=train.activation_checkpointing
+    )
+    less = " (less with train.activation_checkpointing=true or train.accumulate=N)"
+    parts = ", ".join(f"{part} {number / 1e6:.1f} M" for part, number in counts.items())
+    name = f"stage {stage.name}" if stage.name else "training"
+    lines = [
+        f"{name}: {sum(counts.values()) / 1e6:.1f} M parameters ({parts})",
+        f"  work: {train.steps} steps of {train.batch} clips = {train.steps * train.batch} clips "
+        f"= {train.steps * train.batch / count:.1f} epochs",
+        f"  operations: {forward / 1e12:.3g} TFLOP a clip forward, {step / 1e12:.3g} TFLOP a step on average, "
+        f"{train.steps * step / 1e18:.3g} EFLOP in all",
+        f"  memory a process: about {format_size(weights)} for weights, "
+        f"{format_size(activations * directions)} for activations of {part} clips at once"
+        + ("" if train.activation_checkpointing else less),
+        f"  time: about {took / 3600:.3g} h",
+    ]
+    return lines, took
 
 
 def _free(path: Path) -> int:

@@ -8,8 +8,8 @@ from PIL import Image
 from torch import Tensor
 
 from bcd_bench_bcd.inference.pipeline import Pipeline
-from bcd_bench_bcd.paper.config import SamplerConfig
 from bcd_bench_bcd.latents.frame_codec import FrameCodec
+from bcd_bench_bcd.paper.config import SamplerConfig
 
 __all__ = ["swap_grid"]
 

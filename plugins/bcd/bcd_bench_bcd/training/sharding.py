@@ -52,12 +52,13 @@ def check_parts(preset: Preset, processes: int) -> None:
         return
     if train.order != "epochs":
         raise UsageError(
-            "several processes or parts (train.accumulate) need random numbers per clip", hint="--set train.order=epochs"
+            "several processes or parts (train.accumulate) need random numbers per clip",
+            hint="--set train.order=epochs",
         )
     for extension in preset.extensions:
         if extension.needs_whole_batch:
             raise UsageError(
-                f"extension {extension.name} looks at the batch as a whole: it needs one process and train.accumulate=1",
+                f"extension {extension.name} needs the whole batch at once: one process and train.accumulate=1",
                 hint=f"--set extensions.{extension.name}=null switches it off",
             )
 

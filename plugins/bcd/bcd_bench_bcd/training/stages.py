@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import shutil
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from bcd_bench.atomic import atomic_path
 from bcd_bench.errors import UsageError
 from bcd_bench_bcd.presets.base import Preset
-from bcd_bench_bcd.training.checkpoint import CHECKPOINT, WEIGHTS
 from bcd_bench_bcd.training.sharding import steps_of
 
-__all__ = ["FINISHED", "Limits", "Stage", "copy_result", "stages_of", "started"]
+__all__ = ["FINISHED", "WEIGHTS", "Stage", "copy_result", "stages_of"]
 
+WEIGHTS = "model.safetensors"
 FINISHED = "finished.json"
 """Written into a stage's folder after its last step."""
 
@@ -56,11 +55,6 @@ def stages_of(preset: Preset, clips: int, out: Path) -> list[Stage]:
     return stages
 
 
-def started(stages: list[Stage]) -> list[Path]:
-    """The folders of stages that have a checkpoint."""
-    return [stage.folder for stage in stages if (stage.folder / CHECKPOINT).exists()]
-
-
 def copy_result(folder: Path, out: Path) -> None:
     """Copy the weights of the last stage to where a run without stages has them.
 
@@ -73,18 +67,3 @@ def copy_result(folder: Path, out: Path) -> None:
             shutil.copy2(folder / WEIGHTS, temporary)
     except OSError as error:
         raise UsageError(f"{out / WEIGHTS}: cannot be written ({error.strerror}); it is in {folder}") from None
-
-
-class Limits:
-    """What `--max-steps` and `--max-minutes` leave for the current stage."""
-
-    def __init__(self, max_steps: int | None, max_minutes: float | None) -> None:
-        self._steps, self._minutes, self._began = max_steps, max_minutes, time.monotonic()
-
-    def steps(self, before: int) -> int | None:
-        """The step at which a stage has to stop, after `before` steps of earlier stages."""
-        return None if self._steps is None else self._steps - before
-
-    @property
-    def minutes(self) -> float | None:
-        return None if self._minutes is None else self._minutes - (time.monotonic() - self._began) / 60

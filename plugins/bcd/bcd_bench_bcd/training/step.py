@@ -46,9 +46,7 @@ class TrainingStep(nn.Module):
         """The paper's loss, or that of the recipe's extensions."""
         objective, direction = self.preset.objective, self.preset.train.direction
         if not isinstance(self.model, ExtendedBCD):
-            return bcd_loss(
-                self.model, clips, objective, tau=tau, rng=rng, direction=direction, histogram=histogram
-            )
+            return bcd_loss(self.model, clips, objective, tau=tau, rng=rng, direction=direction, histogram=histogram)
         return extended_loss(
             self.model,
             clips,

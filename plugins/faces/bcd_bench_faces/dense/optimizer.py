@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from bcd_bench.training import KernelMatrices
 from bcd_bench_faces.dense.network import DenseNet
 from bcd_bench_faces.dense.recipe import Recipe
 
@@ -24,28 +25,24 @@ class Optimizer:
     def __init__(self, network: DenseNet, recipe: Recipe) -> None:
         self._recipe = recipe
         layers = [m for m in network.trunk.modules() if isinstance(m, nn.Conv2d) and m.in_channels > 3]
-        self._kernels = [layer.weight for layer in layers]
-        # torch's Muon takes matrices only: these share the memory of the kernels
-        self._matrices = [nn.Parameter(_as_matrix(kernel.detach())) for kernel in self._kernels]
-        if any(one.data_ptr() != other.data_ptr() for one, other in zip(self._matrices, self._kernels, strict=True)):
-            raise ValueError("the network's kernels are not in channels_last format")
+        kernels = [layer.weight for layer in layers]
+        self._kernels = KernelMatrices(kernels)
         hidden = network.hidden.weight
-        orthogonal = {id(value) for value in (*self._kernels, hidden)}
+        orthogonal = {id(value) for value in (*kernels, hidden)}
         rest = [value for value in network.parameters() if id(value) not in orthogonal]
         groups = [
             {"params": [value for value in rest if value.ndim > 1], "weight_decay": recipe.weight_decay},
             {"params": [value for value in rest if value.ndim <= 1], "weight_decay": 0.0},
         ]
         self._adamw = torch.optim.AdamW(groups, recipe.lr)
-        self._muon = torch.optim.Muon([*self._matrices, hidden], recipe.muon_lr, recipe.weight_decay)
+        self._muon = torch.optim.Muon([*self._kernels.matrices, hidden], recipe.muon_lr, recipe.weight_decay)
 
     def step(self, factor: float) -> None:
         """Update the network from its gradients, both learning rates times `factor`."""
         for optimizer, rate in ((self._adamw, self._recipe.lr), (self._muon, self._recipe.muon_lr)):
             for group in optimizer.param_groups:
                 group["lr"] = rate * factor
-        for matrix, kernel in zip(self._matrices, self._kernels, strict=True):
-            matrix.grad = None if kernel.grad is None else _as_matrix(kernel.grad)
+        self._kernels.take_gradients()
         self._muon.step()
         self._adamw.step()
 
@@ -55,8 +52,3 @@ class Optimizer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._adamw.load_state_dict(state["adamw"])
         self._muon.load_state_dict(state["muon"])
-
-
-def _as_matrix(kernel: torch.Tensor) -> torch.Tensor:
-    """[out, in, k, k] as [out, k * k * in]: the same memory where the kernel is in channels_last format."""
-    return kernel.permute(0, 2, 3, 1).reshape(len(kernel), -1)

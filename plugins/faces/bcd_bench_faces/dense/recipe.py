@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal
 
 from bcd_bench.errors import UsageError
+from bcd_bench.settings import change_settings
 from bcd_bench.specs import TrainRequest
+from bcd_bench.training import PRECISIONS, TRACKERS, TrackerName
 
 __all__ = ["PRESETS", "Recipe", "recipe_of"]
 
@@ -62,6 +64,8 @@ class Recipe:
     seed: int = 0
     init: str = ""
     """Weights of an earlier training to start from, as a path; "" for none."""
+    tracker: TrackerName = "none"
+    """Where the log is shown besides log.jsonl: "tensorboard" or "trackio"."""
 
     @property
     def network_widths(self) -> tuple[int, ...]:
@@ -73,7 +77,7 @@ class Recipe:
 
     def identity(self) -> dict[str, Any]:
         """What must not change between a run and its continuation."""
-        return {name: value for name, value in asdict(self).items() if name not in ("workers", "init")}
+        return {name: value for name, value in asdict(self).items() if name not in ("workers", "init", "tracker")}
 
 
 PRESETS: Final[Mapping[str, Recipe]] = {
@@ -94,18 +98,9 @@ PRESETS: Final[Mapping[str, Recipe]] = {
 
 def recipe_of(request: TrainRequest) -> Recipe:
     """The preset with what `--set` and `--seed` change. Raises `UsageError` for settings that do not exist or fit."""
-    from bcd_bench.plugins import nearest
-
-    recipe = PRESETS[request.preset]
-    known = {field.name: type(getattr(recipe, field.name)) for field in fields(recipe)}
-    changed: dict[str, Any] = {}
-    for name, value in request.overrides.items():
-        if name not in known:
-            raise UsageError(f"face-landmarks has no setting {name!r}; {nearest(name, list(known))}")
-        changed[name] = _checked(name, value, known[name])
+    recipe = change_settings(PRESETS[request.preset], request.overrides, owner="face-landmarks")
     if request.seed is not None:
-        changed["seed"] = request.seed
-    recipe = replace(recipe, **changed)
+        recipe = replace(recipe, seed=request.seed)
     for name in ("renders", "first", "points", "steps", "batch", "workers", "lr", "muon_lr", "hidden"):
         if getattr(recipe, name) <= 0:
             raise UsageError(f"--set {name}={getattr(recipe, name)}: must be positive")
@@ -113,21 +108,14 @@ def recipe_of(request: TrainRequest) -> Recipe:
         raise UsageError("log_every, save_every and check_every must be positive, and growth at least 0")
     if not 32 <= recipe.side <= recipe.render_side:
         raise UsageError(f"--set side={recipe.side}: must be 32 at least, and no more than render_side")
-    if recipe.precision not in ("auto", "fp32", "bf16"):
-        raise UsageError(f"--set precision={recipe.precision}: must be auto, fp32 or bf16")
+    for name, choices in (("precision", PRECISIONS), ("tracker", TRACKERS)):
+        if getattr(recipe, name) not in choices:
+            raise UsageError(f"--set {name}={getattr(recipe, name)}: must be one of {', '.join(choices)}")
     if not (0 <= recipe.average < 1 and 0 <= recipe.bend <= 1):
         raise UsageError(f"--set average={recipe.average}, bend={recipe.bend}: must be in 0..1")
     if min(*recipe.network_widths) < 1 or min(recipe.network_blocks) < 0:
         raise UsageError("widths must be positive, and blocks at least 0")
     return recipe
-
-
-def _checked(name: str, value: Any, kind: type) -> Any:
-    if kind is str:
-        return str(value) if not isinstance(value, list) else ",".join(str(one) for one in value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or (kind is int and value != int(value)):
-        raise UsageError(f"--set {name}={value}: must be {'a whole number' if kind is int else 'a number'}")
-    return kind(value)
 
 
 def _numbers(text: str, count: int) -> tuple[int, ...]:

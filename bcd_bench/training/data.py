@@ -1,0 +1,25 @@
+"""The training split of a suite, which any trainer may use."""
+
+from __future__ import annotations
+
+from bcd_bench.errors import UsageError
+from bcd_bench.specs import TrainingClips, TrainRequest, load_factory
+
+__all__ = ["open_training_clips"]
+
+
+def open_training_clips(suite: str, request: TrainRequest) -> TrainingClips:
+    """The training split that the plugin of `suite` offers.
+
+    Raises `UsageError` if the suite has no training split, or does not use one of the names in `--data`.
+    """
+    from bcd_bench.plugins import load_registry
+
+    spec = load_registry().get("suites", suite)
+    if not spec.training:
+        raise UsageError(f"suite {suite!r} has no training split", hint="choose another with --set train.suite=NAME")
+    for name in request.data:
+        if name not in spec.data:
+            raise UsageError(f"--data {name}: suite {suite!r} takes {', '.join(spec.data) or 'no data'}")
+    clips: TrainingClips = load_factory(spec.training)(request.data)
+    return clips

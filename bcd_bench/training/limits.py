@@ -1,0 +1,44 @@
+"""How far one command trains: `--max-steps` and `--max-minutes`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from bcd_bench.specs import TrainRequest
+
+__all__ = ["Limits"]
+
+
+class Limits:
+    """The limits of one command. They hold over all stages of a training; the minutes count from when this is made."""
+
+    def __init__(
+        self,
+        max_steps: int | None = None,
+        max_minutes: float | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.max_steps, self.max_minutes = max_steps, max_minutes
+        self._clock = clock
+        self._began = clock()
+
+    @classmethod
+    def of(cls, request: TrainRequest) -> Limits:
+        """The limits that `bcd-bench train` was given."""
+        return cls(request.max_steps, request.max_minutes)
+
+    def last_step(self, steps: int, before: int = 0) -> int:
+        """The step at which a stage of `steps` steps ends; earlier stages took `before` steps. 0 or less means that
+        the stage does not begin."""
+        return steps if self.max_steps is None else min(steps, self.max_steps - before)
+
+    def time_is_over(self) -> bool:
+        """Whether `max_minutes` have passed."""
+        return self.max_minutes is not None and self._clock() - self._began >= 60 * self.max_minutes
+
+    @property
+    def reason(self) -> str:
+        """What ended a training that reached its time limit, in words."""
+        return f"--max-minutes {self.max_minutes or 0:g} is over"

@@ -1,0 +1,44 @@
+"""Convolutions for Muon, which updates matrices only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+__all__ = ["KernelMatrices"]
+
+
+class KernelMatrices:
+    """Convolution kernels [out, in, k, k] as the matrices [out, k * k * in] that `torch.optim.Muon` takes.
+
+    A kernel counts as the matrix of its output channels by what they see (Jordan et al., 2024). The matrices share the
+    memory of the kernels, so the kernels have to be in channels_last format, and stay where they are: moving or
+    converting the model afterwards parts them from their matrices.
+
+    Give `matrices` to the optimiser, and call `take_gradients` before each of its steps.
+    """
+
+    def __init__(self, kernels: Iterable[nn.Parameter]) -> None:
+        """Raises `ValueError` for a kernel that is not in channels_last format."""
+        from torch import nn
+
+        self._kernels = list(kernels)
+        self.matrices: list[nn.Parameter] = [nn.Parameter(_as_matrix(kernel.detach())) for kernel in self._kernels]
+        """One for each kernel, in their order."""
+        for kernel, matrix in zip(self._kernels, self.matrices, strict=True):
+            if matrix.data_ptr() != kernel.data_ptr():
+                raise ValueError(f"the kernel of shape {tuple(kernel.shape)} is not in channels_last format")
+
+    def take_gradients(self) -> None:
+        """Move the gradients of the kernels to the matrices, None where a kernel has none."""
+        for kernel, matrix in zip(self._kernels, self.matrices, strict=True):
+            matrix.grad = None if kernel.grad is None else _as_matrix(kernel.grad)
+            kernel.grad = None
+
+
+def _as_matrix(kernel: Tensor) -> Tensor:
+    """[out, in, k, k] as [out, k * k * in], in the same memory if the kernel is in channels_last format."""
+    return kernel.permute(0, 2, 3, 1).reshape(len(kernel), -1)

@@ -1,0 +1,27 @@
+"""Figures for `--plan`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["count_parameters", "seconds_per_step"]
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Numbers that `module` learns, each shared one counted once."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def seconds_per_step(train_step: Callable[[int], object], *, steps: int = 3) -> float:
+    """The fastest of the steps 1 to `steps` - 1, in seconds; step 0 warms up. The steps are real: the model learns."""
+    times = []
+    for step in range(steps):
+        began = time.monotonic()
+        train_step(step)
+        times.append(time.monotonic() - began)
+    return min(times[1:])

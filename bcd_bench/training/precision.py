@@ -1,0 +1,28 @@
+"""The precision of a training's matrix products and convolutions."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from bcd_bench.devices import fast_bf16
+
+__all__ = ["PRECISIONS", "Precision", "resolve_precision"]
+
+Precision = Literal["fp32", "bf16"]
+PRECISIONS = ("auto", "fp32", "bf16")
+"""What the setting `precision` of a trainer may be."""
+
+
+def resolve_precision(precision: str, device_type: str) -> Precision:
+    """The precision that one of `PRECISIONS` means on "cpu" or "cuda": "auto" is "bf16" if the device computes faster
+    in it than in float32 (`bcd_bench.devices.fast_bf16`), otherwise "fp32".
+
+    Raises `ValueError` for another name: trainers check their settings first.
+    """
+    if precision == "auto":
+        return "bf16" if fast_bf16(device_type) else "fp32"
+    if precision == "fp32":
+        return "fp32"
+    if precision == "bf16":
+        return "bf16"
+    raise ValueError(f"precision {precision!r}: must be one of {', '.join(PRECISIONS)}")

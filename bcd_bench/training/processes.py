@@ -1,0 +1,88 @@
+"""The processes of one training: what the loop has to know of them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+from bcd_bench.errors import Interrupted
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+__all__ = ["AcceleratedProcesses", "OneProcess", "Processes", "leaving_process_group"]
+
+
+class Processes(Protocol):
+    """The processes that train together and take the same steps."""
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this one writes files and prints; the others are silent."""
+
+    def any(self, flag: bool) -> bool:
+        """Whether `flag` is true in any process: the same answer in all. Every process has to ask."""
+
+    def wait(self) -> None:
+        """Wait until all processes are here."""
+
+
+class OneProcess:
+    """A training in this process alone."""
+
+    is_main = True
+
+    def any(self, flag: bool) -> bool:
+        return flag
+
+    def wait(self) -> None:
+        return None
+
+
+class AcceleratedProcesses:
+    """The processes of an `accelerate.Accelerator`."""
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self._accelerator = accelerator
+
+    @property
+    def is_main(self) -> bool:
+        return bool(self._accelerator.is_main_process)
+
+    def any(self, flag: bool) -> bool:
+        if self._accelerator.num_processes == 1:
+            return flag
+        import torch
+
+        flags = torch.tensor(float(flag), device=self._accelerator.device)
+        return bool(self._accelerator.reduce(flags, "sum") > 0)
+
+    def wait(self) -> None:
+        self._accelerator.wait_for_everyone()
+
+
+@contextmanager
+def leaving_process_group() -> Iterator[None]:
+    """At the end of the block, leave the group of processes that a distributed training in it has formed.
+
+    Without this, the threads of the group may abort a process that ends. The group is left if all processes have come
+    to the same end, which is the last step, a limit or a signal. After another error it is not: the others would have
+    to answer, and the launcher ends them.
+    """
+    try:
+        yield
+    except Interrupted:
+        _leave()
+        raise
+    _leave()
+
+
+def _leave() -> None:
+    if "torch.distributed" not in sys.modules:
+        return
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()

@@ -1,0 +1,33 @@
+"""The recipe of a weight file, read from its header without torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from bcd_bench import WeightsRecipe
+from bcd_bench.errors import UsageError
+from bcd_bench.weight_files import read_weight_header
+
+__all__ = ["FORMAT", "MAKER", "describe_weights"]
+
+FORMAT = "bcd-2"
+MAKER = "bcd-bench train bcd"
+PAPER = "paper"
+
+
+def describe_weights(path: Path) -> WeightsRecipe:
+    """ "paper" for a recipe without extensions, else the number of extensions and their names.
+
+    Raises `UsageError` for a file that holds no BCD weights.
+    """
+    header = read_weight_header(path, form=FORMAT, what="BCD", maker=MAKER)
+    try:
+        recipe, labels = (tuple(str(name) for name in json.loads(header[key])) for key in ("recipe", "labels"))
+    except (KeyError, ValueError, TypeError):
+        raise UsageError(
+            f"{path.name}: the header does not name its recipe", hint=f"give weights written by {MAKER}"
+        ) from None
+    if recipe == (PAPER,):
+        return WeightsRecipe(PAPER)
+    return WeightsRecipe(f"+ {len(recipe)} extension{'s' if len(recipe) > 1 else ''}", recipe, labels)
