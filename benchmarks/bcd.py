@@ -30,10 +30,13 @@ from bcd_bench.progress import open_progress
 from bcd_bench.specs import Scored, TrainRequest, load_factory
 from bcd_bench.statistics import paired_difference
 from bcd_bench.weights import resolve_weights
-from bcd_bench_bcd.data import open_training_clips
-from bcd_bench_bcd.method import BCDMethod
-from bcd_bench_bcd.presets import resolve_preset
-from bcd_bench_bcd.train import Trainer
+from bcd_bench_bcd.extensions.symmetric_halves import SymmetricHalves
+from bcd_bench_bcd.inference.method import BCDMethod
+from bcd_bench_bcd.presets.base import Preset
+from bcd_bench_bcd.presets.registry import PRESETS, resolve_preset
+from bcd_bench_bcd.training.data import open_training_clips
+from bcd_bench_bcd.training.stages import Stage
+from bcd_bench_bcd.training.trainer import Trainer
 
 BATCH = 16
 COLUMNS = ("action", "skin", "pants", "top", "hair", "exact-psnr")
@@ -81,38 +84,43 @@ def timed_transfer(method: BCDMethod, batch: list[Pair]) -> tuple[list[Clip], fl
 
 PLAIN: dict[str, Any] = {
     "train.precision": "fp32",
-    "train.optimizer": "adamw",
-    "train.direction": "random",
-    "train.patch_floor": 1.0,
-    "objective.cycle": 0.0,
-    "model.decoder.skip_static_patches": False,
+    "extensions.symmetric_halves": {"mode": "random"},
+    "extensions.patch_skipping": None,
+    "extensions.swap_cycle": None,
+    "extensions.muon": None,
 }
-STAGES: tuple[tuple[str, str | None], ...] = (
-    ("plain float32 loop", None),
-    ("+ the precision that is fast here", "train.precision"),
-    ("+ static patches skipped", "model.decoder.skip_static_patches"),
-    ("+ seldom lit patches computed seldom", "train.patch_floor"),
-    ("+ both directions", "train.direction"),
-    ("+ Muon", "train.optimizer"),
-    ("+ swap cycle (the preset)", "objective.cycle"),
+OWN: dict[str, Any] = PRESETS["sprites-small"].extensions.dump()
+STAGES: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("plain float32 loop", {}),
+    ("+ the precision that is fast here", {"train.precision": "auto"}),
+    ("+ static patches skipped", {"extensions.patch_skipping": {"min_keep_prob": 1.0}}),
+    ("+ seldom lit patches computed seldom", {"extensions.patch_skipping": OWN["patch_skipping"]}),
+    ("+ both directions", {"extensions.symmetric_halves": OWN["symmetric_halves"]}),
+    ("+ Muon", {"extensions.muon": OWN["muon"]}),
+    ("+ swap cycle (the preset)", {"extensions.swap_cycle": {**OWN["swap_cycle"], "start": 0}}),
 )
-"""What each stage takes from the preset, in place of its entry in `PLAIN`; stages add up."""
+"""What each stage changes in `PLAIN` and in the stages before, up to the preset's own extensions."""
 
 
 def training(suite: str) -> None:
     """Driving halves learned per second, from the plain loop to the preset, one change at a time; medians of 5."""
     clips = open_training_clips(resolve_preset("sprites-small", {"train.suite": suite}), request(Path()))
-    reference, changes = 0.0, {"train.suite": suite, "objective.cycle_from": 0, **PLAIN}
+    reference, changes = 0.0, {"train.suite": suite, **PLAIN}
     with tempfile.TemporaryDirectory() as folder:
         for number, (name, taken) in enumerate(STAGES):
-            if taken is not None:
-                del changes[taken]
+            changes |= taken
             AcceleratorState._reset_state(reset_partial_state=True)  # one process, several precisions
             preset = resolve_preset("sprites-small", changes)
-            seconds = seconds_per_step(Trainer(preset, clips, Path(folder) / str(number), "cpu"), 5)
-            halves = preset.train.batch * (2 if preset.train.direction == "both" else 1) / seconds
+            seconds = seconds_per_step(Trainer(Stage(preset, Path(folder) / str(number)), clips, "cpu"), 5)
+            halves = preset.train.batch * directions(preset) / seconds
             reference = reference or halves
             print(f"{name:<38} {halves:7.1f} driving halves/s   {halves / reference:5.2f} x", flush=True)
+
+
+def directions(preset: Preset) -> int:
+    """Driving halves of a training clip."""
+    halves = preset.extensions.get(SymmetricHalves)
+    return 2 if halves is not None and halves.mode == "both" else 1
 
 
 def seconds_per_step(trainer: Trainer, steps: int) -> float:
@@ -127,10 +135,10 @@ def seconds_per_step(trainer: Trainer, steps: int) -> float:
 
 def paper_step() -> None:
     """Real steps of the preset `sprites` (Table A8, batch 128) on this device, in the memory of a small machine."""
-    preset = resolve_preset("sprites", {"train.suite": "sprites-procedural", "train.recompute": True})
+    preset = resolve_preset("sprites", {"train.suite": "sprites-procedural", "train.activation_checkpointing": True})
     clips = open_training_clips(preset, request(Path()))
     with tempfile.TemporaryDirectory() as folder:
-        seconds = seconds_per_step(Trainer(preset, clips, Path(folder), "auto"), 2)
+        seconds = seconds_per_step(Trainer(Stage(preset, Path(folder)), clips, "auto"), 2)
     print(f"{seconds:.2f} s a step, {seconds * preset.train.steps / 3600:.1f} h for {preset.train.steps} steps")
 
 
@@ -148,14 +156,17 @@ class NoisyClips:
 
 def kept_memory() -> None:
     """Whole steps of `heads-small` before and after the process keeps freed memory; medians of 5."""
-    early = {f"objective.{name}": 0 for name in ("guide", "canvas_from", "draw_from", "quantize_from", "few_content")}
+    early: dict[str, Any] = {
+        f"extensions.{name}": None for name in ("keypoint_supervision", "vq_start", "content_frame_dropout")
+    }
+    early |= {f"extensions.canonical_features.{name}": 0 for name in ("warp_start", "denoise_start")}
     preset = resolve_preset("heads-small", early)
     times = []
-    with tempfile.TemporaryDirectory() as folder, mock.patch("bcd_bench_bcd.train.keep_freed_memory"):
+    with tempfile.TemporaryDirectory() as folder, mock.patch("bcd_bench_bcd.training.trainer.keep_freed_memory"):
         for kept in (False, True):
             if kept and not keep_freed_memory("cpu"):
                 raise SystemExit("this C library cannot be asked to keep memory")
-            times.append(seconds_per_step(Trainer(preset, NoisyClips(), Path(folder) / str(kept), "cpu"), 5))
+            times.append(seconds_per_step(Trainer(Stage(preset, Path(folder) / str(kept)), NoisyClips(), "cpu"), 5))
             print(f"{'kept' if kept else 'handed back'}: {times[-1]:.2f} s a step", flush=True)
     print(f"{times[0] / times[1]:.2f} x")
 

@@ -22,7 +22,7 @@ from bcd_bench.plan import load_suite
 from bcd_bench.plugins import load_registry
 from bcd_bench.specs import Scored
 from bcd_bench.weights import resolve_weights
-from bcd_bench_bcd.method import BCDMethod
+from bcd_bench_bcd.inference.method import BCDMethod
 from bcd_bench_faces.face_points import FacePoints
 from bcd_bench_faces.mesh import FaceMesh
 from bcd_bench_faces.mesh_errors import CrossError

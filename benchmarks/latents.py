@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,16 @@ from safetensors.torch import save_file
 
 from bcd_bench.devices import fast_bf16, resolve_device
 from bcd_bench.specs import TrainRequest
-from bcd_bench_bcd.autoencoders import random_autoencoder
-from bcd_bench_bcd.configs import LatentConfig, Preset
-from bcd_bench_bcd.data import open_training_clips
-from bcd_bench_bcd.latent_cache import CACHE, SHARDS, CacheIndex, LatentClips, Shard, Video
-from bcd_bench_bcd.planning import forward_flops, matmul_flops
-from bcd_bench_bcd.presets import resolve_preset
-from bcd_bench_bcd.stages import stage_presets
-from bcd_bench_bcd.train import Trainer
+from bcd_bench_bcd.extensions.frame_subset import FrameSubset
+from bcd_bench_bcd.extensions.symmetric_halves import SymmetricHalves
+from bcd_bench_bcd.latents.autoencoders import random_autoencoder
+from bcd_bench_bcd.latents.cache import CACHE, SHARDS, CacheIndex, LatentClips, MeasuredLatents, Shard, Video
+from bcd_bench_bcd.presets.base import Preset
+from bcd_bench_bcd.presets.registry import resolve_preset
+from bcd_bench_bcd.training.data import fit_to_data, needs_patch_occupancy, open_training_clips, patch_occupancy
+from bcd_bench_bcd.training.plan import forward_flops, matmul_flops
+from bcd_bench_bcd.training.stages import Stage, stages_of
+from bcd_bench_bcd.training.trainer import Trainer
 
 
 def clock(device: torch.device) -> float:
@@ -71,7 +74,7 @@ def made_up_cache(folder: Path, preset: Preset, videos: int) -> LatentClips:
     )
     index = CacheIndex(
         suite=train.suite,
-        latent=LatentConfig(
+        latent=MeasuredLatents(
             vae=model.latent.vae, sha256="0", mean=(0.0,) * model.channels, std=(1.0,) * model.channels
         ),
         channels=model.channels,
@@ -85,36 +88,36 @@ def made_up_cache(folder: Path, preset: Preset, videos: int) -> LatentClips:
 
 
 def lrs3(
-    name: str, device: torch.device, batch: int, accumulate: int, steps: int, recompute: bool, eager: bool
+    name: str, device: torch.device, batch: int, accumulate: int, steps: int, checkpointing: bool, eager: bool
 ) -> dict[str, Any]:
     """Steps of the last stage (with temporal blocks), the checkpoint between them, and the cost of encoding online."""
-    overrides = {"train.batch": batch, "train.accumulate": accumulate, "train.recompute": recompute}
+    overrides = {"train.batch": batch, "train.accumulate": accumulate, "train.activation_checkpointing": checkpointing}
     preset = resolve_preset(name, overrides | ({"train.compile": "no"} if eager else {}))
     result: dict[str, Any] = {"preset": name, "device": device.type, "batch": batch, "accumulate": accumulate}
     with tempfile.TemporaryDirectory() as scratch:
         clips = made_up_cache(Path(scratch) / "latents", preset, batch * (steps + 1))
-        stage = stage_presets(preset, len(clips), Path(scratch))[-1][0]
-        stage = stage.model_copy(update={"train": stage.train.model_copy(update={"init": None})})
+        stage = stages_of(preset, len(clips), Path(scratch))[-1]
+        alone = stage.preset.train.model_copy(update={"init": None})
+        stage = replace(stage, preset=stage.preset.model_copy(update={"train": alone}), folder=Path(scratch) / "run")
         seconds = []
         for part, count in (("began", steps), ("resumed", 1)):
             AcceleratorState._reset_state(reset_partial_state=True)
-            trainer = Trainer(stage, clips, Path(scratch) / "run", str(device))
+            trainer = Trainer(stage, clips, str(device))
             trainer.start(resume=part == "resumed")
-            values: list[list[float]] = []
+            values: list[dict[str, float]] = []
             before = trainer.progress.step
             for _ in range(count):
                 seconds.append(timed(device, lambda done=values, t=trainer: done.append(t.step())))
             result[part] = [
-                {"step": number, "loss": v[0], "bits": v[2], "norm": v[-1]}
+                {"step": number, "loss": v["loss"], "bits": v["bits"], "norm": v["gradient_norm"]}
                 for number, v in enumerate(values, before + 1)
             ]
             print(part, result[part], file=sys.stderr, flush=True)
             trainer.save()
             precision, parameters = trainer.precision, sum(p.numel() for p in trainer.model.parameters())
-            config = trainer.model.config
             del trainer  # so that one at a time is in memory
         result["checkpoint_bytes"] = (Path(scratch) / "run" / "checkpoint.pt").stat().st_size
-        operations = forward_flops(config, clips.length) * (4 if recompute else 3) * batch
+        operations = forward_flops(fit_to_data(stage.preset), clips.length) * (4 if checkpointing else 3) * batch
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(device)
@@ -144,18 +147,22 @@ def reached(operations: float, seconds: float, device: torch.device, precision: 
 
 def of_a_preset(name: str, device: torch.device, steps: int) -> dict[str, Any]:
     """Operations a second that whole steps of a preset on pixels reach."""
-    whole = {"objective.canvas_from": 0, "objective.draw_from": 0}
-    preset = resolve_preset(name, whole)
+    preset = resolve_preset(name)
+    if "canonical_features" in preset.extensions.names:
+        starts = {f"extensions.canonical_features.{start}": 0 for start in ("warp_start", "denoise_start")}
+        preset = resolve_preset(name, starts)
     request = TrainRequest(name, {}, Path(tempfile.gettempdir()), False, None, None, str(device), {}, False)
     clips = open_training_clips(preset, request)
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = Trainer(preset, clips, Path(scratch) / "run", str(device))  # type: ignore[arg-type]
+        trainer = Trainer(Stage(preset, Path(scratch) / "run"), clips, str(device))  # type: ignore[arg-type]
         trainer.start(resume=False)
         trainer.step()
         seconds = min(timed(device, trainer.step) for _ in range(steps))
-        frames = 2 * (preset.train.half_frames or clips.clips([0]).shape[1] // 2)  # type: ignore[union-attr]
-        both = 2 if preset.train.direction == "both" else 1
-        operations = 3 * both * preset.train.batch * forward_flops(trainer.model.config, frames)
+        subset, halves = preset.extensions.get(FrameSubset), preset.extensions.get(SymmetricHalves)
+        frames = 2 * (subset.frames if subset else clips.clips([0]).shape[1] // 2)  # type: ignore[union-attr]
+        both = 2 if halves is not None and halves.mode == "both" else 1
+        occupied = patch_occupancy(clips, preset.model.decoder.patch) if needs_patch_occupancy(preset) else None  # type: ignore[arg-type]
+        operations = 3 * both * preset.train.batch * forward_flops(fit_to_data(preset, occupied), frames)
         return {"preset": name, "seconds_a_step": seconds, **reached(operations, seconds, device, trainer.precision)}
 
 
@@ -167,13 +174,15 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--accumulate", type=int, default=2)
     parser.add_argument("--steps", type=int, default=2)
-    parser.add_argument("--recompute", action="store_true")
+    parser.add_argument("--activation-checkpointing", action="store_true")
     parser.add_argument("--eager", action="store_true", help="do not compile")
     given = parser.parse_args()
     device = resolve_device(given.device)
     if given.what == "lrs3":
         name = given.preset or "lrs3"
-        result = lrs3(name, device, given.batch, given.accumulate, given.steps, given.recompute, given.eager)
+        result = lrs3(
+            name, device, given.batch, given.accumulate, given.steps, given.activation_checkpointing, given.eager
+        )
     else:
         result = of_a_preset(given.preset or "heads-small", device, given.steps)
     print(json.dumps(result, indent=1))
