@@ -109,12 +109,15 @@ class FlowField(nn.Module):
 
     def __init__(self, inputs: int) -> None:
         super().__init__()
-        last = nn.Linear(FIELD_HIDDEN, 2 * FIELD**2)
         self.layers = nn.Sequential(
-            nn.Linear(inputs, FIELD_HIDDEN), nn.SiLU(), nn.Linear(FIELD_HIDDEN, FIELD_HIDDEN), nn.SiLU(), last
+            nn.Linear(inputs, FIELD_HIDDEN),
+            nn.SiLU(),
+            nn.Linear(FIELD_HIDDEN, FIELD_HIDDEN),
+            nn.SiLU(),
+            nn.Linear(FIELD_HIDDEN, 2 * FIELD**2),
         )
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        nn.init.zeros_(self.layers[-1].weight)
+        nn.init.zeros_(self.layers[-1].bias)
 
     def forward(self, motion: Tensor) -> Tensor:
         """[.., inputs] -> [N, 2, FIELD, FIELD], N for all leading dimensions together."""
