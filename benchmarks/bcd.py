@@ -126,9 +126,9 @@ def directions(preset: Preset) -> int:
 def seconds_per_step(trainer: Trainer, steps: int) -> float:
     trainer.start(resume=False)
     times = []
-    for _ in range(steps + 1):
+    for step in range(steps + 1):
         started = time.perf_counter()
-        trainer.step()
+        trainer.train_step(step)
         times.append(time.perf_counter() - started)
     return statistics.median(times[1:])
 

@@ -105,9 +105,11 @@ def lrs3(
             trainer = Trainer(stage, clips, str(device))
             trainer.start(resume=part == "resumed")
             values: list[dict[str, float]] = []
-            before = trainer.progress.step
+            before = trainer.loop.step
             for _ in range(count):
-                seconds.append(timed(device, lambda done=values, t=trainer: done.append(t.step())))
+                now = trainer.loop.step
+                seconds.append(timed(device, lambda done=values, t=trainer, at=now: done.append(t.train_step(at))))
+                trainer.loop.step += 1
             result[part] = [
                 {"step": number, "loss": v["loss"], "bits": v["bits"], "norm": v["gradient_norm"]}
                 for number, v in enumerate(values, before + 1)
@@ -156,8 +158,8 @@ def of_a_preset(name: str, device: torch.device, steps: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         trainer = Trainer(Stage(preset, Path(scratch) / "run"), clips, str(device))  # type: ignore[arg-type]
         trainer.start(resume=False)
-        trainer.step()
-        seconds = min(timed(device, trainer.step) for _ in range(steps))
+        trainer.train_step(0)
+        seconds = min(timed(device, lambda at=step: trainer.train_step(at)) for step in range(1, steps + 1))
         subset, halves = preset.extensions.get(FrameSubset), preset.extensions.get(SymmetricHalves)
         frames = 2 * (subset.frames if subset else clips.clips([0]).shape[1] // 2)  # type: ignore[union-attr]
         both = 2 if halves is not None and halves.mode == "both" else 1

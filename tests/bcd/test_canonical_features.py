@@ -180,6 +180,7 @@ def test_weights_with_a_canonical_map_come_back(tmp_path: Path, compress: bool) 
     assert difference < (0.2 if compress else 1e-6)
 
 
+NO_CHANNELS = {"extensions.content_channels": None, "extensions.spatial_motion": None}
 ODD = {"model.frame_size": [27, 27], "model.decoder.patch": 9, "extensions.conv_stem.stride": 9}
 
 
@@ -187,10 +188,14 @@ ODD = {"model.frame_size": [27, 27], "model.decoder.patch": 9, "extensions.conv_
     ("changes", "said"),
     [
         ({"extensions.conv_stem": None}, "canonical_features needs conv_stem$"),
+<<<<<<< HEAD
         (
             {"extensions.content_channels": None, "extensions.spatial_motion": None},
             "canonical_features needs content_ch",
         ),
+=======
+        (NO_CHANNELS, "canonical_features needs content_channels"),
+>>>>>>> bcd-tests
         ({"extensions.content_bottleneck": {"dim": 4}}, "content_bottleneck and canonical_features exclude each other"),
         ({"extensions.conv_stem.stride": 16}, r"canonical_features needs conv_stem\.stride = model\.decoder\.patch"),
         (ODD, "multiples of an even stride"),
