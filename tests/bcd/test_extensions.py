@@ -206,7 +206,7 @@ def test_schedules_that_make_no_sense_are_refused(value: Any, said: str) -> None
         ),
         ({"extensions.swap_cycle.weight": -1}, "swap_cycle.weight: Input should be greater than or equal to 0"),
         ({"extensions.swap_cycle": 3}, "swap_cycle: Input should be a valid dictionary"),
-        ({"extensions.loss_weight_clamp": {}}, "loss_weight_clamp.max: Field required"),
+        ({"extensions.loss_weight_clamp": {"max": None}}, "loss_weight_clamp.max: Input should be a valid number"),
         ({"extensions.gradient_loss.weight": 1}, "preset 'sprites-small' does not use extension gradient_loss"),
         ({"extensions": {"swap_cycel": {}}}, "unknown extension 'swap_cycel'; did you mean swap_cycle?"),
         ({"extensions": 3}, "extensions: extensions are given by name, as in {'muon': {}}"),

@@ -206,9 +206,6 @@ class Extension(BaseModel):
     def check(self, preset: Preset) -> None:
         """Raise `ValueError` if the extension does not fit the rest of the preset."""
 
-    def uses_whole_batch(self) -> bool:
-        return self.needs_whole_batch
-
     # ---- training ----
     def codebook_start(self) -> int | None:
         """The step at which the codebook is initialised from motion latents, if it is not the first."""

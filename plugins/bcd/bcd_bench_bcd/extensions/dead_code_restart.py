@@ -35,11 +35,12 @@ class DeadCodeRestart(Extension):
     """Steps between restarts."""
     start: int = Field(default=0, ge=0)
     """First step with restarts."""
-    stop: int = Field(ge=1)
-    """Step from which on there are no restarts."""
+    stop: int | None = Field(default=None, ge=1)
+    """Step from which on there are no restarts (None: they go on to the end)."""
 
     def before_quantizer(self, state: StepState) -> None:
-        if self.start <= state.step < self.stop and state.step % self.every == 0:
+        due = self.start <= state.step and (self.stop is None or state.step < self.stop)
+        if due and state.step % self.every == 0:
             generator = state.rng.generator
             assert generator is not None
             restart_dead_codes(state.model.quantizer, state.latents.detach(), generator)

@@ -16,7 +16,7 @@ class LossWeightClamp(Extension):
     name: ClassVar[str] = "loss_weight_clamp"
     summary: ClassVar[str] = "upper clamp of EDM's loss weight"
 
-    max: float = Field(gt=0)
+    max: float = Field(default=6.0, gt=0)
     """The largest weight."""
 
     def loss_weight(self, weight: Tensor) -> Tensor:

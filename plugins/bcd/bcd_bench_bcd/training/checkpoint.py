@@ -43,7 +43,7 @@ def matching_checkpoint(path: Path, run: dict[str, Any]) -> dict[str, Any]:
             f"{path}: is a checkpoint of another recipe: {'; '.join(differences)}",
             hint="resume with the settings it was started with (see config.json beside it)",
         )
-    check_settings(path, saved, run, ("preset", "model", "precision"))
+    check_settings(path, saved, run, ("preset", "model", "latents", "precision"))
     return state
 
 

@@ -215,12 +215,14 @@ class Trainer:
 
     def _run(self) -> dict[str, Any]:
         """What identifies the run; a checkpoint of another one is refused."""
+        latent = getattr(self.clips, "latent", None)
         return {
             "what": WHAT,
             "version": __version__,
             "recipe": list(self.preset.recipe),
             "preset": self.preset.model_dump(mode="json", exclude=NOT_RESULTS),
             "model": self.description.model_dump(mode="json"),
+            "latents": None if self.preset.model.latent is None else [list(latent.mean), list(latent.std)],
             "stage": self.stage.name,
             "precision": self.precision,
             "device": str(self.accelerator.device.type),
