@@ -188,14 +188,10 @@ ODD = {"model.frame_size": [27, 27], "model.decoder.patch": 9, "extensions.conv_
     ("changes", "said"),
     [
         ({"extensions.conv_stem": None}, "canonical_features needs conv_stem$"),
-<<<<<<< HEAD
         (
             {"extensions.content_channels": None, "extensions.spatial_motion": None},
             "canonical_features needs content_ch",
         ),
-=======
-        (NO_CHANNELS, "canonical_features needs content_channels"),
->>>>>>> bcd-tests
         ({"extensions.content_bottleneck": {"dim": 4}}, "content_bottleneck and canonical_features exclude each other"),
         ({"extensions.conv_stem.stride": 16}, r"canonical_features needs conv_stem\.stride = model\.decoder\.patch"),
         (ODD, "multiples of an even stride"),

@@ -222,7 +222,7 @@ class Trainer:
             "recipe": list(self.preset.recipe),
             "preset": self.preset.model_dump(mode="json", exclude=NOT_RESULTS),
             "model": self.description.model_dump(mode="json"),
-            "latents": None if self.preset.model.latent is None else [list(latent.mean), list(latent.std)],
+            "latents": None if latent is None else [list(latent.mean), list(latent.std)],
             "stage": self.stage.name,
             "precision": self.precision,
             "device": str(self.accelerator.device.type),
