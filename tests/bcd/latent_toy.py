@@ -45,7 +45,7 @@ TINY: dict[str, Any] = {
 }
 
 
-def make_cache(folder: Path, *, sha256: str = "a" * 64, frames: int = 14) -> Path:
+def make_cache(folder: Path, *, sha256: str = "a" * 64, frames: int = 14, mean: float = 0.0) -> Path:
     """Ten videos in two shards: a content by video, a motion by frame, and some noise."""
     generator = torch.Generator().manual_seed(5)
     (folder / SHARDS).mkdir(parents=True)
@@ -74,7 +74,7 @@ def make_cache(folder: Path, *, sha256: str = "a" * 64, frames: int = 14) -> Pat
         )
     index = CacheIndex(
         suite="toy",
-        latent=MeasuredLatents(sha256=sha256, mean=(0.0, 0.1, 0.0, 0.0), std=(1.4, 1.5, 1.4, 1.3)),
+        latent=MeasuredLatents(sha256=sha256, mean=(mean, 0.1, 0.0, 0.0), std=(1.4, 1.5, 1.4, 1.3)),
         channels=4,
         frame_size=(32, 32),
         frame_step=1,

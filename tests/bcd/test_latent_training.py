@@ -139,6 +139,13 @@ def test_a_checkpoint_of_another_stage_is_refused(cache: Path, tmp_path: Path) -
         train(toy_request(cache, out, resume=True))
 
 
+def test_latents_of_other_statistics_are_not_resumed(cache: Path, tmp_path: Path) -> None:
+    train(toy_request(cache, tmp_path / "run", max_steps=2))
+    other = make_cache(tmp_path / "other", mean=0.2)
+    with pytest.raises(UsageError, match="was made with another latents"):
+        train(toy_request(other, tmp_path / "run", resume=True))
+
+
 @pytest.mark.slow
 def test_kill_9_in_the_middle_of_an_epoch_loses_nothing(cache: Path, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
