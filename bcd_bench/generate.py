@@ -150,9 +150,9 @@ def _note_environment(run: RunFolder, registry: Registry, device: str) -> None:
     known = run.env()
     resumed = known.pop("resumed_in", [])
     if not known:
-        write_json_atomic(run.pairs_path.with_name("env.json"), now)
+        write_json_atomic(run.env_path, now)
     elif now != known and now not in resumed:
-        write_json_atomic(run.pairs_path.with_name("env.json"), {**known, "resumed_in": [*resumed, now]})
+        write_json_atomic(run.env_path, {**known, "resumed_in": [*resumed, now]})
 
 
 def _pending(

@@ -104,6 +104,10 @@ class RunFolder:
         return self._root / "record.json"
 
     @property
+    def env_path(self) -> Path:
+        return self._root / "env.json"
+
+    @property
     def pairs_path(self) -> Path:
         return self._root / "pairs.jsonl"
 
@@ -132,9 +136,9 @@ class RunFolder:
         return found if isinstance(found, dict) else None
 
     def env(self) -> dict[str, Any]:
-        """The `env.json` of the run; empty where there is none."""
+        """The `env.json` of the run; empty if there is none."""
         with contextlib.suppress(FileNotFoundError, ValueError):
-            found = json.loads((self.path / "env.json").read_bytes())
+            found = json.loads(self.env_path.read_bytes())
             return found if isinstance(found, dict) else {}
         return {}
 

@@ -31,6 +31,16 @@ SCALE, MARGIN, GAP = 2, 64, 10
 
 PANELS = (
     (
+        ("keypoints missed by both fields, 2 is a side", "keypoints"),
+        ("error of the output", "canonical_rgb", "diffusion"),
+        ("motion, bits per frame", "bits"),
+    ),
+    (
+        ("diffusion loss", "diffusion"),
+        ("motion, bits per frame", "bits", "conditional_bits"),
+        ("rise of the loss by another clip's condition", "content_contribution", "motion_contribution"),
+    ),
+    (
         ("points missed by both fields, 2 is a side", "guidance"),
         ("error of what is drawn", "picture", "diffusion"),
         ("motion, bits per frame", "bits"),
@@ -94,11 +104,16 @@ def curve(log: Path, target: Path) -> None:
 
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     steps = [line["step"] for line in lines]
-    panels = next(panels for panels in PANELS if any(line.get(panels[0][1]) for line in lines))
+    last = lines[-1]
+    panels = next(
+        panels
+        for panels in PANELS
+        if any(line.get(panels[0][1]) for line in lines) and all(key in last for _, *keys in panels for key in keys)
+    )
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.2), layout="constrained")
     for axis, (title, *keys) in zip(axes, panels, strict=True):
         for key in keys:
-            axis.plot(steps, [line[key] or np.nan for line in lines], label=key)  # 0 is what is not learned yet
+            axis.plot(steps, [line.get(key) or np.nan for line in lines], label=key)  # 0 is what is not learned yet
         axis.set(title=title, xlabel="step", yscale="log" if keys[0] in LOGARITHMIC else "linear")
         axis.grid(alpha=0.3)
         if len(keys) > 1:
