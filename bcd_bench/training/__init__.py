@@ -13,7 +13,7 @@ A trainer is a callable that takes a `TrainRequest`. docs/training.md ("Writing 
 | `ema`          | exponential moving average of the weights                                          |
 | `guard`        | stops a training whose loss or gradient is not finite                              |
 | `precision`    | "auto", "fp32" and "bf16"                                                          |
-| `muon`         | convolution kernels as the matrices that Muon updates                              |
+| `muon`         | Muon in the precision that the device computes fast; convolutions as its matrices |
 | `processes`    | one process, or several through accelerate                                         |
 | `plan`         | what `--plan` needs: parameters and the time of a step                             |
 
@@ -39,7 +39,7 @@ from bcd_bench.training.guard import check_finite
 from bcd_bench.training.limits import Limits
 from bcd_bench.training.log import LOG, TrainingLog, truncate_log
 from bcd_bench.training.loop import Every, TrainingLoop, report_unfinished
-from bcd_bench.training.muon import KernelMatrices
+from bcd_bench.training.muon import KernelMatrices, muon_optimizer
 from bcd_bench.training.plan import count_parameters, seconds_per_step
 from bcd_bench.training.precision import PRECISIONS, resolve_precision
 from bcd_bench.training.processes import AcceleratedProcesses, OneProcess, Processes, leaving_process_group
@@ -66,6 +66,7 @@ __all__ = [
     "count_parameters",
     "first_difference",
     "leaving_process_group",
+    "muon_optimizer",
     "open_tracker",
     "open_training_clips",
     "read_checkpoint",

@@ -1,14 +1,33 @@
-"""Convolutions for Muon, which updates matrices only."""
+"""Muon: in the precision that a device computes fast, and for convolutions, which it takes as matrices."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from bcd_bench.devices import fast_bf16
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
-__all__ = ["KernelMatrices"]
+__all__ = ["KernelMatrices", "muon_optimizer"]
+
+
+def muon_optimizer(
+    params: Iterable[Any], device_type: str, *, lr: float, weight_decay: float, adjust_lr_fn: str = "original"
+) -> torch.optim.Muon:
+    """`torch.optim.Muon` over matrices, or over groups of them, on "cpu" or "cuda".
+
+    On a device that computes bfloat16 slowly (`bcd_bench.devices.fast_bf16`), it orthogonalises in float32.
+    """
+    import torch
+
+    if fast_bf16(device_type):
+        return torch.optim.Muon(params, lr, weight_decay, adjust_lr_fn=adjust_lr_fn)
+    from bcd_bench.training.muon_fp32 import Float32Muon
+
+    return Float32Muon(params, lr, weight_decay, adjust_lr_fn=adjust_lr_fn)
 
 
 class KernelMatrices:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bcd_bench.training import KernelMatrices
+from bcd_bench.training import KernelMatrices, muon_optimizer
 from bcd_bench_bcd.extensions.base import Extensions
 from bcd_bench_bcd.extensions.muon import Muon
 from bcd_bench_bcd.presets.base import TrainConfig
@@ -48,12 +48,12 @@ class Optimizers:
         self.config = config
         hidden = None if extensions is None else extensions.get(Muon)
         adam: dict[tuple[float, float], list[nn.Parameter]] = {}
-        muon: dict[float, list[nn.Parameter]] = {}
+        matrices_of: dict[float, list[nn.Parameter]] = {}
         kernels: dict[float, list[nn.Parameter]] = {}
         for name, parameter in model.named_parameters():
             scale = config.encoder_lr if name.startswith(("encoder.", "quantizer.")) else 1.0
             if hidden is not None and _is_hidden_matrix(name, parameter):
-                muon.setdefault(scale, []).append(parameter)
+                matrices_of.setdefault(scale, []).append(parameter)
             elif hidden is not None and _is_hidden_kernel(name, parameter):
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
                 kernels.setdefault(scale, []).append(parameter)
@@ -62,7 +62,7 @@ class Optimizers:
                 adam.setdefault((scale, decay), []).append(parameter)
         self._kernels = [KernelMatrices(of_one_rate) for of_one_rate in kernels.values()]
         for scale, matrices in zip(kernels, self._kernels, strict=True):
-            muon.setdefault(scale, []).extend(matrices.matrices)
+            matrices_of.setdefault(scale, []).extend(matrices.matrices)
         self.optimizers: list[torch.optim.Optimizer] = [
             torch.optim.AdamW(
                 [{"params": p, "scale": s, "weight_decay": d, "base": config.lr} for (s, d), p in adam.items()],
@@ -71,11 +71,12 @@ class Optimizers:
                 fused=True,
             )
         ]
-        if hidden is not None and muon:
+        if hidden is not None and matrices_of:
             base = hidden.lr
             self.optimizers.append(
-                torch.optim.Muon(
-                    [{"params": p, "scale": s, "base": base} for s, p in muon.items()],
+                muon_optimizer(
+                    [{"params": p, "scale": s, "base": base} for s, p in matrices_of.items()],
+                    next(model.parameters()).device.type,
                     lr=base,
                     weight_decay=config.weight_decay,
                     adjust_lr_fn="match_rms_adamw",

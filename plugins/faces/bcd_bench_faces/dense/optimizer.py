@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bcd_bench.training import KernelMatrices
+from bcd_bench.training import KernelMatrices, muon_optimizer
 from bcd_bench_faces.dense.network import DenseNet
 from bcd_bench_faces.dense.recipe import Recipe
 
@@ -35,7 +35,8 @@ class Optimizer:
             {"params": [value for value in rest if value.ndim <= 1], "weight_decay": 0.0},
         ]
         self._adamw = torch.optim.AdamW(groups, recipe.lr)
-        self._muon = torch.optim.Muon([*self._kernels.matrices, hidden], recipe.muon_lr, recipe.weight_decay)
+        matrices = [*self._kernels.matrices, hidden]
+        self._muon = muon_optimizer(matrices, hidden.device.type, lr=recipe.muon_lr, weight_decay=recipe.weight_decay)
 
     def step(self, factor: float) -> None:
         """Update the network from its gradients, both learning rates times `factor`."""
