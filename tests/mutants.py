@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -174,19 +175,32 @@ def _link_or_copy(source: str, target: str) -> None:
 
 def failing_test(folder: Path) -> str | None:
     """The first test that fails with the plugin in `folder`; None if none does."""
-    for tests in TESTS:
-        ours, theirs = FORK.Pipe()
-        child = FORK.Process(target=_run_tests, args=(folder, tests.split(), theirs))
-        child.start()
-        theirs.close()
-        try:
-            failed: str | None = ours.recv()
-        except EOFError:
-            failed = "a crash of the tests"
-        child.join()
-        if failed is not None:
-            return failed
-    return None
+    return next((failed for tests in TESTS if pass_unchanged(tests) and (failed := failure(folder, tests))), None)
+
+
+@cache
+def pass_unchanged(tests: str) -> bool:
+    """Whether these tests pass without any mutant. Ends the script with 2 if they do not."""
+    with tempfile.TemporaryDirectory() as scratch:
+        failed = failure(copied(Path(scratch)), tests)
+    if failed is not None:
+        print(f"the tests fail without any mutant: {failed}")
+        raise SystemExit(2)
+    return True
+
+
+def failure(folder: Path, tests: str) -> str | None:
+    """The first of these tests that fails with the plugin in `folder`; None if none does."""
+    ours, theirs = FORK.Pipe()
+    child = FORK.Process(target=_run_tests, args=(folder, tests.split(), theirs))
+    child.start()
+    theirs.close()
+    try:
+        failed: str | None = ours.recv()
+    except EOFError:
+        failed = "a crash of the tests"
+    child.join()
+    return failed
 
 
 class _FirstFailure:
@@ -222,11 +236,6 @@ def main(words: list[str]) -> int:
     os.chdir(ROOT)
     sys.dont_write_bytecode = True
     chosen = [mutant for mutant in MUTANTS if not words or any(word in mutant.name for word in words)]
-    with tempfile.TemporaryDirectory() as scratch:
-        failed = failing_test(copied(Path(scratch)))
-    if failed is not None:
-        print(f"the tests fail without any mutant: {failed}")
-        return 2
     survived = []
     for number, mutant in enumerate(chosen, 1):
         began = time.monotonic()

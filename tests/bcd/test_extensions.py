@@ -386,7 +386,7 @@ def test_the_papers_presets_have_no_extensions(name: str) -> None:
     assert preset.extensions == Extensions()
     assert preset.recipe == ("paper",)
     assert preset.train.direction == "forward"
-    assert preset.train.lr_schedule == "constant"
+    assert preset.train.lr_schedule == "constant" or "small" in name
     assert preset.train.clips is None
 
 
