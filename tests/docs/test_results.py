@@ -47,13 +47,25 @@ def test_records_are_whole_runs_with_provenance(path: Path) -> None:
 
 @pytest.mark.parametrize("method", ["bcd", "cdsvae"])
 def test_the_weights_behind_trained_methods_are_those_shipped(method: str) -> None:
-    sprites = [
-        weights for weights in load_registry().methods[method].weights if weights.suites[0].startswith("sprites")
-    ]
+    defaults = [weights for weights in load_registry().methods[method].weights if weights.suites]
+    sprites = [weights for weights in defaults if weights.suites[0].startswith("sprites")]
     assert len(sprites) == 2
     for weights in sprites:
-        (path,) = RESULTS.glob(f"{weights.suites[0]}@1/{method}/*/record.json")
-        assert weights.sha256 in path.read_text()
+        paths = RESULTS.glob(f"{weights.suites[0]}@1/{method}/*/record.json")
+        assert sum(str(weights.sha256) in path.read_text() for path in paths) == 1
+
+
+def test_every_row_of_bcd_names_its_recipe() -> None:
+    recipes = {}
+    for path in RECORDS:
+        record = RunRecord.model_validate_json(path.read_text())
+        if record.method.name == "bcd":
+            assert record.method.recipe is not None, path
+            recipes[path.parents[2].name, tuple(record.method.weights)] = record.method.recipe
+    assert len(recipes) >= 5
+    for (suite, _), recipe in recipes.items():
+        assert (recipe.label == "paper") == (not recipe.parts)
+        assert bool(recipe.labels) == (not suite.startswith("sprites")), "keypoints are labels of rendered heads"
 
 
 @pytest.mark.parametrize("suite", ["heads-cross", "heads-cross-128", "lrs3-cross"])

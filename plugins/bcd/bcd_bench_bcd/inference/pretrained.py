@@ -15,6 +15,13 @@ SHIPPED = (
         sha256="24fc6d377e9e795c362af12c8179e22a184ee2a123b977c7a3595deaa7b02211",
     ),
     Weights(
+        name="sprites-procedural-paper-small",
+        suites=(),
+        package="bcd_bench_bcd",
+        path="weights/sprites-procedural-paper-small.safetensors",
+        sha256="d0750525afbf2b406116bf41e19c106a77d7c43729dd19de3e4b3d29766e387e",
+    ),
+    Weights(
         name="sprites-small",
         suites=("sprites",),
         package="bcd_bench_bcd",
