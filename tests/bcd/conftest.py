@@ -16,7 +16,6 @@ from bcd_bench_bcd.inference.weights import Description
 from bcd_bench_bcd.presets.base import Preset
 from bcd_bench_bcd.presets.registry import resolve_preset
 from bcd_bench_bcd.training import trainer
-from bcd_bench_bcd.training.checkpoint import ARCHITECTURE
 from bcd_bench_bcd.training.data import Fitted, fit_to_data, needs_patch_occupancy, patch_occupancy
 from bcd_bench_bcd.training.stages import Stage
 
@@ -101,7 +100,8 @@ def description_of(model: ExtendedBCD, **fields: Any) -> Description:
 
 def with_only(model: ExtendedBCD, *more: Extension) -> Extensions:
     """The extensions that the model is built of, and `more` in place of all others of its recipe."""
-    shaping = [one for one in model.extensions if one.name in (*ARCHITECTURE, "latent_gradient", "loss_weight_clamp")]
+    kept = ("latent_gradient", "loss_weight_clamp")
+    shaping = [one for one in model.extensions if one.changes_model or one.name in kept]
     return Extensions([*shaping, *more])
 
 

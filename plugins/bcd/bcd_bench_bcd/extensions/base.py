@@ -202,6 +202,10 @@ class Extension(BaseModel):
     """The terms it adds to the log, by name; 0 in steps in which it does not compute them."""
     needs_pixels: ClassVar[bool] = False
     """Whether it changes pixels, so that it does not apply to models of latents."""
+    changes_model: ClassVar[bool] = False
+    """Whether it changes what a model computes at inference: weights fit only models that have it as well."""
+    training_only: ClassVar[frozenset[str]] = frozenset()
+    """Of the settings of one that does, those that only training looks at."""
 
     def check(self, preset: Preset) -> None:
         """Raise `ValueError` if the extension does not fit the rest of the preset."""

@@ -41,6 +41,8 @@ class CanonicalFeatures(Extension):
     summary: ClassVar[str] = "content on a canonical feature map, warped by flow fields read from motion"
     logged: ClassVar[tuple[str, ...]] = ("canonical_rgb",)
     needs_pixels: ClassVar[bool] = True
+    changes_model: ClassVar[bool] = True
+    training_only: ClassVar[frozenset[str]] = frozenset({"rgb_weight", "warp_start", "denoise_start"})
 
     rgb_weight: float = Field(default=1.0, ge=0)
     """Weight of the error of the warped map's own RGB image."""

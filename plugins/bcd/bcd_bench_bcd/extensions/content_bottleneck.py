@@ -33,6 +33,8 @@ class ContentBottleneck(Extension):
     name: ClassVar[str] = "content_bottleneck"
     summary: ClassVar[str] = "content tokens as few Gaussian channels with a KL penalty, rounded at inference"
     logged: ClassVar[tuple[str, ...]] = ("content_bits",)
+    changes_model: ClassVar[bool] = True
+    training_only: ClassVar[frozenset[str]] = frozenset({"kl_weight"})
 
     dim: int = Field(default=8, ge=1)
     """Channels per content token."""

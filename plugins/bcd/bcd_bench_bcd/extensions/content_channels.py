@@ -16,3 +16,4 @@ __all__ = ["ContentChannels"]
 class ContentChannels(Extension):
     name: ClassVar[str] = "content_channels"
     summary: ClassVar[str] = "one content token per patch, concatenated along channels"
+    changes_model: ClassVar[bool] = True

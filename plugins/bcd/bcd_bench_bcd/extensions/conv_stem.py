@@ -36,6 +36,7 @@ TOKEN_CHANNELS = 24
 class ConvStem(Extension):
     name: ClassVar[str] = "conv_stem"
     summary: ClassVar[str] = "a convolutional network before the encoder, and queries that look at its features"
+    changes_model: ClassVar[bool] = True
 
     stride: int = Field(default=8, ge=2)
     """Pixels along a side per position of the grid of features."""

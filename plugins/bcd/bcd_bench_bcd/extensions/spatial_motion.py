@@ -21,6 +21,7 @@ __all__ = ["SpatialMotion"]
 class SpatialMotion(Extension):
     name: ClassVar[str] = "spatial_motion"
     summary: ClassVar[str] = "channels of a linear map of the motion code beside every patch"
+    changes_model: ClassVar[bool] = True
 
     channels: int = Field(default=16, ge=1)
     """Channels per patch."""

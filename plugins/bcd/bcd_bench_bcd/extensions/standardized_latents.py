@@ -18,3 +18,4 @@ class StandardizedLatents(Extension):
     name: ClassVar[str] = "standardized_latents"
     summary: ClassVar[str] = "motion latents standardised before quantisation"
     needs_whole_batch: ClassVar[bool] = True
+    changes_model: ClassVar[bool] = True

@@ -20,6 +20,7 @@ __all__ = ["XPrediction", "precondition_x"]
 class XPrediction(Extension):
     name: ClassVar[str] = "x_prediction"
     summary: ClassVar[str] = "the network predicts the clean frames"
+    changes_model: ClassVar[bool] = True
 
 
 def precondition_x(network: Callable[[Tensor, Tensor], Tensor], x: Tensor, sigma: Tensor, config: EDMConfig) -> Tensor:

@@ -64,32 +64,13 @@ def start_from(path: Path, model: BCD, description: Description, device: torch.d
     return {"sha256": sha256_file(path), **earlier.card}
 
 
-ARCHITECTURE = (
-    "conv_stem",
-    "content_channels",
-    "content_bottleneck",
-    "standardized_latents",
-    "spatial_motion",
-    "canonical_features",
-    "x_prediction",
-)
-"""Extensions that change what a model computes at inference."""
-TRAINING_ONLY = {
-    "content_bottleneck": {"kl_weight"},
-    "canonical_features": {"rgb_weight", "warp_start", "denoise_start"},
-}
-
-
 def architecture(description: Description) -> dict[str, Any]:
     """A description without what only training looks at: noise levels, Gumbel temperature, weights of losses."""
     tree = description.model_dump(
         mode="json",
-        include={"model", "extensions", "active_patches", "autoencoder_sha256"},
+        include={"model", "active_patches", "autoencoder_sha256"},
         exclude={"model": {"edm": {"p_mean", "p_std"}, "quantizer": {"tau_start", "tau_end", "tau_decay"}}},
     )
-    kept = {name: settings for name, settings in tree["extensions"].items() if name in ARCHITECTURE}
-    tree["extensions"] = {
-        name: {key: value for key, value in settings.items() if key not in TRAINING_ONLY.get(name, ())}
-        for name, settings in kept.items()
-    }
+    shaping = (extension for extension in description.extensions if extension.changes_model)
+    tree["extensions"] = {one.name: one.model_dump(mode="json", exclude=set(one.training_only)) for one in shaping}
     return tree
