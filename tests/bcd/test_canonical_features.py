@@ -227,6 +227,24 @@ def losses_at(model: ExtendedBCD, step: int, **changes: Any) -> dict[str, Any]:
     )
 
 
+def test_keypoints_are_split_as_the_clips_are() -> None:
+    """With direction=same, content is encoded from the second half: so its keypoints are those of the second half."""
+    model = canonical_model()
+    preset = resolve_preset("heads-small", {**SMALL, "extensions.symmetric_halves": None})
+    whole, points = clips(4), keypoints(4, 8)
+    second, second_points = whole[:, 4:].repeat(1, 2, 1, 1, 1), points.frames[:, 4:].repeat(1, 2, 1, 1)
+
+    def loss(frames: torch.Tensor, points: Keypoints, direction: Any) -> torch.Tensor:
+        return extended_loss(
+            model, frames, preset.objective, preset.extensions, tau=1.0, step=0,
+            rng=torch.Generator().manual_seed(2), direction=direction, keypoints=points,
+        )["keypoints"]  # fmt: skip
+
+    wanted = loss(second, Keypoints(second_points, points.rest), "forward")
+    torch.testing.assert_close(loss(whole, points, "same"), wanted)
+    assert not torch.isclose(loss(whole, points, "forward"), wanted)
+
+
 def silent(model: ExtendedBCD) -> set[str]:
     """The parts of the model that got no gradient."""
     return {".".join(name.split(".")[:2]) for name, p in model.named_parameters() if p.grad is None or not p.grad.any()}

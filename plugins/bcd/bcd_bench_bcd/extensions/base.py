@@ -16,6 +16,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError, model_serializer, model_validator
 from torch import Tensor
 
+from bcd_bench_bcd.paper.config import Direction
+from bcd_bench_bcd.paper.loss import cross_driven_halves
 from bcd_bench_bcd.paper.quantizer import Quantized
 from bcd_bench_bcd.paper.rng import Rng
 
@@ -126,6 +128,7 @@ class StepState:
     target: Tensor
     """Values that the decoder has to output."""
     keypoints: Keypoints | None = None
+    direction: Direction = "forward"
     canonical: bool = True
     """Whether the step uses the canonical feature map, if the model has one."""
     denoising: bool = True
@@ -301,6 +304,15 @@ class Extensions:
         found = self._by_name.get(kind.name)
         assert found is None or isinstance(found, kind)
         return found
+
+    def halves(self, clips: Tensor, rng: Rng, direction: Direction) -> tuple[Tensor, Tensor]:
+        """Content halves and driving halves of clips [B, T, ...]: of the extension that has its own, else those of the
+        paper."""
+        for extension in self:
+            halves = extension.halves(clips, rng)
+            if halves is not None:
+                return halves
+        return cross_driven_halves(clips, direction)
 
     def dump(self) -> dict[str, Any]:
         """Names and settings as JSON."""

@@ -20,6 +20,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bcd_bench_bcd.extensions.base import Extension, StepState
+from bcd_bench_bcd.extensions.conv_stem import ConvStem
 
 if TYPE_CHECKING:
     from bcd_bench_bcd.presets.base import Preset
@@ -54,12 +55,12 @@ class CanonicalFeatures(Extension):
     of a step."""
 
     def check(self, preset: Preset) -> None:
-        names = preset.extensions.names
-        for needed in ("conv_stem", "content_channels"):
-            if needed not in names:
-                raise ValueError(f"canonical_features needs {needed}")
-        stem = preset.extensions.dump()["conv_stem"]["stride"]
-        if stem != preset.model.decoder.patch or preset.model.decoder.patch % CELL:
+        names, stem = preset.extensions.names, preset.extensions.get(ConvStem)
+        if stem is None:
+            raise ValueError("canonical_features needs conv_stem")
+        if "content_channels" not in names:
+            raise ValueError("canonical_features needs content_channels")
+        if stem.stride != preset.model.decoder.patch or preset.model.decoder.patch % CELL:
             raise ValueError(f"canonical_features needs conv_stem.stride = model.decoder.patch, a multiple of {CELL}")
         if self.warp_start and "keypoint_supervision" not in names:
             raise ValueError(

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bcd_bench_bcd.extensions.base import Extension, StepState
 from bcd_bench_bcd.extensions.canonical_features import keypoint_error
+from bcd_bench_bcd.extensions.symmetric_halves import SymmetricHalves
 
 if TYPE_CHECKING:
     from bcd_bench_bcd.presets.base import Preset
@@ -38,21 +39,15 @@ class KeypointSupervision(Extension):
             raise ValueError("keypoint_supervision needs canonical_features")
         if "same_identity_pairs" not in names:
             raise ValueError("keypoint_supervision needs same_identity_pairs, which give the keypoints")
-        halves = preset.extensions.dump().get("symmetric_halves", {})
-        if halves.get("mode") == "random":
+        symmetric = preset.extensions.get(SymmetricHalves)
+        if symmetric is not None and not symmetric.both:
             raise ValueError("keypoint_supervision excludes symmetric_halves.mode=random")
 
     def after_quantizer(self, state: StepState) -> None:
         if state.keypoints is None:
             return
-        halves = next(
-            (found for e in state.extensions if (found := e.halves(state.keypoints.frames, state.rng)) is not None),
-            None,
-        )
-        if halves is None:
-            half = state.keypoints.frames.shape[1] // 2
-            halves = state.keypoints.frames[:, :half], state.keypoints.frames[:, half : 2 * half]
-        content_points, driving_points = halves
+        frames = state.keypoints.frames
+        content_points, driving_points = state.extensions.halves(frames, state.rng, state.direction)
         if state.content_subset is not None:
             content_points = content_points[:, state.content_subset]
         rest = state.keypoints.rest.repeat(state.batch // len(state.keypoints.rest), 1, 1)

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from bcd_bench_bcd.extensions.base import Extensions, Keypoints, StepState
 from bcd_bench_bcd.extensions.model import ExtendedBCD
+from bcd_bench_bcd.extensions.symmetric_halves import SymmetricHalves
 from bcd_bench_bcd.paper.config import Direction, ObjectiveConfig
 from bcd_bench_bcd.paper.edm import loss_weight, training_sigmas
-from bcd_bench_bcd.paper.loss import cross_driven_halves
 from bcd_bench_bcd.paper.quantizer import rate_loss
-from bcd_bench_bcd.paper.rng import Rng, RngLike, as_rng
+from bcd_bench_bcd.paper.rng import RngLike, as_rng
 
 __all__ = ["extended_code_histogram", "extended_loss"]
 
@@ -39,8 +39,8 @@ def extended_loss(
     (see `patch_skipping`); the rest is as in `bcd_loss`.
     """
     rng = as_rng(rng)
-    content_half, driving_half = (model.values(half) for half in _halves(clips, extensions, rng, direction))
-    state = StepState(model, step, rng, extensions, content_half, driving_half, driving_half, keypoints)
+    content_half, driving_half = (model.values(half) for half in extensions.halves(clips, rng, direction))
+    state = StepState(model, step, rng, extensions, content_half, driving_half, driving_half, keypoints, direction)
     for extension in extensions:
         extension.augment(state)
     _encode(state)
@@ -69,21 +69,13 @@ def extended_loss(
     }
 
 
-def _halves(clips: Tensor, extensions: Extensions, rng: Rng, direction: Direction) -> tuple[Tensor, Tensor]:
-    for extension in extensions:
-        halves = extension.halves(clips, rng)
-        if halves is not None:
-            return halves
-    return cross_driven_halves(clips, direction)
-
-
 def _encode(state: StepState) -> None:
     """Content from the content halves, motion (and rate) from the driving halves."""
     model, batch = state.model, state.batch
     if state.content_subset is not None:
         frames = state.content_half[:, state.content_subset]
         state.tokens, state.content_latents = model.encode(frames, canonical=state.canonical)
-        state.latents = model.encode(state.driving_half, canonical=False)[1]
+        state.latents = model.latents_of_motion(state.driving_half)
     elif state.shared_pass:
         state.tokens, state.content_latents = model.encode(state.content_half, canonical=state.canonical)
         state.latents = state.content_latents.roll(batch // 2, 0)
@@ -132,9 +124,9 @@ def extended_code_histogram(
     model: ExtendedBCD, clips: Tensor, extensions: Extensions, rng: RngLike, direction: Direction = "forward"
 ) -> Tensor:
     """P(e_j^i) [N, J] of the driving halves (eq. 4). `rng` has to be new: from the seeds that `extended_loss` gets."""
-    content_half, driving_half = (model.values(half) for half in _halves(clips, extensions, as_rng(rng), direction))
-    batch = len(driving_half)
-    if any(getattr(extension, "mode", "") == "both" for extension in extensions):
-        return model.quantizer.histogram(model.encode(content_half, canonical=False)[1])  # the same frames, reordered
-    latents = model.encode(torch.cat([content_half, driving_half]), canonical=False)[1]
-    return model.quantizer.histogram(latents[batch:])
+    content_half, driving_half = (model.values(half) for half in extensions.halves(clips, as_rng(rng), direction))
+    symmetric = extensions.get(SymmetricHalves)
+    if symmetric is not None and symmetric.both:
+        return model.quantizer.histogram(model.latents_of_motion(content_half))  # the same frames, reordered
+    latents = model.latents_of_motion(torch.cat([content_half, driving_half]))
+    return model.quantizer.histogram(latents[len(driving_half) :])

@@ -27,6 +27,10 @@ class SymmetricHalves(Extension):
     mode: Literal["both", "random"] = "both"
     """Each half drives the other, or one drawn at random drives."""
 
+    @property
+    def both(self) -> bool:
+        return self.mode == "both"
+
     def check(self, preset: Preset) -> None:
         if preset.train.direction != "forward":
             raise ValueError(f"symmetric_halves excludes train.direction={preset.train.direction}")
@@ -34,10 +38,10 @@ class SymmetricHalves(Extension):
     def halves(self, clips: Tensor, rng: Rng) -> tuple[Tensor, Tensor]:
         half = clips.shape[1] // 2
         first, second = clips[:, :half], clips[:, half : 2 * half]
-        if self.mode == "both":
+        if self.both:
             return torch.cat([first, second]), torch.cat([second, first])
         swap = (rng.uniform(len(clips)) < 0.5).to(clips.device).view(-1, *[1] * (clips.ndim - 1))
         return torch.where(swap, second, first), torch.where(swap, first, second)
 
     def augment(self, state: StepState) -> None:
-        state.shared_pass = self.mode == "both"
+        state.shared_pass = self.both

@@ -220,7 +220,7 @@ def _stage(
     counts = parameters(fitted)
     forward = forward_flops(fitted, frames)
     halves = stage.preset.extensions.get(SymmetricHalves)
-    directions = 2 if halves is not None and halves.mode == "both" else 1
+    directions = 2 if halves is not None and halves.both else 1
     backward = 4 if train.activation_checkpointing else 3
     step = mean_forward_flops(fitted, frames, forward) * backward * train.batch * directions
     took = train.steps * step / (flops * processes)
