@@ -90,7 +90,7 @@ class ExtendedBCD(BCD):
         return content if self.bottleneck is None else self.bottleneck.rounded(content)
 
     def latents_of_motion(self, values: Tensor) -> Tensor:
-        """Continuous motion [B, T, C_m] alone."""
+        """As `BCD.latents_of_motion`, without computing a canonical map."""
         return self.encode(values, canonical=False)[1]
 
     def denoise(

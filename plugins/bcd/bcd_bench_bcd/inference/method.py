@@ -168,10 +168,7 @@ class BCDMethod:
 
     def motion_codes(self, frames: Frames) -> Tensor:
         """Code indices int64 [T, N] of a clip uint8 [T, H, W, 3]."""
-        with (
-            torch.inference_mode(),
-            torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.dtype == "bfloat16"),
-        ):
+        with torch.inference_mode(), self._autocast():
             return self.pipeline.encode_motion(self._values(frames)).codes[0].cpu()
 
     def _autocast(self) -> torch.autocast:

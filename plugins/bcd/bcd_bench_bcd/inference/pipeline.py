@@ -39,8 +39,7 @@ class Pipeline:
         model = self.model
 
         def latents(here: slice) -> Tensor:
-            part = values[:, here]
-            return model.latents_of_motion(part) if isinstance(model, ExtendedBCD) else model.encode(part)[1]
+            return model.latents_of_motion(values[:, here])
 
         quantized: Quantized = model.quantizer(overlap_add(values.shape[1], self.window, latents))
         return quantized

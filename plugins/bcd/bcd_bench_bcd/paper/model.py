@@ -69,8 +69,12 @@ class BCD(nn.Module):
 
     def encode_motion(self, values: Tensor) -> Quantized:
         """z -> quantised motion (Sec. 3.2); call it in eval mode."""
-        quantized: Quantized = self.quantizer(self.encode(values)[1])
+        quantized: Quantized = self.quantizer(self.latents_of_motion(values))
         return quantized
+
+    def latents_of_motion(self, values: Tensor) -> Tensor:
+        """z -> continuous motion m [B, T, C_m] alone."""
+        return self.encode(values)[1]
 
     def denoise(
         self,

@@ -201,11 +201,7 @@ class Trainer:
         generator = step_generator(self.preset.train.seed, CODES)
         clips = self._batch(generator, max(self.preset.train.batch, 64)).clips
         with torch.no_grad(), self.accelerator.autocast():
-            values = self.model.values(clips)
-            if isinstance(self.model, ExtendedBCD):
-                latents = self.model.latents_of_motion(values)
-            else:
-                latents = self.model.encode(values)[1]
+            latents = self.model.latents_of_motion(self.model.values(clips))
         self.model.quantizer.start_codes_from(latents, generator)
         if self.processes > 1:  # to the last bit, since only gradients are exchanged from here on
             from accelerate.utils import broadcast
@@ -294,7 +290,7 @@ class Trainer:
             self.train_step,
             self.save,
             validate=Every(train.log_every, self._contributions),
-            draw=Every(train.grid_every, self._draw),
+            draw=Every(train.grid_every, lambda done: self.write_grid()),
             derive=lambda line: {"tau": self._tau(self.loop.step - 1)},
             describe=self._in_words,
         )
@@ -400,6 +396,3 @@ class Trainer:
         path = self.out / "grids" / f"step-{self.loop.step:07d}.png"
         with atomic_path(path) as temporary:
             image.save(temporary, format="PNG")
-
-    def _draw(self, done: int) -> None:
-        self.write_grid()
