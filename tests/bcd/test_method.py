@@ -93,6 +93,13 @@ def test_method_config_and_missing_weights() -> None:
         BCDMethod({}).load(None, "cpu")
 
 
+def test_config_changes_the_sampler(tmp_path: Path, method: BCDMethod) -> None:
+    changed = BCDMethod({"solver": "heun", "steps": 3, "guidance": 1.25})
+    changed.load(tmp_path / "w.safetensors", "cpu")
+    assert changed.sampler == method.sampler.model_copy(update={"name": "heun", "steps": 3, "guidance": 1.25})
+    assert (method.sampler.name, method.sampler.steps, method.sampler.guidance) == ("euler", 2, 1.0)
+
+
 def test_reconstruction_and_codes(method: BCDMethod) -> None:
     clip = block_clip(3)
     assert method.reconstruct(clip.frames).shape == clip.frames.shape
