@@ -9,13 +9,22 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError, model_serializer, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    PlainSerializer,
+    PlainValidator,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 from torch import Tensor
 
+from bcd_bench_bcd.paper import PAPER
 from bcd_bench_bcd.paper.config import Direction
 from bcd_bench_bcd.paper.loss import cross_driven_halves
 from bcd_bench_bcd.paper.quantizer import Quantized
@@ -25,7 +34,16 @@ if TYPE_CHECKING:
     from bcd_bench_bcd.extensions.model import ExtendedBCD
     from bcd_bench_bcd.presets.base import Preset
 
-__all__ = ["Batch", "Extension", "Extensions", "Keypoints", "Schedule", "StepState", "known_extensions"]
+__all__ = [
+    "Batch",
+    "Extension",
+    "ExtensionSettings",
+    "Extensions",
+    "Keypoints",
+    "Schedule",
+    "StepState",
+    "known_extensions",
+]
 
 
 class Schedule(BaseModel):
@@ -322,6 +340,11 @@ class Extensions:
     def names(self) -> tuple[str, ...]:
         return tuple(self._by_name)
 
+    @property
+    def recipe(self) -> tuple[str, ...]:
+        """("paper",) without extensions, else their names."""
+        return self.names or (PAPER,)
+
     def __iter__(self) -> Iterator[Extension]:
         return iter(self._by_name.values())
 
@@ -336,6 +359,10 @@ class Extensions:
 
     def __repr__(self) -> str:
         return f"Extensions({', '.join(map(repr, self))})"
+
+
+ExtensionSettings = Annotated[Extensions, PlainValidator(Extensions.parse), PlainSerializer(Extensions.dump)]
+"""The type of a model's field: extensions by name, as `Extensions.parse` reads them."""
 
 
 def _did_you_mean(near: list[str]) -> str:

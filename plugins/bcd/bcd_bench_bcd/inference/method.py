@@ -16,6 +16,7 @@ from bcd_bench.clips import Clip, Failed, Pair
 from bcd_bench.devices import resolve_device
 from bcd_bench.errors import UsageError
 from bcd_bench.identity import pair_seed
+from bcd_bench.settings import first_error
 from bcd_bench.video import resize_frame
 from bcd_bench_bcd.inference.pipeline import Pipeline
 from bcd_bench_bcd.inference.weights import Description, load_model
@@ -71,8 +72,7 @@ class BCDMethod:
         try:
             self.config = MethodConfig.model_validate(dict(config))
         except ValidationError as error:
-            first = error.errors()[0]
-            raise UsageError(f"bcd: --config {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+            raise UsageError(f"bcd: --config {first_error(error)}") from None
         self.model: BCD | None = None
 
     def load(self, weights: Path | None, device: str) -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 from bcd_bench import WeightsRecipe
 from bcd_bench.errors import UsageError
 from bcd_bench.weight_files import read_weight_header
+from bcd_bench_bcd.paper import PAPER
 
 __all__ = ["FORMAT", "MAKER", "describe_weights"]
 
 FORMAT = "bcd-2"
 MAKER = "bcd-bench train bcd"
-PAPER = "paper"
 
 
 def describe_weights(path: Path) -> WeightsRecipe:

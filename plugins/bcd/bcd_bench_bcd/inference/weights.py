@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from pydantic import Field, PlainSerializer, PlainValidator, ValidationError
+from pydantic import Field, ValidationError
 
 from bcd_bench.errors import UsageError
 from bcd_bench.training import save_tensors
 from bcd_bench.weight_files import read_weight_file
-from bcd_bench_bcd.extensions.base import Extensions
+from bcd_bench_bcd.extensions.base import Extensions, ExtensionSettings
 from bcd_bench_bcd.extensions.model import build_model
 from bcd_bench_bcd.inference.recipe import FORMAT, MAKER
 from bcd_bench_bcd.paper.config import Config, ModelConfig, SamplerConfig
 from bcd_bench_bcd.paper.model import BCD
-from bcd_bench_bcd.presets.base import PAPER, InferenceConfig
+from bcd_bench_bcd.presets.base import InferenceConfig
 
 __all__ = ["Description", "LoadedModel", "load_model", "save_model"]
 
@@ -30,9 +30,7 @@ class Description(Config):
     """What a weight file says about its model."""
 
     model: ModelConfig
-    extensions: Annotated[Extensions, PlainValidator(Extensions.parse), PlainSerializer(Extensions.dump)] = Field(
-        default_factory=Extensions
-    )
+    extensions: ExtensionSettings = Field(default_factory=Extensions)
     inference: InferenceConfig = InferenceConfig()
     sampler: SamplerConfig = SamplerConfig()
     active_patches: tuple[int, ...] | None = None
@@ -43,7 +41,7 @@ class Description(Config):
     @property
     def recipe(self) -> tuple[str, ...]:
         """("paper",), or the names of the extensions."""
-        return self.extensions.names or (PAPER,)
+        return self.extensions.recipe
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from bcd_bench.errors import UsageError
+from bcd_bench.settings import first_error
 from bcd_bench_bcd.paper.config import LatentConfig
 from bcd_bench_bcd.presets.base import Preset
 
@@ -121,9 +122,7 @@ def read_index(folder: Path) -> CacheIndex:
         hint = "the command that made it, again" if begun else "bcd-bench prepare bcd makes such a folder"
         raise UsageError(f"{folder}: {why}", hint=hint) from None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UsageError(f"{path}: damaged or of another version: {where}: {first['msg']}") from None
+        raise UsageError(f"{path}: damaged or of another version: {first_error(error)}") from None
 
 
 class LatentClips:

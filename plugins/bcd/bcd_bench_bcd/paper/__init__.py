@@ -4,3 +4,6 @@ Read in this order: `config`, `encoder` (Sec. 3.1), `quantizer` (Sec. 3.2), `dec
 `loss` (eqs. 6-8), `presets` (Tables A7 and A8). This package imports nothing of bcd-bench; additions of ours are in
 `bcd_bench_bcd.extensions`.
 """
+
+PAPER = "paper"
+"""The label of a recipe without extensions."""

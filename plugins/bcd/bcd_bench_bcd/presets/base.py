@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, PlainSerializer, PlainValidator, model_validator
+from pydantic import Field, model_validator
 
 from bcd_bench.training import TrackerName
-from bcd_bench_bcd.extensions.base import Extensions
+from bcd_bench_bcd.extensions.base import Extensions, ExtensionSettings
 from bcd_bench_bcd.paper.config import Config, ModelConfig, ObjectiveConfig, OptimizationConfig, SamplerConfig
 from bcd_bench_bcd.paper.presets import Recipe
 
 __all__ = ["InferenceConfig", "Preset", "TrainConfig", "preset_of"]
-
-PAPER = "paper"
-"""The label of a recipe without extensions."""
 
 
 class InferenceConfig(Config):
@@ -73,9 +70,7 @@ class Preset(Config):
     """How clips are sampled by default."""
     train: TrainConfig
     inference: InferenceConfig = InferenceConfig()
-    extensions: Annotated[Extensions, PlainValidator(Extensions.parse), PlainSerializer(Extensions.dump)] = Field(
-        default_factory=Extensions
-    )
+    extensions: ExtensionSettings = Field(default_factory=Extensions)
     """What is added to the paper's method; empty in the paper's presets."""
 
     @model_validator(mode="after")
@@ -97,7 +92,7 @@ class Preset(Config):
     @property
     def recipe(self) -> tuple[str, ...]:
         """("paper",), or the names of the extensions."""
-        return self.extensions.names or (PAPER,)
+        return self.extensions.recipe
 
 
 def preset_of(recipe: Recipe, summary: str, suite: str, *, resize: bool = False, **train: object) -> Preset:
