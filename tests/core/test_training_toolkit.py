@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import pickle
@@ -22,14 +21,13 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402 (after the look for torch)
 
-from bcd_bench.errors import BcdBenchError, Interrupted, MissingDependencyError, UsageError  # noqa: E402
+from bcd_bench.errors import BcdBenchError, Interrupted, UsageError  # noqa: E402
 from bcd_bench.specs import TrainRequest  # noqa: E402
 from bcd_bench.training import (  # noqa: E402
     CHECKPOINT,
     EMA,
     AcceleratedProcesses,
     Every,
-    KernelMatrices,
     Limits,
     TrainingLog,
     TrainingLoop,
@@ -39,8 +37,6 @@ from bcd_bench.training import (  # noqa: E402
     count_parameters,
     first_difference,
     leaving_process_group,
-    muon_optimizer,
-    open_tracker,
     read_checkpoint,
     resolve_precision,
     restoring,
@@ -49,7 +45,6 @@ from bcd_bench.training import (  # noqa: E402
     writing_checkpoint,
     writing_into,
 )
-from bcd_bench.training.muon_fp32 import Float32Muon, orthogonalized  # noqa: E402
 
 PAGE = Path(__file__).parents[2] / "docs" / "training.md"
 
@@ -319,127 +314,6 @@ def test_ramps_and_buffers_by_hand() -> None:
             EMA(model, decay, ramp=ramp)
 
 
-# The log --------------------------------------------------------------------------------------------------------------
-
-
-def test_means_by_hand(tmp_path: Path) -> None:
-    log = TrainingLog(tmp_path, digits=3)
-    log.begin()
-    for step, (loss, bits) in enumerate([(1.0, 5.0), (2.0, 5.0), (4.0, 6.0)], 1):
-        log.append(step, {"loss": loss, "bits": bits})
-    assert log.take_means() == {"loss": 2.333, "bits": 5.333}
-    with pytest.raises(ValueError, match="no step has been added"):
-        log.take_means()
-    log.append(4, {"bits": 1.0})  # other names are fine in a new window
-    with pytest.raises(ValueError, match=r"step 5 has the values \('loss',\), the steps before \('bits',\)"):
-        log.append(5, {"loss": 1.0})
-    log.write(4, {"bits": 1.0})
-    assert (tmp_path / "log.jsonl").read_text() == '{"step": 4, "bits": 1.0}\n'
-
-
-def test_a_window_survives_a_checkpoint_and_later_lines_do_not(tmp_path: Path) -> None:
-    log = TrainingLog(tmp_path)
-    log.begin()
-    for step in (2, 4, 6):
-        log.write(step, {"loss": step / 2})
-    log.append(5, {"loss": 8.0, "bits": 2.0})
-    state = json.loads(json.dumps(log.state_dict()))
-    resumed = TrainingLog(tmp_path)
-    resumed.resume(state, 5)
-    assert [line["step"] for line in lines_of(tmp_path)] == [2, 4]
-    resumed.append(6, {"loss": 16.0, "bits": 3.0})
-    assert resumed.take_means() == {"loss": 12.0, "bits": 2.5}
-
-
-def test_a_log_of_last_values_and_one_that_does_not_write(tmp_path: Path) -> None:
-    last = TrainingLog(tmp_path, mean=False)
-    last.append(1, {"loss": 8.0})
-    last.append(2, {"loss": 3.0})
-    assert last.state_dict() == {"names": ["loss"], "rows": [[3.0]]}
-    assert last.take_means() == {"loss": 3.0}
-    silent = TrainingLog(tmp_path / "none", write=False, tracker="tensorboard")
-    silent.begin()
-    silent.append(1, {"loss": 8.0})
-    silent.write(1, silent.take_means())
-    silent.resume(silent.state_dict(), 1)
-    assert not (tmp_path / "none").exists()
-
-
-class FakeTracker:
-    made: list[FakeTracker]
-
-    def __init__(self, *given: Any, **named: Any) -> None:
-        self.given, self.named, self.calls = given, named, []
-        FakeTracker.made.append(self)
-
-    def start(self) -> None:
-        self.calls.append("start")
-
-    def log(self, values: dict[str, float], step: int) -> None:
-        self.calls.append((step, values))
-
-    def finish(self) -> None:
-        self.calls.append("finish")
-
-
-def installed(monkeypatch: pytest.MonkeyPatch, **packages: bool) -> None:
-    real = importlib.util.find_spec
-
-    def find(name: str) -> object:
-        return (object() if packages[name] else None) if name in packages else real(name)
-
-    monkeypatch.setattr("importlib.util.find_spec", find)
-
-
-def test_trackers_are_optional(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert open_tracker("none", tmp_path) is None
-    installed(monkeypatch, trackio=False)
-    with pytest.raises(MissingDependencyError, match="--set tracker=trackio needs the package 'trackio'") as caught:
-        open_tracker("trackio", tmp_path, option="tracker")
-    assert caught.value.hint == "pip install trackio"
-
-
-def test_a_tracker_gets_the_lines_of_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tracking = pytest.importorskip("accelerate.tracking")
-    FakeTracker.made = []
-    installed(monkeypatch, trackio=True, tensorboard=True)
-    monkeypatch.setattr(tracking, "TensorBoardTracker", FakeTracker)
-    monkeypatch.setattr(tracking, "TrackioTracker", FakeTracker)
-    log = TrainingLog(tmp_path, tracker="tensorboard")
-    log.begin()
-    loop = TrainingLoop("toy", 4, log, log_every=2, save_every=9)
-    loop.run(Limits(max_steps=2), lambda step: {"loss": float(step)}, lambda: None)
-    again = TrainingLog(tmp_path, tracker="tensorboard")
-    again.resume(log.state_dict(), 2)
-    TrainingLog(tmp_path, tracker="trackio").begin()
-    first, second, third = FakeTracker.made
-    assert first.calls == ["start", (2, {"loss": 0.5}), "finish"]
-    assert first.named == {"purge_step": None}
-    assert (second.given, second.named) == (("", tmp_path / "tensorboard"), {"purge_step": 3})
-    assert (third.given, third.named["name"]) == (("bcd-bench",), str(tmp_path))
-
-
-def test_a_tracker_that_fails_costs_no_training(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    tracking = pytest.importorskip("accelerate.tracking")
-
-    class Broken(FakeTracker):
-        def log(self, values: dict[str, float], step: int) -> None:
-            raise ConnectionError("the server is away")
-
-    installed(monkeypatch, trackio=True)
-    monkeypatch.setattr(tracking, "TrackioTracker", Broken)
-    FakeTracker.made = []
-    log = TrainingLog(tmp_path, tracker="trackio")
-    log.begin()
-    for step in (1, 2):
-        log.write(step, {"loss": 1.0})
-    log.close()
-    assert [line["step"] for line in lines_of(tmp_path)] == [1, 2]
-    assert capsys.readouterr().err.count("warning: trackio: ConnectionError: the server is away") == 1
-
-
 # The loop -------------------------------------------------------------------------------------------------------------
 
 
@@ -627,25 +501,6 @@ def test_auto_is_what_the_device_is_fast_in(monkeypatch: pytest.MonkeyPatch) -> 
         resolve_precision("fp8", "cpu")
 
 
-def test_muon_updates_kernels_through_their_matrices() -> None:
-    layer = nn.Conv2d(3, 4, 2).to(memory_format=torch.channels_last)
-    kernels = KernelMatrices([layer.weight])
-    [matrix] = kernels.matrices
-    assert matrix.shape == (4, 12)
-    layer.weight.grad = torch.arange(48.0).view(4, 3, 2, 2)
-    kernels.take_gradients()
-    assert matrix.grad is not None
-    assert matrix.grad[1].tolist() == [12, 16, 20, 13, 17, 21, 14, 18, 22, 15, 19, 23]  # place by place, then channels
-    with torch.no_grad():
-        matrix[1, 4] = 7  # place (0, 1), channel 1
-    assert layer.weight[1, 1, 0, 1] == 7
-    assert layer.weight.grad is None
-    kernels.take_gradients()
-    assert matrix.grad is None
-    with pytest.raises(ValueError, match=r"kernel of shape \(4, 3, 2, 2\) is not in channels_last format"):
-        KernelMatrices([nn.Conv2d(3, 4, 2).weight])
-
-
 def test_figures_of_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter([0.0, 1.0, 10.0, 12.0, 20.0, 23.0])
     monkeypatch.setattr("time.monotonic", lambda: next(ticks))
@@ -664,49 +519,3 @@ def test_importing_the_toolkit_imports_neither_torch_nor_accelerate() -> None:
     code = "import sys, bcd_bench.training; print({'torch', 'accelerate', 'safetensors'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
-
-
-# ---- Muon in float32 -------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("shape", [(6, 4), (4, 6), (5, 5)])
-def test_newton_schulz_makes_all_singular_values_about_one(shape: tuple[int, int]) -> None:
-    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    found = orthogonalized(matrix, (3.4445, -4.775, 2.0315), 5, 1e-7)
-    values = torch.linalg.svdvals(found)
-    assert float(values.min()) > 0.6
-    assert float(values.max()) < 1.3
-    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
-    inside = (u.T @ found @ v.T).diagonal()
-    assert torch.allclose(inside, values.sort(descending=True).values, atol=0.4), "the directions are kept"
-
-
-@pytest.mark.parametrize("adjust", ["original", "match_rms_adamw"])
-def test_muon_in_float32_takes_the_steps_of_torchs(adjust: str) -> None:
-    """torch's orthogonalises in bfloat16, so its updates agree in direction and size, not in every digit."""
-    generator = torch.Generator().manual_seed(0)
-    start, gradients = (
-        torch.randn(12, 7, generator=generator),
-        [torch.randn(12, 7, generator=generator) for _ in range(3)],
-    )
-    mine, theirs = torch.nn.Parameter(start.clone()), torch.nn.Parameter(start.clone())
-    settings: Any = {"lr": 0.1, "weight_decay": 0.2, "adjust_lr_fn": adjust}
-    optimizers = Float32Muon([mine], **settings), torch.optim.Muon([theirs], **settings)
-    for gradient in gradients:
-        for parameter, optimizer in zip((mine, theirs), optimizers, strict=True):
-            parameter.grad = gradient.clone()
-            optimizer.step()
-    assert float((mine.detach() - start).abs().max()) > 0.1
-    moved = [(parameter.detach() - start).flatten() for parameter in (mine, theirs)]
-    assert torch.nn.functional.cosine_similarity(*moved, dim=0) > 0.998
-    assert float(moved[0].norm() / moved[1].norm()) == pytest.approx(1, abs=0.02)
-    other = Float32Muon([torch.nn.Parameter(start.clone())], **settings)
-    other.load_state_dict(optimizers[1].state_dict())  # the state has the same form
-    assert torch.equal(
-        next(iter(other.state.values()))["momentum_buffer"], optimizers[1].state[theirs]["momentum_buffer"]
-    )
-
-
-@pytest.mark.parametrize("fast", [True, False])
-def test_muon_is_torchs_where_bfloat16_is_fast(monkeypatch: pytest.MonkeyPatch, fast: bool) -> None:
-    monkeypatch.setattr("bcd_bench.training.muon.fast_bf16", lambda device_type: fast)
-    found = muon_optimizer([torch.nn.Parameter(torch.zeros(2, 3))], "cpu", lr=0.1, weight_decay=0.0)
-    assert type(found) is (torch.optim.Muon if fast else Float32Muon)
