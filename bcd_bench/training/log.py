@@ -122,7 +122,7 @@ class TrainingLog:
 
 
 def truncate_log(log: Path, step: int) -> None:
-    """Drop the lines (JSON with a "step" each) of steps after `step`, which is the checkpoint's: they are made again.
+    """Drop the lines (JSON with a "step" each) of steps after `step`, the checkpoint's: these steps are trained again.
 
     Lines that a crash has torn are dropped too; a log that is missing begins again.
     """

@@ -1,4 +1,4 @@
-"""A run that has gone wrong is noticed: collapsed codes stop it, conditions without use are told."""
+"""Failed runs are detected: collapsed codes stop a run, unused conditions are reported."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def test_unused_conditions_are_told_once_after_the_first_steps() -> None:
     assert "\n" not in said
     assert guard.warning(GRACE + 50, unused) is None
     assert guard.warning(GRACE + 100, {"content_contribution": 0.0, "motion_contribution": 0.5}) is not None
-    again = guard.warning(GRACE + 150, unused)  # it was used in between, so it is told again
+    again = guard.warning(GRACE + 150, unused)  # it was used in between, so it is reported again
     assert again is not None
     assert "the motion" in again
     assert guard.warning(GRACE, {}) is None

@@ -28,7 +28,7 @@ class Batches:
     """The renders of a recipe in `folder`: those to learn from, and those to measure on."""
 
     def __init__(self, recipe: Recipe, points: DensePoints, folder: Path) -> None:
-        """Opens the folder; renders that were made with other settings are made again."""
+        """Opens the folder; renders of other settings are rendered again."""
         self.recipe, self.points = recipe, points
         self.renders = Renders(folder, render_plan(recipe), recipe.workers)
         checks = RenderPlan(CHECKED, recipe.render_side, recipe.points, CHECKS)

@@ -19,7 +19,7 @@ class Wanted(NamedTuple):
     points: Tensor
     """float32[B, N, 2] in pixels of the crop"""
     face: Tensor
-    """float32[B]: 1 where there is one, else 0"""
+    """float32[B]: 1 if the crop shows a face, else 0"""
     codes: Tensor
     """float32[B, K + E]: its identity and expression, as `Displacements` has them"""
 
