@@ -10,11 +10,11 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bcd_bench.clips import Clip, ClipRef, Failed, Generated, Pair, Suite, VideoFile
-    from bcd_bench.dataframes import pairs_frame, results_frame
-    from bcd_bench.hookspecs import hookimpl
-    from bcd_bench.perturbations import Perturbation
-    from bcd_bench.specs import (
+    from bcd_bench.io.video import VideoFile
+    from bcd_bench.metric_validation.perturbations import Perturbation
+    from bcd_bench.plugin.hookspecs import hookimpl
+    from bcd_bench.plugin.protocols import Scored
+    from bcd_bench.plugin.specs import (
         AssetSpec,
         Column,
         CommandSpec,
@@ -24,13 +24,17 @@ if TYPE_CHECKING:
         MetricSpec,
         ReportedRow,
         ReportFormatSpec,
-        Scored,
         SuiteSpec,
         TrainableSpec,
         TrainRequest,
         Weights,
         WeightsRecipe,
     )
+    from bcd_bench.results.dataframe import pairs_frame, results_frame
+    from bcd_bench.types.clip import Clip, ClipRef, Generated
+    from bcd_bench.types.failed import Failed
+    from bcd_bench.types.pair import Pair
+    from bcd_bench.types.suite import Suite
 
 __version__ = "0.1.0"
 
@@ -64,20 +68,28 @@ __all__ = [
     "results_frame",
 ]
 
-_CLIPS = frozenset({"Clip", "ClipRef", "Failed", "Generated", "Pair", "Suite", "VideoFile"})
-_ROOMS = {
-    "hookimpl": "hookspecs",
-    "Perturbation": "perturbations",
-    "pairs_frame": "dataframes",
-    "results_frame": "dataframes",
+_MODULES = {
+    "Clip": "types.clip",
+    "ClipRef": "types.clip",
+    "Failed": "types.failed",
+    "Generated": "types.clip",
+    "Pair": "types.pair",
+    "Perturbation": "metric_validation.perturbations",
+    "Scored": "plugin.protocols",
+    "Suite": "types.suite",
+    "VideoFile": "io.video",
+    "hookimpl": "plugin.hookspecs",
+    "pairs_frame": "results.dataframe",
+    "results_frame": "results.dataframe",
 }
+"""Public name -> the module that defines it; `plugin.specs` defines the others."""
 
 
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    room = "clips" if name in _CLIPS else _ROOMS.get(name, "specs")
-    value = getattr(importlib.import_module(f"{__name__}.{room}"), name)
+    module = _MODULES.get(name, "plugin.specs")
+    value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
     globals()[name] = value
     return value
 

@@ -22,14 +22,17 @@ import numpy as np
 import torch
 from accelerate.state import AcceleratorState
 
-from bcd_bench.clips import Clip, Pair
-from bcd_bench.devices import keep_freed_memory
-from bcd_bench.plan import load_suite
-from bcd_bench.plugins import load_registry
-from bcd_bench.progress import open_progress
-from bcd_bench.specs import Scored, TrainRequest, load_factory
-from bcd_bench.statistics import paired_difference
-from bcd_bench.weights import resolve_weights
+from bcd_bench.assets.weights import resolve_weights
+from bcd_bench.plugin.loading import load_factory
+from bcd_bench.plugin.protocols import Scored
+from bcd_bench.plugin.registry import load_registry
+from bcd_bench.plugin.specs import TrainRequest
+from bcd_bench.plugin.suites import load_suite
+from bcd_bench.statistics.intervals import paired_difference
+from bcd_bench.types.clip import Clip
+from bcd_bench.types.pair import Pair
+from bcd_bench.util.devices import keep_freed_memory
+from bcd_bench.util.progress import open_progress
 from bcd_bench_bcd.extensions.symmetric_halves import SymmetricHalves
 from bcd_bench_bcd.inference.method import BCDMethod
 from bcd_bench_bcd.presets.base import Preset

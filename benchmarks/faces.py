@@ -35,12 +35,15 @@ from typing import Any
 
 import numpy as np
 
-from bcd_bench.clips import Clip, ClipRef, Failed, Pair
-from bcd_bench.features import BatchFeatures, FeatureStore
-from bcd_bench.plan import load_suite
-from bcd_bench.plugins import Registry, load_registry
-from bcd_bench.specs import Scored, load_factory
-from bcd_bench.video import read_video, write_video_lossless
+from bcd_bench.io.video import read_video, write_video_lossless
+from bcd_bench.plugin.loading import load_factory
+from bcd_bench.plugin.protocols import Scored
+from bcd_bench.plugin.registry import Registry, load_registry
+from bcd_bench.plugin.suites import load_suite
+from bcd_bench.scoring.features import BatchFeatures, FeatureStore
+from bcd_bench.types.clip import Clip, ClipRef
+from bcd_bench.types.failed import Failed
+from bcd_bench.types.pair import Pair
 from bcd_bench_faces.alignment import five_points
 from bcd_bench_faces.correspondence import Correspondence
 from bcd_bench_faces.face_model import load_face_model

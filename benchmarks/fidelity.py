@@ -24,12 +24,12 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the seeded weights belong to the tests
 
-from bcd_bench.assets import AssetStore
-from bcd_bench.clips import Clip
-from bcd_bench.errors import MissingAssetError
-from bcd_bench.plugins import load_registry
-from bcd_bench.specs import Scored
-from bcd_bench.testing.practice import practice_pairs
+from bcd_bench.assets.store import AssetStore
+from bcd_bench.plugin.protocols import Scored
+from bcd_bench.plugin.registry import load_registry
+from bcd_bench.testing.synthetic import practice_pairs
+from bcd_bench.types.clip import Clip
+from bcd_bench.types.errors import MissingAssetError
 from bcd_bench_fidelity.backbones import INCEPTION
 from bcd_bench_fidelity.distance import FID
 from bcd_bench_fidelity.extractors import InceptionFeatures

@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bcd_bench.clips import Clip, Pair
-from bcd_bench.plan import load_suite
-from bcd_bench.plugins import load_registry
-from bcd_bench.specs import Scored
-from bcd_bench.weights import resolve_weights
+from bcd_bench.assets.weights import resolve_weights
+from bcd_bench.plugin.protocols import Scored
+from bcd_bench.plugin.registry import load_registry
+from bcd_bench.plugin.suites import load_suite
+from bcd_bench.types.clip import Clip
+from bcd_bench.types.pair import Pair
 from bcd_bench_bcd.inference.method import BCDMethod
 from bcd_bench_faces.face_points import FacePoints
 from bcd_bench_faces.mesh import FaceMesh

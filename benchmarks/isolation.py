@@ -13,7 +13,7 @@ import time
 import numpy as np  # as in any run: its random state is part of what is kept
 import torch
 
-from bcd_bench.isolation import PluginScope
+from bcd_bench.plugin.isolation import PluginScope
 
 ROUNDS, ENTRIES, STARTS = 20, 100, 5
 
@@ -37,7 +37,7 @@ def scope_seconds() -> float:
 def process_seconds() -> float:
     """Median seconds to start Python, import torch and the harness's executor, and end: what a process costs before a
     method is loaded."""
-    code = "import torch, bcd_bench.execution"
+    code = "import torch, bcd_bench.run.executor"
     times = []
     for _ in range(STARTS):
         began = time.perf_counter()

@@ -25,8 +25,8 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import save_file
 
-from bcd_bench.devices import fast_bf16, resolve_device
-from bcd_bench.specs import TrainRequest
+from bcd_bench.plugin.specs import TrainRequest
+from bcd_bench.util.devices import fast_bf16, resolve_device
 from bcd_bench_bcd.extensions.frame_subset import FrameSubset
 from bcd_bench_bcd.extensions.symmetric_halves import SymmetricHalves
 from bcd_bench_bcd.latents.autoencoders import random_autoencoder

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bcd_bench.clips import Pair
+from bcd_bench.types.pair import Pair
 from bcd_bench_baselines.landmarks import POINTS_68, FacePoints, NoFaceError
 
 __all__ = ["FrameChooser", "closest_frame", "identify"]

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bcd_bench.errors import UsageError, one_line
+from bcd_bench.types.errors import UsageError, one_line
 
 __all__ = ["blank", "load_published", "read_checkpoint", "strip_prefix"]
 

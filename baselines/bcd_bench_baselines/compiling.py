@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bcd_bench.errors import UsageError, one_line
+from bcd_bench.types.errors import UsageError, one_line
 
 __all__ = ["channels_last", "compiled"]
 

@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bcd_bench.clips import Clip, Failed, Pair
+from bcd_bench.types.clip import Clip
+from bcd_bench.types.failed import Failed
+from bcd_bench.types.pair import Pair
 from bcd_bench_baselines.best_frame import FrameChooser
 from bcd_bench_baselines.blocks import fold, gaussian_kernel
 from bcd_bench_baselines.checkpoints import blank, load_published

@@ -13,10 +13,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from bcd_bench.clips import Clip, Pair
-from bcd_bench.devices import resolve_device
-from bcd_bench.errors import UsageError
-from bcd_bench.settings import validate
+from bcd_bench.plugin.settings import validate
+from bcd_bench.types.clip import Clip
+from bcd_bench.types.errors import UsageError
+from bcd_bench.types.pair import Pair
+from bcd_bench.util.devices import resolve_device
 
 __all__ = ["CommonConfig", "FrameMethod"]
 

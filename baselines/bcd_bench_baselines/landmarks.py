@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bcd_bench.assets import AssetStore, cache_folder
-from bcd_bench.clips import Clip, Failed
-from bcd_bench.features import FeatureStore, extractor_assets
-from bcd_bench.plugins import load_registry
+from bcd_bench.assets.store import AssetStore, cache_folder
+from bcd_bench.plugin.registry import load_registry
+from bcd_bench.scoring.features import FeatureStore, extractor_assets
+from bcd_bench.types.clip import Clip
+from bcd_bench.types.failed import Failed
 
 __all__ = ["EXTRACTOR", "LIPS", "POINTS_68", "FacePoints", "NoFaceError"]
 

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from bcd_bench.errors import BcdBenchError, Interrupted
-from bcd_bench.stopping import raise_on_terminate
+from bcd_bench.types.errors import BcdBenchError, Interrupted
+from bcd_bench.util.interrupts import raise_on_terminate
 
 if TYPE_CHECKING:
     import typer
@@ -50,7 +50,7 @@ def _chosen_verb(arguments: Sequence[str]) -> str | None:
 
 
 def _verb(factory: str, name: str) -> Any:
-    from bcd_bench.execution import load_code  # imports NumPy, which the general help does without
+    from bcd_bench.plugin.loading import load_code  # imports NumPy, which the general help does without
 
     return load_code(factory, f"verb {name!r}")
 
@@ -59,7 +59,7 @@ def _add_plugin_verbs(app: typer.Typer, chosen: str | None) -> None:
     """Plugins may bring verbs; they are looked up only for the general help and for a verb that is not ours."""
     if chosen in VERBS:
         return
-    from bcd_bench.plugins import load_registry
+    from bcd_bench.plugin.registry import load_registry
 
     registry = load_registry()
     for name, spec in sorted(registry.commands.items()):

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bcd_bench.cli.common import load, print_json, print_table
-from bcd_bench.errors import MissingAssetError, UsageError
+from bcd_bench.types.errors import MissingAssetError, UsageError
 
 if TYPE_CHECKING:
-    from bcd_bench.assets import AssetStatus, AssetStore
+    from bcd_bench.assets.store import AssetStatus, AssetStore
 
 app = typer.Typer(add_completion=False)
 
 
 def _store() -> AssetStore:
-    from bcd_bench.assets import AssetStore
+    from bcd_bench.assets.store import AssetStore
 
     return AssetStore(load())
 
@@ -41,7 +41,7 @@ def _facts(status: AssetStatus) -> dict[str, Any]:
 
 
 def _print_statuses(statuses: list[AssetStatus], *, as_json: bool) -> None:
-    from bcd_bench.assets import format_size
+    from bcd_bench.assets.store import format_size
 
     if as_json:
         print_json([_facts(status) for status in statuses])

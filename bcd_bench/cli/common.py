@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bcd_bench.errors import BcdBenchError, UsageError, printable
+from bcd_bench.types.errors import BcdBenchError, UsageError, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bcd_bench.plugins import PluginInfo, Registry
+    from bcd_bench.plugin.registry import PluginInfo, Registry
 
 __all__ = [
     "complain",
@@ -147,7 +147,7 @@ def print_notes(notes: Iterable[str]) -> None:
 
 def load() -> Registry:
     """The registry of everything installed, with a warning for each broken plugin."""
-    from bcd_bench.plugins import load_registry
+    from bcd_bench.plugin.registry import load_registry
 
     registry = load_registry()
     warn_broken(registry.plugins)

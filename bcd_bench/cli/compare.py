@@ -17,8 +17,8 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compare two runs pair by pair."""
-    from bcd_bench.compare import compare_runs, render_comparisons
-    from bcd_bench.records import load_records
+    from bcd_bench.results.schema import load_records
+    from bcd_bench.statistics.compare import compare_runs, render_comparisons
 
     comparisons = compare_runs(first, second, metric or [])
     if as_json:

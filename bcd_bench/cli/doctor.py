@@ -20,7 +20,7 @@ from bcd_bench.cli.common import print_json, print_table
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bcd_bench.plugins import Registry
+    from bcd_bench.plugin.registry import Registry
 
 SCARCE_DISK = 1_000_000_000
 """Bytes; a full run over the larger suites writes a few hundred megabytes of lossless video."""
@@ -86,7 +86,7 @@ def check_plugins(registry: Registry) -> Iterator[Finding]:
 
 def check_assets(registry: Registry) -> Iterator[Finding]:
     """Whether every declared asset is here and what it should be."""
-    from bcd_bench.assets import AssetStore, format_size
+    from bcd_bench.assets.store import AssetStore, format_size
 
     for status in AssetStore(registry).status():
         spec = status.spec
@@ -102,8 +102,8 @@ def check_assets(registry: Registry) -> Iterator[Finding]:
 
 def check_weights(registry: Registry) -> Iterator[Finding]:
     """Whether the weights that methods ship are there and unaltered; those that are assets are looked at as such."""
-    from bcd_bench.errors import MissingAssetError
-    from bcd_bench.weights import verify_weights
+    from bcd_bench.assets.weights import verify_weights
+    from bcd_bench.types.errors import MissingAssetError
 
     for method in registry.methods.values():
         for weights in method.weights:
@@ -118,7 +118,7 @@ def check_weights(registry: Registry) -> Iterator[Finding]:
 
 def check_machine() -> Iterator[Finding]:
     """Processor, accelerator, disk, the cache folder and pdflatex. Does not import torch."""
-    from bcd_bench.assets import cache_folder, format_size
+    from bcd_bench.assets.store import cache_folder, format_size
 
     yield Finding("machine", "cpu", "ok", f"{platform.machine()}, {os.cpu_count()} logical cores")
     driver = shutil.which("nvidia-smi") is not None
@@ -145,7 +145,7 @@ def check_machine() -> Iterator[Finding]:
 
 def examine() -> list[Finding]:
     """Everything the doctor looks at, in the order it is printed."""
-    from bcd_bench.plugins import load_registry
+    from bcd_bench.plugin.registry import load_registry
 
     registry = load_registry()
     distributions = list(dict.fromkeys(plugin.dist for plugin in registry.plugins))

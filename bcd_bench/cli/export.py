@@ -8,8 +8,8 @@ from typing import Annotated, get_args
 import typer
 
 from bcd_bench.cli.common import load, parse_data, print_notes
-from bcd_bench.errors import UsageError
-from bcd_bench.progress import open_progress
+from bcd_bench.types.errors import UsageError
+from bcd_bench.util.progress import open_progress
 
 
 def command(
@@ -20,8 +20,8 @@ def command(
     format: Annotated[str, typer.Option(metavar="mkv|png", help="Lossless videos, or folders of frames.")] = "mkv",
 ) -> None:
     """Write a suite's clips and pairs as files, for tools outside the harness. The same command continues."""
-    from bcd_bench.export import Kind, export_suite
-    from bcd_bench.plan import load_suite
+    from bcd_bench.io.export import Kind, export_suite
+    from bcd_bench.plugin.suites import load_suite
 
     if format not in get_args(Kind):
         raise UsageError(f"--format {format!r}: clips are written as {' or '.join(get_args(Kind))}")

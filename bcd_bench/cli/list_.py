@@ -10,7 +10,7 @@ from bcd_bench.cli.common import load, print_json, print_table
 from bcd_bench.cli.help import Help
 
 if TYPE_CHECKING:
-    from bcd_bench.plugins import Registry
+    from bcd_bench.plugin.registry import Registry
 
 KINDS = ("methods", "suites", "metrics", "plugins", "trainables", "assets", "extractors", "commands")
 SHOWN_BY_DEFAULT = ("methods", "suites", "metrics", "trainables", "plugins")

@@ -11,7 +11,7 @@ import typer
 
 from bcd_bench import __version__
 from bcd_bench.cli.common import load
-from bcd_bench.errors import UsageError
+from bcd_bench.types.errors import UsageError
 
 TEMPLATE = Path(__file__).parent.parent / "templates" / "new-plugin"
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")

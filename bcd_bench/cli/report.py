@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from bcd_bench.cli.common import load
-from bcd_bench.errors import UsageError
+from bcd_bench.types.errors import UsageError
 
 
 def command(
@@ -21,9 +21,9 @@ def command(
     output: Annotated[Path | None, typer.Option(help="Write to this file instead of printing.")] = None,
 ) -> None:
     """Tables and pages from run folders and records (by default those under ./runs)."""
-    from bcd_bench.atomic import write_text_atomic
-    from bcd_bench.execution import load_code, plugin_code
-    from bcd_bench.report.rows import collect_rows, conflict_notes
+    from bcd_bench.io.atomic import write_text_atomic
+    from bcd_bench.plugin.loading import load_code, plugin_code
+    from bcd_bench.results.rows import collect_rows, conflict_notes
 
     if output is not None and output.is_dir():
         raise UsageError(f"--output {output}: a folder, not a file")

@@ -11,16 +11,16 @@ import typer
 
 from bcd_bench.cli.common import complain, load, names, parse_data, parse_settings, print_notes
 from bcd_bench.cli.tables import print_runs, trouble_of
-from bcd_bench.devices import DEVICES
-from bcd_bench.errors import BcdBenchError, Interrupted, UsageError
-from bcd_bench.lacking import by_reason, these_metrics
-from bcd_bench.progress import open_progress
+from bcd_bench.scoring.missing_metrics import by_reason, these_metrics
+from bcd_bench.types.errors import BcdBenchError, Interrupted, UsageError
+from bcd_bench.util.devices import DEVICES
+from bcd_bench.util.progress import open_progress
 
 if TYPE_CHECKING:
-    from bcd_bench.benchmark import Prepared
-    from bcd_bench.clips import Suite
-    from bcd_bench.plan import RunPlan
-    from bcd_bench.plugins import Registry
+    from bcd_bench.api import Prepared
+    from bcd_bench.plugin.registry import Registry
+    from bcd_bench.run.plan import RunPlan
+    from bcd_bench.types.suite import Suite
 
 
 def for_each_method(
@@ -58,7 +58,7 @@ def for_each_method(
 
 def _print_plan(plan: RunPlan, metrics: Sequence[str], out: Path) -> None:
     """What a run would do and how much of it is done, without touching a file."""
-    from bcd_bench.runs import RunFolder
+    from bcd_bench.run.folder import RunFolder
 
     folder = out / plan.folder
     done = len(RunFolder(folder).finished()) if (folder / "plan.json").exists() else 0
@@ -104,8 +104,8 @@ def command(
     strict: Annotated[bool, typer.Option("--strict", help="Refuse where a default metric lacks an asset.")] = False,
 ) -> int:
     """Generate, score and record methods on a suite. The same command continues where it stopped."""
-    from bcd_bench import benchmark
-    from bcd_bench.plan import load_suite
+    from bcd_bench import api as benchmark
+    from bcd_bench.plugin.suites import load_suite
 
     registry, chosen, metrics = load(), names(method, "--method"), metric or None
     given = for_each_method(registry, chosen, weights, parse_settings(config or [], "--config"))

@@ -9,23 +9,23 @@ import typer
 
 from bcd_bench.cli.common import complain, load, print_notes
 from bcd_bench.cli.tables import print_runs, trouble_of
-from bcd_bench.devices import DEVICES
-from bcd_bench.errors import BcdBenchError, Interrupted
-from bcd_bench.progress import open_progress
+from bcd_bench.types.errors import BcdBenchError, Interrupted
+from bcd_bench.util.devices import DEVICES
+from bcd_bench.util.progress import open_progress
 
 if TYPE_CHECKING:
-    from bcd_bench.plugins import Registry
-    from bcd_bench.progress import Progress
-    from bcd_bench.runs import RunFolder
+    from bcd_bench.plugin.registry import Registry
+    from bcd_bench.run.folder import RunFolder
+    from bcd_bench.util.progress import Progress
 
 
 def _score(
     registry: Registry, run: RunFolder, metrics: list[str], device: str, progress: Progress, *, strict: bool
 ) -> None:
     """Score one run and write its record anew. Without `metrics`, the default ones; `strict` wants all of them."""
-    from bcd_bench.benchmark import default_metrics, finish
-    from bcd_bench.recording import write_record
-    from bcd_bench.scoring import check_metrics, find_assets, installed_metrics, score_run
+    from bcd_bench.api import default_metrics, finish
+    from bcd_bench.results.build import write_record
+    from bcd_bench.scoring.score import check_metrics, find_assets, installed_metrics, score_run
 
     suite = None if metrics else run.suite(registry)
     names = metrics
@@ -47,7 +47,7 @@ def command(
     strict: Annotated[bool, typer.Option("--strict", help="Refuse where a default metric lacks an asset.")] = False,
 ) -> int:
     """Score finished runs again, without generating."""
-    from bcd_bench.runs import find_runs
+    from bcd_bench.run.folder import find_runs
 
     registry, progress = load(), open_progress()
     found = find_runs(runs)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bcd_bench.cli.common import load, parse_data, plain, print_json
-from bcd_bench.errors import BcdBenchError, UsageError, printable
-from bcd_bench.specs import load_factory
+from bcd_bench.plugin.loading import load_factory
+from bcd_bench.types.errors import BcdBenchError, UsageError, printable
 
 if TYPE_CHECKING:
-    from bcd_bench.plugins import Registry
+    from bcd_bench.plugin.registry import Registry
 
 KINDS = {
     "suite": "suites",
@@ -27,7 +27,7 @@ KINDS = {
 
 def _suite_facts(registry: Registry, name: str, data: dict[str, Path]) -> dict[str, Any]:
     """What only the built suite knows: its pairs and its hash. Says why where it cannot be built here."""
-    from bcd_bench.plan import load_suite
+    from bcd_bench.plugin.suites import load_suite
 
     try:
         suite = load_suite(registry, name, data)
@@ -48,7 +48,7 @@ def _suite_facts(registry: Registry, name: str, data: dict[str, Path]) -> dict[s
 
 def _metric_facts(spec: Any) -> dict[str, Any]:
     """The columns with unit, direction and definition."""
-    from bcd_bench.execution import plugin_code
+    from bcd_bench.plugin.loading import plugin_code
 
     try:
         with plugin_code(f"metric {spec.name!r}", "cannot be loaded"):
@@ -125,8 +125,8 @@ def command(
 
 def preset_settings(registry: Registry, name: str, preset: str) -> list[tuple[str, Any, str]]:
     """(name, value, meaning) of every setting of a trainable's preset. Raises `UsageError` for unknown names."""
-    from bcd_bench.execution import plugin_code
-    from bcd_bench.plugins import nearest
+    from bcd_bench.plugin.loading import plugin_code
+    from bcd_bench.plugin.registry import nearest
 
     spec = registry.get("trainables", name)
     if preset not in spec.presets:

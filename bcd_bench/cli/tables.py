@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bcd_bench.cli.common import console
-from bcd_bench.lacking import not_scored
+from bcd_bench.scoring.missing_metrics import not_scored
 
 if TYPE_CHECKING:
-    from bcd_bench.report.table import Cell, Table
+    from bcd_bench.results.table import Cell, Table
 
 __all__ = ["print_runs", "trouble_of"]
 
@@ -43,8 +43,8 @@ def _print_table(table: Table) -> None:
 
 def print_runs(folders: Sequence[Path]) -> None:
     """Print the tables of these run folders, then the folders. Nothing for no folders."""
-    from bcd_bench.report.rows import collect_rows
-    from bcd_bench.report.table import build_tables
+    from bcd_bench.results.rows import collect_rows
+    from bcd_bench.results.table import build_tables
 
     if not folders:
         return
@@ -61,7 +61,7 @@ def trouble_of(folders: Sequence[Path], *, wanted: Sequence[str] | None = ()) ->
     A metric that was not scored for want of an asset or package is said too; it means 3 where it is among `wanted`
     (None: every metric is) and nothing else.
     """
-    from bcd_bench.records import load_records
+    from bcd_bench.results.schema import load_records
 
     code, lacking = 0, False
     said: set[str] = set()

@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from bcd_bench.cli.common import load, parse_data, parse_settings
-from bcd_bench.devices import DEVICES, device_name
-from bcd_bench.errors import UsageError
-from bcd_bench.specs import TrainableSpec, TrainRequest
+from bcd_bench.plugin.specs import TrainableSpec, TrainRequest
+from bcd_bench.types.errors import UsageError
+from bcd_bench.util.devices import DEVICES, device_name
 
 
 def chosen_preset(spec: TrainableSpec, preset: str | None) -> str:
@@ -19,7 +19,7 @@ def chosen_preset(spec: TrainableSpec, preset: str | None) -> str:
 
     Raises UsageError with the nearest names for a preset that does not exist.
     """
-    from bcd_bench.plugins import nearest
+    from bcd_bench.plugin.registry import nearest
 
     if spec.default_preset not in spec.presets:
         raise UsageError(f"trainable {spec.name!r} is broken: it has no preset {spec.default_preset!r}, its default")
@@ -49,7 +49,7 @@ def command(
     plan: Annotated[bool, typer.Option("--plan", help="Say what would be trained, and stop.")] = False,
 ) -> None:
     """Train a method or a judge from a preset."""
-    from bcd_bench.execution import load_code
+    from bcd_bench.plugin.loading import load_code
     from bcd_bench.training import leaving_process_group, training_folder
 
     spec: TrainableSpec = load().get("trainables", name)

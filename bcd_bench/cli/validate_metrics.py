@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from bcd_bench.cli.common import load, parse_data, plain
-from bcd_bench.devices import DEVICES
-from bcd_bench.errors import UsageError
-from bcd_bench.progress import open_progress
+from bcd_bench.types.errors import UsageError
+from bcd_bench.util.devices import DEVICES
+from bcd_bench.util.progress import open_progress
 
 
 def command(
@@ -25,10 +25,10 @@ def command(
     output: Annotated[Path | None, typer.Option(help="Write to a file: .json has all numbers, else markdown.")] = None,
 ) -> None:
     """Perturb exact targets in known doses and tell how well every metric ranks them, and what else it reacts to."""
-    from bcd_bench.atomic import write_bytes_atomic
-    from bcd_bench.plan import load_suite
-    from bcd_bench.report.validation import render
-    from bcd_bench.validation import validate
+    from bcd_bench.io.atomic import write_bytes_atomic
+    from bcd_bench.metric_validation.report import render
+    from bcd_bench.metric_validation.run import validate
+    from bcd_bench.plugin.suites import load_suite
 
     registry = load()
     if output is not None and not output.parent.is_dir():

@@ -8,6 +8,6 @@ def test_conformance(check):
 """
 
 from bcd_bench.testing.kit import Check, checks_for, parametrize_with_checks
-from bcd_bench.testing.practice import Cut, draw, practice_pairs
+from bcd_bench.testing.synthetic import Cut, draw, practice_pairs
 
 __all__ = ["Check", "Cut", "checks_for", "draw", "parametrize_with_checks", "practice_pairs"]

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bcd_bench.assets import AssetStore
-from bcd_bench.clips import Clip, Failed
-from bcd_bench.features import FeatureStore, extract_usable, needed_extractors
-from bcd_bench.identity import canonical_json
-from bcd_bench.specs import load_factory
-from bcd_bench.testing.practice import blank
+from bcd_bench.assets.hashing import canonical_json
+from bcd_bench.assets.store import AssetStore
+from bcd_bench.plugin.loading import load_factory
+from bcd_bench.scoring.features import FeatureStore, extract_usable, needed_extractors
+from bcd_bench.testing.synthetic import blank
+from bcd_bench.types.clip import Clip
+from bcd_bench.types.failed import Failed
 
 if TYPE_CHECKING:
     from bcd_bench.testing.kit import Subject

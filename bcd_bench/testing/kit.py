@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bcd_bench.errors import MissingAssetError, MissingDependencyError, UsageError
+from bcd_bench.types.errors import MissingAssetError, MissingDependencyError, UsageError
 
 if TYPE_CHECKING:
-    from bcd_bench.clips import Pair
-    from bcd_bench.plugins import PluginInfo, Registry
+    from bcd_bench.plugin.registry import PluginInfo, Registry
+    from bcd_bench.types.pair import Pair
 
 __all__ = ["Check", "Subject", "checks_for", "parametrize_with_checks"]
 
@@ -53,8 +53,8 @@ class Subject:
 
     def pairs(self) -> list[Pair]:
         """The pairs to try it on: those of the suite it is made for, else practice clips."""
-        from bcd_bench.plan import load_suite
-        from bcd_bench.testing.practice import practice_pairs
+        from bcd_bench.plugin.suites import load_suite
+        from bcd_bench.testing.synthetic import practice_pairs
 
         if self.suite is None:
             return list(practice_pairs(self.count))
@@ -89,7 +89,7 @@ def checks_for(
 
     Raises UsageError for a plugin that is not installed or did not load, and for names it does not bring.
     """
-    from bcd_bench.plugins import KINDS, load_registry, nearest
+    from bcd_bench.plugin.registry import KINDS, load_registry, nearest
     from bcd_bench.testing import extractor_checks, method_checks, metric_checks, plugin_checks, suite_checks
 
     registry = load_registry()

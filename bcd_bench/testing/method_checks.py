@@ -6,16 +6,18 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from bcd_bench.assets import AssetStore
-from bcd_bench.clips import Clip, Failed, Pair
-from bcd_bench.errors import UsageError
-from bcd_bench.execution import Work, load_method
-from bcd_bench.features import extractor_assets, needed_extractors
-from bcd_bench.testing.practice import cut_ref
-from bcd_bench.weights import resolve_weights
+from bcd_bench.assets.store import AssetStore
+from bcd_bench.assets.weights import resolve_weights
+from bcd_bench.run.executor import Work, load_method
+from bcd_bench.scoring.features import extractor_assets, needed_extractors
+from bcd_bench.testing.synthetic import cut_ref
+from bcd_bench.types.clip import Clip
+from bcd_bench.types.errors import UsageError
+from bcd_bench.types.failed import Failed
+from bcd_bench.types.pair import Pair
 
 if TYPE_CHECKING:
-    from bcd_bench.specs import Method
+    from bcd_bench.plugin.protocols import Method
     from bcd_bench.testing.kit import Subject
 
 __all__ = ["CHECKS"]

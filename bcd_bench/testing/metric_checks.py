@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bcd_bench.aggregate import unnamed_frames, usable
-from bcd_bench.assets import AssetStore
-from bcd_bench.clips import Clip, Failed, Pair
-from bcd_bench.features import BatchFeatures, FeatureStore
-from bcd_bench.identity import canonical_json
-from bcd_bench.specs import Column, Scored, load_factory
-from bcd_bench.testing.practice import blank, half_blank, still_pair
+from bcd_bench.assets.hashing import canonical_json
+from bcd_bench.assets.store import AssetStore
+from bcd_bench.plugin.loading import load_factory
+from bcd_bench.plugin.protocols import Scored
+from bcd_bench.plugin.specs import Column
+from bcd_bench.scoring.features import BatchFeatures, FeatureStore
+from bcd_bench.statistics.aggregate import unnamed_frames, usable
+from bcd_bench.testing.synthetic import blank, half_blank, still_pair
+from bcd_bench.types.clip import Clip
+from bcd_bench.types.failed import Failed
+from bcd_bench.types.pair import Pair
 
 if TYPE_CHECKING:
     from bcd_bench.testing.kit import Subject

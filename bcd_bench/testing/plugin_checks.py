@@ -7,8 +7,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from bcd_bench.identity import canonical_json
-from bcd_bench.specs import load_factory
+from bcd_bench.assets.hashing import canonical_json
+from bcd_bench.plugin.loading import load_factory
 
 if TYPE_CHECKING:
     from bcd_bench.testing.kit import Subject
@@ -19,7 +19,7 @@ HEAVY = ("torch", "tensorflow", "jax", "transformers", "diffusers", "pandas", "s
 
 LOOK = """
 import sys
-from bcd_bench.plugins import load_registry
+from bcd_bench.plugin.registry import load_registry
 registry = load_registry(only=[sys.argv[1]])
 plugin = next(p for p in registry.plugins if p.name == sys.argv[1])
 print(",".join(name for name in sys.argv[2:] if name in sys.modules) if plugin.status == "ok" else plugin.error)

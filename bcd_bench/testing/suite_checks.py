@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bcd_bench.plan import SAFE_NAME, load_suite
+from bcd_bench.plugin.suites import SAFE_NAME, load_suite
 
 if TYPE_CHECKING:
-    from bcd_bench.clips import Suite
     from bcd_bench.testing.kit import Subject
+    from bcd_bench.types.suite import Suite
 
 __all__ = ["CHECKS"]
 
@@ -55,7 +55,7 @@ def clips_are_as_promised(subject: Subject) -> None:
 
 def default_metrics_exist(subject: Subject) -> None:
     """What a plain run scores is installed and fits the suite."""
-    from bcd_bench.scoring import check_metrics
+    from bcd_bench.scoring.score import check_metrics
 
     assert check_metrics(subject.registry, subject.spec.name, _built(subject).default_metrics), "no default metrics"
 

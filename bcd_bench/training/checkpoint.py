@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from bcd_bench.atomic import atomic_path, write_bytes_atomic
-from bcd_bench.errors import UsageError, one_line
+from bcd_bench.io.atomic import atomic_path, write_bytes_atomic
+from bcd_bench.types.errors import UsageError, one_line
 
 if TYPE_CHECKING:
     import torch

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from bcd_bench.errors import UsageError
-from bcd_bench.specs import TrainingClips, TrainRequest, load_factory
+from bcd_bench.plugin.loading import load_factory
+from bcd_bench.plugin.protocols import TrainingClips
+from bcd_bench.plugin.specs import TrainRequest
+from bcd_bench.types.errors import UsageError
 
 __all__ = ["open_training_clips"]
 
@@ -13,7 +15,7 @@ def open_training_clips(suite: str, request: TrainRequest) -> TrainingClips:
 
     Raises `UsageError` if the suite has no training split, or does not use one of the names in `--data`.
     """
-    from bcd_bench.plugins import load_registry
+    from bcd_bench.plugin.registry import load_registry
 
     spec = load_registry().get("suites", suite)
     if not spec.training:

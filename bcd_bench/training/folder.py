@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from bcd_bench.errors import UsageError
-from bcd_bench.locking import locked
 from bcd_bench.training.checkpoint import CHECKPOINT
+from bcd_bench.types.errors import UsageError
+from bcd_bench.util.locking import locked
 
 __all__ = ["checkpoints_to_resume", "training_folder", "writing_into"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from bcd_bench.errors import BcdBenchError
+from bcd_bench.types.errors import BcdBenchError
 
 __all__ = ["check_finite"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from bcd_bench.specs import TrainRequest
+from bcd_bench.plugin.specs import TrainRequest
 
 __all__ = ["Limits"]
 

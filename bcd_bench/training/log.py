@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bcd_bench.atomic import append_jsonl, write_text_atomic
-from bcd_bench.errors import one_line
+from bcd_bench.io.atomic import append_jsonl, write_text_atomic
 from bcd_bench.training.trackers import Tracker, TrackerName, open_tracker
+from bcd_bench.types.errors import one_line
 
 __all__ = ["LOG", "TrainingLog", "truncate_log"]
 

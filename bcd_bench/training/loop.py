@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from bcd_bench.errors import Interrupted
-from bcd_bench.progress import NoProgress, open_progress
-from bcd_bench.stopping import Stop, stopping
 from bcd_bench.training.limits import Limits
 from bcd_bench.training.log import TrainingLog
 from bcd_bench.training.processes import OneProcess, Processes
+from bcd_bench.types.errors import Interrupted
+from bcd_bench.util.interrupts import Stop, stopping
+from bcd_bench.util.progress import NoProgress, open_progress
 
 __all__ = ["Every", "TrainingLoop", "report_unfinished"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from bcd_bench.devices import fast_bf16
+from bcd_bench.util.devices import fast_bf16
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +19,7 @@ def muon_optimizer(
 ) -> torch.optim.Muon:
     """`torch.optim.Muon` over matrices, or over groups of them, on "cpu" or "cuda".
 
-    On a device that computes bfloat16 slowly (`bcd_bench.devices.fast_bf16`), it orthogonalises in float32.
+    On a device that computes bfloat16 slowly (`bcd_bench.util.devices.fast_bf16`), it orthogonalises in float32.
     """
     import torch
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from bcd_bench.devices import fast_bf16
+from bcd_bench.util.devices import fast_bf16
 
 __all__ = ["PRECISIONS", "Precision", "resolve_precision"]
 
@@ -15,7 +15,7 @@ PRECISIONS = ("auto", "fp32", "bf16")
 
 def resolve_precision(precision: str, device_type: str) -> Precision:
     """The precision that one of `PRECISIONS` means on "cpu" or "cuda": "auto" is "bf16" if the device computes faster
-    in it than in float32 (`bcd_bench.devices.fast_bf16`), otherwise "fp32".
+    in it than in float32 (`bcd_bench.util.devices.fast_bf16`), otherwise "fp32".
 
     Raises `ValueError` for another name: trainers check their settings first.
     """

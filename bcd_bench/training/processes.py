@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
-from bcd_bench.errors import Interrupted
+from bcd_bench.types.errors import Interrupted
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from bcd_bench.errors import MissingDependencyError
+from bcd_bench.types.errors import MissingDependencyError
 
 __all__ = ["TRACKERS", "Tracker", "TrackerName", "open_tracker"]
 

@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from bcd_bench.clips import Clip, Failed
-from bcd_bench.errors import UsageError
 from bcd_bench.testing import practice_pairs
+from bcd_bench.types.clip import Clip
+from bcd_bench.types.errors import UsageError
+from bcd_bench.types.failed import Failed
 from bcd_bench_baselines.cdsvae.augment import blur, colour_matrices, distort_content, shuffle_frames
 from bcd_bench_baselines.cdsvae.method import CDSVAEMethod
 from bcd_bench_baselines.cdsvae.model import CDSVAE, Gaussian, load_model, save_model, to_frames, to_unit

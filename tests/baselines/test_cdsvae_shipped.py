@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import bcd_bench_baselines.cdsvae as package
-from bcd_bench.errors import MissingAssetError
-from bcd_bench.identity import sha256_file
-from bcd_bench.plan import load_suite
-from bcd_bench.plugins import load_registry
-from bcd_bench.records import PairValues
+from bcd_bench.assets.hashing import sha256_file
+from bcd_bench.plugin.registry import load_registry
+from bcd_bench.plugin.suites import load_suite
+from bcd_bench.results.schema import PairValues
+from bcd_bench.types.errors import MissingAssetError
 from bcd_bench_baselines.cdsvae.method import CDSVAEMethod
 from bcd_bench_baselines.cdsvae.model import load_model
 from bcd_bench_baselines.cdsvae.specs import METHODS, SHIPPED

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 import bcd_bench_baselines.cdsvae.train as module
-from bcd_bench.errors import BcdBenchError, Interrupted, UsageError
-from bcd_bench.specs import TrainRequest
+from bcd_bench.plugin.specs import TrainRequest
 from bcd_bench.training import Limits
+from bcd_bench.types.errors import BcdBenchError, Interrupted, UsageError
 from bcd_bench_baselines.cdsvae.model import load_model
 from bcd_bench_baselines.cdsvae.presets import resolve_preset
 from bcd_bench_baselines.cdsvae.train import Trainer, train

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from bcd_bench.errors import UsageError
+from bcd_bench.types.errors import UsageError
 from bcd_bench_baselines.checkpoints import blank, load_published, read_checkpoint
 from bcd_bench_baselines.seeding import fill_seeded
 

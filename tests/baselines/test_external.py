@@ -18,14 +18,14 @@ import numpy as np
 import pytest
 
 from bcd_bench import Clip, Failed, Pair, Suite
-from bcd_bench.errors import UsageError
-from bcd_bench.execution import Batch, Work, run_local
-from bcd_bench.frames import write_frames
-from bcd_bench.generate import generate
-from bcd_bench.identity import pair_seed
-from bcd_bench.plan import make_plan
-from bcd_bench.plugins import Registry
+from bcd_bench.io.image_sequence import write_frames
+from bcd_bench.plugin.registry import Registry
+from bcd_bench.run.executor import Batch, Work, run_local
+from bcd_bench.run.fingerprint import pair_seed
+from bcd_bench.run.generate import generate
+from bcd_bench.run.plan import make_plan
 from bcd_bench.testing import checks_for, practice_pairs
+from bcd_bench.types.errors import UsageError
 from bcd_bench_baselines import plugin
 from bcd_bench_baselines.external.exchange import output_path, read_output, write_input
 from bcd_bench_baselines.external.method import External, Worked

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from bcd_bench import Clip, Pair
-from bcd_bench.clips import ClipRef, Failed
-from bcd_bench.errors import MissingAssetError, UsageError
-from bcd_bench.plan import load_suite, make_plan
-from bcd_bench.plugins import load_registry
+from bcd_bench.plugin.registry import load_registry
+from bcd_bench.plugin.suites import load_suite
+from bcd_bench.run.plan import make_plan
+from bcd_bench.types.clip import ClipRef
+from bcd_bench.types.errors import MissingAssetError, UsageError
+from bcd_bench.types.failed import Failed
 from bcd_bench_baselines import first_order_method
 from bcd_bench_baselines.first_order import DenseMotion, KeypointDetector, sample
 from bcd_bench_baselines.first_order_method import FirstOrderMethod

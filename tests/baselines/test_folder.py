@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 
 from bcd_bench import Clip, Pair, Suite, SuiteSpec, hookimpl
-from bcd_bench.decode import OpenVideo
-from bcd_bench.errors import UsageError
-from bcd_bench.frames import write_frames
-from bcd_bench.generate import generate
-from bcd_bench.plan import make_plan
-from bcd_bench.plugins import Registry
-from bcd_bench.recording import write_record
-from bcd_bench.runs import RunFolder
+from bcd_bench.io.decode import OpenVideo
+from bcd_bench.io.image_sequence import write_frames
+from bcd_bench.io.video import write_preview, write_video_lossless
+from bcd_bench.plugin.registry import Registry
+from bcd_bench.results.build import write_record
+from bcd_bench.run.folder import RunFolder
+from bcd_bench.run.generate import generate
+from bcd_bench.run.plan import make_plan
 from bcd_bench.testing import practice_pairs
-from bcd_bench.video import write_preview, write_video_lossless
+from bcd_bench.types.errors import UsageError
 from bcd_bench_baselines import plugin
 
 

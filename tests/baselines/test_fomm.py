@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from bcd_bench.errors import UsageError
+from bcd_bench.types.errors import UsageError
 from bcd_bench_baselines.checkpoints import blank
 from bcd_bench_baselines.first_order import KeypointDetector
 from bcd_bench_baselines.fomm.method import FOMM

@@ -19,10 +19,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bcd_bench import Clip, Failed, Suite
-from bcd_bench.errors import UsageError
-from bcd_bench.plan import make_plan
-from bcd_bench.plugins import Registry
+from bcd_bench.plugin.registry import Registry
+from bcd_bench.run.plan import make_plan
 from bcd_bench.testing import practice_pairs
+from bcd_bench.types.errors import UsageError
 from bcd_bench_baselines import plugin
 from bcd_bench_baselines.hyperreenact.checkout import Checkout
 from bcd_bench_baselines.hyperreenact.encoders import E4E, ArcFaceIRSE, DecaEncoder

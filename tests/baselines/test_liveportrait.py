@@ -12,8 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bcd_bench.clips import Clip, ClipRef, Failed, Pair
-from bcd_bench.errors import UsageError
+from bcd_bench.types.clip import Clip, ClipRef
+from bcd_bench.types.errors import UsageError
+from bcd_bench.types.failed import Failed
+from bcd_bench.types.pair import Pair
 from bcd_bench_baselines.landmarks import LIPS, POINTS_68, NoFaceError
 from bcd_bench_baselines.liveportrait import crop
 from bcd_bench_baselines.liveportrait.keypoints import (

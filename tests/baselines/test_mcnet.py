@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bcd_bench.errors import UsageError
+from bcd_bench.types.errors import UsageError
 from bcd_bench_baselines.checkpoints import blank, load_published
 from bcd_bench_baselines.first_order import KeypointDetector
 from bcd_bench_baselines.mcnet.memory import SCALES, MemoryUnit, Trace, attend

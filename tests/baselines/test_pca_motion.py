@@ -11,13 +11,13 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from bcd_bench import Clip, Failed
-from bcd_bench.assets import AssetStore
-from bcd_bench.errors import MissingAssetError, UsageError
-from bcd_bench.execution import Work, load_method
-from bcd_bench.features import FeatureStore, needed_extractors
-from bcd_bench.plan import load_suite
-from bcd_bench.plugins import load_registry
+from bcd_bench.assets.store import AssetStore
+from bcd_bench.plugin.registry import load_registry
+from bcd_bench.plugin.suites import load_suite
+from bcd_bench.run.executor import Work, load_method
+from bcd_bench.scoring.features import FeatureStore, needed_extractors
 from bcd_bench.testing import practice_pairs
+from bcd_bench.types.errors import MissingAssetError, UsageError
 from bcd_bench_baselines.pca_motion.method import PcaMotion
 from bcd_bench_baselines.pca_motion.motion import FLIP, Track, best_frame, linear_model, retarget
 from bcd_bench_baselines.pca_motion.warp import INNER_LIPS, FaceMesh, mouth_opening, newly_open, warp

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from bcd_bench.specs import TrainRequest
+from bcd_bench.plugin.specs import TrainRequest
 from bcd_bench_bcd.extensions.base import Extension, Extensions
 from bcd_bench_bcd.extensions.model import ExtendedBCD
 from bcd_bench_bcd.inference.weights import Description

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from bcd_bench.specs import TrainRequest
+from bcd_bench.plugin.specs import TrainRequest
 from bcd_bench_bcd.latents.cache import CACHE, SHARDS, CacheIndex, LatentClips, MeasuredLatents, Shard, Video
 from bcd_bench_bcd.presets.base import Preset
 from bcd_bench_bcd.presets.registry import resolve_preset

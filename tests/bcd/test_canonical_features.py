@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from bcd_bench.errors import UsageError
+from bcd_bench.types.errors import UsageError
 from bcd_bench_bcd.extensions.base import Keypoints
 from bcd_bench_bcd.extensions.canonical_features import COARSE, FINE, FlowField, keypoint_error, warp
 from bcd_bench_bcd.extensions.loss import extended_loss

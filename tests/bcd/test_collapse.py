@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from bcd_bench.errors import BcdBenchError
+from bcd_bench.types.errors import BcdBenchError
 from bcd_bench_bcd.paper.config import DecoderConfig, EncoderConfig, ModelConfig, QuantizerConfig
 from bcd_bench_bcd.paper.model import BCD
 from bcd_bench_bcd.training.collapse import (

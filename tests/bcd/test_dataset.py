@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from bcd_bench.errors import UsageError
+from bcd_bench.types.errors import UsageError
 from bcd_bench_bcd.extensions.frame_subset import some_of_each_half
 from bcd_bench_bcd.extensions.same_identity_pairs import SameIdentityPairs
 from bcd_bench_bcd.inference.weights import load_model

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import bcd_bench_bcd
-from bcd_bench.errors import UsageError
+from bcd_bench.types.errors import UsageError
 from bcd_bench_bcd.extensions import EXTENSIONS
 from bcd_bench_bcd.extensions.base import Extension, Extensions, Schedule, constant
 from bcd_bench_bcd.extensions.content_bottleneck import ContentBottleneck

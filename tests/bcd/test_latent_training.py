@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import torch
 
-from bcd_bench.errors import UsageError
-from bcd_bench.specs import TrainRequest
+from bcd_bench.plugin.specs import TrainRequest
+from bcd_bench.types.errors import UsageError
 from bcd_bench_bcd.inference.weights import load_model
 from bcd_bench_bcd.latents.cache import LatentClips
 from bcd_bench_bcd.presets.registry import resolve_preset

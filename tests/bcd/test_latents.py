@@ -12,10 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bcd_bench.clips import Clip, ClipRef, Generated, Pair
-from bcd_bench.errors import MissingAssetError, UsageError
-from bcd_bench.specs import TrainingVideos
-from bcd_bench.video import write_preview
+from bcd_bench.io.video import write_preview
+from bcd_bench.plugin.specs import TrainingVideos
+from bcd_bench.types.clip import Clip, ClipRef, Generated
+from bcd_bench.types.errors import MissingAssetError, UsageError
+from bcd_bench.types.pair import Pair
 from bcd_bench_bcd.inference.method import BCDMethod
 from bcd_bench_bcd.inference.weights import Description, save_model
 from bcd_bench_bcd.latents import encode_shards
@@ -222,8 +223,8 @@ def test_the_verb_on_a_tree_of_lrs3(use_vae: Path, tmp_path: Path, capsys: Any) 
 
 
 def test_a_split_that_is_drawn_is_offered_clip_by_clip() -> None:
-    from bcd_bench.plugins import load_registry
-    from bcd_bench.specs import load_factory
+    from bcd_bench.plugin.loading import load_factory
+    from bcd_bench.plugin.registry import load_registry
 
     spec = load_registry().get("suites", "sprites-procedural")
     found = training_videos(spec, {})

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bcd_bench.clips import Clip, ClipRef, Failed, Generated, Pair
-from bcd_bench.errors import UsageError
-from bcd_bench.identity import pair_seed
+from bcd_bench.run.fingerprint import pair_seed
+from bcd_bench.types.clip import Clip, ClipRef, Generated
+from bcd_bench.types.errors import UsageError
+from bcd_bench.types.failed import Failed
+from bcd_bench.types.pair import Pair
 from bcd_bench_bcd.inference.method import BCDMethod
 from bcd_bench_bcd.inference.weights import save_model
 from bcd_bench_bcd.paper.config import SamplerConfig

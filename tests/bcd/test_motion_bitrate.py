@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from bcd_bench.clips import Clip, ClipRef, Failed, Generated, Pair
-from bcd_bench.specs import Scored
+from bcd_bench.plugin.protocols import Scored
+from bcd_bench.types.clip import Clip, ClipRef, Generated
+from bcd_bench.types.failed import Failed
+from bcd_bench.types.pair import Pair
 from bcd_bench_bcd.metrics.motion_bitrate import INFO_KEY, MotionBitrate, code_entropy
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bcd_bench.errors import UsageError
+from bcd_bench.types.errors import UsageError
 from bcd_bench_bcd.extensions.base import Extensions
 from bcd_bench_bcd.paper.config import ObjectiveConfig
 from bcd_bench_bcd.plugin import bcd_bench_trainables

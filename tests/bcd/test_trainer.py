@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from bcd_bench.errors import BcdBenchError, Interrupted, UsageError
-from bcd_bench.identity import sha256_file
-from bcd_bench.specs import TrainRequest
+from bcd_bench.assets.hashing import sha256_file
+from bcd_bench.plugin.specs import TrainRequest
 from bcd_bench.training import Limits
+from bcd_bench.types.errors import BcdBenchError, Interrupted, UsageError
 from bcd_bench_bcd.extensions import patch_skipping
 from bcd_bench_bcd.extensions.patch_skipping import SKIP_UNTIL, keep_probabilities
 from bcd_bench_bcd.inference.weights import load_model

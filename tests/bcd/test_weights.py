@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 import bcd_bench_bcd
 from bcd_bench import WeightsRecipe
-from bcd_bench.errors import UsageError
+from bcd_bench.types.errors import UsageError
 from bcd_bench_bcd.extensions.base import Extensions
 from bcd_bench_bcd.inference.pretrained import SHIPPED
 from bcd_bench_bcd.inference.recipe import describe_weights

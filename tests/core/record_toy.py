@@ -6,7 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bcd_bench.records import MethodInfo, MetricInfo, PairValues, Provenance, RecipeInfo, RunRecord, SuiteInfo, Value
+from bcd_bench.results.schema import (
+    MethodInfo,
+    MetricInfo,
+    PairValues,
+    Provenance,
+    RecipeInfo,
+    RunRecord,
+    SuiteInfo,
+    Value,
+)
 
 N = 40
 

@@ -28,12 +28,12 @@ from bcd_bench import (
     SuiteSpec,
     hookimpl,
 )
-from bcd_bench.generate import generate
-from bcd_bench.plan import make_plan
-from bcd_bench.plugins import Registry
-from bcd_bench.recording import write_record
-from bcd_bench.runs import RunFolder
-from bcd_bench.scoring import score_run
+from bcd_bench.plugin.registry import Registry
+from bcd_bench.results.build import write_record
+from bcd_bench.run.folder import RunFolder
+from bcd_bench.run.generate import generate
+from bcd_bench.run.plan import make_plan
+from bcd_bench.scoring.score import score_run
 
 N_PAIRS = 12
 SIZE = (8, 8)

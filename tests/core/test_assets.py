@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from bcd_bench import AssetSpec, MethodSpec, TrainableSpec, Weights, assets, hookimpl
-from bcd_bench.assets import AssetStore, cache_folder, format_size, search_path
-from bcd_bench.errors import MissingAssetError, UsageError
-from bcd_bench.identity import sha256_path
-from bcd_bench.plugins import Registry, load_registry
-from bcd_bench.weights import resolve_weights
+from bcd_bench import AssetSpec, MethodSpec, TrainableSpec, Weights, hookimpl
+from bcd_bench.assets import store as assets
+from bcd_bench.assets.hashing import sha256_path
+from bcd_bench.assets.store import AssetStore, cache_folder, format_size, search_path
+from bcd_bench.assets.weights import resolve_weights
+from bcd_bench.plugin.registry import Registry, load_registry
+from bcd_bench.types.errors import MissingAssetError, UsageError
 
 GIVEN = os.environ.get("BCD_BENCH_ASSETS")
 """The real assets, where the caller of the tests has them; every test here has a search path of its own."""

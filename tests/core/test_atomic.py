@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bcd_bench import atomic
-from bcd_bench.atomic import TEMPORARY_SUFFIX, atomic_path
+from bcd_bench.io import atomic
+from bcd_bench.io.atomic import TEMPORARY_SUFFIX, atomic_path
 
 
 def test_the_path_becomes_the_file_only_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

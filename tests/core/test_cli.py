@@ -18,9 +18,9 @@ from bcd_bench import ReportFormatSpec, TrainableSpec, __version__, hookimpl
 from bcd_bench.cli.app import MODULES, VERBS, main
 from bcd_bench.cli.common import names, parse_data, parse_settings, plain
 from bcd_bench.cli.doctor import check_packages, check_plugins, check_weights, examine
-from bcd_bench.errors import Interrupted, UsageError
-from bcd_bench.plugins import PluginInfo, Registry
-from bcd_bench.specs import MethodSpec, MetricSpec, Weights
+from bcd_bench.plugin.registry import PluginInfo, Registry
+from bcd_bench.plugin.specs import MethodSpec, MetricSpec, Weights
+from bcd_bench.types.errors import Interrupted, UsageError
 
 
 @pytest.fixture(autouse=True)
@@ -109,7 +109,7 @@ def test_show_tells_all(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "show", "method", "oracle", "--json")
     assert code == 0
     found = json.loads(out)
-    assert found["factory"] == "bcd_bench.reference_methods:Oracle"
+    assert found["factory"] == "bcd_bench.plugin.reference_methods:Oracle"
     assert found["plugin"] == {"name": "core", "distribution": "bcd-bench", "version": __version__}
     _, out, _ = run(capsys, "show", "method", "oracle")
     assert re.search(r"^reference +True$", out, re.M)
@@ -224,8 +224,8 @@ def test_a_closed_pipe_is_no_error() -> None:
 
 def test_a_terminal_without_the_characters_is_no_error() -> None:
     command = [sys.executable, "-c", "from bcd_bench.cli import main; main(['list', 'methods'])"]
-    text = "import bcd_bench.builtin as b; b.MethodSpec = lambda **k: real(**{**k, 'summary': '\\u2191'})"
-    command[2] = f"import bcd_bench.specs; real = bcd_bench.specs.MethodSpec; {text}; {command[2]}"
+    text = "import bcd_bench.plugin.builtin as b; b.MethodSpec = lambda **k: real(**{**k, 'summary': '\\u2191'})"
+    command[2] = f"import bcd_bench.plugin.specs; real = bcd_bench.plugin.specs.MethodSpec; {text}; {command[2]}"
     env = {**os.environ, "PYTHONIOENCODING": "ascii", "BCD_BENCH_PLUGINS": "core"}
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
     assert done.returncode == 0, done.stderr
@@ -321,7 +321,7 @@ def test_broken_code_of_a_plugin_is_one_clear_line(
     says: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("bcd_bench.plugins.load_registry", lambda: Registry.from_modules([Awkward()]))
+    monkeypatch.setattr("bcd_bench.plugin.registry.load_registry", lambda: Registry.from_modules([Awkward()]))
     done, out, err = run(capsys, *arguments)
     assert done == code
     assert says in out + err

@@ -10,9 +10,9 @@ import pytest
 import scoring_toy as toy
 from scoring_toy import record_run
 
-from bcd_bench.compare import compare_runs, render_comparisons
-from bcd_bench.errors import UsageError
-from bcd_bench.plugins import Registry
+from bcd_bench.plugin.registry import Registry
+from bcd_bench.statistics.compare import compare_runs, render_comparisons
+from bcd_bench.types.errors import UsageError
 
 
 @pytest.fixture(autouse=True)

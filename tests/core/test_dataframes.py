@@ -15,9 +15,9 @@ import pytest
 from test_report import hits, write_record
 
 import bcd_bench
-from bcd_bench.errors import UsageError
-from bcd_bench.report import csv_
-from bcd_bench.report.rows import collect_rows
+from bcd_bench.results.formats import csv as csv_
+from bcd_bench.results.rows import collect_rows
+from bcd_bench.types.errors import UsageError
 
 RESULTS = Path(__file__).parents[2] / "results"
 

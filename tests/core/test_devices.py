@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from bcd_bench import devices
-from bcd_bench.errors import MissingDependencyError, UsageError
+from bcd_bench.types.errors import MissingDependencyError, UsageError
+from bcd_bench.util import devices
 
 
 @pytest.fixture
@@ -99,8 +99,8 @@ class Hidden(PathFinder):
         return None if name.split(".")[0] == "torch" else PathFinder.find_spec(name, *rest)
 
 sys.meta_path[sys.meta_path.index(PathFinder)] = Hidden
-from bcd_bench import devices
-from bcd_bench.errors import MissingDependencyError
+from bcd_bench.util import devices
+from bcd_bench.types.errors import MissingDependencyError
 print(devices.device_name("auto"), devices.device_name("cuda:1"))
 for call in (lambda: devices.resolve_device("auto"), lambda: devices.fast_bf16("cpu")):
     try:
@@ -117,7 +117,9 @@ def test_without_torch_it_imports_and_says_what_is_missing() -> None:
 
 
 def test_importing_it_imports_no_torch() -> None:
-    look = "import sys, bcd_bench.devices as it; it.device_name('cuda'); print({'torch', 'numpy'} & set(sys.modules))"
+    look = (
+        "import sys, bcd_bench.util.devices as it; it.device_name('cuda'); print({'torch', 'numpy'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
@@ -127,7 +129,7 @@ def test_freed_memory_is_used_again_without_asking_the_system() -> None:
     code = """
 import resource
 import numpy as np
-from bcd_bench.devices import keep_freed_memory
+from bcd_bench.util.devices import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from bcd_bench import Clip, Pair, Suite
-from bcd_bench.errors import UsageError
-from bcd_bench.export import export_suite
-from bcd_bench.frames import encode_png, list_frames, read_frames, write_frames
+from bcd_bench.io.export import export_suite
+from bcd_bench.io.image_sequence import encode_png, list_frames, read_frames, write_frames
+from bcd_bench.io.video import read_video
 from bcd_bench.testing import practice_pairs
-from bcd_bench.video import read_video
+from bcd_bench.types.errors import UsageError
 
 
 def practice_suite(version: str = "1", ids: tuple[str, ...] = ()) -> Suite:
@@ -112,7 +112,7 @@ def test_frames_are_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytes
             raise found
         return found
 
-    monkeypatch.setattr("bcd_bench.frames.encode_png", fail)
+    monkeypatch.setattr("bcd_bench.io.image_sequence.encode_png", fail)
     with pytest.raises(OSError, match="disk full"):
         write_frames(tmp_path / "clip", clip)
     assert list(tmp_path.iterdir()) == []

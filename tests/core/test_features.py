@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from bcd_bench import AssetSpec, Clip, ExtractorSpec, Failed, MetricSpec, Pair
-from bcd_bench.arrays import load_tree, save_tree
-from bcd_bench.errors import UsageError
-from bcd_bench.features import BatchFeatures, FeatureStore
-from bcd_bench.metric_info import metric_assets, metric_identity
-from bcd_bench.plugins import Registry
-from bcd_bench.scoring import missing_assets
+from bcd_bench.io.npz import load_tree, save_tree
+from bcd_bench.plugin.registry import Registry
+from bcd_bench.scoring.features import BatchFeatures, FeatureStore
+from bcd_bench.scoring.provenance import metric_assets, metric_identity
+from bcd_bench.scoring.score import missing_assets
+from bcd_bench.types.errors import UsageError
 
 LEAVES = st.one_of(st.none(), st.booleans(), st.integers(), st.text(), st.floats(allow_nan=False))
 ARRAYS = hnp.arrays(st.sampled_from([np.uint8, np.float32, np.int64]), hnp.array_shapes(max_dims=3, max_side=3))

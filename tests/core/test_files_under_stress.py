@@ -15,14 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from bcd_bench import assets
-from bcd_bench.assets import FileHashes
-from bcd_bench.atomic import append_jsonl, atomic_path, fsync_path, read_jsonl, write_text_atomic
-from bcd_bench.errors import UsageError
-from bcd_bench.identity import sha256_file
-from bcd_bench.links import follows_links, leads_outside
-from bcd_bench.locking import locked
+from bcd_bench.assets import store as assets
+from bcd_bench.assets.hashing import sha256_file
+from bcd_bench.assets.store import FileHashes
+from bcd_bench.io.atomic import append_jsonl, atomic_path, fsync_path, read_jsonl, write_text_atomic
+from bcd_bench.io.links import follows_links, leads_outside
 from bcd_bench.training import save_tensors, save_torch, training_folder, truncate_log, writing_checkpoint
+from bcd_bench.types.errors import UsageError
+from bcd_bench.util.locking import locked
 
 TORN = [b'{"step": 3, "loss": 2.6', b"\0\0\0\0", b'{"step": 3, "loss": \xff\xfe', b"[1, 2]", b'{"loss": 1}', b"3"]
 
@@ -78,7 +78,7 @@ def test_a_second_process_is_refused_and_the_next_one_is_not(tmp_path: Path) -> 
     code = textwrap.dedent(
         f"""
         from pathlib import Path
-        from bcd_bench.locking import locked
+        from bcd_bench.util.locking import locked
         with locked(Path({str(tmp_path)!r})):
             pass
         """
@@ -163,9 +163,9 @@ def test_weights_and_checkpoints_can_be_read_by_others(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("umask_022")
 def test_a_fetched_asset_can_be_read_by_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bcd_bench.assets import AssetStore
-    from bcd_bench.plugins import Registry
-    from bcd_bench.specs import AssetSpec
+    from bcd_bench.assets.store import AssetStore
+    from bcd_bench.plugin.registry import Registry
+    from bcd_bench.plugin.specs import AssetSpec
 
     def retrieve(url: str, *, known_hash: str, path: Path, fname: str) -> None:
         del url, known_hash

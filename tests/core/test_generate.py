@@ -17,12 +17,13 @@ import pytest
 import toy_plugin
 
 from bcd_bench import Clip, Failed, Pair
-from bcd_bench import generate as generate_module
-from bcd_bench.errors import Interrupted, MissingDependencyError, UsageError
-from bcd_bench.generate import GenerateSummary, generate
-from bcd_bench.plan import load_suite, make_plan
-from bcd_bench.plugins import Registry
-from bcd_bench.runs import RunFolder
+from bcd_bench.plugin.registry import Registry
+from bcd_bench.plugin.suites import load_suite
+from bcd_bench.run import generate as generate_module
+from bcd_bench.run.folder import RunFolder
+from bcd_bench.run.generate import GenerateSummary, generate
+from bcd_bench.run.plan import make_plan
+from bcd_bench.types.errors import Interrupted, MissingDependencyError, UsageError
 
 
 @pytest.fixture
@@ -356,10 +357,11 @@ from contextlib import contextmanager
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import toy_plugin
-from bcd_bench.errors import Interrupted
-from bcd_bench.generate import generate
-from bcd_bench.plan import load_suite, make_plan
-from bcd_bench.plugins import Registry
+from bcd_bench.types.errors import Interrupted
+from bcd_bench.run.generate import generate
+from bcd_bench.plugin.suites import load_suite
+from bcd_bench.run.plan import make_plan
+from bcd_bench.plugin.registry import Registry
 registry = Registry.from_modules([toy_plugin])
 suite = load_suite(registry, "toy")
 try:

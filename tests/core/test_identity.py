@@ -11,17 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bcd_bench.errors import UsageError
-from bcd_bench.identity import (
-    canonical_json,
-    hash_json,
-    pair_seed,
-    run_id,
-    run_identity,
-    sha256_file,
-    sha256_path,
-    source_sha256,
-)
+from bcd_bench.assets.hashing import canonical_json, hash_json, sha256_file, sha256_path, source_sha256
+from bcd_bench.run.fingerprint import pair_seed, run_id, run_identity
+from bcd_bench.types.errors import UsageError
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

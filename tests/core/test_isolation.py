@@ -29,16 +29,18 @@ import pytest
 import scoring_toy as toy
 
 from bcd_bench import Clip, Column, ExtractorSpec, Failed, MethodSpec, MetricSpec, Pair, Scored, hookimpl
-from bcd_bench.clips import ClipRef, Generated, Suite
-from bcd_bench.execution import plugin_code
-from bcd_bench.features import FeatureStore
-from bcd_bench.generate import generate
-from bcd_bench.isolation import PluginScope, harness_umask, raised_by_plugin
-from bcd_bench.plan import load_suite, make_plan
-from bcd_bench.plugins import Registry
-from bcd_bench.runs import RunFolder
-from bcd_bench.scoring import score_run
-from bcd_bench.stopping import stopping
+from bcd_bench.plugin.isolation import PluginScope, harness_umask, raised_by_plugin
+from bcd_bench.plugin.loading import plugin_code
+from bcd_bench.plugin.registry import Registry
+from bcd_bench.plugin.suites import load_suite
+from bcd_bench.run.folder import RunFolder
+from bcd_bench.run.generate import generate
+from bcd_bench.run.plan import make_plan
+from bcd_bench.scoring.features import FeatureStore
+from bcd_bench.scoring.score import score_run
+from bcd_bench.types.clip import ClipRef, Generated
+from bcd_bench.types.suite import Suite
+from bcd_bench.util.interrupts import stopping
 
 
 def ignore_filters() -> None:
@@ -139,7 +141,7 @@ def test_torch_that_a_plugin_imports_first_is_left_as_it_came() -> None:
     pytest.importorskip("torch")
     code = """
         import sys
-        from bcd_bench.isolation import PluginScope
+        from bcd_bench.plugin.isolation import PluginScope
         assert "torch" not in sys.modules
         scope = PluginScope()
         with scope:
@@ -168,7 +170,7 @@ def test_torch_that_a_plugin_imports_first_is_left_as_it_came() -> None:
 def test_what_a_plugin_imports_first_is_left_as_it_came() -> None:
     code = """
         import sys
-        from bcd_bench.isolation import PluginScope
+        from bcd_bench.plugin.isolation import PluginScope
         late = {"multiprocessing", "socket", "decimal", "logging", "numpy"} & set(sys.modules)
         with PluginScope():
             import decimal, logging, multiprocessing, socket
@@ -235,7 +237,7 @@ def test_a_scope_ends_well_after_an_exception_and_for_other_threads() -> None:
 
 
 def test_files_get_the_mode_of_the_harness(tmp_path: Path) -> None:
-    from bcd_bench.atomic import write_text_atomic
+    from bcd_bench.io.atomic import write_text_atomic
 
     before = os.umask(0o022)
     try:
@@ -348,7 +350,7 @@ def test_an_interrupt_that_the_plugins_own_handler_takes_still_counts() -> None:
 
 
 def test_code_that_is_loaded_is_guarded_as_well() -> None:
-    from bcd_bench.errors import UsageError
+    from bcd_bench.types.errors import UsageError
 
     with (
         pytest.raises(UsageError, match=r"suite 's' cannot be built: Panic: out of bounds"),
@@ -539,7 +541,7 @@ class Copying(Grabbing):
 
 FORKING = """
     import json, multiprocessing, os, signal, sys, time
-    from bcd_bench.stopping import stopping, raise_on_terminate
+    from bcd_bench.util.interrupts import stopping, raise_on_terminate
 
     def double(x):
         return 2 * x
@@ -566,7 +568,7 @@ def test_processes_that_a_plugin_forks_end_by_signals() -> None:
 
 
 def test_a_child_that_outlives_the_run_does_not_keep_its_lock(tmp_path: Path) -> None:
-    from bcd_bench.locking import locked
+    from bcd_bench.util.locking import locked
 
     child = 0
     try:
@@ -585,7 +587,7 @@ def test_a_child_that_outlives_the_run_does_not_keep_its_lock(tmp_path: Path) ->
 PRINTING = """
     import os, subprocess, sys
     sys.argv = ["bcd-bench", "list", "methods", "--json"]
-    from bcd_bench import plugins
+    from bcd_bench.plugin import registry as plugins
     real = plugins.load_registry
     def noisy(**given):
         os.write(1, b"from C code\\n")

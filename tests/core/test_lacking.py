@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bcd_bench.lacking import by_reason, not_scored, these_metrics
+from bcd_bench.scoring.missing_metrics import by_reason, not_scored, these_metrics
 
 LACKING = [("fid", "no weights"), ("csim", "no model"), ("kid", "no weights"), ("fid", "no weights")]
 

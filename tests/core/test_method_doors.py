@@ -11,19 +11,19 @@ import pytest
 import scoring_toy as toy
 
 from bcd_bench import AssetSpec, Clip, Failed, MethodSpec, Pair, hookimpl
-from bcd_bench.errors import MissingAssetError, UsageError
-from bcd_bench.execution import Batch, Work, load_method, run_batch
-from bcd_bench.features import needed_extractors
-from bcd_bench.generate import generate
-from bcd_bench.identity import sha256_file
-from bcd_bench.plan import make_plan, read_plan
-from bcd_bench.plugins import Registry
-from bcd_bench.recording import write_record
-from bcd_bench.report.rows import row_from_record
-from bcd_bench.report.table import build_tables
-from bcd_bench.scoring import score_run
+from bcd_bench.assets.hashing import sha256_file
+from bcd_bench.plugin.registry import Registry
+from bcd_bench.results.build import write_record
+from bcd_bench.results.rows import row_from_record
+from bcd_bench.results.table import build_tables
+from bcd_bench.run.executor import Batch, Work, load_method, run_batch
+from bcd_bench.run.generate import generate
+from bcd_bench.run.plan import make_plan, read_plan
+from bcd_bench.scoring.features import needed_extractors
+from bcd_bench.scoring.score import score_run
 from bcd_bench.testing import method_checks
 from bcd_bench.testing.kit import Subject
+from bcd_bench.types.errors import MissingAssetError, UsageError
 
 
 class Shaded:
@@ -121,7 +121,7 @@ def test_close_is_called_after_an_interrupt(registry: Registry) -> None:
     spec, pairs = registry.methods["shaded"], toy.suite({}).pairs
     needed = tuple(needed_extractors(registry, spec.extractors))
     work = Work("shaded", spec.factory, {"stop_at": "p07"}, None, "cpu", 0, toy.SIZE, needed)
-    from bcd_bench.execution import run_local
+    from bcd_bench.run.executor import run_local
 
     outcomes = run_local(work, iter([Batch(0, pairs[:5]), Batch(1, pairs[5:10])]), jobs=1)
     assert len(next(outcomes).results) == 5

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bcd_bench.cli.new_plugin import write_plugin
-from bcd_bench.errors import UsageError
+from bcd_bench.types.errors import UsageError
 
 
 def test_it_writes_a_whole_distribution(tmp_path: Path) -> None:

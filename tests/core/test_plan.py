@@ -13,10 +13,11 @@ import pytest
 import toy_plugin
 
 from bcd_bench import AssetSpec, Clip, Pair, Suite, hookimpl
-from bcd_bench.errors import MissingAssetError, UsageError
-from bcd_bench.identity import pair_seed, run_id
-from bcd_bench.plan import RunPlan, load_suite, make_plan, read_plan
-from bcd_bench.plugins import Registry
+from bcd_bench.plugin.registry import Registry
+from bcd_bench.plugin.suites import load_suite
+from bcd_bench.run.fingerprint import pair_seed, run_id
+from bcd_bench.run.plan import RunPlan, make_plan, read_plan
+from bcd_bench.types.errors import MissingAssetError, UsageError
 
 
 class Nowhere:
@@ -59,7 +60,7 @@ def test_a_plan_comes_back_from_its_file(registry: Registry, tmp_path: Path) -> 
 
 
 def test_the_device_auto_is_decided_with_the_plan(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bcd_bench.plan.device_name", {"cpu": "cpu", "auto": "cuda"}.__getitem__)
+    monkeypatch.setattr("bcd_bench.run.plan.device_name", {"cpu": "cpu", "auto": "cuda"}.__getitem__)
     automatic = plan(registry, device="auto")
     assert (automatic.device, automatic.run_id) == ("cuda", plan(registry).run_id)
     monkeypatch.undo()

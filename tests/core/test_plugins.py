@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import toy_plugin
 
-from bcd_bench import plugins
-from bcd_bench.errors import UsageError
-from bcd_bench.plugins import Registry, load_registry, nearest
-from bcd_bench.specs import AssetSpec, MethodSpec, load_factory
+from bcd_bench.plugin import registry as plugins
+from bcd_bench.plugin.loading import load_factory
+from bcd_bench.plugin.registry import Registry, load_registry, nearest
+from bcd_bench.plugin.specs import AssetSpec, MethodSpec
+from bcd_bench.types.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     made: list[str] = []
 
     def install(*sources: tuple[str, str, str]) -> None:
-        found = [FakeEntryPoint("core", "bcd_bench.builtin", FakeDist("bcd-bench"))]
+        found = [FakeEntryPoint("core", "bcd_bench.plugin.builtin", FakeDist("bcd-bench"))]
         for index, (name, dist, source) in enumerate(sources):
             module = f"fake_{tmp_path.name.replace('-', '_')}_{index}"
             (tmp_path / f"{module}.py").write_text(textwrap.dedent(source))
@@ -192,7 +193,7 @@ def test_owner_and_source_hash_follow_the_source(install, tmp_path: Path) -> Non
 
 
 def test_the_hash_of_the_core_is_that_of_its_methods_alone() -> None:
-    from bcd_bench.identity import sha256_sources
+    from bcd_bench.assets.hashing import sha256_sources
 
     folder = Path(plugins.__file__).parent
     expected = sha256_sources(folder, [folder / "builtin.py", folder / "reference_methods.py"])

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bcd_bench.progress import (
+from bcd_bench.util.progress import (
     BarProgress,
     NoProgress,
     PlainProgress,

@@ -10,15 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from record_toy import N, hits, write_record
 
-from bcd_bench.aggregate import aggregate_rows
-from bcd_bench.compare import compare_runs
-from bcd_bench.errors import UsageError
-from bcd_bench.records import MetricInfo, load_records
-from bcd_bench.report import csv_, markdown
-from bcd_bench.report.ranking import marks
-from bcd_bench.report.rows import ReportRow, collect_rows
-from bcd_bench.report.table import build_tables
-from bcd_bench.specs import Column
+from bcd_bench.plugin.specs import Column
+from bcd_bench.results.formats import csv as csv_
+from bcd_bench.results.formats import markdown
+from bcd_bench.results.ranking import marks
+from bcd_bench.results.rows import ReportRow, collect_rows
+from bcd_bench.results.schema import MetricInfo, load_records
+from bcd_bench.results.table import build_tables
+from bcd_bench.statistics.aggregate import aggregate_rows
+from bcd_bench.statistics.compare import compare_runs
+from bcd_bench.types.errors import UsageError
 
 
 def rows_of(path: Path) -> list[ReportRow]:

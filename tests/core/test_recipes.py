@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 from record_toy import hits, write_record
 
-from bcd_bench.errors import UsageError
-from bcd_bench.plan import make_plan
-from bcd_bench.plugins import load_registry
-from bcd_bench.records import RecipeInfo
-from bcd_bench.report import csv_, html, json_, latex, markdown
-from bcd_bench.report.rows import collect_rows
-from bcd_bench.report.table import build_tables
+from bcd_bench.plugin.registry import load_registry
+from bcd_bench.results.formats import csv as csv_
+from bcd_bench.results.formats import html, latex, markdown
+from bcd_bench.results.formats import json as json_
+from bcd_bench.results.rows import collect_rows
+from bcd_bench.results.schema import RecipeInfo
+from bcd_bench.results.table import build_tables
+from bcd_bench.run.plan import make_plan
+from bcd_bench.types.errors import UsageError
 
 PAPER = RecipeInfo(label="paper")
 MORE = RecipeInfo(label="+ 2 extensions", parts=["content_channels", "muon"])
@@ -76,7 +78,7 @@ def test_every_format_shows_the_recipe(results: Path, render: object) -> None:
 
 def test_a_plan_reads_the_recipe_from_the_weights(tmp_path: Path) -> None:
     registry = load_registry()
-    from bcd_bench.plan import load_suite
+    from bcd_bench.plugin.suites import load_suite
 
     suite = load_suite(registry, "sprites-procedural", {})
     plan = make_plan(registry, "bcd", suite, limit=2)

@@ -12,11 +12,11 @@ import scoring_toy as toy
 from scoring_toy import record_run
 
 from bcd_bench import AssetSpec, __version__
-from bcd_bench.errors import UsageError
-from bcd_bench.plugins import Registry
-from bcd_bench.recording import build_record, write_record
-from bcd_bench.records import PairValues, find_records, load_record, load_records
-from bcd_bench.scoring import score_run
+from bcd_bench.plugin.registry import Registry
+from bcd_bench.results.build import build_record, write_record
+from bcd_bench.results.schema import PairValues, find_records, load_record, load_records
+from bcd_bench.scoring.score import score_run
+from bcd_bench.types.errors import UsageError
 
 
 @pytest.fixture(autouse=True)

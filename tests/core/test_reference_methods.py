@@ -7,7 +7,7 @@ import pytest
 import toy_plugin
 
 from bcd_bench import Clip, ClipRef, Failed, Generated, Pair
-from bcd_bench.reference_methods import CopyContent, CopyMotion, Oracle
+from bcd_bench.plugin.reference_methods import CopyContent, CopyMotion, Oracle
 
 
 def counting(n: int, fps: float = 8.0) -> Clip:

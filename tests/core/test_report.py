@@ -17,12 +17,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from record_toy import N, hits, write_record
 
-from bcd_bench.errors import UsageError
-from bcd_bench.plugins import Registry
-from bcd_bench.report import csv_, html, json_, latex, markdown
-from bcd_bench.report.ranking import marks
-from bcd_bench.report.rows import ReportRow, collect_rows
-from bcd_bench.report.table import build_tables
+from bcd_bench.plugin.registry import Registry
+from bcd_bench.results.formats import csv as csv_
+from bcd_bench.results.formats import html, latex, markdown
+from bcd_bench.results.formats import json as json_
+from bcd_bench.results.ranking import marks
+from bcd_bench.results.rows import ReportRow, collect_rows
+from bcd_bench.results.table import build_tables
+from bcd_bench.types.errors import UsageError
 
 
 @pytest.fixture
@@ -276,8 +278,8 @@ def test_latex_compiles(results: Path, columns: int) -> None:
 
 def test_reports_import_no_torch(results: Path) -> None:
     code = (
-        "import sys, pathlib; from bcd_bench.report.rows import collect_rows; "
-        "from bcd_bench.report import csv_, html, json_, latex, markdown; "
+        "import sys, pathlib; from bcd_bench.results.rows import collect_rows; "
+        "from bcd_bench.results.formats import csv as csv_, html, json as json_, latex, markdown; "
         "rows = collect_rows([pathlib.Path(sys.argv[1])]); "
         "[module.render(rows) for module in (csv_, html, json_, latex, markdown)]; "
         "print({'torch', 'pandas', 'av'} & set(sys.modules))"

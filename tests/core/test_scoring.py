@@ -18,17 +18,18 @@ import pytest
 import scoring_toy as toy
 from scoring_toy import make_run
 
-from bcd_bench import AssetSpec, Scored, scoring
-from bcd_bench.aggregate import aggregate_rows
+from bcd_bench import AssetSpec, Scored
 from bcd_bench.cli.tables import trouble_of
-from bcd_bench.errors import Interrupted, MissingDependencyError, UsageError
-from bcd_bench.plugins import Registry
-from bcd_bench.progress import PlainProgress
-from bcd_bench.recording import write_record
-from bcd_bench.report.rows import collect_rows
-from bcd_bench.report.table import Cell, build_tables
-from bcd_bench.runs import RunFolder
-from bcd_bench.scoring import score_run
+from bcd_bench.plugin.registry import Registry
+from bcd_bench.results.build import write_record
+from bcd_bench.results.rows import collect_rows
+from bcd_bench.results.table import Cell, build_tables
+from bcd_bench.run.folder import RunFolder
+from bcd_bench.scoring import score as scoring
+from bcd_bench.scoring.score import score_run
+from bcd_bench.statistics.aggregate import aggregate_rows
+from bcd_bench.types.errors import Interrupted, MissingDependencyError, UsageError
+from bcd_bench.util.progress import PlainProgress
 
 
 @pytest.fixture(autouse=True)
@@ -217,7 +218,7 @@ def test_a_metric_that_swallows_the_interrupt_is_stopped_at_the_next_block(
 
 
 def _pairs_of(run: RunFolder, metric: str) -> set[str]:
-    from bcd_bench.atomic import read_jsonl
+    from bcd_bench.io.atomic import read_jsonl
 
     return {line["pair"] for line in read_jsonl(run.scores_dir / f"{metric}.jsonl") if "pair" in line}
 
@@ -303,7 +304,7 @@ def test_a_full_disk_is_one_clear_line_and_loses_nothing(
     def full(path: Path, data: bytes) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    for metric, module in (("shade", "score_files.write_text_atomic"), ("spread", "metric_job.save_tree")):
+    for metric, module in (("shade", "scoring.cache.write_text_atomic"), ("spread", "scoring.metric_runner.save_tree")):
         with monkeypatch.context() as patched:
             patched.setattr(f"bcd_bench.{module}", full)
             with pytest.raises(UsageError, match=r"cannot write to .*: No space left on device"):

@@ -8,17 +8,20 @@ from pathlib import Path
 import pytest
 import toy_plugin
 
-from bcd_bench import AssetSpec, MethodSpec, Weights, benchmark, hookimpl
+from bcd_bench import AssetSpec, MethodSpec, Weights, hookimpl
+from bcd_bench import api as benchmark
 from bcd_bench.cli.run import for_each_method
-from bcd_bench.compare import compare_runs
-from bcd_bench.errors import MissingAssetError, UsageError
-from bcd_bench.plan import RunPlan, load_suite, make_plan
-from bcd_bench.plugins import Registry
-from bcd_bench.records import RunRecord, load_record
-from bcd_bench.report import csv_, markdown
-from bcd_bench.report.ranking import marks
-from bcd_bench.report.rows import collect_rows
-from bcd_bench.report.table import build_tables
+from bcd_bench.plugin.registry import Registry
+from bcd_bench.plugin.suites import load_suite
+from bcd_bench.results.formats import csv as csv_
+from bcd_bench.results.formats import markdown
+from bcd_bench.results.ranking import marks
+from bcd_bench.results.rows import collect_rows
+from bcd_bench.results.schema import RunRecord, load_record
+from bcd_bench.results.table import build_tables
+from bcd_bench.run.plan import RunPlan, make_plan
+from bcd_bench.statistics.compare import compare_runs
+from bcd_bench.types.errors import MissingAssetError, UsageError
 
 
 class Bigger:

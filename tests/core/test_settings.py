@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from bcd_bench.errors import UsageError
-from bcd_bench.settings import change_settings, change_tree, field_names, first_error, validate
+from bcd_bench.plugin.settings import change_settings, change_tree, field_names, first_error, validate
+from bcd_bench.types.errors import UsageError
 
 
 class Part(BaseModel):

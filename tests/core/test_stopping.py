@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from bcd_bench.stopping import stopping
+from bcd_bench.util.interrupts import stopping
 
 BOTH = (signal.SIGINT, signal.SIGTERM)
 

@@ -11,9 +11,7 @@ import numpy as np
 import pytest
 
 from bcd_bench import Clip, Column, Failed, MethodSpec, MetricSpec, Pair, Scored, TrainableSpec
-from bcd_bench.clips import ClipRef, Generated
-from bcd_bench.errors import UsageError
-from bcd_bench.plugins import Registry
+from bcd_bench.plugin.registry import Registry
 from bcd_bench.testing import (
     checks_for,
     extractor_checks,
@@ -24,7 +22,9 @@ from bcd_bench.testing import (
     practice_pairs,
 )
 from bcd_bench.testing.kit import Subject
-from bcd_bench.testing.practice import Cut, blank, cut_ref
+from bcd_bench.testing.synthetic import Cut, blank, cut_ref
+from bcd_bench.types.clip import ClipRef, Generated
+from bcd_bench.types.errors import UsageError
 
 
 @parametrize_with_checks("core")
@@ -399,7 +399,7 @@ def test_unknown_plugins_and_names_are_usage_errors() -> None:
 
 
 def test_a_missing_target_is_no_fault_of_the_oracle() -> None:
-    spec = MethodSpec("oracle", "1", "Oracle.", "bcd_bench.reference_methods:Oracle", reference=True)
+    spec = MethodSpec("oracle", "1", "Oracle.", "bcd_bench.plugin.reference_methods:Oracle", reference=True)
     subject = subject_of(spec, "methods")
     without = [replace(pair, target=None) for pair in subject.pairs()]
 
@@ -412,7 +412,7 @@ def test_a_missing_target_is_no_fault_of_the_oracle() -> None:
 
 
 def test_practice_pairs_describe_themselves_as_json() -> None:
-    from bcd_bench.identity import canonical_json
+    from bcd_bench.assets.hashing import canonical_json
 
     ref = practice_pairs(1)[0].content
     assert isinstance(ref, ClipRef)

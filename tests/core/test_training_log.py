@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from bcd_bench.errors import MissingDependencyError
 from bcd_bench.training import Limits, TrainingLog, TrainingLoop, open_tracker
+from bcd_bench.types.errors import MissingDependencyError
 
 
 def lines_of(out: Path) -> list[dict[str, Any]]:

@@ -21,8 +21,7 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402 (after the look for torch)
 
-from bcd_bench.errors import BcdBenchError, Interrupted, UsageError  # noqa: E402
-from bcd_bench.specs import TrainRequest  # noqa: E402
+from bcd_bench.plugin.specs import TrainRequest  # noqa: E402
 from bcd_bench.training import (  # noqa: E402
     CHECKPOINT,
     EMA,
@@ -45,6 +44,7 @@ from bcd_bench.training import (  # noqa: E402
     writing_checkpoint,
     writing_into,
 )
+from bcd_bench.types.errors import BcdBenchError, Interrupted, UsageError  # noqa: E402
 
 PAGE = Path(__file__).parents[2] / "docs" / "training.md"
 
@@ -424,7 +424,7 @@ def test_all_processes_stop_after_the_same_step(
 TOGETHER = """
 import os, sys
 from accelerate import Accelerator
-from bcd_bench.errors import Interrupted
+from bcd_bench.types.errors import Interrupted
 from bcd_bench.training import AcceleratedProcesses, Limits, TrainingLog, TrainingLoop, leaving_process_group
 from pathlib import Path
 

@@ -15,12 +15,20 @@ import toy_plugin as toy
 
 from bcd_bench import AssetSpec, Clip, Column, Failed, MetricSpec, Pair, Scored, Suite, SuiteSpec, hookimpl
 from bcd_bench.cli.app import main
-from bcd_bench.dose_response import Reaction, rank_correlation
-from bcd_bench.errors import MissingAssetError, UsageError
-from bcd_bench.perturbations import GENERAL, TRUTH_KEY, Perturbation, blur, delay, flicker, frame_shuffle
-from bcd_bench.plugins import Registry
-from bcd_bench.report.validation import render
-from bcd_bench.validation import Validation, validate
+from bcd_bench.metric_validation.perturbations import (
+    GENERAL,
+    TRUTH_KEY,
+    Perturbation,
+    blur,
+    delay,
+    flicker,
+    frame_shuffle,
+)
+from bcd_bench.metric_validation.report import render
+from bcd_bench.metric_validation.run import Validation, validate
+from bcd_bench.metric_validation.sensitivity import Reaction, rank_correlation
+from bcd_bench.plugin.registry import Registry
+from bcd_bench.types.errors import MissingAssetError, UsageError
 
 
 def wrong_subject(pair: Pair, dose: float, seed: int) -> Clip:

@@ -12,10 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bcd_bench import Clip, ClipRef, VideoFile
-from bcd_bench.clips import READER
-from bcd_bench.errors import UsageError
-from bcd_bench.identity import sha256_file
-from bcd_bench.video import encode_lossless, read_video, write_preview, write_video_lossless
+from bcd_bench.assets.hashing import sha256_file
+from bcd_bench.io.video import READER, encode_lossless, read_video, write_preview, write_video_lossless
+from bcd_bench.types.errors import UsageError
 
 
 def noise(frames: int = 5, height: int = 16, width: int = 24, fps: float = 8.0, seed: int = 0) -> Clip:

@@ -12,10 +12,10 @@ import pytest
 from made_videos import moving, write
 
 from bcd_bench import Clip
-from bcd_bench.decode import open_video
-from bcd_bench.errors import UnreadableVideoError, UsageError
-from bcd_bench.frames import encode_png, read_frames
-from bcd_bench.video import encode_lossless, read_video, write_video_lossless
+from bcd_bench.io.decode import open_video
+from bcd_bench.io.image_sequence import encode_png, read_frames
+from bcd_bench.io.video import encode_lossless, read_video, write_video_lossless
+from bcd_bench.types.errors import UnreadableVideoError, UsageError
 
 CHECKED = {
     "x.mkv": ("ffv1", "bgr0"), "h264.mkv": ("libx264", "yuv420p"), "mpeg4.mkv": ("mpeg4", "yuv420p"),

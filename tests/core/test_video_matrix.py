@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bcd_bench.video import read_video
+from bcd_bench.io.video import read_video
 
 WIDTH, HEIGHT, FRAMES = 64, 48, 3
 EXACT = "accurate_rnd+full_chroma_int+bicubic"

@@ -15,13 +15,13 @@ import pytest
 from made_videos import moving, planes, turn_header, write
 
 from bcd_bench import Clip
-from bcd_bench.decode import open_video
-from bcd_bench.errors import UnreadableVideoError, UsageError
-from bcd_bench.expected import WrongLengthError, WrongSizeError, read_expected
-from bcd_bench.frames import encode_png, read_frames
-from bcd_bench.orientation import matrix_turn
-from bcd_bench.shown import Shown, resize_frame
-from bcd_bench.video import read_video, write_video_lossless
+from bcd_bench.io.decode import open_video
+from bcd_bench.io.expected_frames import WrongLengthError, WrongSizeError, read_expected
+from bcd_bench.io.image_sequence import encode_png, read_frames
+from bcd_bench.io.orientation import matrix_turn
+from bcd_bench.io.rgb import Shown, resize_frame
+from bcd_bench.io.video import read_video, write_video_lossless
+from bcd_bench.types.errors import UnreadableVideoError, UsageError
 
 MATRICES = {"bt709": (1, 0.2126, 0.0722), "bt601": (6, 0.299, 0.114), "bt2020": (9, 0.2627, 0.0593)}
 """Number (ITU-T H.273), and the weights of red and blue in luma."""
@@ -263,7 +263,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows with every packet that is decoded."""
-    from bcd_bench.decode import OpenVideo
+    from bcd_bench.io.decode import OpenVideo
 
     seen: list[int] = []
     decode = OpenVideo._decoded
@@ -412,7 +412,7 @@ import av
 if sys.argv[1] == "c":
     (library,) = glob.glob(os.path.join(os.path.dirname(os.path.dirname(av.__file__)), "av.libs", "libavutil*"))
     ctypes.CDLL(library).av_force_cpu_flags(0)
-from bcd_bench.video import read_video
+from bcd_bench.io.video import read_video
 for path in sys.argv[2:]:
     print(read_video(path).sha256, read_video(path, size=(37, 41)).sha256, read_video(path, size=(96, 100)).sha256)
 """

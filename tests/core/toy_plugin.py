@@ -24,8 +24,8 @@ from bcd_bench import (
     Weights,
     hookimpl,
 )
-from bcd_bench.execution import Batch, Outcome, Work, load_method, run_batch
-from bcd_bench.identity import pair_seed
+from bcd_bench.run.executor import Batch, Outcome, Work, load_method, run_batch
+from bcd_bench.run.fingerprint import pair_seed
 
 SIZE = (16, 24)
 FPS = 8.0

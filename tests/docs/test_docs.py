@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 import bcd_bench
-from bcd_bench import hookspecs
 from bcd_bench.cli.app import VERBS, build_app
-from bcd_bench.plugins import KINDS, load_registry
-from bcd_bench.records import RunRecord, Value
-from bcd_bench.runs import PairResult
-from bcd_bench.statistics import MIN_CLUSTERS_TO_COMPARE
+from bcd_bench.plugin import hookspecs
+from bcd_bench.plugin.registry import KINDS, load_registry
+from bcd_bench.results.schema import RunRecord, Value
+from bcd_bench.run.folder import PairResult
+from bcd_bench.statistics.intervals import MIN_CLUSTERS_TO_COMPARE
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -79,7 +79,7 @@ def test_every_verb_and_option_is_documented(verb: str) -> None:
 
 
 def test_every_exit_code_is_documented() -> None:
-    from bcd_bench import errors
+    from bcd_bench.types import errors
 
     codes = {cls.exit_code for _, cls in inspect.getmembers(errors, inspect.isclass)} | {0, 1}
     table = sections(text("docs/command-line.md"))["Exit codes"]

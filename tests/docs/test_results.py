@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from bcd_bench.comparability import why_incomparable
-from bcd_bench.plugins import load_registry
-from bcd_bench.records import PairValues, RunRecord
-from bcd_bench.report.markdown import render
-from bcd_bench.report.rows import collect_rows
+from bcd_bench.plugin.registry import load_registry
+from bcd_bench.results.formats.markdown import render
+from bcd_bench.results.rows import collect_rows
+from bcd_bench.results.schema import PairValues, RunRecord
+from bcd_bench.statistics.comparability import why_incomparable
 
 RESULTS = Path(__file__).parents[2] / "results"
 PAIRS = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bcd_bench.plugins import load_registry
+from bcd_bench.plugin.registry import load_registry
 from bcd_bench.testing import checks_for, plugin_checks
 
 ROUNDING = 1.0

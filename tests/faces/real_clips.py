@@ -14,11 +14,11 @@ import numpy.typing as npt
 import pytest
 
 from bcd_bench import Clip, ClipRef, Failed, Pair
-from bcd_bench.assets import AssetStore
-from bcd_bench.features import BatchFeatures, FeatureStore
-from bcd_bench.plugins import Registry, load_registry
-from bcd_bench.specs import Scored
-from bcd_bench.video import read_video
+from bcd_bench.assets.store import AssetStore
+from bcd_bench.io.video import read_video
+from bcd_bench.plugin.protocols import Scored
+from bcd_bench.plugin.registry import Registry, load_registry
+from bcd_bench.scoring.features import BatchFeatures, FeatureStore
 from bcd_bench_faces.assets import ARCFACE, FACE_LANDMARKER
 
 LRS3 = Path(os.environ.get("BCD_BENCH_TEST_LRS3") or Path(__file__).parents[3] / "shared" / "data" / "lrs3-mini")

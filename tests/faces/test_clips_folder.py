@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bcd_bench import assets
-from bcd_bench.clips import Suite
-from bcd_bench.errors import MissingAssetError, UsageError
-from bcd_bench.identity import sha256_file
-from bcd_bench.plan import SAFE_NAME, load_suite
-from bcd_bench.plugins import Registry
-from bcd_bench.video import read_video
+from bcd_bench.assets import store as assets
+from bcd_bench.assets.hashing import sha256_file
+from bcd_bench.io.video import read_video
+from bcd_bench.plugin.registry import Registry
+from bcd_bench.plugin.suites import SAFE_NAME, load_suite
+from bcd_bench.types.errors import MissingAssetError, UsageError
+from bcd_bench.types.suite import Suite
 from bcd_bench_faces import clips_folder, plugin, preparing
 from bcd_bench_faces.assets import FACE_LANDMARKER
 from bcd_bench_faces.decoding import frames_at, is_variable

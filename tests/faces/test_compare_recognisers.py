@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bcd_bench.errors import UsageError
-from bcd_bench.statistics import area_under_curve
+from bcd_bench.statistics.intervals import area_under_curve
+from bcd_bench.types.errors import UsageError
 from tests.faces.scripts import script
 
 NAN = np.nan

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from bcd_bench import Failed
-from bcd_bench.errors import MissingAssetError, UsageError
-from bcd_bench.metric_info import metric_info
-from bcd_bench.plugins import load_registry
+from bcd_bench.plugin.registry import load_registry
+from bcd_bench.scoring.provenance import metric_info
+from bcd_bench.types.errors import MissingAssetError, UsageError
 from bcd_bench_faces.alignment import CROP, TEMPLATE, aligned_crop, five_points, similarity
 from bcd_bench_faces.arcface import ArcFace
 from bcd_bench_faces.csim import CSIM, reference

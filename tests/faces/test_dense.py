@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from bcd_bench.errors import UsageError
+from bcd_bench.types.errors import UsageError
 from bcd_bench_faces.dense.augment import _bent, example, faceless, photograph
 from bcd_bench_faces.dense.crops import MARGIN, Square, square_around, take
 from bcd_bench_faces.dense.network import DenseNet, NetworkConfig, Seen, load_network, network_bytes, to_input

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import safetensors.torch
 
-from bcd_bench.errors import Interrupted, UsageError
-from bcd_bench.specs import TrainRequest
+from bcd_bench.plugin.specs import TrainRequest
+from bcd_bench.types.errors import Interrupted, UsageError
 from bcd_bench_faces.dense.batches import Batches
 from bcd_bench_faces.dense.network import load_network
 from bcd_bench_faces.dense.points import dense_points

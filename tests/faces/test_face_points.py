@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from bcd_bench import Clip, Failed
-from bcd_bench.errors import UsageError
-from bcd_bench.features import FeatureStore
-from bcd_bench.identity import canonical_json, sha256_file
-from bcd_bench.plugins import load_registry
+from bcd_bench.assets.hashing import canonical_json, sha256_file
+from bcd_bench.plugin.registry import load_registry
+from bcd_bench.scoring.features import FeatureStore
+from bcd_bench.types.errors import UsageError
 from bcd_bench_faces.dense.locate import SHIPPED, DenseLandmarker, network_path, network_sha256
 from bcd_bench_faces.dense.points import dense_points, project
 from bcd_bench_faces.face_points import FacePoints

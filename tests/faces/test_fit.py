@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from bcd_bench.clips import Failed
+from bcd_bench.types.failed import Failed
 from bcd_bench_faces.face_model import load_face_model
 from bcd_bench_faces.fit import Expected, FitOptions, HeadFit, LandmarkBasis, fit_clip
 from bcd_bench_faces.mesh import MAX_REPROJECTION, fit_or_fail

@@ -15,13 +15,14 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from bcd_bench import Clip, ClipRef, Failed, Pair
-from bcd_bench.aggregate import aggregate_rows
-from bcd_bench.decode import OpenVideo
-from bcd_bench.errors import UsageError
-from bcd_bench.features import BatchFeatures, FeatureStore
-from bcd_bench.identity import sha256_file
-from bcd_bench.plugins import load_registry
-from bcd_bench.specs import Scored, load_factory
+from bcd_bench.assets.hashing import sha256_file
+from bcd_bench.io.decode import OpenVideo
+from bcd_bench.plugin.loading import load_factory
+from bcd_bench.plugin.protocols import Scored
+from bcd_bench.plugin.registry import load_registry
+from bcd_bench.scoring.features import BatchFeatures, FeatureStore
+from bcd_bench.statistics.aggregate import aggregate_rows
+from bcd_bench.types.errors import UsageError
 from bcd_bench_faces import lrs3
 from bcd_bench_faces.head.render import Actor
 from bcd_bench_faces.head.sample import identity_of, look_of, motion_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bcd_bench.perturbations import GENERAL, TRUTH_KEY
+from bcd_bench.metric_validation.perturbations import GENERAL, TRUTH_KEY
 from bcd_bench_faces.heads import FAULTS, heads_suite, true_parameters
 from bcd_bench_faces.heads_faults import true_errors, wrong_expression, wrong_identity, wrong_pose
 

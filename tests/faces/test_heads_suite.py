@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bcd_bench.clips import Clip, ClipRef, VideoFile
-from bcd_bench.errors import UsageError
-from bcd_bench.plugins import load_registry
-from bcd_bench.specs import load_factory
+from bcd_bench.io.video import VideoFile
+from bcd_bench.plugin.loading import load_factory
+from bcd_bench.plugin.registry import load_registry
 from bcd_bench.testing import parametrize_with_checks
+from bcd_bench.types.clip import Clip, ClipRef
+from bcd_bench.types.errors import UsageError
 from bcd_bench_faces import heads
 from bcd_bench_faces.head.model import PIVOT, HeadModel
 from bcd_bench_faces.head.sample import EMOTIONS, IDENTITY_LIMIT, VISEMES, YAW_LIMIT, identity_of, look_of, motion_of

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from bcd_bench import Clip
-from bcd_bench.errors import MissingAssetError
+from bcd_bench.types.errors import MissingAssetError
 from bcd_bench_faces.landmarker import BLENDSHAPES, LONGEST_SIDE, POINTS, FaceLandmarker
 from bcd_bench_faces.landmarks import FaceLandmarks
 from bcd_bench_faces.quiet import without_chatter

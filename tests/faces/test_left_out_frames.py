@@ -12,11 +12,12 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from bcd_bench import Clip, Failed
-from bcd_bench.aggregate import aggregate_rows
-from bcd_bench.features import BatchFeatures, FeatureStore
-from bcd_bench.plugins import load_registry
-from bcd_bench.records import Value
-from bcd_bench.specs import Scored, load_factory
+from bcd_bench.plugin.loading import load_factory
+from bcd_bench.plugin.protocols import Scored
+from bcd_bench.plugin.registry import load_registry
+from bcd_bench.results.schema import Value
+from bcd_bench.scoring.features import BatchFeatures, FeatureStore
+from bcd_bench.statistics.aggregate import aggregate_rows
 from bcd_bench.testing import checks_for, metric_checks
 from bcd_bench.testing.kit import Subject
 from bcd_bench_faces.rotation import ARD

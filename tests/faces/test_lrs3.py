@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bcd_bench.clips import Suite
-from bcd_bench.errors import MissingAssetError, UsageError
-from bcd_bench.plan import SAFE_NAME, load_suite
-from bcd_bench.plugins import Registry
+from bcd_bench.plugin.registry import Registry
+from bcd_bench.plugin.suites import SAFE_NAME, load_suite
+from bcd_bench.types.errors import MissingAssetError, UsageError
+from bcd_bench.types.suite import Suite
 from bcd_bench_faces import lrs3, plugin
 from bcd_bench_faces.protocol import DEFAULT_METRICS, REPORTED
 from bcd_bench_faces.trees import list_videos, safe_ids

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from bcd_bench import Clip, Failed
-from bcd_bench.features import FeatureStore
-from bcd_bench.identity import canonical_json
-from bcd_bench.plugins import load_registry
+from bcd_bench.assets.hashing import canonical_json
+from bcd_bench.plugin.registry import load_registry
+from bcd_bench.scoring.features import FeatureStore
 from bcd_bench_faces.assets import FACE_LANDMARKER
 from bcd_bench_faces.correspondence import Correspondence
 from bcd_bench_faces.face_model import IDENTITIES, head_model_sha256, load_face_model

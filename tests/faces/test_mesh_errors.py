@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from bcd_bench.clips import Clip, Failed
-from bcd_bench.specs import Scored
-from bcd_bench.testing.practice import practice_pairs
+from bcd_bench.plugin.protocols import Scored
+from bcd_bench.testing.synthetic import practice_pairs
+from bcd_bench.types.clip import Clip
+from bcd_bench.types.failed import Failed
 from bcd_bench_faces import mesh_errors
 from bcd_bench_faces.mesh_errors import EXTRACTOR, REPROJECTION, CrossError, MotionError, ShapeError
 from bcd_bench_faces.vertex_errors import (

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bcd_bench.decode import OpenVideo
-from bcd_bench.errors import UnsupportedVideoError, UsageError
-from bcd_bench.video import read_video
+from bcd_bench.io.decode import OpenVideo
+from bcd_bench.io.video import read_video
+from bcd_bench.types.errors import UnsupportedVideoError, UsageError
 from bcd_bench_faces import clips_folder, lrs3
 from bcd_bench_faces.decoding import frames_at
 from tests.faces.test_clips_folder import data, home, prepared, squares  # noqa: F401 - fixtures
@@ -117,14 +117,14 @@ def test_a_failure_to_open_is_not_remembered(
             def lacking(*_: object) -> None:
                 raise UnsupportedVideoError("the installed PyAV has no decoder for it")
 
-            patch.setattr("bcd_bench.decode._best_stream", lacking)
+            patch.setattr("bcd_bench.io.decode._best_stream", lacking)
             assert prepared(path).unusable == "the installed PyAV has no decoder for it"
         else:
 
             def failing(*_: object) -> None:
                 raise PermissionError(13, "Permission denied") if kind == "gone" else OSError(5, "Input/output error")
 
-            patch.setattr("bcd_bench.decode._plain_file", failing)
+            patch.setattr("bcd_bench.io.decode._plain_file", failing)
             with pytest.raises(OSError, match=r"Permission denied|Input/output error"):
                 prepared(path)
     assert prepared(path).frames == 30

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bcd_bench.errors import UsageError
+from bcd_bench.types.errors import UsageError
 from tests.faces.scripts import script
 
 

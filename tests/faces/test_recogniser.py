@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from onnx import GraphProto
 
-from bcd_bench.assets import AssetStore
+from bcd_bench.assets.hashing import sha256_file
+from bcd_bench.assets.store import AssetStore
 from bcd_bench.cli.app import main
-from bcd_bench.errors import UsageError
-from bcd_bench.identity import sha256_file
-from bcd_bench.plugins import load_registry
+from bcd_bench.plugin.registry import load_registry
+from bcd_bench.types.errors import UsageError
 from bcd_bench_faces.recogniser import (
     LEAST_MARGIN,
     PEOPLE,

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from bcd_bench.errors import MissingAssetError
+from bcd_bench.types.errors import MissingAssetError
 from bcd_bench_faces.head.look import HAIR_STYLES, random_look
 from bcd_bench_faces.head.model import HeadModel
 from bcd_bench_faces.head.raster import downsample, rasterize, vertex_normals

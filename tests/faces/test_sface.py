@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from bcd_bench import Failed
-from bcd_bench.errors import MissingAssetError, MissingDependencyError
-from bcd_bench.plugins import load_registry
+from bcd_bench.plugin.registry import load_registry
+from bcd_bench.types.errors import MissingAssetError, MissingDependencyError
 from bcd_bench_faces import sface
 from bcd_bench_faces.alignment import TEMPLATE, dense_five_points, five_points
 from bcd_bench_faces.csim import CSIMSFace
@@ -113,7 +113,7 @@ def test_the_network_passes_the_check_with_room_to_spare() -> None:
 @needs_sface
 def test_insightface_would_scale_it_wrongly_and_the_check_says_so(tmp_path: Path) -> None:
     """What went wrong in silence: its Sub and Mul are nodes 57 and 58, so insightface scales a second time."""
-    from bcd_bench.errors import UsageError
+    from bcd_bench.types.errors import UsageError
 
     path = tmp_path / "w600k_r50.onnx"
     path.write_bytes(sface._runnable(sface_weights()))

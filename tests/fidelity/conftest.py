@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from bcd_bench.clips import Clip, Failed, Pair
-from bcd_bench.specs import Scored
-from bcd_bench.testing.practice import practice_pairs
+from bcd_bench.plugin.protocols import Scored
+from bcd_bench.testing.synthetic import practice_pairs
+from bcd_bench.types.clip import Clip
+from bcd_bench.types.failed import Failed
+from bcd_bench.types.pair import Pair
 from tests.fidelity.make_golden import GOLDEN
 from tests.fidelity.seeded import seeded_inception
 

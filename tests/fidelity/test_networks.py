@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from bcd_bench.clips import Clip
-from bcd_bench.errors import MissingAssetError, MissingDependencyError, UsageError
+from bcd_bench.types.clip import Clip
+from bcd_bench.types.errors import MissingAssetError, MissingDependencyError, UsageError
 from bcd_bench_fidelity import backbones
 from bcd_bench_fidelity.extractors import EfficientNetLite0Features, InceptionFeatures, passes
 from bcd_bench_fidelity.frechet import frechet_distance

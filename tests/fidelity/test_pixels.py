@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bcd_bench.clips import Clip, Failed
-from bcd_bench.specs import Scored
-from bcd_bench.testing.practice import practice_pairs
+from bcd_bench.plugin.protocols import Scored
+from bcd_bench.testing.synthetic import practice_pairs
+from bcd_bench.types.clip import Clip
+from bcd_bench.types.failed import Failed
 from bcd_bench_fidelity.flicker import Flicker
 from bcd_bench_fidelity.pixels import PSNR_CAP, psnr, ssim, temporal_differences
 from bcd_bench_fidelity.target import TargetPSNR, TargetSSIM

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bcd_bench import benchmark
-from bcd_bench.clips import Failed
-from bcd_bench.errors import MissingAssetError
-from bcd_bench.identity import sha256_file
-from bcd_bench.plugins import load_registry
-from bcd_bench.recording import write_record
-from bcd_bench.records import load_records
-from bcd_bench.scoring import score_run
+from bcd_bench import api as benchmark
+from bcd_bench.assets.hashing import sha256_file
+from bcd_bench.plugin.registry import load_registry
+from bcd_bench.results.build import write_record
+from bcd_bench.results.schema import load_records
+from bcd_bench.scoring.score import score_run
+from bcd_bench.types.errors import MissingAssetError
+from bcd_bench.types.failed import Failed
 from bcd_bench_fidelity import backbones, kid, plugin
 from bcd_bench_fidelity.distance import FID, FDEfficientNetLite0
 from bcd_bench_fidelity.kid import KID

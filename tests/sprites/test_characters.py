@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bcd_bench.errors import MissingAssetError
+from bcd_bench.types.errors import MissingAssetError
 from bcd_bench_sprites import lpc as lpc_module
 from bcd_bench_sprites import procedural as procedural_module
 from bcd_bench_sprites.characters import draw_clip, open_characters

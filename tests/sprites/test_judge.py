@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import safetensors.torch
 
-from bcd_bench.errors import UsageError
-from bcd_bench.identity import sha256_file
+from bcd_bench.assets.hashing import sha256_file
+from bcd_bench.types.errors import UsageError
 from bcd_bench_sprites.factors import ATTRIBUTES, attributes_of_all, split
 from bcd_bench_sprites.judge import HEADS, judge_clips, load_judge, shipped_judge
 from bcd_bench_sprites.judge_train import accuracy_on_test

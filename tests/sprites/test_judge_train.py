@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from bcd_bench.errors import BcdBenchError, Interrupted, UsageError
-from bcd_bench.specs import TrainRequest
+from bcd_bench.plugin.specs import TrainRequest
+from bcd_bench.types.errors import BcdBenchError, Interrupted, UsageError
 from bcd_bench_sprites import judge_train
 from bcd_bench_sprites.judge import HEADS, load_judge
 from bcd_bench_sprites.judge_train import PRESETS, JudgeTrainer, augment, train_judge

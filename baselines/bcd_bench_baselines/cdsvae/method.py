@@ -11,11 +11,13 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from bcd_bench.clips import Clip, Failed, Pair
-from bcd_bench.devices import resolve_device
-from bcd_bench.errors import UsageError
-from bcd_bench.identity import pair_seed
-from bcd_bench.settings import validate
+from bcd_bench.plugin.settings import validate
+from bcd_bench.run.fingerprint import pair_seed
+from bcd_bench.types.clip import Clip
+from bcd_bench.types.errors import UsageError
+from bcd_bench.types.failed import Failed
+from bcd_bench.types.pair import Pair
+from bcd_bench.util.devices import resolve_device
 from bcd_bench_baselines.cdsvae.model import CDSVAE, load_model, to_frames, to_unit
 
 __all__ = ["CDSVAEMethod", "MethodConfig"]

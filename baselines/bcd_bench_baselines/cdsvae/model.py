@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bcd_bench.errors import UsageError
+from bcd_bench.io.safetensors import read_weight_file
 from bcd_bench.training import save_tensors
-from bcd_bench.weight_files import read_weight_file
+from bcd_bench.types.errors import UsageError
 from bcd_bench_baselines.cdsvae.presets import ModelConfig
 
 __all__ = ["CDSVAE", "Gaussian", "load_model", "save_model", "to_frames", "to_unit"]

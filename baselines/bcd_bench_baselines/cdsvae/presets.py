@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from bcd_bench.errors import UsageError
-from bcd_bench.settings import change_tree
+from bcd_bench.plugin.settings import change_tree
 from bcd_bench.training import TrackerName
+from bcd_bench.types.errors import UsageError
 
 __all__ = ["NOT_RESULTS", "PRESETS", "ModelConfig", "ObjectiveConfig", "Preset", "TrainConfig", "resolve_preset"]
 

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from bcd_bench.atomic import atomic_path, write_json_atomic
-from bcd_bench.devices import keep_freed_memory, resolve_device
-from bcd_bench.specs import TrainingClips, TrainRequest
+from bcd_bench.io.atomic import atomic_path, write_json_atomic
+from bcd_bench.plugin.protocols import TrainingClips
+from bcd_bench.plugin.specs import TrainRequest
 from bcd_bench.training import (
     CHECKPOINT,
     EMA,
@@ -37,6 +37,7 @@ from bcd_bench.training import (
     writing_checkpoint,
     writing_into,
 )
+from bcd_bench.util.devices import keep_freed_memory, resolve_device
 from bcd_bench_baselines import __version__
 from bcd_bench_baselines.cdsvae.model import CDSVAE, save_model, to_frames, to_unit
 from bcd_bench_baselines.cdsvae.objective import training_loss

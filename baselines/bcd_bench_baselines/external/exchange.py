@@ -8,11 +8,11 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from bcd_bench.clips import Clip
-from bcd_bench.errors import UsageError
-from bcd_bench.expected import WrongLengthError, WrongSizeError, read_expected
-from bcd_bench.frames import write_frames
-from bcd_bench.video import write_video_lossless
+from bcd_bench.io.expected_frames import WrongLengthError, WrongSizeError, read_expected
+from bcd_bench.io.image_sequence import write_frames
+from bcd_bench.io.video import write_video_lossless
+from bcd_bench.types.clip import Clip
+from bcd_bench.types.errors import UsageError
 
 __all__ = ["Frames", "output_path", "read_output", "write_input"]
 

@@ -9,9 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from bcd_bench.clips import Clip, Failed, Pair
-from bcd_bench.errors import UsageError, printable
-from bcd_bench.identity import hash_json, pair_seed, sha256_file
+from bcd_bench.assets.hashing import hash_json, sha256_file
+from bcd_bench.run.fingerprint import pair_seed
+from bcd_bench.types.clip import Clip
+from bcd_bench.types.errors import UsageError, printable
+from bcd_bench.types.failed import Failed
+from bcd_bench.types.pair import Pair
 from bcd_bench_baselines.external.exchange import Frames, output_path, read_output, write_input
 from bcd_bench_baselines.external.worker import Worker, WorkerFailed
 

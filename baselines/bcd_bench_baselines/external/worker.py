@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from bcd_bench.errors import UsageError, printable
+from bcd_bench.types.errors import UsageError, printable
 
 __all__ = ["Worker", "WorkerFailed"]
 

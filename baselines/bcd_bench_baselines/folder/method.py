@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bcd_bench.clips import Clip, Failed, Pair
-from bcd_bench.errors import UsageError
-from bcd_bench.expected import WrongLengthError, WrongSizeError, read_expected
-from bcd_bench.links import FOLLOW_LINKS
+from bcd_bench.io.expected_frames import WrongLengthError, WrongSizeError, read_expected
+from bcd_bench.io.links import FOLLOW_LINKS
+from bcd_bench.types.clip import Clip
+from bcd_bench.types.errors import UsageError
+from bcd_bench.types.failed import Failed
+from bcd_bench.types.pair import Pair
 from bcd_bench_baselines.folder.videos import Listing, content_sha256, list_videos, match_videos
 
 __all__ = ["Folder", "identify"]

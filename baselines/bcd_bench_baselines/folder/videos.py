@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bcd_bench.assets import FileHashes, cache_folder
-from bcd_bench.errors import UsageError, printable
-from bcd_bench.frames import list_frames
-from bcd_bench.identity import hash_json
-from bcd_bench.links import FOLLOW_HINT, follows_links, leads_outside
+from bcd_bench.assets.hashing import hash_json
+from bcd_bench.assets.store import FileHashes, cache_folder
+from bcd_bench.io.image_sequence import list_frames
+from bcd_bench.io.links import FOLLOW_HINT, follows_links, leads_outside
+from bcd_bench.types.errors import UsageError, printable
 
 __all__ = ["VIDEOS", "Listing", "content_sha256", "list_videos", "match_videos"]
 

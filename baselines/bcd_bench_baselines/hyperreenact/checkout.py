@@ -9,8 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bcd_bench.clips import Clip, Failed, Pair
-from bcd_bench.errors import UsageError
+from bcd_bench.types.clip import Clip
+from bcd_bench.types.errors import UsageError
+from bcd_bench.types.failed import Failed
+from bcd_bench.types.pair import Pair
 from bcd_bench_baselines.external.method import External
 from bcd_bench_baselines.external.method import identify as identify_command
 

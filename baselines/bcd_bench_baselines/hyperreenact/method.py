@@ -17,9 +17,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from bcd_bench.clips import Clip, Failed, Pair
-from bcd_bench.devices import resolve_device
-from bcd_bench.errors import UsageError
+from bcd_bench.types.clip import Clip
+from bcd_bench.types.errors import UsageError
+from bcd_bench.types.failed import Failed
+from bcd_bench.types.pair import Pair
+from bcd_bench.util.devices import resolve_device
 from bcd_bench_baselines.hyperreenact.geometry import aligned_face, arcface_affine, pose_crop, square_crop
 from bcd_bench_baselines.hyperreenact.model import HyperReenact, to_signed
 from bcd_bench_baselines.landmarks import EXTRACTOR, POINTS_68

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bcd_bench.clips import Pair
+from bcd_bench.types.pair import Pair
 from bcd_bench_baselines.landmarks import FacePoints
 
 __all__ = ["identify"]

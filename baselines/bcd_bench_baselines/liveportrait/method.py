@@ -12,8 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bcd_bench.clips import Clip, Failed, Pair
-from bcd_bench.errors import UsageError
+from bcd_bench.types.clip import Clip
+from bcd_bench.types.errors import UsageError
+from bcd_bench.types.failed import Failed
+from bcd_bench.types.pair import Pair
 from bcd_bench_baselines.blocks import fold
 from bcd_bench_baselines.checkpoints import blank, load_published
 from bcd_bench_baselines.compiling import compiled

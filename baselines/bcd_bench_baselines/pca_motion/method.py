@@ -10,8 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from bcd_bench.clips import Clip, Failed, Pair
-from bcd_bench.errors import UsageError
+from bcd_bench.types.clip import Clip
+from bcd_bench.types.errors import UsageError
+from bcd_bench.types.failed import Failed
+from bcd_bench.types.pair import Pair
 from bcd_bench_baselines.pca_motion.motion import Mode, Track, best_frame, retarget
 
 __all__ = ["PcaMotion"]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from bcd_bench.specs import Column
+from bcd_bench.plugin.specs import Column
 from bcd_bench_faces.coverage import AgainstDriver
 from bcd_bench_faces.landmarker import BLENDSHAPES
 

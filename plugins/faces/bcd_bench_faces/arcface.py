@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bcd_bench.assets import AssetStore
-from bcd_bench.clips import Clip
-from bcd_bench.plugins import load_registry
+from bcd_bench.assets.store import AssetStore
+from bcd_bench.plugin.registry import load_registry
+from bcd_bench.types.clip import Clip
 from bcd_bench_faces.alignment import CROP, aligned_crop, five_points
 from bcd_bench_faces.assets import ARCFACE
 from bcd_bench_faces.recogniser import ArcFaceNetwork, Embed, find_model, unit

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
-from bcd_bench.assets import FileHashes, cache_folder
-from bcd_bench.clips import ClipSource, Suite
-from bcd_bench.errors import UsageError, printable
-from bcd_bench.progress import NoProgress, open_progress
-from bcd_bench.specs import TrainingVideos
+from bcd_bench.assets.store import FileHashes, cache_folder
+from bcd_bench.plugin.specs import TrainingVideos
+from bcd_bench.types.clip import ClipSource
+from bcd_bench.types.errors import UsageError, printable
+from bcd_bench.types.suite import Suite
+from bcd_bench.util.progress import NoProgress, open_progress
 from bcd_bench_faces.assets import FACE_LANDMARKER
 from bcd_bench_faces.landmarker import FaceLandmarker
 from bcd_bench_faces.pairing import CROSS_MINIMUM, SELF_MINIMUM, PreparedVideo, cross_pairs, self_pairs

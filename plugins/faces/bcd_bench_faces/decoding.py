@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bcd_bench.decode import open_video
-from bcd_bench.errors import UnreadableVideoError
-from bcd_bench.shown import Shown
+from bcd_bench.io.decode import open_video
+from bcd_bench.io.rgb import Shown
+from bcd_bench.types.errors import UnreadableVideoError
 
 __all__ = ["UnreadableVideoError", "frames_at", "is_variable"]
 
@@ -22,7 +22,7 @@ def frames_at(path: Path, fps: float, limit: int, steps: list[float] | None = No
 
     Each is the frame nearest in time by the file's time stamps, the earlier one of two, so a video of variable frame
     rate keeps its timing. Decoding stops with the last frame that is needed. The seconds between frames are added to
-    `steps`. Raises as `bcd_bench.decode.open_video` does.
+    `steps`. Raises as `bcd_bench.io.decode.open_video` does.
     """
     with open_video(path) as video:
         yield from _nearest(video.frames(), fps, limit, steps)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bcd_bench.clips import Clip
+from bcd_bench.types.clip import Clip
 
 if TYPE_CHECKING:
     from bcd_bench_faces.dense.locate import DenseLandmarker

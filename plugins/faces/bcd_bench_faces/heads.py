@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
-from bcd_bench.assets import cache_folder
-from bcd_bench.clips import Clip, ClipRef, Generated, Pair, Suite
-from bcd_bench.errors import UsageError
-from bcd_bench.perturbations import Perturbation
+from bcd_bench.assets.store import cache_folder
+from bcd_bench.metric_validation.perturbations import Perturbation
+from bcd_bench.types.clip import Clip, ClipRef, Generated
+from bcd_bench.types.errors import UsageError
+from bcd_bench.types.pair import Pair
+from bcd_bench.types.suite import Suite
 from bcd_bench_faces.head.model import HeadModel
 from bcd_bench_faces.head.sample import FPS, Split, identity_of, look_of, motion_of
 from bcd_bench_faces.protocol import DEFAULT_METRICS
@@ -202,7 +204,7 @@ def draw_clip(split: Split, person: int, motion: int, size: int) -> Clip:
 
 def kept_clip(name: str, size: int, draw: Callable[[], npt.NDArray[np.uint8]], length: int = FRAMES) -> Clip:
     """The clip of this name (which says all that decides its pixels) where it was kept, else what `draw` gives."""
-    from bcd_bench.video import read_video, write_video_lossless
+    from bcd_bench.io.video import read_video, write_video_lossless
 
     path = cache_folder() / "clips" / "heads" / f"{_renderer_key()}-{size}" / f"{name}.mkv"
     if path.is_file():

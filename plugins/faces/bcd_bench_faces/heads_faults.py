@@ -16,9 +16,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial.transform import Rotation
 
-from bcd_bench.clips import Clip, ClipRef, Pair
-from bcd_bench.identity import canonical_json, pair_seed
-from bcd_bench.perturbations import TRUTH_KEY
+from bcd_bench.assets.hashing import canonical_json
+from bcd_bench.metric_validation.perturbations import TRUTH_KEY
+from bcd_bench.run.fingerprint import pair_seed
+from bcd_bench.types.clip import Clip, ClipRef
+from bcd_bench.types.pair import Pair
 from bcd_bench_faces.face_model import load_face_model
 from bcd_bench_faces.head.model import HeadModel
 from bcd_bench_faces.head.sample import FPS, identity_of, look_of, motion_of

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bcd_bench.assets import AssetStore
-from bcd_bench.plugins import load_registry
+from bcd_bench.assets.store import AssetStore
+from bcd_bench.plugin.registry import load_registry
 from bcd_bench_faces.assets import FACE_LANDMARKER
 from bcd_bench_faces.quiet import without_chatter
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bcd_bench.clips import Clip
+from bcd_bench.types.clip import Clip
 from bcd_bench_faces.assets import FACE_LANDMARKER
 from bcd_bench_faces.landmarker import BLENDSHAPES, LONGEST_SIDE, POINTS, FaceLandmarker
 

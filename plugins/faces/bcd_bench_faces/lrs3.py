@@ -7,11 +7,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from bcd_bench.assets import FileHashes, cache_folder
-from bcd_bench.clips import ClipRef, ClipSource, Suite, VideoFile
-from bcd_bench.decode import open_video
-from bcd_bench.errors import UnreadableVideoError, UnsupportedVideoError, UsageError, printable
-from bcd_bench.specs import TrainingVideos
+from bcd_bench.assets.store import FileHashes, cache_folder
+from bcd_bench.io.decode import open_video
+from bcd_bench.io.video import VideoFile
+from bcd_bench.plugin.specs import TrainingVideos
+from bcd_bench.types.clip import ClipRef, ClipSource
+from bcd_bench.types.errors import UnreadableVideoError, UnsupportedVideoError, UsageError, printable
+from bcd_bench.types.suite import Suite
 from bcd_bench_faces.pairing import CROSS_MINIMUM, SELF_MINIMUM, PreparedVideo, cross_pairs, self_pairs
 from bcd_bench_faces.protocol import DEFAULT_METRICS, FPS, LRS3_VERSION, SEED, SIZE
 from bcd_bench_faces.trees import TreeVideo, list_videos, safe_ids

@@ -13,7 +13,8 @@ from typing import Any, ClassVar, Final
 import numpy as np
 import numpy.typing as npt
 
-from bcd_bench.clips import Clip, Failed
+from bcd_bench.types.clip import Clip
+from bcd_bench.types.failed import Failed
 from bcd_bench_faces.correspondence import Correspondence
 from bcd_bench_faces.face_model import head_model_sha256, load_face_model
 from bcd_bench_faces.fit import SIDE, Expected, FitOptions, HeadFit, LandmarkBasis, fit_clip

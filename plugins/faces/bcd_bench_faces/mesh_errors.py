@@ -14,8 +14,9 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from bcd_bench.clips import Failed
-from bcd_bench.specs import Column, Scored
+from bcd_bench.plugin.protocols import Scored
+from bcd_bench.plugin.specs import Column
+from bcd_bench.types.failed import Failed
 from bcd_bench_faces.coverage import enough, frames_column, share_of_frames
 from bcd_bench_faces.face_model import HEAD, load_face_model
 from bcd_bench_faces.vertex_errors import FaceModel, MotionErrors, Track, cross_errors, shape_error

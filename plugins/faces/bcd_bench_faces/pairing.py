@@ -6,7 +6,8 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bcd_bench.clips import ClipRef, ClipSource, Pair
+from bcd_bench.types.clip import ClipRef, ClipSource
+from bcd_bench.types.pair import Pair
 
 __all__ = ["CROSS_MINIMUM", "DRIVER_FRAMES", "SELF_MINIMUM", "PreparedVideo", "cross_pairs", "self_pairs"]
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bcd_bench.assets import cache_folder
-from bcd_bench.atomic import write_bytes_atomic, write_json_atomic
-from bcd_bench.clips import Clip
-from bcd_bench.environment import package_versions
-from bcd_bench.errors import UnreadableVideoError, UnsupportedVideoError, UsageError, one_line
-from bcd_bench.identity import hash_json, sha256_file
-from bcd_bench.shown import resize_frame
-from bcd_bench.video import encode_lossless, read_video
+from bcd_bench.assets.hashing import hash_json, sha256_file
+from bcd_bench.assets.store import cache_folder
+from bcd_bench.io.atomic import write_bytes_atomic, write_json_atomic
+from bcd_bench.io.rgb import resize_frame
+from bcd_bench.io.video import encode_lossless, read_video
+from bcd_bench.run.environment import package_versions
+from bcd_bench.types.clip import Clip
+from bcd_bench.types.errors import UnreadableVideoError, UnsupportedVideoError, UsageError, one_line
 from bcd_bench_faces.assets import FACE_LANDMARKER
 from bcd_bench_faces.cropping import FaceFollower, NoCropError, square_crop
 from bcd_bench_faces.decoding import frames_at, is_variable

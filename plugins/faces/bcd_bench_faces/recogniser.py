@@ -13,10 +13,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from bcd_bench.assets import AssetStore
-from bcd_bench.errors import MissingDependencyError, UsageError, one_line
-from bcd_bench.identity import sha256_file
-from bcd_bench.plugins import load_registry
+from bcd_bench.assets.hashing import sha256_file
+from bcd_bench.assets.store import AssetStore
+from bcd_bench.plugin.registry import load_registry
+from bcd_bench.types.errors import MissingDependencyError, UsageError, one_line
 from bcd_bench_faces.alignment import CROP
 from bcd_bench_faces.assets import ARCFACE
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from bcd_bench.specs import Column
+from bcd_bench.plugin.specs import Column
 from bcd_bench_faces.coverage import AgainstDriver
 
 __all__ = ["ARD", "angle_between"]

@@ -14,9 +14,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from bcd_bench.clips import Clip
-from bcd_bench.errors import MissingAssetError, MissingDependencyError, UsageError, one_line
-from bcd_bench.identity import sha256_file
+from bcd_bench.assets.hashing import sha256_file
+from bcd_bench.types.clip import Clip
+from bcd_bench.types.errors import MissingAssetError, MissingDependencyError, UsageError, one_line
 from bcd_bench_faces.alignment import CROP, dense_five_points
 from bcd_bench_faces.arcface import embeddings_of
 from bcd_bench_faces.recogniser import PEOPLE, separation, session_of

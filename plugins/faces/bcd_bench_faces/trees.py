@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bcd_bench.errors import UsageError
-from bcd_bench.links import FOLLOW_LINKS, follows_links, leads_outside
+from bcd_bench.io.links import FOLLOW_LINKS, follows_links, leads_outside
+from bcd_bench.types.errors import UsageError
 
 __all__ = ["ENDINGS", "TreeVideo", "list_videos", "safe_ids"]
 

@@ -22,11 +22,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import spearmanr
 
-from bcd_bench.atomic import write_json_atomic, write_text_atomic
-from bcd_bench.identity import sha256_file
-from bcd_bench.progress import open_progress
-from bcd_bench.statistics import area_under_curve
-from bcd_bench.video import read_video
+from bcd_bench.assets.hashing import sha256_file
+from bcd_bench.io.atomic import write_json_atomic, write_text_atomic
+from bcd_bench.io.video import read_video
+from bcd_bench.statistics.intervals import area_under_curve
+from bcd_bench.util.progress import open_progress
 from bcd_bench_faces.correspondence import Correspondence
 from bcd_bench_faces.dense.locate import DenseLandmarker, network_path
 from bcd_bench_faces.dense.points import project

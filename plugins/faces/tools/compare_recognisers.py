@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bcd_bench.atomic import write_json_atomic, write_text_atomic
-from bcd_bench.clips import Clip
-from bcd_bench.errors import UsageError
-from bcd_bench.progress import open_progress
-from bcd_bench.statistics import BOOTSTRAP_SEED
-from bcd_bench.video import read_video
+from bcd_bench.io.atomic import write_json_atomic, write_text_atomic
+from bcd_bench.io.video import read_video
+from bcd_bench.statistics.intervals import BOOTSTRAP_SEED
+from bcd_bench.types.clip import Clip
+from bcd_bench.types.errors import UsageError
+from bcd_bench.util.progress import open_progress
 from bcd_bench_faces.alignment import dense_five_points, five_points
 from bcd_bench_faces.arcface import embeddings_of
 from bcd_bench_faces.csim import reference

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial.transform import Rotation
 
-from bcd_bench.errors import UsageError
+from bcd_bench.types.errors import UsageError
 from bcd_bench_faces.alignment import aligned_crop, dense_five_points
 from bcd_bench_faces.dense.locate import DenseLandmarker
 from bcd_bench_faces.head.render import Actor

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from bcd_bench.errors import MissingAssetError, MissingDependencyError
-from bcd_bench.identity import sha256_file
-from bcd_bench.specs import AssetSpec
+from bcd_bench.assets.hashing import sha256_file
+from bcd_bench.plugin.specs import AssetSpec
+from bcd_bench.types.errors import MissingAssetError, MissingDependencyError
 
 __all__ = ["EFFICIENTNET_LITE0", "INCEPTION", "INCEPTION_WEIGHTS", "Backbone"]
 
@@ -47,8 +47,8 @@ class Backbone:
 
 
 def _inception_weights() -> Path:
-    from bcd_bench.assets import AssetStore
-    from bcd_bench.plugins import load_registry
+    from bcd_bench.assets.store import AssetStore
+    from bcd_bench.plugin.registry import load_registry
 
     return AssetStore(load_registry()).find(INCEPTION_WEIGHTS.name)
 

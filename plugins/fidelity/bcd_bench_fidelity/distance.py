@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bcd_bench.clips import Failed
-from bcd_bench.specs import Column, Scored
+from bcd_bench.plugin.protocols import Scored
+from bcd_bench.plugin.specs import Column
+from bcd_bench.types.failed import Failed
 from bcd_bench_fidelity.backbones import EFFICIENTNET_LITE0, INCEPTION, Backbone
 from bcd_bench_fidelity.frechet import frechet_distance
 from bcd_bench_fidelity.moments import Moments

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bcd_bench.clips import Clip
-from bcd_bench.devices import resolve_device
+from bcd_bench.types.clip import Clip
+from bcd_bench.util.devices import resolve_device
 from bcd_bench_fidelity.backbones import EFFICIENTNET_LITE0, INCEPTION, Backbone
 from bcd_bench_fidelity.folding import fold, read_weights
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from bcd_bench.clips import Failed
-from bcd_bench.specs import Column, Scored
+from bcd_bench.plugin.protocols import Scored
+from bcd_bench.plugin.specs import Column
+from bcd_bench.types.failed import Failed
 from bcd_bench_fidelity.pixels import temporal_differences
 
 __all__ = ["Flicker"]

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from bcd_bench.errors import UsageError
+from bcd_bench.types.errors import UsageError
 
 __all__ = ["fold", "read_weights"]
 

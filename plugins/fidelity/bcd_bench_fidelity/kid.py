@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from bcd_bench.clips import Failed
-from bcd_bench.specs import Column, Scored
-from bcd_bench.statistics import delete_group_jackknife, jackknife_groups
+from bcd_bench.plugin.protocols import Scored
+from bcd_bench.plugin.specs import Column
+from bcd_bench.statistics.intervals import delete_group_jackknife, jackknife_groups
+from bcd_bench.types.failed import Failed
 from bcd_bench_fidelity.backbones import INCEPTION, Backbone
 from bcd_bench_fidelity.kernel import kernel_distances
 from bcd_bench_fidelity.sample import Sample, keys_of

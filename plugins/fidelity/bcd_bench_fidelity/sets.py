@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from bcd_bench.clips import Failed
-from bcd_bench.specs import Scored
+from bcd_bench.plugin.protocols import Scored
+from bcd_bench.types.failed import Failed
 from bcd_bench_fidelity.backbones import Backbone
 
 __all__ = ["REFERENCE", "ROLES", "FeatureSetMetric", "failure", "features_of", "reference_role"]

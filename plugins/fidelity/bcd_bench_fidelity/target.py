@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from bcd_bench.clips import Clip, Failed
-from bcd_bench.specs import Column, Scored
+from bcd_bench.plugin.protocols import Scored
+from bcd_bench.plugin.specs import Column
+from bcd_bench.types.clip import Clip
+from bcd_bench.types.failed import Failed
 from bcd_bench_fidelity.pixels import PSNR_CAP, SSIM_WINDOW, psnr, ssim
 
 __all__ = ["TargetPSNR", "TargetSSIM"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bcd_bench.identity import hash_json
-from bcd_bench.specs import AssetSpec
+from bcd_bench.assets.hashing import hash_json
+from bcd_bench.plugin.specs import AssetSpec
 
 __all__ = ["ART", "ART_FILES", "ART_LICENCE"]
 

@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from bcd_bench.clips import Clip
+from bcd_bench.types.clip import Clip
 from bcd_bench_sprites.factors import FPS, motion_name
 from bcd_bench_sprites.layers import LayeredCharacters
 
@@ -52,8 +52,8 @@ def draw_clip(suite: SuiteName, character: int, motion: int) -> Clip:
 
 @lru_cache(maxsize=1)
 def _find_art() -> Path:
-    from bcd_bench.assets import AssetStore
-    from bcd_bench.plugins import load_registry
+    from bcd_bench.assets.store import AssetStore
+    from bcd_bench.plugin.registry import load_registry
 
     return AssetStore(load_registry()).find(ART_ASSET)
 

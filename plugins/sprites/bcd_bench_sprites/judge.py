@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bcd_bench.errors import UsageError
+from bcd_bench.types.errors import UsageError
 from bcd_bench_sprites.factors import ATTRIBUTES, MOTIONS, VALUES
 from bcd_bench_sprites.shipped import SHIPPED, shipped_weights
 

@@ -15,12 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bcd_bench.atomic import write_bytes_atomic, write_json_atomic
-from bcd_bench.devices import resolve_device
-from bcd_bench.errors import UsageError
-from bcd_bench.identity import sha256_file
-from bcd_bench.settings import change_settings
-from bcd_bench.specs import TrainRequest
+from bcd_bench.assets.hashing import sha256_file
+from bcd_bench.io.atomic import write_bytes_atomic, write_json_atomic
+from bcd_bench.plugin.settings import change_settings
+from bcd_bench.plugin.specs import TrainRequest
 from bcd_bench.training import (
     CHECKPOINT,
     TRACKERS,
@@ -38,6 +36,8 @@ from bcd_bench.training import (
     writing_checkpoint,
     writing_into,
 )
+from bcd_bench.types.errors import UsageError
+from bcd_bench.util.devices import resolve_device
 from bcd_bench_sprites.characters import ART_ASSET, Characters, SuiteName, open_characters
 from bcd_bench_sprites.factors import ATTRIBUTES, MOTIONS, attributes_of_all, split
 from bcd_bench_sprites.judge import HEADS, Judge, judge_clips, network_json, to_input

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bcd_bench.errors import MissingAssetError
+from bcd_bench.types.errors import MissingAssetError
 from bcd_bench_sprites.factors import ACTIONS, DIRECTIONS, MOTIONS, SIZE, VALUES
 from bcd_bench_sprites.layers import LayeredCharacters, tagged
 

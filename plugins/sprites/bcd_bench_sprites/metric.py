@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bcd_bench.clips import ClipRef, Failed, Generated
-from bcd_bench.specs import Column, Scored
+from bcd_bench.plugin.protocols import Scored
+from bcd_bench.plugin.specs import Column
+from bcd_bench.types.clip import ClipRef, Generated
+from bcd_bench.types.failed import Failed
 from bcd_bench_sprites.factors import ATTRIBUTES, DIRECTIONS, FRAMES, SIZE
 from bcd_bench_sprites.shipped import SHIPPED
 from bcd_bench_sprites.suite import DRAW_CLIP

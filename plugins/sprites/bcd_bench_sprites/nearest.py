@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bcd_bench.arrays import load_tree, save_tree
-from bcd_bench.assets import cache_folder
+from bcd_bench.assets.store import cache_folder
+from bcd_bench.io.npz import load_tree, save_tree
 from bcd_bench_sprites.factors import CHARACTERS, MOTIONS
 from bcd_bench_sprites.layers import LayeredCharacters
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from bcd_bench.clips import ClipRef, Generated, Pair, Suite
+from bcd_bench.types.clip import ClipRef, Generated
+from bcd_bench.types.pair import Pair
+from bcd_bench.types.suite import Suite
 from bcd_bench_sprites.factors import (
     ACTIONS,
     ATTRIBUTES,

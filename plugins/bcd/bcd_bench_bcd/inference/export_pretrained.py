@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from bcd_bench.identity import sha256_file
+from bcd_bench.assets.hashing import sha256_file
 from bcd_bench_bcd.inference.weights import load_model, save_model
 
 WEIGHTS = Path(__file__).parents[1] / "weights"

@@ -12,12 +12,14 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from bcd_bench.clips import Clip, Failed, Pair
-from bcd_bench.devices import resolve_device
-from bcd_bench.errors import UsageError
-from bcd_bench.identity import pair_seed
-from bcd_bench.settings import first_error
-from bcd_bench.video import resize_frame
+from bcd_bench.io.video import resize_frame
+from bcd_bench.plugin.settings import first_error
+from bcd_bench.run.fingerprint import pair_seed
+from bcd_bench.types.clip import Clip
+from bcd_bench.types.errors import UsageError
+from bcd_bench.types.failed import Failed
+from bcd_bench.types.pair import Pair
+from bcd_bench.util.devices import resolve_device
 from bcd_bench_bcd.inference.pipeline import Pipeline
 from bcd_bench_bcd.inference.weights import Description, load_model
 from bcd_bench_bcd.latents.frame_codec import FrameCodec

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from bcd_bench import WeightsRecipe
-from bcd_bench.errors import UsageError
-from bcd_bench.weight_files import read_weight_header
+from bcd_bench.io.safetensors import read_weight_header
+from bcd_bench.types.errors import UsageError
 from bcd_bench_bcd.paper import PAPER
 
 __all__ = ["FORMAT", "MAKER", "describe_weights"]

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from pydantic import Field, ValidationError
 
-from bcd_bench.errors import UsageError
+from bcd_bench.io.safetensors import read_weight_file
 from bcd_bench.training import save_tensors
-from bcd_bench.weight_files import read_weight_file
+from bcd_bench.types.errors import UsageError
 from bcd_bench_bcd.extensions.base import Extensions, ExtensionSettings
 from bcd_bench_bcd.extensions.model import build_model
 from bcd_bench_bcd.inference.recipe import FORMAT, MAKER

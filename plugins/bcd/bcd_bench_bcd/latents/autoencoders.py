@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bcd_bench.errors import MissingAssetError, UsageError, one_line
-from bcd_bench.identity import hash_json, sha256_file, sha256_path
+from bcd_bench.assets.hashing import hash_json, sha256_file, sha256_path
+from bcd_bench.types.errors import MissingAssetError, UsageError, one_line
 from bcd_bench_bcd.paper.config import ModelConfig
 
 __all__ = ["Autoencoder", "open_autoencoder", "random_autoencoder", "tiny_network"]
@@ -84,8 +84,8 @@ def open_autoencoder(config: ModelConfig, sha256: str = "", device: torch.device
     Raises `MissingAssetError` if a file is missing, `UsageError` if it is another autoencoder (hash, number of channels
     or factor) or cannot be loaded.
     """
-    from bcd_bench.assets import AssetStore
-    from bcd_bench.plugins import load_registry
+    from bcd_bench.assets.store import AssetStore
+    from bcd_bench.plugin.registry import load_registry
 
     latent = config.latent
     if latent is None:

@@ -18,8 +18,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
-from bcd_bench.errors import UsageError
-from bcd_bench.settings import first_error
+from bcd_bench.plugin.settings import first_error
+from bcd_bench.types.errors import UsageError
 from bcd_bench_bcd.paper.config import LatentConfig
 from bcd_bench_bcd.presets.base import Preset
 

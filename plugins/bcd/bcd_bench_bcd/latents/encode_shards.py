@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bcd_bench.atomic import write_bytes_atomic, write_json_atomic
-from bcd_bench.clips import READER, Clip, ClipRef
-from bcd_bench.devices import fast_bf16
-from bcd_bench.errors import BcdBenchError, one_line, printable
-from bcd_bench.identity import hash_json, sha256_file
-from bcd_bench.video import resize_frame
+from bcd_bench.assets.hashing import hash_json, sha256_file
+from bcd_bench.io.atomic import write_bytes_atomic, write_json_atomic
+from bcd_bench.io.video import READER, resize_frame
+from bcd_bench.types.clip import Clip, ClipRef
+from bcd_bench.types.errors import BcdBenchError, one_line, printable
+from bcd_bench.util.devices import fast_bf16
 from bcd_bench_bcd.latents.autoencoders import Autoencoder, open_autoencoder
 from bcd_bench_bcd.latents.cache import SHARDS, LeftOut, Shard, Video
 from bcd_bench_bcd.paper.config import ModelConfig

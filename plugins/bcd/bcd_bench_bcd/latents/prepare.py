@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bcd_bench.clips import Clip, ClipRef
-from bcd_bench.devices import DEVICES, device_name
-from bcd_bench.errors import BcdBenchError, Interrupted, UsageError
-from bcd_bench.specs import SuiteSpec, TrainingClips, TrainingVideos, load_factory
+from bcd_bench.plugin.loading import load_factory
+from bcd_bench.plugin.protocols import TrainingClips
+from bcd_bench.plugin.specs import SuiteSpec, TrainingVideos
+from bcd_bench.types.clip import Clip, ClipRef
+from bcd_bench.types.errors import BcdBenchError, Interrupted, UsageError
+from bcd_bench.util.devices import DEVICES, device_name
 
 if TYPE_CHECKING:
     from bcd_bench_bcd.latents.cache import CacheIndex, Shard
@@ -58,8 +60,8 @@ def training_videos(spec: SuiteSpec, data: Mapping[str, Path]) -> TrainingVideos
 
     Raises `UsageError` where it has neither, or lacks `--data`; `MissingAssetError` for its assets.
     """
-    from bcd_bench.assets import AssetStore
-    from bcd_bench.plugins import load_registry
+    from bcd_bench.assets.store import AssetStore
+    from bcd_bench.plugin.registry import load_registry
 
     for name in data:
         if name not in spec.data:
@@ -105,7 +107,7 @@ def command(
     Slurm's srun every process makes its share of the shards.
     """
     from bcd_bench.cli.common import parse_data, parse_settings
-    from bcd_bench.plugins import load_registry
+    from bcd_bench.plugin.registry import load_registry
     from bcd_bench_bcd.presets.registry import resolve_preset
 
     if name != "bcd":
@@ -165,7 +167,7 @@ class Preparation:
 
         Raises `UsageError` for a full disk (finished shards stay), `Interrupted` after Ctrl-C.
         """
-        from bcd_bench.assets import format_size
+        from bcd_bench.assets.store import format_size
         from bcd_bench_bcd.latents.encode_shards import finished_shard
 
         missing = [job for job in self.jobs if finished_shard(job, verify=verify) is None]
@@ -194,7 +196,7 @@ class Preparation:
         return self._finish()
 
     def _make(self, mine: Sequence[ShardJob], jobs: int) -> None:
-        from bcd_bench.progress import NoProgress, open_progress
+        from bcd_bench.util.progress import NoProgress, open_progress
 
         done = 0
         progress = open_progress() if mine and self.rank == 0 else NoProgress()
@@ -238,8 +240,8 @@ class Preparation:
                 raise
 
     def _finish(self) -> CacheIndex | None:
-        from bcd_bench.assets import format_size
-        from bcd_bench.atomic import write_text_atomic
+        from bcd_bench.assets.store import format_size
+        from bcd_bench.io.atomic import write_text_atomic
         from bcd_bench_bcd.latents.cache import CACHE, CacheIndex, MeasuredLatents
         from bcd_bench_bcd.latents.encode_shards import finished_shard, totals
 

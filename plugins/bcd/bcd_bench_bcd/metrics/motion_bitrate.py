@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from bcd_bench.clips import Failed
-from bcd_bench.specs import Column, Scored
+from bcd_bench.plugin.protocols import Scored
+from bcd_bench.plugin.specs import Column
+from bcd_bench.types.failed import Failed
 
 __all__ = ["INFO_KEY", "MotionBitrate", "code_entropy"]
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import typer
 
-from bcd_bench.devices import DEVICES
+from bcd_bench.util.devices import DEVICES
 
 __all__ = ["balanced_accuracy", "command", "linear_probe"]
 
@@ -54,10 +54,10 @@ def command(
     output: Annotated[Path | None, typer.Option(help="Also write the figures as JSON.")] = None,
 ) -> None:
     """Linear probes of BCD's content and motion codes on a suite's content clips, held out by character."""
-    from bcd_bench.atomic import write_json_atomic
-    from bcd_bench.plan import load_suite
-    from bcd_bench.plugins import load_registry
-    from bcd_bench.weights import resolve_weights
+    from bcd_bench.assets.weights import resolve_weights
+    from bcd_bench.io.atomic import write_json_atomic
+    from bcd_bench.plugin.registry import load_registry
+    from bcd_bench.plugin.suites import load_suite
     from bcd_bench_bcd.inference.method import BCDMethod
 
     registry = load_registry()
@@ -90,7 +90,7 @@ def _features(method: Any, clips: Sequence[Any]) -> dict[str, npt.NDArray[np.flo
     """
     import torch
 
-    from bcd_bench.progress import open_progress
+    from bcd_bench.util.progress import open_progress
 
     model = method.model
     entries = model.config.quantizer.entries

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from bcd_bench.errors import UsageError
+from bcd_bench.types.errors import UsageError
 from bcd_bench_bcd.extensions.base import known_extensions
 from bcd_bench_bcd.presets.base import Preset
 from bcd_bench_bcd.presets.heads_small import HEADS_SMALL

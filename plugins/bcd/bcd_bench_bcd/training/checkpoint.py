@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from bcd_bench.errors import UsageError
-from bcd_bench.identity import sha256_file
+from bcd_bench.assets.hashing import sha256_file
 from bcd_bench.training import check_settings, first_difference, read_checkpoint
+from bcd_bench.types.errors import UsageError
 from bcd_bench_bcd.inference.weights import Description, LoadedModel, load_model
 from bcd_bench_bcd.paper.model import BCD
 

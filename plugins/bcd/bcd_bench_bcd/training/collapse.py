@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bcd_bench.errors import BcdBenchError
+from bcd_bench.types.errors import BcdBenchError
 from bcd_bench_bcd.paper.edm import loss_weight, training_sigmas
 from bcd_bench_bcd.paper.loss import cross_driven_halves
 from bcd_bench_bcd.paper.model import BCD

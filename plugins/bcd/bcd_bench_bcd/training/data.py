@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bcd_bench import training
-from bcd_bench.errors import UsageError
-from bcd_bench.specs import TrainingClips, TrainRequest
+from bcd_bench.plugin.protocols import TrainingClips
+from bcd_bench.plugin.specs import TrainRequest
+from bcd_bench.types.errors import UsageError
 from bcd_bench_bcd.extensions.content_channels import ContentChannels
 from bcd_bench_bcd.extensions.model import build_model
 from bcd_bench_bcd.extensions.patch_skipping import PatchSkipping

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from bcd_bench.errors import UsageError
-from bcd_bench.specs import TrainingClips
+from bcd_bench.plugin.protocols import TrainingClips
+from bcd_bench.types.errors import UsageError
 from bcd_bench_bcd.extensions.keypoint_supervision import KeypointSupervision
 from bcd_bench_bcd.extensions.same_identity_pairs import SameIdentityPairs
 from bcd_bench_bcd.presets.base import Preset

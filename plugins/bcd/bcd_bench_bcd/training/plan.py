@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
-from bcd_bench.assets import format_size
-from bcd_bench.devices import resolve_device
-from bcd_bench.specs import TrainRequest
+from bcd_bench.assets.store import format_size
+from bcd_bench.plugin.specs import TrainRequest
 from bcd_bench.training import resolve_precision
+from bcd_bench.util.devices import resolve_device
 from bcd_bench_bcd.extensions.canonical_features import CanonicalFeatures
 from bcd_bench_bcd.extensions.frame_subset import FrameSubset
 from bcd_bench_bcd.extensions.model import ExtendedBCD

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bcd_bench.errors import UsageError
+from bcd_bench.types.errors import UsageError
 from bcd_bench_bcd.presets.base import Preset, TrainConfig
 from bcd_bench_bcd.training.rng import ClipRng, clip_generators, epoch_generator
 

@@ -6,8 +6,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from bcd_bench.atomic import atomic_path
-from bcd_bench.errors import UsageError
+from bcd_bench.io.atomic import atomic_path
+from bcd_bench.types.errors import UsageError
 from bcd_bench_bcd.presets.base import Preset
 from bcd_bench_bcd.training.sharding import steps_of
 

@@ -13,10 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bcd_bench.atomic import atomic_path, write_json_atomic
-from bcd_bench.devices import keep_freed_memory, resolve_device
-from bcd_bench.errors import MissingAssetError, UsageError
-from bcd_bench.specs import TrainingClips, TrainRequest
+from bcd_bench.io.atomic import atomic_path, write_json_atomic
+from bcd_bench.plugin.protocols import TrainingClips
+from bcd_bench.plugin.specs import TrainRequest
 from bcd_bench.training import (
     CHECKPOINT,
     EMA,
@@ -33,6 +32,8 @@ from bcd_bench.training import (
     writing_checkpoint,
     writing_into,
 )
+from bcd_bench.types.errors import MissingAssetError, UsageError
+from bcd_bench.util.devices import keep_freed_memory, resolve_device
 from bcd_bench_bcd import __version__
 from bcd_bench_bcd.extensions.base import Batch, Keypoints
 from bcd_bench_bcd.extensions.canonical_features import CanonicalFeatures

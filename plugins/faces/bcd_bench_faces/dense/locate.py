@@ -17,8 +17,8 @@ from scipy.linalg import block_diag
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from bcd_bench.errors import UsageError
-from bcd_bench.identity import sha256_file
+from bcd_bench.assets.hashing import sha256_file
+from bcd_bench.types.errors import UsageError
 from bcd_bench_faces.dense.crops import Square, square_around, take
 from bcd_bench_faces.dense.network import load_network, to_input
 from bcd_bench_faces.dense.points import DensePoints, dense_points, displacements_of

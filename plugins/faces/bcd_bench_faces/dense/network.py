@@ -13,8 +13,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from bcd_bench.errors import UsageError
-from bcd_bench.weight_files import read_weight_file
+from bcd_bench.io.safetensors import read_weight_file
+from bcd_bench.types.errors import UsageError
 
 __all__ = ["DenseNet", "NetworkConfig", "Seen", "load_network", "network_bytes", "to_input"]
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal
 
-from bcd_bench.errors import UsageError
-from bcd_bench.settings import change_settings
-from bcd_bench.specs import TrainRequest
+from bcd_bench.plugin.settings import change_settings
+from bcd_bench.plugin.specs import TrainRequest
 from bcd_bench.training import PRECISIONS, TRACKERS, TrackerName
+from bcd_bench.types.errors import UsageError
 
 __all__ = ["PRESETS", "Recipe", "recipe_of"]
 

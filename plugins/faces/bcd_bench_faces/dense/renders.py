@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial.transform import Rotation
 
-from bcd_bench.atomic import write_json_atomic
-from bcd_bench.progress import NoProgress, Progress, open_progress
+from bcd_bench.io.atomic import write_json_atomic
+from bcd_bench.util.progress import NoProgress, Progress, open_progress
 from bcd_bench_faces.dense.crops import square_around
 from bcd_bench_faces.dense.points import dense_points, project
 from bcd_bench_faces.dense.window import WindowActor

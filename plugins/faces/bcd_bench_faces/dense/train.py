@@ -14,12 +14,9 @@ from typing import Any, Final, cast
 import numpy as np
 import torch
 
-from bcd_bench.atomic import write_bytes_atomic, write_json_atomic
-from bcd_bench.devices import keep_freed_memory, resolve_device
-from bcd_bench.errors import Interrupted, UsageError
-from bcd_bench.identity import sha256_file
-from bcd_bench.specs import TrainRequest
-from bcd_bench.stopping import stopping
+from bcd_bench.assets.hashing import sha256_file
+from bcd_bench.io.atomic import write_bytes_atomic, write_json_atomic
+from bcd_bench.plugin.specs import TrainRequest
 from bcd_bench.training import (
     CHECKPOINT,
     EMA,
@@ -38,6 +35,9 @@ from bcd_bench.training import (
     writing_checkpoint,
     writing_into,
 )
+from bcd_bench.types.errors import Interrupted, UsageError
+from bcd_bench.util.devices import keep_freed_memory, resolve_device
+from bcd_bench.util.interrupts import stopping
 from bcd_bench_faces.dense.batches import Batches, render_plan
 from bcd_bench_faces.dense.network import DenseNet, NetworkConfig, load_network, network_bytes
 from bcd_bench_faces.dense.objective import training_loss

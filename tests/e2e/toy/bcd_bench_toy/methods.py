@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bcd_bench import Clip, Failed, Pair
-from bcd_bench.identity import pair_seed
+from bcd_bench.run.fingerprint import pair_seed
 
 
 class Swap:

@@ -3,7 +3,7 @@
 import json
 
 from bcd_bench import TrainRequest
-from bcd_bench.errors import UsageError
+from bcd_bench.types.errors import UsageError
 
 
 def train(request: TrainRequest) -> None:

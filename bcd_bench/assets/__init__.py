@@ -1,0 +1,1 @@
+"""Weights and data by name, and hashes of files."""

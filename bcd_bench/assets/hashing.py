@@ -1,0 +1,73 @@
+"""Hashes of JSON values, files, folders and source code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from bcd_bench.types.errors import UsageError
+
+__all__ = ["canonical_json", "hash_json", "sha256_file", "sha256_path", "sha256_sources", "source_sha256"]
+
+
+def canonical_json(obj: Any) -> str:
+    """The one JSON text of `obj`: sorted keys, no spaces, UTF-8 kept, no NaN.
+
+    Raises `UsageError` for values that JSON in UTF-8 cannot hold (NaN, infinities, objects, lone surrogates).
+    """
+    try:
+        text = json.dumps(obj, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        text.encode()
+        return text
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"not plain JSON: {error}") from error
+
+
+def hash_json(obj: Any, n: int | None = None) -> str:
+    """sha256 of the canonical JSON of `obj` in hex, cut to its first `n` digits where `n` is given."""
+    return hashlib.sha256(canonical_json(obj).encode()).hexdigest()[:n]
+
+
+def sha256_file(path: Path | str) -> str:
+    """sha256 of a file's bytes in hex. Raises `OSError` as reading does."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _named_hash(files: Iterable[tuple[str, Path]]) -> str:
+    return hash_json({name: sha256_file(path) for name, path in files})
+
+
+def sha256_path(path: Path | str) -> str:
+    """sha256 of a file, or of a folder as the hash over (relative name -> sha256) of all files in it."""
+    path = Path(path)
+    if path.is_dir():
+        return _named_hash((p.relative_to(path).as_posix(), p) for p in sorted(path.rglob("*")) if p.is_file())
+    return sha256_file(path)
+
+
+def sha256_sources(root: Path, files: Iterable[Path]) -> str:
+    """One hash over source files, named relative to `root`."""
+    return _named_hash((path.relative_to(root).as_posix(), path) for path in sorted(files))
+
+
+def source_sha256(package: str) -> str:
+    """Hash over every `.py` file of an importable package (or of a one-file module), found without importing it.
+
+    Raises `UsageError` where the package has no source files.
+    """
+    from importlib.util import find_spec
+
+    loaded = sys.modules.get(package)
+    spec = loaded.__spec__ if loaded is not None else find_spec(package)
+    if spec is not None and spec.submodule_search_locations:
+        roots = [Path(place) for place in spec.submodule_search_locations]
+        return hash_json([sha256_sources(root, root.rglob("*.py")) for root in roots])
+    origin = spec.origin if spec is not None else getattr(loaded, "__file__", None)  # a script has no spec
+    if origin is not None and Path(origin).is_file():
+        return sha256_sources(Path(origin).parent, [Path(origin)])
+    raise UsageError(f"package {package!r} has no source files to hash")

@@ -1,0 +1,236 @@
+"""Video files as decoded frames: what is opened, which stream, in which order, and what counts as damaged."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from bcd_bench.io.integrity import Checksums, SliceChecksums, is_animated_webp, missing_end
+from bcd_bench.io.orientation import Turn, exif_turn, matrix_turn
+from bcd_bench.io.rgb import Converter, Shown
+from bcd_bench.types.errors import UnreadableVideoError, UnsupportedVideoError, UsageError, printable
+
+__all__ = ["OpenVideo", "open_video", "supported_av"]
+
+OLDEST_AV, NEWEST_AV = (17, 1), (19, 0)
+"""The first version of PyAV with which every test of reading passes, and the first that is not known yet. Before 17 it
+converts every video as BT.601 of limited range; 17.0 crashes on MPEG program streams."""
+FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,apng,asf,flv,mpeg,mpegts,mpegvideo,m4v,h264,hevc,ivf,obu,nut,mxf,dv,"
+    "mjpeg,yuv4mpegpipe,webp,webp_anim,image2,png_pipe,jpeg_pipe,bmp_pipe,webp_pipe,tiff_pipe,gif_pipe,pgm_pipe,ppm_pipe,"
+    "pam_pipe,pbm_pipe,qoi_pipe,jpegls_pipe,j2k_pipe,exr_pipe,dpx_pipe"
+)
+"""FFmpeg's readers of a single file. Those of lists of other files (hls, dash, concat, sdp, …) are not among them."""
+PICTURES = ("_pipe", "image2")
+"""How the readers of one still picture are named."""
+STRICT = {"err_detect": "crccheck+bitstream+buffer+explode"}
+"""For the decoders in `STRICT_CODECS`: an error ends the frame, where they would draw what they can and say nothing."""
+STRICT_CODECS = ("hevc", "mjpeg", "png", "apng")
+"""Others either mark such frames anyway (H.264, MPEG-4) or are too strict with good files (TIFF)."""
+ONE_BY_ONE = ("h264", "hevc")
+"""Codecs of which every packet is one shown frame, and whose decoders leave out what they cannot decode."""
+SMALL = 512 * 512
+"""Pixels up to which starting threads costs more than it saves."""
+LARGEST_RATE = 1000.0
+"""Frames per second. Above it a stated rate is the clock of the time stamps (90000, …), not a rate."""
+
+
+def supported_av() -> None:
+    """Raises `UsageError` where the installed PyAV converts colours in another way than this harness is tested with."""
+    import av
+
+    found = tuple(int(part) for part in re.findall(r"[0-9]+", av.__version__)[:2])
+    if not OLDEST_AV <= found < NEWEST_AV:
+        raise UsageError(
+            f"PyAV {av.__version__} is installed; videos are read with {OLDEST_AV[0]}.{OLDEST_AV[1]} or newer, "
+            f"below {NEWEST_AV[0]}",
+            hint=f'pip install "av>={OLDEST_AV[0]}.{OLDEST_AV[1]},<{NEWEST_AV[0]}"',
+        )
+
+
+@contextmanager
+def open_video(path: Path | str) -> Iterator[OpenVideo]:
+    """The video in a file, to be read once.
+
+    Raises `OSError` where the file cannot be opened or read, `UnsupportedVideoError` where this installation lacks its
+    decoder, and `UnreadableVideoError` where the content is at fault, also from within the context. The messages do not
+    name the file.
+    """
+    import av
+
+    supported_av()
+    path = Path(path)
+    _plain_file(path)
+    missing = missing_end(path)
+    if missing:
+        raise UnreadableVideoError(f"damaged: {missing}")
+    if is_animated_webp(path):
+        raise UnsupportedVideoError("an animated WebP, which FFmpeg does not decode")
+    opened = False
+    options = {"protocol_whitelist": "file", "format_whitelist": FORMATS, "pattern_type": "none"}
+    try:
+        # An address of its own, so that FFmpeg never takes a part of the name for a protocol or a pattern.
+        address = "file:" + os.path.abspath(path)  # noqa: PTH100 - keeps links
+        with av.open(address, options=options, metadata_errors="replace") as container:
+            opened = True
+            yield OpenVideo(path, container)
+    except av.error.FFmpegError as error:
+        raise _told(error, opened=opened) from None
+
+
+def _plain_file(path: Path) -> None:
+    """Raises `OSError` as opening does, and for what is no plain file: reading a pipe could wait for ever."""
+    try:
+        mode = path.stat().st_mode
+    except ValueError as error:  # a zero byte in the name
+        raise UsageError(printable(f"{path} is no name of a file: {error}")) from None
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(21, "Is a directory", str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(22, "not a plain file", str(path))
+    with path.open("rb"):
+        pass
+
+
+def _told(error: Exception, *, opened: bool) -> Exception:
+    """FFmpeg's error as one of ours: the content's fault, the installation's, or the system's."""
+    import av
+
+    reason = getattr(error, "strerror", None) or str(error)
+    lacking = ("DecoderNotFoundError", "DemuxerNotFoundError", "ProtocolNotFoundError", "PatchWelcomeError")
+    if isinstance(error, tuple(getattr(av.error, name) for name in lacking)):
+        return UnsupportedVideoError(f"the installed PyAV cannot read it: {reason}")
+    if not opened and isinstance(error, av.error.ArgumentError):  # what the list of formats does
+        return UnreadableVideoError("cannot be decoded: of no format that is read")
+    if isinstance(error, OSError):
+        return OSError(error.errno, reason)
+    return UnreadableVideoError(f"cannot be decoded: {reason}")
+
+
+class OpenVideo:
+    """One video stream of an open file: what is known of it before decoding, and its frames."""
+
+    def __init__(self, path: Path, container: Any) -> None:
+        self._path, self._container = path, container
+        self._stream = _best_stream(container)
+        codec = self._stream.codec_context
+        if codec is None:
+            raise UnsupportedVideoError("the installed PyAV has no decoder for it")
+        self.format: str = container.format.name
+        self.is_picture = self.format.endswith(PICTURES)
+        self.width, self.height = int(codec.width), int(codec.height)
+        """Pixels as stored, before turning and scaling; 0 where the file does not say."""
+        self.fps = _rate(self._stream)
+        """Frames per second: 25 where the file says nothing of use."""
+        aspect = self._stream.sample_aspect_ratio
+        self._aspect = Fraction(aspect) if aspect else Fraction(1)
+        self._last: float | None = None
+        """Seconds of the last frame, for messages."""
+        # FFmpeg's own handling of EXIF differs between versions and formats, so it is read here.
+        self._picture_turn = exif_turn(path) if self.is_picture else None
+
+    def frames(self) -> Iterator[Shown]:
+        """Every frame in the order of showing, to be converted where it is looked at. Nothing is decoded ahead.
+
+        Raises `UnreadableVideoError` at the first damage, for interlaced frames, and where the size changes.
+        """
+        codec, large = self._stream.codec_context, self.width * self.height > SMALL
+        # Not by frame: then errors would come with later frames, and PyAV drops some of those.
+        self._stream.thread_type = "SLICE"
+        codec.thread_count = 0 if large else 1
+        if codec.name in STRICT_CODECS:
+            codec.options = dict(STRICT)
+        converter = Converter(self._aspect, threads=0 if large else 1)
+        slices = SliceChecksums() if codec.name == "ffv1" else None
+        usual, size = 1 / self.fps, None
+        due, shown, first = list[int | None](), 0, None
+        for packet in self._packets():
+            last = self._last
+            if packet.size > 0 and not packet.is_discard:
+                due.append(packet.pts)
+            if slices is not None and packet.size > 0 and not slices.hold(bytes(packet)):
+                raise _damaged(last)
+            for frame in self._decoded(packet):
+                seconds = frame.time
+                if seconds is None or (last is not None and seconds <= last):
+                    seconds = 0.0 if last is None else last + usual
+                if frame.is_corrupt:
+                    raise _damaged(seconds)
+                if frame.interlaced_frame:
+                    raise UnreadableVideoError(
+                        "interlaced: every frame shows two moments", hint="ffmpeg -i IN -vf bwdif OUT deinterlaces it"
+                    )
+                if size is not None and size != (frame.width, frame.height):
+                    raise UnreadableVideoError("the frame size changes on the way")
+                if not shown:
+                    first = frame.pts
+                self._last = last = seconds
+                size, shown = (frame.width, frame.height), shown + 1
+                yield Shown(frame, seconds, converter, self._turn(frame))
+        if codec.name in ONE_BY_ONE and first is not None and None not in due:
+            # Before the first shown one there may be some that refer to what was cut away; no player shows them.
+            wanted = sum(pts >= first for pts in due if pts is not None)
+            if shown < wanted:
+                raise UnreadableVideoError(f"damaged: {shown} of {wanted} frames can be decoded")
+
+    def coded_frames(self) -> int:
+        """Frames that are really there and shown, counted without decoding. Raises `UnreadableVideoError`."""
+        return sum(packet.size > 0 and not packet.is_discard for packet in self._packets())
+
+    def _packets(self) -> Iterator[Any]:
+        """The packets of the stream, checked as far as the container allows."""
+        found, ended = 0, 0
+        with Checksums(self._path, self.format) as checksums:
+            for packet in self._container.demux(self._stream):
+                if packet.size > 0:
+                    found += 1
+                    ended = (packet.pos or 0) + packet.size
+                    if packet.is_corrupt or not checksums.hold_up_to(ended):
+                        raise _damaged(self._last)
+                yield packet
+        # Elsewhere than in MP4 the stated count is not of coded frames.
+        if found < self._stream.frames and "mp4" in self.format:
+            raise UnreadableVideoError(f"damaged: {found} of {self._stream.frames} frames are there")
+        if self.format == "yuv4mpegpipe" and ended != self._path.stat().st_size:
+            raise UnreadableVideoError("damaged: the last frame is cut short")
+
+    def _decoded(self, packet: Any) -> list[Any]:
+        import av
+
+        try:
+            return list(packet.decode())
+        except av.error.InvalidDataError:
+            raise _damaged(self._last) from None
+
+    def _turn(self, frame: Any) -> Turn:
+        return self._picture_turn if self._picture_turn is not None else matrix_turn(frame)
+
+
+def _damaged(seconds: float | None) -> UnreadableVideoError:
+    return UnreadableVideoError(f"damaged {seconds or 0.0:.2f} seconds in")
+
+
+def _best_stream(container: Any) -> Any:
+    """The stream a player shows: FFmpeg's choice, but never a cover picture."""
+    from av.stream import Disposition
+
+    moving = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    if not moving:
+        raise UnreadableVideoError("no video stream")
+    best = container.streams.best("video")
+    if any(best is stream for stream in moving):
+        return best
+    return max(moving, key=lambda stream: bool(stream.disposition & Disposition.default))
+
+
+def _rate(stream: Any) -> float:
+    for rate in (stream.average_rate, stream.guessed_rate):
+        if rate and 0 < rate <= LARGEST_RATE:
+            return float(rate)
+    return 25.0

@@ -1,0 +1,93 @@
+"""Clips as folders of numbered pictures, for tools that read and write frames."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bcd_bench.io.atomic import fsync_path, temporary_name
+from bcd_bench.types.errors import UsageError
+
+if TYPE_CHECKING:
+    from bcd_bench.types.clip import Clip
+
+__all__ = ["PICTURES", "encode_png", "list_frames", "read_frames", "read_picture", "write_frames"]
+
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+"""File names of frames end so, in capitals or not."""
+
+
+def encode_png(rgb: npt.NDArray[np.uint8]) -> bytes:
+    """A frame uint8[H, W, 3] RGB as the bytes of a PNG file, without loss."""
+    import av
+
+    codec: Any = av.CodecContext.create("png", "w")
+    codec.height, codec.width = rgb.shape[:2]
+    codec.pix_fmt, codec.time_base = "rgb24", Fraction(1, 25)
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
+    frame.pts = 0
+    return b"".join(bytes(packet) for packet in [*codec.encode(frame), *codec.encode(None)])
+
+
+def write_frames(folder: Path, clip: Clip) -> None:
+    """Write `000000.png`, `000001.png`, … into the new folder `folder`, which is there whole or not at all.
+
+    Raises `OSError` as writing does, also where the folder exists and is not empty.
+    """
+    draft = temporary_name(folder)
+    shutil.rmtree(draft, ignore_errors=True)  # of a process that was killed
+    draft.mkdir()
+    try:
+        for index, frame in enumerate(clip.frames):
+            (draft / f"{index:06d}.png").write_bytes(encode_png(frame))
+        fsync_path(draft)
+        draft.replace(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def list_frames(folder: Path) -> list[Path]:
+    """The pictures in `folder`, by name with numbers as numbers (2 before 10). Hidden files are not looked at."""
+    found = [
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in PICTURES and not path.name.startswith(".") and path.is_file()
+    ]
+    return sorted(found, key=lambda path: (_natural(path.name), path.name))
+
+
+def read_picture(path: Path) -> npt.NDArray[np.uint8]:
+    """A picture as uint8[H, W, 3] RGB, upright by its EXIF; transparency is ignored, and of an animation the first
+    frame is taken. Raises `UsageError` where it is missing, damaged or cut short.
+    """
+    from bcd_bench.io.video import read_video
+
+    frame: npt.NDArray[np.uint8] = read_video(path, stop=1).frames[0]
+    return frame
+
+
+def read_frames(folder: Path) -> npt.NDArray[np.uint8]:
+    """The pictures of a folder as uint8[T, H, W, 3], in the order of `list_frames`, each as `read_picture` has it.
+
+    Raises `UsageError` where there is none, one cannot be read, or they differ in size.
+    """
+    frames: list[npt.NDArray[np.uint8]] = []
+    for path in list_frames(folder):
+        frame = read_picture(path)
+        if frames and frame.shape != frames[0].shape:
+            raise UsageError(f"{path.name} has another size than the first frame of {folder.name}")
+        frames.append(frame)
+    if not frames:
+        raise UsageError(f"{folder.name} has no frames ({', '.join(PICTURES)})")
+    return np.stack(frames)
+
+
+def _natural(name: str) -> list[tuple[int, int, str]]:
+    """Sorts numbers by value among text."""
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.findall(r"[0-9]+|[^0-9]+", name)]

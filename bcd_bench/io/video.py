@@ -1,0 +1,194 @@
+"""Clips to files and back: lossless FFV1 whose bytes depend only on the frames, and whole clips read."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bcd_bench.io.atomic import write_bytes_atomic
+from bcd_bench.io.decode import open_video
+from bcd_bench.io.rgb import resize_frame
+from bcd_bench.types.clip import Clip
+from bcd_bench.types.errors import UnreadableVideoError, UnsupportedVideoError, UsageError
+
+if TYPE_CHECKING:
+    import av
+
+__all__ = [
+    "READER",
+    "VideoFile",
+    "encode_lossless",
+    "read_video",
+    "resize_frame",
+    "write_preview",
+    "write_video_lossless",
+]
+
+READER = "2"
+"""Bump if reading or resizing a video gives other pixels; part of the manifest of every suite made of videos."""
+
+PIXELS = "bgr0"
+"""FFV1's 8-bit RGB layout: blue, green, red and an unused byte. No colour conversion, so no loss."""
+SMALL = 128 * 128
+"""Up to this area in pixels a frame is one slice, which is smallest; larger ones are four, for threads to share."""
+
+
+def _rate(fps: float) -> Fraction:
+    """Frames per second as a fraction that a container can hold: 29.97 becomes 30000/1001."""
+    for denominator in (1, 1001):
+        rate = Fraction(round(fps * denominator), denominator)
+        if abs(float(rate) - fps) < 1e-6 * fps:
+            return rate
+    rate = Fraction(fps).limit_denominator(100_000)
+    if rate <= 0:
+        raise ValueError(f"a video file cannot hold {fps} frames per second")
+    return rate
+
+
+def _to_bgr0(rgb: npt.NDArray[np.uint8]) -> av.VideoFrame:
+    import av
+
+    height, width = rgb.shape[:2]
+    frame = av.VideoFrame(width, height, PIXELS)
+    plane = frame.planes[0]
+    rows = np.zeros((height, plane.line_size // 4, 4), np.uint8)
+    rows[:, :width, :3] = rgb[..., ::-1]
+    plane.update(rows.tobytes())
+    return frame
+
+
+def encode_lossless(clip: Clip) -> bytes:
+    """The clip as the bytes of a Matroska file with one FFV1 stream.
+
+    The same frames and frame rate give the same bytes: single thread, bit-exact flags, no dates or random ids. Raises
+    `ValueError` where the encoder does not take them.
+    """
+    import av
+
+    try:
+        return _encoded(clip)
+    except av.error.FFmpegError as error:
+        raise ValueError(f"FFV1 refuses {list(clip.frames.shape)} at {clip.fps} fps: {error.strerror}") from error
+
+
+def _encoded(clip: Clip) -> bytes:
+    import av
+
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="matroska", options={"fflags": "+bitexact"}) as container:
+        stream: Any = container.add_stream("ffv1", rate=_rate(clip.fps))
+        height, width = clip.frames.shape[1:3]
+        stream.height, stream.width = height, width
+        stream.pix_fmt = PIXELS
+        codec = stream.codec_context
+        codec.flags |= int(av.codec.context.Flags.bitexact)
+        codec.thread_count = 1
+        codec.options = {"level": "3", "slicecrc": "1", "slices": "1" if height * width <= SMALL else "4"}
+        for index, rgb in enumerate(clip.frames):
+            frame = _to_bgr0(rgb)
+            frame.pts = index
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return buffer.getvalue()
+
+
+def write_video_lossless(path: Path, clip: Clip) -> None:
+    """Write `clip` to `path` (.mkv) losslessly and atomically. Raises `OSError` as writing does."""
+    write_bytes_atomic(path, encode_lossless(clip))
+
+
+def write_preview(path: Path, clip: Clip, *, scale: int = 1) -> None:
+    """Write an H.264 preview (.mp4) for people to look at: lossy, `scale` times larger by repeated pixels, atomic."""
+    import av
+
+    frames = clip.frames.repeat(scale, axis=1).repeat(scale, axis=2)
+    height, width = (side + side % 2 for side in frames.shape[1:3])
+    frames = np.pad(frames, ((0, 0), (0, height - frames.shape[1]), (0, width - frames.shape[2]), (0, 0)), mode="edge")
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        stream: Any = container.add_stream("libx264", rate=_rate(clip.fps))
+        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+        for rgb in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")))
+        container.mux(stream.encode(None))
+    write_bytes_atomic(path, buffer.getvalue())
+
+
+def read_video(
+    path: Path | str,
+    *,
+    start: int = 0,
+    stop: int | None = None,
+    crop: tuple[int, int, int, int] | None = None,
+    size: tuple[int, int] | None = None,
+) -> Clip:
+    """Decode frames `start` (included) to `stop` (excluded, None for the end) as a player shows them.
+
+    `crop` is (left, top, right, bottom) in pixels of the upright frame, `size` is (height, width) after the resize.
+    Nothing behind `stop` is decoded. The clip's id is the file's stem. Raises `UsageError` where the file is missing,
+    damaged, interlaced, without video or too short; docs/videos.md has the rules.
+    """
+    path = Path(path)
+    frames: list[npt.NDArray[np.uint8]] = []
+    try:
+        with open_video(path) as video:
+            fps = video.fps
+            for shown in itertools.islice(video.frames(), start, stop):
+                frames.append(_cropped(shown.rgb, crop, size, path))
+    except (UnreadableVideoError, UnsupportedVideoError) as error:
+        raise type(error)(f"cannot read video {path}: {error}", hint=error.hint) from None
+    except OSError as error:
+        raise UsageError(f"cannot read video {path}: {error.strerror or error}") from error
+    if not frames or (stop is not None and len(frames) < stop - start):
+        wanted = f"frames {start} to {'the end' if stop is None else stop}"
+        raise UsageError(f"{path.name} is too short: {wanted} wanted, {len(frames)} found")
+    return Clip(np.stack(frames), fps, path.stem)
+
+
+def _cropped(
+    rgb: npt.NDArray[np.uint8], crop: tuple[int, int, int, int] | None, size: tuple[int, int] | None, path: Path
+) -> npt.NDArray[np.uint8]:
+    if crop is not None:
+        left, top, right, bottom = crop
+        height, width = rgb.shape[:2]
+        if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+            raise UsageError(f"{path.name}: crop {list(crop)} leaves the {width}x{height} frame")
+        rgb = rgb[top:bottom, left:right]
+    return rgb if size is None else resize_frame(rgb, size)
+
+
+@dataclass(frozen=True)
+class VideoFile:
+    """A range of frames of a video file, decoded through PyAV.
+
+    `start`/`stop` are frame indices, `crop` is (left, top, right, bottom) in pixels of the upright frame, `size`
+    is (height, width) after the resize. `content_sha256` of the file stands for the path in the manifest.
+    """
+
+    path: Path
+    content_sha256: str
+    start: int = 0
+    stop: int | None = None
+    crop: tuple[int, int, int, int] | None = None
+    size: tuple[int, int] | None = None
+
+    def load(self) -> Clip:
+        return read_video(self.path, start=self.start, stop=self.stop, crop=self.crop, size=self.size)
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "kind": "video",
+            "reader": READER,
+            "sha256": self.content_sha256,
+            "start": self.start,
+            "stop": self.stop,
+            "crop": None if self.crop is None else list(self.crop),
+            "size": None if self.size is None else list(self.size),
+        }

@@ -1,0 +1,1 @@
+"""`validate-metrics`: how metrics respond to controlled perturbations."""

@@ -1,0 +1,186 @@
+"""Are the metrics worth anything? Known faults in known doses are applied to exact targets, and each metric
+scores them.
+
+A metric that measures a fault ranks its doses; one that measures something else should not move. Where a suite knows
+the true error (`perturbations.TRUTH_KEY`), what a column measured is compared with that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bcd_bench.assets.store import cache_folder
+from bcd_bench.metric_validation.perturbations import GENERAL, Perturbation
+from bcd_bench.metric_validation.sensitivity import Agreement, Cell, DoseResponse, Reaction
+from bcd_bench.plugin.isolation import PluginScope, raised_by_plugin
+from bcd_bench.plugin.loading import load_factory, plugin_code
+from bcd_bench.plugin.protocols import Scored
+from bcd_bench.run.environment import environment
+from bcd_bench.scoring.features import BatchFeatures, FeatureStore, frozen
+from bcd_bench.scoring.missing_metrics import not_scored
+from bcd_bench.scoring.provenance import metric_info
+from bcd_bench.scoring.score import PIXELS_PER_BATCH, check_metrics, installed_metrics, missing_assets
+from bcd_bench.types.clip import Clip, read_only
+from bcd_bench.types.errors import UsageError, one_line
+from bcd_bench.types.failed import Failed
+from bcd_bench.types.pair import Pair
+from bcd_bench.types.suite import Suite
+from bcd_bench.util.devices import device_name
+from bcd_bench.util.progress import NoProgress
+
+if TYPE_CHECKING:
+    from bcd_bench.plugin.registry import Registry
+    from bcd_bench.util.progress import Progress
+
+__all__ = ["Validation", "validate"]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What `validate` found, and what produced it."""
+
+    suite: str
+    suite_version: str
+    manifest_sha256: str
+    n_pairs: int
+    seed: int
+    reactions: tuple[Reaction, ...]
+    agreements: tuple[Agreement, ...]
+    metrics: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    notes: tuple[str, ...]
+
+
+def _choose(suite: Suite, wanted: Sequence[str] | None) -> tuple[Perturbation, ...]:
+    offered = {fault.name: fault for fault in (*suite.perturbations, *GENERAL)}
+    for name in wanted or ():
+        if name not in offered:
+            raise UsageError(f"unknown perturbation {name!r} of suite {suite.name!r}; there are: {', '.join(offered)}")
+    return tuple(offered[name] for name in (wanted or offered))
+
+
+def validate(
+    registry: Registry,
+    suite: Suite,
+    metrics: Sequence[str] | None = None,
+    *,
+    perturbations: Sequence[str] | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> Validation:
+    """Score the targets of `suite` (of its first `limit` pairs) under every fault and dose with `metrics`.
+
+    `metrics` None means the suite's default ones, without those that lack an asset or a plugin, which `notes`
+    names. Features of perturbed clips are cached, so a second call is quick. Raises `UsageError` for unknown names and
+    for suites without targets, `MissingAssetError` where a metric that was named lacks an asset.
+    """
+    device = device_name(device)
+    pairs = [suite.pairs[index] for index in range(min(len(suite.pairs), limit or len(suite.pairs)))]
+    without = next((pair.id for pair in pairs if pair.target is None), None)
+    if without is not None or not pairs:
+        raise UsageError(
+            f"suite {suite.name!r} has no exact targets to perturb (pair {without})",
+            hint="bcd-bench validate-metrics --suite sprites-procedural",
+        )
+    faults = _choose(suite, perturbations)
+    names, left_out = (metrics, []) if metrics is not None else installed_metrics(registry, suite.default_metrics)
+    specs = check_metrics(registry, suite.name, names)
+    missing = missing_assets(registry, specs)
+    if metrics is not None:
+        for error in missing.values():
+            raise error
+    specs = [spec for spec in specs if spec.name not in missing]
+    jobs = []
+    for spec in specs:
+        scope = PluginScope()
+        with plugin_code(f"metric {spec.name!r}", "cannot be loaded"), scope:
+            metric = load_factory(spec.factory)()
+            metric.load(device)
+        jobs.append(DoseResponse(spec, metric, scope, faults, len(pairs)))
+    store = FeatureStore(registry, device=device, root=cache_folder() / "features")
+    steps = 1 + sum(len(fault.doses) for fault in faults)
+    with (progress or NoProgress()).task("validate", total=len(pairs) * steps, unit="clips") as task:
+        for start, block in _blocks(pairs, suite.size):
+            for cells, clips in _doses(block, faults, seed):
+                _score(jobs, store, block, start, clips, cells)
+                task.advance(len(block))
+    clusters = [pair.cluster for pair in pairs]
+    reactions = tuple(reaction for job in jobs for reaction in job.reactions(faults, clusters))
+    return Validation(
+        suite=suite.name,
+        suite_version=suite.version,
+        manifest_sha256=suite.manifest_sha256,
+        n_pairs=len(pairs),
+        seed=seed,
+        reactions=reactions,
+        agreements=tuple(found for job in jobs for found in job.agreements(clusters)),
+        metrics={spec.name: metric_info(registry, spec).model_dump(mode="json") for spec in specs},
+        environment=environment(registry, device=device),
+        notes=(
+            *left_out,
+            *not_scored((name, str(error)) for name, error in missing.items()),
+            *(f"{job.spec.name}: {note}" for job in jobs for note in sorted(job.failures)),
+        ),
+    )
+
+
+def _blocks(pairs: Sequence[Pair], size: tuple[int, int]) -> Iterator[tuple[int, Sequence[Pair]]]:
+    """Pairs in batches whose frames fit in memory, with the index of the first one."""
+    count = max(1, PIXELS_PER_BATCH // (size[0] * size[1]))
+    for start in range(0, len(pairs), count):
+        yield start, pairs[start : start + count]
+
+
+def _doses(
+    block: Sequence[Pair], faults: Sequence[Perturbation], seed: int
+) -> Iterator[tuple[list[Cell], list[Clip | Failed]]]:
+    """The block's targets as they are, then under every fault and dose, each with the cells it stands for."""
+    yield [(fault.name, 0) for fault in faults], [_draw(pair, None, 0.0, seed) for pair in block]
+    for fault in faults:
+        for level, dose in enumerate(fault.doses, 1):
+            yield [(fault.name, level)], [_draw(pair, fault, dose, seed) for pair in block]
+
+
+def _draw(pair: Pair, fault: Perturbation | None, dose: float, seed: int) -> Clip | Failed:
+    try:
+        if fault is not None:
+            with PluginScope():
+                return read_only(fault.apply(pair, dose, seed))
+        assert pair.target is not None, "validate has asked"
+        return pair.target.load()
+    except BaseException as error:  # a target that cannot be drawn costs its pair alone
+        if not raised_by_plugin(error):
+            raise
+        return Failed(one_line(error, place=False))
+
+
+def _score(
+    jobs: Sequence[DoseResponse],
+    store: FeatureStore,
+    pairs: Sequence[Pair],
+    start: int,
+    clips: Sequence[Clip | Failed],
+    cells: Sequence[Cell],
+) -> None:
+    for job in jobs:
+        job.failures |= {clip.reason for clip in clips if isinstance(clip, Failed)}
+    # Runs without a failure in between, so that a job is given consecutive pairs.
+    index = 0
+    while index < len(pairs):
+        stop = index
+        while stop < len(pairs) and isinstance(clips[stop], Clip):
+            stop += 1
+        outputs = [clip for clip in clips[index:stop] if isinstance(clip, Clip)]
+        if outputs:
+            features = BatchFeatures(store, pairs[index:stop], outputs)
+            for job in jobs:
+                items = [
+                    Scored(pair, clip, features.of(place, job.spec.extractors), frozen(clip.info or {}))
+                    for place, (pair, clip) in enumerate(zip(pairs[index:stop], outputs, strict=True))
+                ]
+                job.take(items, start + index, cells)
+        index = stop + 1

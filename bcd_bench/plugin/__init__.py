@@ -1,0 +1,1 @@
+"""Plugins: hooks, specs, protocols, loading, and the built-in plugin."""

@@ -1,1 +1,0 @@
-"""Reports: rows from records, one file a format. Nothing here imports torch."""

@@ -1,0 +1,197 @@
+"""Writing the record of a run: what the metrics found, and everything that produced it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bcd_bench import __version__
+from bcd_bench.assets.hashing import hash_json
+from bcd_bench.io.atomic import write_json_atomic, write_text_atomic
+from bcd_bench.results.schema import (
+    RECORD_NAME,
+    TIMING_NAME,
+    VALUES_NAME,
+    MethodInfo,
+    MetricInfo,
+    PairValues,
+    Provenance,
+    RunRecord,
+    SuiteInfo,
+    Value,
+    load_record,
+)
+from bcd_bench.run.folder import writing
+from bcd_bench.scoring.features import extractor_assets, needed_extractors
+from bcd_bench.scoring.provenance import plugin_origin, restrictions
+from bcd_bench.types.errors import UsageError
+
+if TYPE_CHECKING:
+    from bcd_bench.plugin.registry import Registry
+    from bcd_bench.plugin.specs import MethodSpec
+    from bcd_bench.run.folder import RunFolder
+    from bcd_bench.run.plan import PlannedWeights
+    from bcd_bench.scoring.cache import MetricResult
+
+__all__ = ["build_record", "note_timing", "write_record"]
+
+
+def build_record(
+    registry: Registry, run: RunFolder, results: Mapping[str, MetricResult]
+) -> tuple[RunRecord, PairValues | None]:
+    """The record of a finished run from its metrics' results, and the per-pair values that belong beside it.
+
+    Metrics that an earlier record of the same outputs holds and `results` does not are kept, and all stay in the order
+    they were first scored in, so that scoring again changes nothing. A column name that two metrics share gets the
+    metric's name before it ("metric.column") from the second on. A metric that cannot be scored now for want of an
+    asset or package keeps what an earlier record has of it.
+    """
+    plan, pairs, env = run.plan, run.pairs(), run.env()
+    outputs = hash_json([[pair.id, pairs[pair.id].score_key if pair.id in pairs else None] for pair in plan.pairs])
+    earlier, frame = _earlier(run.path, outputs)
+    known = {name for name, info in earlier.metrics.items() if not info.error} if earlier else set()
+    results = {name: result for name, result in results.items() if not (result.info.missing and name in known)}
+    before, before_pairs = earlier.values if earlier else {}, frame.columns if frame else {}
+    metrics = {**(earlier.metrics if earlier else {}), **{name: result.info for name, result in results.items()}}
+    values: dict[str, Value] = {}
+    columns: dict[str, list[float | None]] = {}
+    for name in dict.fromkeys([*(value.metric for value in before.values()), *results]):
+        if name not in results:
+            kept = {key: value for key, value in before.items() if value.metric == name}
+            values |= kept
+            columns |= {key: before_pairs[key] for key in kept if key in before_pairs}
+            continue
+        result = results[name]
+        for column, value in result.values.items():
+            key = column if column not in values else f"{name}.{column}"
+            values[key] = value
+            if result.pair_values is not None and column in result.pair_values.columns:
+                columns[key] = result.pair_values.columns[column]
+                frame = result.pair_values
+    git = env.pop("git", None)
+    env.pop("plugins", None)
+    failed = [result.error or "failed" for result in pairs.values() if result.status == "failed"]
+    record = RunRecord(
+        run_id=plan.run_id,
+        suite=SuiteInfo(**{key: getattr(plan.suite, key) for key in ("name", "version", "manifest_sha256", "n_pairs")}),
+        method=MethodInfo(
+            name=plan.method.name,
+            version=plan.method.version,
+            config=plan.identity["method"]["config"],  # names no folder of this machine, where a method sees to it
+            weights={} if plan.weights is None else {plan.weights.name: plan.weights.sha256},
+            recipe=None if plan.weights is None else plan.weights.recipe,
+            reference=plan.method.reference,
+        ),
+        limit=plan.limit,
+        seeded=plan.seeded,
+        seed=plan.seed,
+        device=plan.device,
+        dtype=plan.dtype,
+        n_pairs=len(plan.pairs),
+        n_failed=len(failed),
+        failures=dict(sorted(Counter(failed).items())),
+        outputs_sha256=outputs,
+        values=values,
+        metrics=dict(sorted(metrics.items())),
+        provenance=Provenance(
+            bcd_bench=env.pop("bcd_bench", __version__),
+            git=git,
+            plugins=_plugins(registry, run, metrics),
+            environment=env,
+            restrictions=_restrictions(registry, run, metrics),
+        ),
+    )
+    return record, None if frame is None else frame.model_copy(update={"columns": columns})
+
+
+def write_record(registry: Registry, run: RunFolder, results: Mapping[str, MetricResult]) -> RunRecord:
+    """Build the record and write `values.json`, `timing.json` and, last, `record.json`, each atomically.
+
+    Raises `UsageError` where the folder cannot be written.
+    """
+    record, values = build_record(registry, run, results)
+    with writing(run.path):
+        if values is not None:
+            write_text_atomic(run.path / VALUES_NAME, values.to_json())
+        seconds = sum(result.seconds for result in run.pairs().values())
+        note_timing(run.path, "generate_seconds", round(seconds, 3))
+        write_text_atomic(run.path / RECORD_NAME, record.to_json())
+    return record
+
+
+def note_timing(folder: Path, key: str, value: Any) -> None:
+    """Keep a wall time in `timing.json`, apart from everything that two equal runs share; mappings are merged."""
+    path = folder / TIMING_NAME
+    known: dict[str, Any] = {}
+    if path.is_file():
+        with contextlib.suppress(ValueError):  # damaged: only times, begun anew
+            known = json.loads(path.read_bytes())
+    if isinstance(value, Mapping):
+        value = {**known.get(key, {}), **{name: round(seconds, 3) for name, seconds in value.items()}}
+    write_json_atomic(path, {**known, key: value})
+
+
+def _earlier(folder: Path, outputs_sha256: str) -> tuple[RunRecord | None, PairValues | None]:
+    """The record that lies in `folder` and its values, if they are of the very same outputs."""
+    try:
+        record = load_record(folder / RECORD_NAME)
+    except UsageError:
+        return None, None  # none yet, or of another version: everything is made from the scores
+    if record.outputs_sha256 != outputs_sha256:
+        return None, None
+    with contextlib.suppress(UsageError):  # damaged: the record's own values stay
+        return record, PairValues.load(folder)
+    return record, None
+
+
+def _plugins(registry: Registry, run: RunFolder, metrics: Mapping[str, MetricInfo]) -> dict[str, dict[str, str]]:
+    """The plugins that took part: those of method and metrics as they were at work, that of the suite as it is."""
+    method = run.plan.method
+    origins = [
+        {
+            "name": method.plugin,
+            "dist": method.dist,
+            "version": method.dist_version,
+            "source_sha256": method.source_sha256,
+        }
+    ]
+    needed = needed_extractors(registry, _features_of(registry, registry.methods.get(method.name)))
+    origins += [plugin_origin(registry.owner("extractors", spec.name)) for spec in needed]
+    if run.plan.suite.name in registry.suites:
+        origins.append(plugin_origin(registry.owner("suites", run.plan.suite.name)))
+    origins += [info.plugin for info in metrics.values()]
+    found: dict[str, dict[str, str]] = {}
+    for one in origins:
+        if one:
+            found.setdefault(one["name"], {key: value for key, value in one.items() if key != "name"})
+    return dict(sorted(found.items()))
+
+
+def _features_of(registry: Registry, method: MethodSpec | None) -> list[str]:
+    """The extractors that a method asks for, those that are installed: an old run may be scored without them."""
+    return [name for name in (method.extractors if method else ()) if name in registry.extractors]
+
+
+def _weight_assets(registry: Registry, method: MethodSpec, used: PlannedWeights) -> list[str]:
+    """The assets that the weights of a run are: by name, or those that a file given by its path stands in for, being
+    the same file or one of the user's choice."""
+    named = {weights.name: weights.asset for weights in method.weights}
+    if used.name in named:
+        return [asset for asset in (named[used.name],) if asset]
+    specs = [registry.assets[asset] for asset in named.values() if asset in registry.assets]
+    return [spec.name for spec in specs if spec.sha256 == used.sha256 or not any((spec.sha256, *spec.files.values()))]
+
+
+def _restrictions(registry: Registry, run: RunFolder, metrics: Mapping[str, MetricInfo]) -> list[str]:
+    """Licence restrictions of every asset that the method, its weights, the suite and the metrics use."""
+    method, suite = registry.methods.get(run.plan.method.name), registry.suites.get(run.plan.suite.name)
+    assets = [*(method.assets if method else ()), *(suite.assets if suite else ())]
+    assets += extractor_assets(registry, _features_of(registry, method))
+    if method is not None and run.plan.weights is not None:
+        assets += _weight_assets(registry, method, run.plan.weights)
+    scored = [line for info in metrics.values() for line in info.restrictions]
+    return sorted({*restrictions(registry, assets), *scored})

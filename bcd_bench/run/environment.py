@@ -1,0 +1,108 @@
+"""Where a run happened: versions, git state, device and CPU. No host names, user names or paths."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bcd_bench.plugin.registry import Registry
+
+__all__ = ["cpu_name", "environment", "git_state", "package_versions"]
+
+PACKAGES = (
+    "accelerate",
+    "av",
+    "diffusers",
+    "numpy",
+    "pandas",
+    "pluggy",
+    "pydantic",
+    "safetensors",
+    "scipy",
+    "torch",
+    "transformers",
+)
+"""Distributions whose versions may change a result."""
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the installed packages that matter, read from their metadata (nothing is imported)."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def git_state(folder: Path | None = None) -> dict[str, Any] | None:
+    """`{"commit", "dirty"}` of the checkout that holds bcd-bench, or None for an installed copy."""
+    folder = Path(__file__).parent if folder is None else folder
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=True
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    top = git("rev-parse", "--show-toplevel")
+    if top is None or not (Path(top) / "bcd_bench" / "__init__.py").is_file():
+        return None
+    commit, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
+    return None if commit is None else {"commit": commit, "dirty": bool(changes)}
+
+
+def cpu_name() -> str:
+    """The model of the processor, as the system calls it."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _device(device: str) -> dict[str, Any]:
+    """What is known of the device; a GPU is asked only through a torch that the method has imported already."""
+    found: dict[str, Any] = {"name": device}
+    torch = sys.modules.get("torch")
+    if device.startswith("cuda") and torch is not None and torch.cuda.is_available():
+        found |= {"model": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
+    return found
+
+
+def environment(registry: Registry, device: str) -> dict[str, Any]:
+    """Everything around a run that may matter, as plain JSON.
+
+    Keys: `bcd_bench`, `python`, `system`, `machine`, `cpu`, `cpu_count`, `device`, `packages`, `git`, `plugins`
+    (distribution -> version and source hash of every plugin that loaded).
+    """
+    from bcd_bench import __version__
+
+    return {
+        "bcd_bench": __version__,
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "cpu": cpu_name(),
+        "cpu_count": os.cpu_count(),
+        "threads": os.environ.get("OMP_NUM_THREADS"),
+        "device": _device(device),
+        "packages": package_versions(),
+        "git": git_state(),
+        "plugins": {
+            plugin.dist: {"version": plugin.version, "source_sha256": plugin.source_sha256}
+            for plugin in registry.plugins
+            if plugin.status == "ok"
+        },
+    }

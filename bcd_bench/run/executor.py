@@ -1,0 +1,230 @@
+"""Runs batches of pairs through a method, guarded: a pair that fails costs itself alone."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from bcd_bench.assets.hashing import canonical_json
+from bcd_bench.plugin.isolation import PluginScope, raised_by_plugin
+from bcd_bench.plugin.loading import load_factory, plugin_code
+from bcd_bench.plugin.protocols import Method
+from bcd_bench.plugin.specs import ExtractorSpec
+from bcd_bench.types.clip import Clip
+from bcd_bench.types.errors import BcdBenchError, UsageError, one_line, printable
+from bcd_bench.types.failed import Failed
+from bcd_bench.types.pair import Pair
+
+__all__ = ["Batch", "Executor", "Outcome", "Work", "close_method", "load_method", "run_batch", "run_local"]
+
+
+@dataclass(frozen=True)
+class Work:
+    """All that a worker needs to make the method, in this process or another; pickles."""
+
+    method: str
+    factory: str
+    config: Mapping[str, Any]
+    weights: Path | None
+    device: str
+    seed: int
+    size: tuple[int, int]
+    extractors: tuple[ExtractorSpec, ...] = ()
+    """Those whose features the method gets, each after what it needs (`features.needed_extractors`)."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pairs of one `transfer` call, as the plan fixed them. `wanted` are the ids to keep; empty keeps all."""
+
+    number: int
+    pairs: Sequence[Pair]
+    wanted: frozenset[str] = field(default_factory=frozenset)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One output or failure per pair of a batch, in order, and the seconds the batch took."""
+
+    batch: Batch
+    results: Sequence[Clip | Failed]
+    seconds: float
+
+
+class Executor(Protocol):
+    """How batches are run: yields one outcome per batch, in any order. `ExecutorSpec.factory` names such a callable.
+
+    Writing files stays with the caller, so an executor needs no access to the run folder.
+    """
+
+    def __call__(self, work: Work, batches: Iterator[Batch], *, jobs: int) -> Iterator[Outcome]: ...
+
+
+class _WithFeatures:
+    """A method whose every call gets the features of its pairs: from the cache, else extracted where it looks."""
+
+    def __init__(self, method: Any, work: Work) -> None:
+        from bcd_bench.assets.store import cache_folder
+        from bcd_bench.plugin.registry import Registry
+        from bcd_bench.scoring.features import FeatureStore
+
+        self._method = method
+        self._names = tuple(spec.name for spec in work.extractors)
+        registry = Registry(extractors={spec.name: spec for spec in work.extractors})
+        self._store = FeatureStore(registry, device=work.device, root=cache_folder() / "features")
+
+    def load(self, weights: Path | None, device: str) -> None:
+        self._method.load(weights, device)
+
+    def transfer(self, pairs: Sequence[Pair], *, seed: int) -> Iterable[Clip | Failed]:
+        from bcd_bench.scoring.features import BatchFeatures
+
+        batch = BatchFeatures(self._store, pairs, ())
+        features = [batch.of(index, self._names, ("content", "motion")) for index in range(len(pairs))]
+        found: Iterable[Clip | Failed] = self._method.transfer(pairs, seed=seed, features=features)
+        return found
+
+    def close(self) -> None:
+        close_method(self._method)
+
+
+def close_method(method: Any) -> None:
+    """Tell a method that no more pairs come, where it wants to know (`close` is optional)."""
+    close = getattr(method, "close", None)
+    if close is not None:
+        close()
+
+
+class _Isolated:
+    """A method whose code runs in a scope of its own, so that what it sets globally holds for it and nobody else."""
+
+    def __init__(self, method: Any, scope: PluginScope) -> None:
+        self._method, self._scope = method, scope
+
+    def load(self, weights: Path | None, device: str) -> None:
+        with self._scope:
+            self._method.load(weights, device)
+
+    def transfer(self, pairs: Sequence[Pair], *, seed: int, **features: Any) -> Iterator[Clip | Failed]:
+        """Each output is taken over before the next one is asked for: a method may fill one array again and again."""
+        with self._scope:
+            outputs = iter(self._method.transfer(list(pairs), seed=seed, **features))  # a list of its own
+        while True:
+            with self._scope:
+                output = _taken_over(next(outputs, _END))
+            if output is _END:
+                return
+            yield output
+
+    def close(self) -> None:
+        with self._scope:
+            close_method(self._method)
+
+
+_END: Any = object()
+
+
+def _taken_over(output: Any) -> Any:
+    """An output that no later act of its method can change."""
+    if not isinstance(output, Clip):
+        return output
+    return Clip(np.array(output.frames), output.fps, output.id, copy.deepcopy(output.info))
+
+
+def load_method(work: Work) -> Method:
+    """Import, build and load the method. One that wants features has them bound to its `transfer`.
+
+    Its code runs in a `PluginScope` of its own from here on. Raises `MissingDependencyError` for a package that is not
+    installed, `UsageError` for anything else that the method's own code raises; errors that are the user's to mend
+    pass through.
+    """
+    scope = PluginScope()
+    with plugin_code(f"method {work.method!r}", "cannot be loaded"):
+        with scope:
+            built = load_factory(work.factory)(copy.deepcopy(dict(work.config)))
+        method: Any = _Isolated(built, scope)
+        if work.extractors:
+            method = _WithFeatures(method, work)
+        method.load(work.weights, work.device)
+    loaded: Method = method
+    return loaded
+
+
+def _transfer(method: Method, pairs: Sequence[Pair], seed: int) -> list[Clip | Failed]:
+    results = list(method.transfer(pairs, seed=seed))
+    if len(results) != len(pairs):
+        raise ValueError(f"transfer gave {len(results)} outputs for {len(pairs)} pairs")
+    return results
+
+
+def _checked(pair: Pair, result: Any, size: tuple[int, int]) -> Clip | Failed:
+    """The output if it is what was asked for: a clip of the driver's length and the suite's size."""
+    if isinstance(result, Failed):
+        return Failed(printable(str(result.reason)))
+    if not isinstance(result, Clip):
+        return Failed(f"output is {type(result).__name__}, not a Clip")
+    if result.frames.dtype != np.uint8 or result.frames.ndim != 4 or result.frames.shape[-1] != 3:
+        return Failed(f"output must be uint8 [T, H, W, 3], not {result.frames.dtype} {list(result.frames.shape)}")
+    if result.frames.shape[1:3] != tuple(size):
+        return Failed(f"output is {result.frames.shape[1]}x{result.frames.shape[2]}, the suite {size[0]}x{size[1]}")
+    try:
+        canonical_json(None if result.info is None else dict(result.info))
+    except (BcdBenchError, TypeError, ValueError) as error:
+        return Failed(f"output info is {error}")
+    wanted = pair.motion.frames if pair.motion.frames is not None else len(pair.motion.load())
+    if len(result) != wanted:
+        return Failed(f"output has {len(result)} frames, its driver {wanted}")
+    if not 0 < result.fps < float("inf"):
+        return Failed(f"output has a frame rate of {result.fps}")
+    return result
+
+
+def run_batch(method: Method, batch: Batch, *, seed: int, size: tuple[int, int]) -> Outcome:
+    """Transfer one batch. If the call as a whole raises, its pairs are tried one by one, so that one bad pair costs
+    itself alone."""
+    started = time.perf_counter()
+    results: list[Clip | Failed]
+    try:
+        results = _transfer(method, batch.pairs, seed)
+    except BaseException as error:  # what it raised comes out below, pair by pair
+        if not raised_by_plugin(error):
+            raise
+        results = []
+        for pair in batch.pairs:
+            if batch.wanted and pair.id not in batch.wanted:
+                results.append(Failed("not asked for"))
+                continue
+            try:
+                results += _transfer(method, [pair], seed)
+            except BaseException as error:
+                if not raised_by_plugin(error):
+                    raise
+                results.append(Failed(one_line(error)))
+    checked: list[Clip | Failed] = []
+    for pair, result in zip(batch.pairs, results, strict=True):
+        try:
+            checked.append(_checked(pair, result, size))
+        except BaseException as error:  # loading the driver is the suite's code
+            if not raised_by_plugin(error):
+                raise
+            checked.append(Failed(one_line(error)))
+    return Outcome(batch, checked, time.perf_counter() - started)
+
+
+def run_local(work: Work, batches: Iterator[Batch], *, jobs: int) -> Iterator[Outcome]:
+    """The executor `local`: one batch after the other in this process."""
+    if jobs != 1:
+        raise UsageError(f"--jobs {jobs}: the local executor runs one process", hint="--jobs 1")
+    method = load_method(work)
+    try:
+        for batch in batches:
+            yield run_batch(method, batch, seed=work.seed, size=work.size)
+    finally:
+        with plugin_code(f"method {work.method!r}", "cannot be closed"):
+            close_method(method)

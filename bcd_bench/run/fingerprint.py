@@ -1,0 +1,56 @@
+"""What makes two runs the same run: canonical JSON, hashes of files and sources, seeds of pairs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bcd_bench.assets.hashing import canonical_json, hash_json
+
+__all__ = ["IDENTITY_VERSION", "pair_seed", "run_id", "run_identity"]
+
+IDENTITY_VERSION = 1
+"""Raised whenever the meaning of a run changes, so that old and new runs never share a folder."""
+
+RUN_ID_LENGTH = 12
+"""Hex digits of a run id: 48 bits, far from a collision among the runs of one method on one suite."""
+
+
+def pair_seed(seed: int, pair_id: str) -> int:
+    """The seed of one pair: 63 bits from the run's seed and the pair's id alone, so never negative."""
+    digest = hashlib.sha256(canonical_json([seed, pair_id]).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def run_identity(
+    *,
+    manifest_sha256: str,
+    limit: int | None,
+    method: str,
+    method_version: str,
+    config: Mapping[str, Any],
+    source_sha256: str,
+    weights: Sequence[str],
+    seed: int,
+    dtype: str,
+    extractors: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Everything that decides what a run produces, as plain JSON. `weights` are sha256 hashes; `extractors` maps the
+    extractors whose features the method gets to their identities, and is absent for methods without."""
+    return {
+        "identity": IDENTITY_VERSION,
+        "manifest_sha256": manifest_sha256,
+        "limit": limit,
+        "method": {"name": method, "version": method_version, "config": dict(config)},
+        "source_sha256": source_sha256,
+        "weights": list(weights),
+        "seed": seed,
+        "dtype": dtype,
+        **({"extractors": dict(extractors)} if extractors else {}),
+    }
+
+
+def run_id(identity: Mapping[str, Any]) -> str:
+    """The short name of a run: the first 12 hex digits of the hash of its identity."""
+    return hash_json(dict(identity), RUN_ID_LENGTH)

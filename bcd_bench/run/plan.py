@@ -1,0 +1,296 @@
+"""What a run will do, fixed before it starts: pairs in batches, seeds, method, weights and the run's identity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bcd_bench.assets.hashing import canonical_json, hash_json
+from bcd_bench.assets.store import AssetStore, cache_folder
+from bcd_bench.assets.weights import ResolvedWeights, resolve_weights
+from bcd_bench.io.atomic import write_text_atomic
+from bcd_bench.plugin.loading import load_factory, plugin_code
+from bcd_bench.plugin.settings import first_error
+from bcd_bench.plugin.specs import AssetSpec, MethodSpec, WeightsRecipe
+from bcd_bench.plugin.suites import checked_ids
+from bcd_bench.results.schema import RecipeInfo
+from bcd_bench.run.fingerprint import pair_seed, run_id, run_identity
+from bcd_bench.scoring.features import FeatureStore, extractor_assets
+from bcd_bench.types.errors import UsageError
+from bcd_bench.types.pair import Pair
+from bcd_bench.types.suite import Suite
+from bcd_bench.util.devices import device_name
+
+if TYPE_CHECKING:
+    from bcd_bench.plugin.registry import Registry
+
+__all__ = [
+    "PLAN_FORMAT",
+    "PlannedMethod",
+    "PlannedPair",
+    "PlannedSuite",
+    "PlannedWeights",
+    "RunPlan",
+    "make_plan",
+    "read_plan",
+]
+
+PLAN_FORMAT: Literal[1] = 1
+"""Raised when the files of a run folder change meaning; folders of another format are refused."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PlannedSuite(_Model):
+    """Which pairs: `n_pairs` is the size of the whole suite, `size` (height, width) in pixels."""
+
+    name: str
+    version: str
+    manifest_sha256: str
+    n_pairs: int
+    size: tuple[int, int]
+    fps: float
+    data: dict[str, str] = Field(default_factory=dict)
+    """`--data` paths on this machine, so that the run can be scored again. Not part of the identity."""
+    notes: tuple[str, ...] = ()
+    """What the suite said of how it was built (`Suite.notes`). Not part of the identity."""
+
+
+class PlannedMethod(_Model):
+    """Which method, its resolved configuration, and the plugin (with the hash of its source) it comes from."""
+
+    name: str
+    version: str
+    config: dict[str, Any]
+    reference: bool
+    plugin: str
+    dist: str
+    dist_version: str
+    source_sha256: str
+
+
+class PlannedWeights(_Model):
+    """The weights by name and content, and the recipe they were trained by if the method names it."""
+
+    name: str
+    sha256: str
+    recipe: RecipeInfo | None = None
+
+
+class PlannedPair(_Model):
+    """One pair and its seed (63 bits, `identity.pair_seed`)."""
+
+    id: str
+    seed: int
+
+
+class RunPlan(_Model):
+    """The whole of a run before it starts; saved as `plan.json`. `weights_path` is for this process only."""
+
+    format: Literal[1] = 1
+    run_id: str
+    identity: dict[str, Any]
+    suite: PlannedSuite
+    method: PlannedMethod
+    weights: PlannedWeights | None
+    seeded: bool = False
+    """Whether pseudo-random weights stand in for learned ones (`MethodSpec.seeded_by`): a test of the plumbing."""
+    seed: int
+    limit: int | None
+    device: str
+    dtype: str
+    batch_size: int
+    pairs: tuple[PlannedPair, ...]
+    weights_path: Path | None = Field(default=None, exclude=True)
+
+    @property
+    def partial(self) -> bool:
+        """Whether a limit left pairs out; such a run never enters a ranking."""
+        return len(self.pairs) < self.suite.n_pairs
+
+    @property
+    def folder(self) -> Path:
+        """`<suite>@<version>/<method>/<run_id>`, below the folder of all runs."""
+        return Path(f"{self.suite.name}@{self.suite.version}") / self.method.name / self.run_id
+
+    def batches(self) -> Iterator[range]:
+        """Indices into `pairs`, batch by batch: the unit of one `transfer` call and of resuming."""
+        for start in range(0, len(self.pairs), self.batch_size):
+            yield range(start, min(start + self.batch_size, len(self.pairs)))
+
+    def save(self, path: Path) -> None:
+        write_text_atomic(path, self.model_dump_json(indent=1) + "\n")
+
+
+def read_plan(path: Path) -> RunPlan:
+    """Read a `plan.json`. Raises `UsageError` where it is missing, damaged, or of another version."""
+    import json
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        found = json.loads(text)
+    except OSError as error:
+        raise UsageError(f"{path.parent} is not a run folder: plan.json cannot be read ({error.strerror})") from None
+    except ValueError:
+        raise UsageError(f"{path} is damaged: not JSON", hint="run again with another --out") from None
+    version = found.get("format") if isinstance(found, dict) else None
+    if version != PLAN_FORMAT:
+        raise UsageError(
+            f"{path.parent} was made by another version of bcd-bench (run folder format {version}, this one is "
+            f"{PLAN_FORMAT})",
+            hint="use that version, or run again with another --out",
+        )
+    try:
+        return RunPlan.model_validate_json(text)
+    except ValidationError as error:
+        raise UsageError(f"{path} is damaged: {first_error(error)}", hint="run again with another --out") from None
+
+
+def _asset_sha256(spec: AssetSpec, store: AssetStore) -> str:
+    if spec.any_file:
+        return store.status_of(spec.name).sha256
+    return hash_json(dict(spec.files)) if spec.directory else spec.sha256
+
+
+def _resolved_config(spec: MethodSpec, given: Mapping[str, Any]) -> dict[str, Any]:
+    for key, value in {**spec.config, **given}.items():
+        try:
+            canonical_json(value)
+        except UsageError as error:
+            raise UsageError(f"setting {key!r} of method {spec.name!r} is {error}") from None
+    for key in given:
+        if key not in spec.config:
+            from bcd_bench.plugin.registry import nearest
+
+            raise UsageError(f"method {spec.name!r} has no setting {key!r}; {nearest(key, spec.config)}")
+    return {**spec.config, **given}
+
+
+def _identified(spec: MethodSpec, settings: Mapping[str, Any], pairs: Sequence[Pair]) -> Mapping[str, Any]:
+    """What stands for the settings in the identity: the settings, or what the method makes of them."""
+    if not spec.identify:
+        return settings
+    with plugin_code(f"method {spec.name!r}", "cannot be planned"):
+        found = load_factory(spec.identify)(settings, pairs)
+        if not isinstance(found, Mapping):
+            raise UsageError(f"method {spec.name!r} is broken: {spec.identify} gave {type(found).__name__}")
+        canonical_json(dict(found))
+        return found
+
+
+def _planned_weights(spec: MethodSpec, resolved: ResolvedWeights) -> PlannedWeights:
+    """The weights with their recipe, if the method names it."""
+    recipe = None
+    if spec.describe_weights:
+        with plugin_code(f"method {spec.name!r}", "cannot describe its weights"):
+            described = load_factory(spec.describe_weights)(resolved.path)
+            if not isinstance(described, WeightsRecipe):
+                kind = type(described).__name__
+                raise UsageError(f"method {spec.name!r} is broken: {spec.describe_weights} returned a {kind}")
+            recipe = RecipeInfo(label=described.label, parts=list(described.parts), labels=list(described.labels))
+    return PlannedWeights(name=resolved.name, sha256=resolved.sha256, recipe=recipe)
+
+
+def _extractor_identities(registry: Registry, spec: MethodSpec, device: str) -> dict[str, str]:
+    """Extractor -> hash of all that decides its features, for those that the method asks for."""
+    with plugin_code(f"method {spec.name!r}", "cannot have its features"):
+        store = FeatureStore(registry, device=device, root=cache_folder() / "features")
+        return {name: store.identity(name) for name in spec.extractors}
+
+
+def make_plan(
+    registry: Registry,
+    method_name: str,
+    suite: Suite,
+    *,
+    weights: str | None = None,
+    config: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    limit: int | None = None,
+    device: str = "cpu",
+    dtype: str | None = None,
+    data: Mapping[str, Path] | None = None,
+) -> RunPlan:
+    """Fix everything a run does, without running anything.
+
+    `weights` is a name among the method's weights or a path; `config` changes the method's defaults; `limit` keeps
+    the first pairs of the suite (a limit of all pairs or more is none). `dtype` is for methods with a setting of that
+    name; others compute in float32. A `device` "auto" is decided here. Raises `UsageError` for names, settings or
+    limits that do not exist, and `MissingAssetError` for weights or assets that are absent or altered.
+    """
+    device = device_name(device)
+    spec: MethodSpec = registry.get("methods", method_name)
+    owner = registry.owner("methods", method_name)
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit {limit}: at least one pair is needed")
+    if spec.batch_size < 1:
+        raise UsageError(f"method {method_name!r} is broken: its batch_size is {spec.batch_size}")
+    total = len(suite.pairs)
+    if total == 0:
+        raise UsageError(f"suite {suite.name!r} has no pairs")
+    limit = None if limit is None or limit >= total else limit
+    settings = _resolved_config(spec, config or {})
+    if dtype is not None and "dtype" not in spec.config:
+        raise UsageError(f"method {method_name!r} has no setting 'dtype'")
+    if dtype is not None:
+        settings["dtype"] = dtype
+    ids = checked_ids(suite, limit or total)
+    store = AssetStore(registry)
+    for asset in [*spec.assets, *extractor_assets(registry, spec.extractors)]:
+        store.find(asset)
+    seeded = bool(spec.seeded_by) and settings.get(spec.seeded_by) is not None
+    if seeded and weights is not None:
+        raise UsageError(f"method {method_name!r} takes --weights or --config {spec.seeded_by}=N, not both")
+    resolved = None if seeded else resolve_weights(spec, suite.name, weights, store)
+    hashes = [] if resolved is None else [resolved.sha256]
+    hashes += [_asset_sha256(registry.get("assets", asset), store) for asset in spec.assets]
+    identity = run_identity(
+        manifest_sha256=suite.manifest_sha256,
+        limit=limit,
+        method=spec.name,
+        method_version=spec.version,
+        config=_identified(spec, settings, suite.pairs[: len(ids)]),
+        source_sha256=owner.source_sha256,
+        weights=hashes,
+        seed=seed,
+        dtype=str(settings.get("dtype", "float32")),
+        extractors=_extractor_identities(registry, spec, device),
+    )
+    return RunPlan(
+        run_id=run_id(identity),
+        identity=identity,
+        suite=PlannedSuite(
+            name=suite.name,
+            version=suite.version,
+            manifest_sha256=suite.manifest_sha256,
+            n_pairs=total,
+            size=suite.size,
+            fps=suite.fps,
+            data={name: str(path.absolute()) for name, path in (data or {}).items()},
+            notes=suite.notes,
+        ),
+        method=PlannedMethod(
+            name=spec.name,
+            version=spec.version,
+            config=settings,
+            reference=spec.reference,
+            plugin=owner.name,
+            dist=owner.dist,
+            dist_version=owner.version,
+            source_sha256=owner.source_sha256,
+        ),
+        weights=None if resolved is None else _planned_weights(spec, resolved),
+        seeded=seeded,
+        seed=seed,
+        limit=limit,
+        device=device,
+        dtype=str(settings.get("dtype", "float32")),
+        batch_size=spec.batch_size,
+        pairs=tuple(PlannedPair(id=i, seed=pair_seed(seed, i)) for i in ids),
+        weights_path=None if resolved is None else resolved.path,
+    )

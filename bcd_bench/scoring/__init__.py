@@ -1,0 +1,1 @@
+"""Scoring of outputs: features, metrics, cached scores."""

@@ -1,0 +1,245 @@
+"""Scoring: outputs stream through every metric once, batch by batch, and each metric is on its own.
+
+A metric that raises on a batch is tried pair by pair; one that cannot even load is recorded with its error; neither
+takes another metric down. Rows are on disk after each batch, so a stopped scoring continues, and outputs that were
+scored before by the same metric are not looked at again. Only rows stay in memory, never clips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from bcd_bench.assets.hashing import hash_json
+from bcd_bench.assets.store import AssetStore, cache_folder
+from bcd_bench.plugin.protocols import Scored
+from bcd_bench.plugin.specs import MetricSpec
+from bcd_bench.results.build import note_timing
+from bcd_bench.run.folder import writing
+from bcd_bench.scoring.cache import MetricResult, ScoreFiles
+from bcd_bench.scoring.features import BatchFeatures, FeatureStore, frozen
+from bcd_bench.scoring.metric_runner import MetricJob, not_scored
+from bcd_bench.scoring.provenance import metric_assets, metric_info
+from bcd_bench.types.clip import Clip, read_only
+from bcd_bench.types.errors import BcdBenchError, Interrupted, MissingAssetError, UsageError
+from bcd_bench.types.failed import Failed
+from bcd_bench.types.pair import Pair
+from bcd_bench.types.suite import Suite
+from bcd_bench.util.devices import device_name
+from bcd_bench.util.interrupts import Stop, stopping
+from bcd_bench.util.progress import NoProgress
+
+if TYPE_CHECKING:
+    from bcd_bench.plugin.registry import Registry
+    from bcd_bench.run.folder import PairResult, RunFolder
+    from bcd_bench.util.progress import Progress, Task
+
+__all__ = ["MetricResult", "check_metrics", "find_assets", "installed_metrics", "missing_assets", "score_run"]
+
+PIXELS_PER_BATCH = 64 * 64 * 64
+"""Frame area times pairs in a batch: 64 pairs at 64 x 64, 4 at 256 x 256, so that memory is bounded by the suite."""
+
+AGGREGATION = 1
+"""Raised whenever the same rows would give other values or intervals, so that results on disk are made again."""
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class _Block:
+    """One batch: the finished pairs among a fixed stretch of the plan, so that batches never depend on history."""
+
+    pairs: list[Pair]
+    outputs: dict[str, str]
+
+
+def installed_metrics(registry: Registry, names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Those of some default metrics that an installed plugin brings, and a line for each of the others.
+
+    A suite names metrics of plugins that not everybody has; asked for by name, they are an error.
+    """
+    claimed = {clash.name for clash in registry.clashes if clash.kind == "metrics"}  # an error of its own, later
+    known = [name for name in names if name in registry.metrics or name in claimed]
+    return known, [f"default metric {name} is left out: no plugin brings it" for name in names if name not in known]
+
+
+def check_metrics(registry: Registry, suite: str, metrics: Iterable[str]) -> list[MetricSpec]:
+    """The specs of `metrics`, each once. Raises `UsageError` for unknown ones and those made for other suites."""
+    specs: list[MetricSpec] = []
+    for name in dict.fromkeys(metrics):
+        spec: MetricSpec = registry.get("metrics", name)
+        if "*" not in spec.suites and suite not in spec.suites:
+            raise UsageError(f"metric {name!r} is made for {', '.join(spec.suites)}, not for suite {suite!r}")
+        specs.append(spec)
+    return specs
+
+
+def find_assets(registry: Registry, specs: Iterable[MetricSpec]) -> None:
+    """Raise `MissingAssetError` where an asset of these metrics or of their extractors is absent or altered."""
+    for error in missing_assets(registry, specs).values():
+        raise error
+
+
+def missing_assets(registry: Registry, specs: Iterable[MetricSpec]) -> dict[str, MissingAssetError]:
+    """Metric -> one error that names all its assets that are absent or altered, for those metrics that have any."""
+    store = AssetStore(registry)
+    found: dict[str, MissingAssetError] = {}
+    for spec in specs:
+        errors: list[MissingAssetError] = []
+        for asset in metric_assets(registry, spec):
+            try:
+                store.find(asset)
+            except MissingAssetError as error:
+                errors.append(error)
+        if errors:
+            hint = "; and ".join(error.hint for error in errors if error.hint)
+            found[spec.name] = MissingAssetError("; ".join(map(str, errors)), hint=hint)
+    return found
+
+
+def score_run(
+    registry: Registry,
+    run: RunFolder,
+    metrics: Sequence[str],
+    *,
+    device: str = "cpu",
+    progress: Progress | None = None,
+    suite: Suite | None = None,
+) -> dict[str, MetricResult]:
+    """Score the outputs of a finished run with `metrics` and return their results by name.
+
+    Scores are keyed by output hash and metric identity: what is on disk already is not computed again, and where
+    every result is, neither suite nor metric is even loaded. A metric that failed as a whole comes back with
+    `info.error` and no values; so does one whose asset or package is missing, with `info.missing` and empty columns.
+    `suite` saves building the run's suite again.
+
+    Raises `UsageError` for unknown or unfit metrics, a run that is not finished, or a folder that cannot be written,
+    and `Interrupted` after Ctrl-C or SIGTERM (what was scored is on disk).
+    """
+    specs, device = check_metrics(registry, run.plan.suite.name, metrics), device_name(device)
+    if not run.complete:
+        done = len(run.pairs())
+        raise UsageError(
+            f"{run.path} is not finished ({done} of {len(run.plan.pairs)} pairs)", hint="the same run command continues"
+        )
+    with run.locked(), writing(run.path), _stoppable() as stop:
+        finished = {pair: result for pair, result in run.pairs().items() if result.status == "ok"}
+        outputs = {pair: result.score_key for pair, result in finished.items()}
+        planned = [[pair.id, outputs.get(pair.id)] for pair in run.plan.pairs]
+        results: dict[str, MetricResult | None] = {}
+        jobs: dict[str, tuple[MetricJob, str]] = {}
+        missing = missing_assets(registry, specs)
+        for spec in specs:
+            info = metric_info(registry, spec)
+            files = ScoreFiles(run.scores_dir, spec.name, info.identity)
+            key = hash_json([info.identity, AGGREGATION, planned])
+            results[spec.name] = files.read_result(key)
+            if results[spec.name] is None and spec.name in missing:
+                results[spec.name] = not_scored(spec, info, missing[spec.name])
+            elif results[spec.name] is None:
+                job = MetricJob(spec, info, files, device=device)
+                job.rows = files.read_rows(outputs)
+                jobs[spec.name] = (job, key)
+        if jobs:
+            pairs = (suite or run.suite(registry)).pairs[: len(planned)]
+            _stream(registry, run, [job for job, _ in jobs.values()], pairs, outputs, device, progress, stop)
+            clusters = [(pair.id, pair.cluster) for pair in pairs]
+            for name, (job, key) in jobs.items():
+                results[name] = job.finish(clusters, outputs, key)
+            note_timing(run.path, "score_seconds", {name: job.seconds for name, (job, _) in jobs.items()})
+    return {name: result for name, result in results.items() if result is not None}
+
+
+def _stream(
+    registry: Registry,
+    run: RunFolder,
+    jobs: Sequence[MetricJob],
+    pairs: Sequence[Pair],
+    outputs: Mapping[str, str],
+    device: str,
+    progress: Progress | None,
+    stop: Stop,
+) -> None:
+    """Take every needed block through every job that needs it; the next block is decoded meanwhile."""
+    for job in jobs:
+        job.prepare([(pair.id, pair.cluster) for pair in pairs])
+    store = FeatureStore(registry, device=device, root=cache_folder() / "features")
+    needed = [block for block in _blocks(run, pairs, outputs) if any(job.needs(block.outputs) for job in jobs)]
+    done = len(outputs) - sum(len(block.pairs) for block in needed)
+    results = run.pairs()
+    told: set[str] = set()
+    with (progress or NoProgress()).task("score", total=len(outputs), done=done) as task:
+        for block, clips in ahead(lambda block: _decode(run, block, results), needed):
+            stop.check()  # a metric may have swallowed the interrupt
+            unreadable = {pair: clip for pair, clip in clips.items() if isinstance(clip, Failed)}
+            readable = [pair for pair in block.pairs if pair.id not in unreadable]
+            decoded = [read_only(clip) for clip in clips.values() if isinstance(clip, Clip)]
+            features = BatchFeatures(store, readable, decoded)
+            for job in jobs:
+                if job.needs(block.outputs):
+                    items = [
+                        Scored(pair, clip, features.of(index, job.spec.extractors), frozen(results[pair.id].info or {}))
+                        for index, (pair, clip) in enumerate(zip(readable, decoded, strict=True))
+                    ]
+                    job.take(items, outputs, unreadable, features.unread)
+            _tell(jobs, told, task)
+            task.advance(len(block.pairs))
+        _tell(jobs, told, task)
+
+
+def _tell(jobs: Sequence[MetricJob], told: set[str], task: Task) -> None:
+    """Say once, as soon as it is known, that a metric has failed."""
+    for job in jobs:
+        if job.error is not None and job.spec.name not in told:
+            told.add(job.spec.name)
+            task.message(f"metric {job.spec.name} failed: {job.error}")
+
+
+def _blocks(run: RunFolder, pairs: Sequence[Pair], outputs: Mapping[str, str]) -> Iterator[_Block]:
+    height, width = run.plan.suite.size
+    size = max(1, min(64, PIXELS_PER_BATCH // (height * width)))
+    for start in range(0, len(pairs), size):
+        members = [pair for pair in pairs[start : start + size] if pair.id in outputs]
+        if members:
+            yield _Block(members, {pair.id: outputs[pair.id] for pair in members})
+
+
+def _decode(run: RunFolder, block: _Block, results: Mapping[str, PairResult]) -> dict[str, Clip | Failed]:
+    clips: dict[str, Clip | Failed] = {}
+    for pair in block.pairs:
+        try:
+            clips[pair.id] = run.read_output(results[pair.id])
+        except (BcdBenchError, OSError, ValueError) as error:
+            # without the place, so that equal troubles count as one and a record names no folder of this machine
+            path = run.output_path(pair.id)
+            why = str(error).replace(str(path), "its file").replace(path.name, "its file")
+            clips[pair.id] = Failed(f"output cannot be read: {why}")
+    return clips
+
+
+def ahead(work: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
+    """(item, work(item)) in order, the next one being worked on in a thread while the caller uses this one."""
+    with ThreadPoolExecutor(1, thread_name_prefix="bcd-bench-decode") as pool:
+        waiting: tuple[T, Future[R]] | None = None
+        for item in items:
+            following = (item, pool.submit(work, item))
+            if waiting is not None:
+                yield waiting[0], waiting[1].result()
+            waiting = following
+        if waiting is not None:
+            yield waiting[0], waiting[1].result()
+
+
+@contextmanager
+def _stoppable() -> Iterator[Stop]:
+    """Ctrl-C and SIGTERM end scoring as `Interrupted`: finished batches are on disk."""
+    try:
+        with stopping() as stop, stop.into():
+            yield stop
+            stop.check()
+    except KeyboardInterrupt:
+        raise Interrupted("stopped while scoring; what was scored is kept", hint="the same command continues") from None

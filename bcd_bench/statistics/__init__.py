@@ -1,0 +1,1 @@
+"""Intervals, aggregation, paired comparison."""

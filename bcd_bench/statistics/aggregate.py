@@ -1,0 +1,199 @@
+"""From per-pair rows to values with intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bcd_bench.plugin.protocols import Metric
+from bcd_bench.plugin.specs import Column
+from bcd_bench.results.schema import Value
+from bcd_bench.statistics.intervals import (
+    MIN_CLUSTERS_TO_COMPARE,
+    Interval,
+    bootstrap_mean,
+    bootstrap_statistics,
+    rate_interval,
+    wilson,
+)
+
+__all__ = ["aggregate_rows", "empty_value", "frame_share", "over_clusters", "set_value", "unnamed_frames", "usable"]
+
+
+def usable(column: Column, row: Mapping[str, Any]) -> float | None:
+    """A row's number in a "mean" or "rate" column; None where it is absent, not finite, or a rate outside [0, 1]."""
+    value = row.get(column.name)
+    try:
+        number = float(value) if isinstance(value, int | float) else math.nan
+    except OverflowError:  # an int beyond every float
+        return None
+    if not math.isfinite(number) or (column.kind == "rate" and not 0 <= number <= 1):
+        return None
+    return number
+
+
+def unnamed_frames(columns: Sequence[Column]) -> list[str]:
+    """The columns whose `frames` names no column of the metric: their frames would never be counted."""
+    names = {column.name for column in columns}
+    return [column.name for column in columns if column.frames and column.frames not in names - {column.name}]
+
+
+def aggregate_rows(
+    metric_name: str,
+    metric: Metric,
+    columns: Sequence[Column],
+    pairs: Sequence[tuple[str, str]],
+    rows: Mapping[str, Mapping[str, Any]],
+) -> tuple[dict[str, Value], dict[str, list[float | None]]]:
+    """Values and per-pair values of a pair metric.
+
+    `pairs` are (id, cluster) of everything planned, `rows` the scored ones by id; the rest count as failed, and so
+    does a row without a column. A row with None for a column says that it does not apply to this pair: it counts
+    neither way. Rates are averaged as fractions and given in percent. Per-pair values are raw (0/1 for rates), in
+    the order of `pairs`. A column that names its `frames` has the mean of that share, over the rows that entered it, as
+    its frame coverage.
+    """
+    values: dict[str, Value] = {}
+    per_pair: dict[str, list[float | None]] = {}
+    scored = [(rows[pair], cluster) for pair, cluster in pairs if pair in rows]
+    derived = _derive(metric, [row for row, _ in scored], [cluster for _, cluster in scored], columns)
+    for column in columns:
+        if column.kind == "derived":
+            value, interval, count = *derived.get(column.name, (None, None)), len(scored)
+            made = _value(metric_name, column, value, interval, None, count, len(pairs) - count)
+            made = _with_frames(made, column, [row for row, _ in scored])
+            values[column.name] = over_clusters(made, [cluster for _, cluster in scored])
+            continue
+        numbers = [usable(column, rows[pair]) if pair in rows else None for pair, _ in pairs]
+        per_pair[column.name] = numbers
+        kept = [(number, pair[1]) for number, pair in zip(numbers, pairs, strict=True) if number is not None]
+        beside_the_point = sum(column.name in row and row[column.name] is None for row, _ in scored)
+        made = _summary(metric_name, column, kept, len(pairs) - beside_the_point)
+        entered = [rows[pair] for number, (pair, _) in zip(numbers, pairs, strict=True) if number is not None]
+        made = _with_frames(made, column, entered)
+        values[column.name] = over_clusters(made, [cluster for _, cluster in kept])
+    return values, per_pair
+
+
+def over_clusters(value: Value, clusters: Iterable[str]) -> Value:
+    """`value` with the number of content identities it rests on; without its interval if they are too few.
+
+    With fewer than `MIN_CLUSTERS_TO_COMPARE` clusters, resampling them (or leaving some out) says next to nothing of
+    their spread, and Wilson's interval takes the pairs of one person for independent.
+    """
+    number = len(set(clusters))
+    update: dict[str, Any] = {"n_clusters": number}
+    if number < MIN_CLUSTERS_TO_COMPARE:
+        update |= {"ci_low": None, "ci_high": None, "ci_method": None, "wilson": None}
+    return value.model_copy(update=update)
+
+
+def empty_value(metric_name: str, column: Column) -> Value:
+    """The value of a column that was not scored at all: neither a pair that entered it nor one that failed."""
+    return _value(metric_name, column, None, None, None, 0, 0)
+
+
+def set_value(
+    metric_name: str,
+    column: Column,
+    computed: Any,
+    interval: Interval | None,
+    n: int,
+    total: int,
+    all_computed: Mapping[str, Any] | None = None,
+) -> Value:
+    """The value of a "set" column from `Metric.compute`: a number, or (number, ci_low, ci_high) of its own.
+
+    `all_computed` is all that `compute` gave, in which a column finds its `frames`.
+    """
+    if isinstance(computed, tuple | list):
+        number, low, high = (float(part) for part in computed)
+        interval = Interval(low, high, "metric")
+    else:
+        number = float(computed)
+    made = _value(metric_name, column, number, interval, None, n, total - n)
+    return _with_frames(made, column, [all_computed or {}] if n else [])
+
+
+def _with_frames(value: Value, column: Column, rows: Sequence[Mapping[str, Any]]) -> Value:
+    """The value with its frame coverage: the mean share of `column.frames` over the rows that entered it."""
+    if not column.frames or not rows:
+        return value
+    percent = float(np.mean([frame_share(column.frames, row) for row in rows]))
+    return value.model_copy(update={"frame_coverage": percent / 100})
+
+
+def frame_share(name: str, row: Mapping[str, Any]) -> float:
+    """The share of frames in percent that a row has in the column `name`. What is no share of 0 to 100 percent is 0:
+    nothing says that any frame was seen."""
+    given = row.get(name)
+    given = given[0] if isinstance(given, tuple | list) and given else given
+    percent = float(given) if isinstance(given, int | float) else math.nan
+    return percent if 0 <= percent <= 100 else 0.0
+
+
+def _summary(metric_name: str, column: Column, kept: Sequence[tuple[float, str]], total: int) -> Value:
+    numbers = np.array([number for number, _ in kept], dtype=np.float64)
+    clusters = [cluster for _, cluster in kept]
+    if not kept:
+        return _value(metric_name, column, None, None, None, 0, total)
+    if column.kind == "rate":
+        interval = rate_interval(numbers, clusters).scaled(100)
+        beside = wilson(float(numbers.sum()), len(numbers)).scaled(100)
+        value = 100 * float(numbers.mean())
+        return _value(metric_name, column, value, interval, beside, len(kept), total - len(kept))
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, interval_or_none = float(numbers.mean()), bootstrap_mean(numbers, clusters)
+    return _value(metric_name, column, mean, interval_or_none, None, len(kept), total - len(kept))
+
+
+def _derive(
+    metric: Metric, rows: Sequence[Mapping[str, Any]], clusters: Sequence[str], columns: Sequence[Column]
+) -> dict[str, tuple[float | None, Interval | None]]:
+    names = [column.name for column in columns if column.kind == "derived"]
+    if not names or not rows:
+        return {}
+
+    def statistic(resample: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+        result = metric.derive(resample)
+        return {name: float(result[name]) for name in names}
+
+    estimate = statistic(rows)
+    intervals = bootstrap_statistics(rows, clusters, statistic)
+    return {
+        name: (value, intervals.get(name)) if math.isfinite(value) else (None, None) for name, value in estimate.items()
+    }
+
+
+def _value(
+    metric: str,
+    column: Column,
+    value: float | None,
+    interval: Interval | None,
+    beside: Interval | None,
+    n: int,
+    failed: int,
+) -> Value:
+    if value is not None and not math.isfinite(value):
+        value, interval = None, None  # finite numbers whose sum is not
+    if interval is not None and not (math.isfinite(interval.low) and math.isfinite(interval.high)):
+        interval = None
+    return Value(
+        metric=metric,
+        value=value,
+        ci_low=None if interval is None else interval.low,
+        ci_high=None if interval is None else interval.high,
+        ci_method=None if interval is None else interval.method,
+        wilson=None if beside is None else (beside.low, beside.high),
+        n=n,
+        n_failed=failed,
+        unit=column.unit,
+        higher_is_better=column.higher_is_better,
+        kind=column.kind,
+        definition=column.definition,
+        decimals=column.decimals,
+        headline=column.headline,
+    )

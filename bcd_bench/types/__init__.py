@@ -1,0 +1,1 @@
+"""Clips, pairs, suites and errors."""

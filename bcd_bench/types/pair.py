@@ -1,0 +1,39 @@
+"""A pair of clips: one test case."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bcd_bench.types.clip import ClipRef, ReadOnlyDict
+
+__all__ = ["Pair"]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One case: put the motion of `motion` onto the content of `content`; `target` is the exact answer, if known."""
+
+    id: str
+    content: ClipRef
+    motion: ClipRef
+    target: ClipRef | None = None
+    labels: Mapping[str, str | int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", ReadOnlyDict(self.labels))
+
+    @property
+    def cluster(self) -> str:
+        """The content identity, by which intervals are clustered (label `subject` of the content clip, else its id)."""
+        return str(self.content.labels.get("subject", self.content.id))
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "content": self.content.describe(),
+            "motion": self.motion.describe(),
+            "target": None if self.target is None else self.target.describe(),
+            "labels": dict(self.labels),
+        }

@@ -1,0 +1,1 @@
+"""Devices, interrupts, progress, locks."""
