@@ -44,18 +44,18 @@ from bcd_bench.scoring.features import BatchFeatures, FeatureStore
 from bcd_bench.types.clip import Clip, ClipRef
 from bcd_bench.types.failed import Failed
 from bcd_bench.types.pair import Pair
-from bcd_bench_faces.alignment import five_points
-from bcd_bench_faces.correspondence import Correspondence
-from bcd_bench_faces.face_model import load_face_model
-from bcd_bench_faces.fit import START, FitOptions, HeadFit, LandmarkBasis, fit_clip
-from bcd_bench_faces.landmarker import FaceLandmarker
-from bcd_bench_faces.recogniser import find_model, session_of
+from bcd_bench_faces.fitting.levenberg_marquardt import START, FitOptions, HeadFit, LandmarkBasis, fit_clip
+from bcd_bench_faces.head_model.correspondence import Correspondence
+from bcd_bench_faces.head_model.face_region import load_face_model
+from bcd_bench_faces.landmarks.alignment import five_points
+from bcd_bench_faces.landmarks.mediapipe import FaceLandmarker
+from bcd_bench_faces.recognition.recogniser import find_model, session_of
 
 METRICS = ("csim", "shape-error", "motion-error", "cross-error", "ard", "auh", "flicker")
 STAGES = {
-    "landmarks": "face-landmarks",
+    "landmarks": "mediapipe-landmarks",
     "recognition": "arcface",
-    "dense landmarks": "face-points",
+    "dense landmarks": "dense-landmarks",
     "mesh fit": "face-mesh",
 }
 """In the order in which they need one another."""

@@ -24,9 +24,9 @@ from bcd_bench.plugin.suites import load_suite
 from bcd_bench.types.clip import Clip
 from bcd_bench.types.pair import Pair
 from bcd_bench_bcd.inference.method import BCDMethod
-from bcd_bench_faces.face_points import FacePoints
-from bcd_bench_faces.mesh import FaceMesh
-from bcd_bench_faces.mesh_errors import CrossError
+from bcd_bench_faces.dense_landmarks.extractor import DenseLandmarks
+from bcd_bench_faces.fitting.extractor import FaceMesh
+from bcd_bench_faces.metrics.mesh_errors import CrossError
 from bcd_bench_fidelity.pixels import psnr
 
 SUITE = "heads-cross"
@@ -42,14 +42,14 @@ class CrossErrors:
     """The metric `cross-error`, from frames."""
 
     def __init__(self) -> None:
-        self._points, self._mesh, self._metric = FacePoints(), FaceMesh(), CrossError()
+        self._points, self._mesh, self._metric = DenseLandmarks(), FaceMesh(), CrossError()
         for part in (self._points, self._mesh, self._metric):
             part.load("cpu")
 
     def of(self, pair: Pair, **frames: np.ndarray) -> float:
         """In mm2, for uint8 [T, H, W, 3] named `output`, `content` and `motion`; NaN where there is no face."""
         clips = [Clip(shown, 25.0, role) for role, shown in frames.items()]
-        fits = self._mesh.extract(clips, {"face-points": self._points.extract(clips)})
+        fits = self._mesh.extract(clips, {"dense-landmarks": self._points.extract(clips)})
         (row,) = self._metric.score([Scored(pair, clips[0], {"face-mesh": dict(zip(frames, fits, strict=True))})])
         return float(row["cross-error"]) if isinstance(row, Mapping) else float("nan")
 

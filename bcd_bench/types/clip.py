@@ -96,6 +96,8 @@ class Generated:
 
     function: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
+    """What stands for `function` in the manifest; set it if code moves, so that the suite stays the same suite."""
 
     def load(self) -> Clip:
         module, _, name = self.function.partition(":")
@@ -105,7 +107,7 @@ class Generated:
         return clip
 
     def describe(self) -> dict[str, Any]:
-        return {"kind": "generated", "function": self.function, "arguments": dict(self.arguments)}
+        return {"kind": "generated", "function": self.name or self.function, "arguments": dict(self.arguments)}
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bcd_bench_baselines.first_order import SIZE, Motion, sample
-from bcd_bench_baselines.first_order_method import FirstOrderMethod
-from bcd_bench_baselines.frames import to_unit
-from bcd_bench_baselines.keypoints import Keypoints
+from bcd_bench_baselines.common.first_order import SIZE, Motion, sample
+from bcd_bench_baselines.common.first_order_method import FirstOrderMethod
+from bcd_bench_baselines.common.keypoints import Keypoints
+from bcd_bench_baselines.common.tensors import to_unit
 
 from .parity import Reference, close
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from bcd_bench_baselines.blocks import (
+from bcd_bench_baselines.common.blocks import (
     AntiAlias,
     ConvBlock,
     DownBlock,
@@ -17,8 +17,8 @@ from bcd_bench_baselines.blocks import (
     fold,
     gaussian_kernel,
 )
-from bcd_bench_baselines.fourier_conv import FourierConv3d
-from bcd_bench_baselines.seeding import fill_seeded
+from bcd_bench_baselines.common.fourier_conv import FourierConv3d
+from bcd_bench_baselines.common.random_weights import fill_seeded
 
 BLOCKS = {
     "conv": lambda dims: ConvBlock(3, 5, 7 if dims == 2 else 3, dims),

@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from bcd_bench.types.errors import UsageError
-from bcd_bench_baselines.checkpoints import blank, load_published, read_checkpoint
-from bcd_bench_baselines.seeding import fill_seeded
+from bcd_bench_baselines.common.checkpoints import blank, load_published, read_checkpoint
+from bcd_bench_baselines.common.random_weights import fill_seeded
 
 
 def network() -> nn.Sequential:

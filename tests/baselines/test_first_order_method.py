@@ -16,13 +16,13 @@ from bcd_bench.run.plan import make_plan
 from bcd_bench.types.clip import ClipRef
 from bcd_bench.types.errors import MissingAssetError, UsageError
 from bcd_bench.types.failed import Failed
-from bcd_bench_baselines import first_order_method
-from bcd_bench_baselines.first_order import DenseMotion, KeypointDetector, sample
-from bcd_bench_baselines.first_order_method import FirstOrderMethod
+from bcd_bench_baselines.common import first_order_method
+from bcd_bench_baselines.common.first_order import DenseMotion, KeypointDetector, sample
+from bcd_bench_baselines.common.first_order_method import FirstOrderMethod
+from bcd_bench_baselines.common.keypoints import Keypoints
+from bcd_bench_baselines.common.landmarks import NoFaceError
 from bcd_bench_baselines.fomm import specs as fomm
 from bcd_bench_baselines.fomm.method import FOMM
-from bcd_bench_baselines.keypoints import Keypoints
-from bcd_bench_baselines.landmarks import NoFaceError
 from bcd_bench_baselines.mcnet import specs as mcnet
 from bcd_bench_baselines.mcnet.method import MCNET
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from bcd_bench.types.errors import UsageError
-from bcd_bench_baselines.checkpoints import blank
-from bcd_bench_baselines.first_order import KeypointDetector
+from bcd_bench_baselines.common.checkpoints import blank
+from bcd_bench_baselines.common.first_order import KeypointDetector
 from bcd_bench_baselines.fomm.method import FOMM
 from bcd_bench_baselines.fomm.networks import KEYPOINTS, Generator
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from bcd_bench_baselines.frames import resize, to_uint8, to_unit
+from bcd_bench_baselines.common.tensors import resize, to_uint8, to_unit
 
 
 @pytest.mark.parametrize(

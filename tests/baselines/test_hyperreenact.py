@@ -246,7 +246,7 @@ def test_pairs_go_through_crops_networks_and_back_to_the_suites_size(monkeypatch
     blind, half, late = mesh(8), mesh(8), mesh(8)
     blind["points"][:], half["points"][:5], late["points"][:3] = np.nan, np.nan, np.nan
     inputs = [(late, late), (blind, mesh(8)), (mesh(8), half), (Failed("no model"), mesh(8))]
-    given = [{"face-landmarks": {"content": content, "motion": motion}} for content, motion in inputs]
+    given = [{"mediapipe-landmarks": {"content": content, "motion": motion}} for content, motion in inputs]
     first, *others = method.transfer(pairs, seed=0, features=given)
     assert isinstance(first, Clip)
     assert first.frames.shape == (8, 64, 64, 3)

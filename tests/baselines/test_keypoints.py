@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from bcd_bench_baselines.best_frame import closest_frame
-from bcd_bench_baselines.first_order import DenseMotion
-from bcd_bench_baselines.keypoints import (
+from bcd_bench_baselines.common.best_frame import closest_frame
+from bcd_bench_baselines.common.first_order import DenseMotion
+from bcd_bench_baselines.common.keypoints import (
     Keypoints,
     coordinate_grid,
     expected_position,
@@ -18,8 +18,8 @@ from bcd_bench_baselines.keypoints import (
     movement_scale,
     relative,
 )
-from bcd_bench_baselines.landmarks import NoFaceError
-from bcd_bench_baselines.seeding import fill_seeded
+from bcd_bench_baselines.common.landmarks import NoFaceError
+from bcd_bench_baselines.common.random_weights import fill_seeded
 
 DRAW = torch.Generator().manual_seed(0)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from bcd_bench.types.clip import Clip, ClipRef
 from bcd_bench.types.errors import UsageError
 from bcd_bench.types.pair import Pair
-from bcd_bench_baselines.checkpoints import blank, load_published
+from bcd_bench_baselines.common.checkpoints import blank, load_published
 from bcd_bench_baselines.lia.method import LIAMethod, to_signed, to_uint8
 from bcd_bench_baselines.lia.network import LIA, Level, ToFlow
 from tests.baselines.parity import Reference, close, reference

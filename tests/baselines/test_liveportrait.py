@@ -16,7 +16,7 @@ from bcd_bench.types.clip import Clip, ClipRef
 from bcd_bench.types.errors import UsageError
 from bcd_bench.types.failed import Failed
 from bcd_bench.types.pair import Pair
-from bcd_bench_baselines.landmarks import LIPS, POINTS_68, NoFaceError
+from bcd_bench_baselines.common.landmarks import LIPS, POINTS_68, NoFaceError
 from bcd_bench_baselines.liveportrait import crop
 from bcd_bench_baselines.liveportrait.keypoints import (
     Motion,

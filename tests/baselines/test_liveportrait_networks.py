@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bcd_bench_baselines.checkpoints import blank, load_published
+from bcd_bench_baselines.common.checkpoints import blank, load_published
 from bcd_bench_baselines.liveportrait.appearance import AppearanceExtractor
 from bcd_bench_baselines.liveportrait.generator import SPADE, SpadeGenerator, SpectralConv2d
 from bcd_bench_baselines.liveportrait.keypoints import Motion, absolute_keypoints, keypoints

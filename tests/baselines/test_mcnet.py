@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from bcd_bench.types.errors import UsageError
-from bcd_bench_baselines.checkpoints import blank, load_published
-from bcd_bench_baselines.first_order import KeypointDetector
+from bcd_bench_baselines.common.checkpoints import blank, load_published
+from bcd_bench_baselines.common.first_order import KeypointDetector
+from bcd_bench_baselines.common.random_weights import fill_seeded
 from bcd_bench_baselines.mcnet.memory import SCALES, MemoryUnit, Trace, attend
 from bcd_bench_baselines.mcnet.method import MCNET
 from bcd_bench_baselines.mcnet.networks import KEYPOINTS, Generator
-from bcd_bench_baselines.seeding import fill_seeded
 
 from .first_order_checks import FRAMES, Loaded, check_batches, check_keypoints, check_mode, load
 from .parity import close, reference

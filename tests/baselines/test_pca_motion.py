@@ -176,7 +176,7 @@ def test_pairs_without_faces_fail_with_a_reason() -> None:
     nobody, blinking = features(13, 8), features(14, 8)
     nobody["points"][:], blinking["points"][:5] = np.nan, np.nan
     inputs = [(nobody, features(1)), (features(1), nobody), (features(1), blinking), (Failed("no model"), features(1))]
-    given = [{"face-landmarks": {"content": content, "motion": motion}} for content, motion in inputs]
+    given = [{"mediapipe-landmarks": {"content": content, "motion": motion}} for content, motion in inputs]
     method = PcaMotion(SETTINGS)
     method.load(None, "cpu")
     assert [str(result.reason) for result in method.transfer(pairs, seed=0, features=given)] == [
@@ -223,7 +223,7 @@ def test_a_head_looks_where_the_driver_looks(tmp_path: Path, monkeypatch: pytest
     assert result.sha256 == again.sha256
     content, driver = pair.content.load(), pair.motion.load()
     store = FeatureStore(registry, device="cpu", root=tmp_path / "features")
-    turned = [Track.of(one).rotation for one in store.get("face-landmarks", [result, content, driver])]  # type: ignore[arg-type]
+    turned = [Track.of(one).rotation for one in store.get("mediapipe-landmarks", [result, content, driver])]  # type: ignore[arg-type]
 
     def angle(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float:
         return float(np.degrees((Rotation.from_matrix(a).inv() * Rotation.from_matrix(b)).magnitude()).mean())

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from scipy.signal import convolve2d
 
-from bcd_bench_baselines.stylegan2 import (
+from bcd_bench_baselines.common.stylegan2 import (
     Blur,
     EqualConv2d,
     EqualLinear,

@@ -14,9 +14,9 @@ from bcd_bench.plugin.suites import load_suite
 from bcd_bench.types.clip import Clip
 from bcd_bench.types.pair import Pair
 from bcd_bench_bcd.inference.method import BCDMethod
-from bcd_bench_faces.face_points import FacePoints
-from bcd_bench_faces.mesh import FaceMesh
-from bcd_bench_faces.mesh_errors import CrossError
+from bcd_bench_faces.dense_landmarks.extractor import DenseLandmarks
+from bcd_bench_faces.fitting.extractor import FaceMesh
+from bcd_bench_faces.metrics.mesh_errors import CrossError
 from bcd_bench_fidelity.pixels import psnr
 
 PAIRS = 4
@@ -55,12 +55,12 @@ def test_swaps_are_nearer_to_the_exact_target_than_either_clip(outputs: list[Cli
 
 
 def test_heads_turn_as_the_drivers_and_keep_their_shape(outputs: list[Clip], pairs: list[Pair]) -> None:
-    points, mesh = FacePoints(), FaceMesh()
+    points, mesh = DenseLandmarks(), FaceMesh()
     points.load("cpu")
     mesh.load("cpu")
 
     def fits(clips: list[Clip]) -> list[Any]:
-        return mesh.extract(clips, {"face-points": points.extract(clips)})
+        return mesh.extract(clips, {"dense-landmarks": points.extract(clips)})
 
     seen = [
         fits([output, pair.content.load(), pair.motion.load()]) for output, pair in zip(outputs, pairs, strict=True)

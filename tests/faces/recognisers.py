@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from bcd_bench_faces.recogniser import PEOPLE, check_crops
+from bcd_bench_faces.recognition.recogniser import PEOPLE, check_crops
 
 POOL = 8
 Change = Callable[[onnx.GraphProto], None]

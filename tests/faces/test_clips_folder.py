@@ -18,10 +18,12 @@ from bcd_bench.plugin.registry import Registry
 from bcd_bench.plugin.suites import SAFE_NAME, load_suite
 from bcd_bench.types.errors import MissingAssetError, UsageError
 from bcd_bench.types.suite import Suite
-from bcd_bench_faces import clips_folder, plugin, preparing
+from bcd_bench_faces import plugin
 from bcd_bench_faces.assets import FACE_LANDMARKER
-from bcd_bench_faces.decoding import frames_at, is_variable
-from bcd_bench_faces.preparing import FaceClip, prepare
+from bcd_bench_faces.preprocess import pipeline as preparing
+from bcd_bench_faces.preprocess.pipeline import FaceClip, prepare
+from bcd_bench_faces.preprocess.resample import frames_at, is_variable
+from bcd_bench_faces.suites import user_videos as clips_folder
 from tests.faces.test_lrs3 import MINI
 from tests.faces.videos import SquareLandmarker, scene, write
 
@@ -43,7 +45,7 @@ def squares(monkeypatch: pytest.MonkeyPatch) -> list[SquareLandmarker]:
         return made[-1]
 
     monkeypatch.setattr(clips_folder, "FaceLandmarker", make)
-    monkeypatch.setattr("bcd_bench_faces.landmarker.FaceLandmarker", make)
+    monkeypatch.setattr("bcd_bench_faces.landmarks.mediapipe.FaceLandmarker", make)
     return made
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from bcd_bench_faces.face_model import load_face_model
-from bcd_bench_faces.vertex_errors import Track
+from bcd_bench_faces.head_model.face_region import load_face_model
+from bcd_bench_faces.metrics.vertex_errors import Track
 from tests.faces.scripts import script
 
 

@@ -6,7 +6,7 @@ from bcd_bench.testing import parametrize_with_checks
 
 ERRORS = ("shape-error", "motion-error", "cross-error")
 METRICS = ("csim", "csim-sface", "ard", "auh", *ERRORS, *(f"{name}-mediapipe" for name in ERRORS))
-EXTRACTORS = ("face-landmarks", "face-points", "arcface", "sface", "face-mesh", "face-mesh-mediapipe")
+EXTRACTORS = ("mediapipe-landmarks", "dense-landmarks", "arcface", "sface", "face-mesh", "face-mesh-mediapipe")
 
 
 @parametrize_with_checks("faces", only=[*METRICS, *EXTRACTORS])

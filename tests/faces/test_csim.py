@@ -13,10 +13,10 @@ from bcd_bench import Failed
 from bcd_bench.plugin.registry import load_registry
 from bcd_bench.scoring.provenance import metric_info
 from bcd_bench.types.errors import MissingAssetError, UsageError
-from bcd_bench_faces.alignment import CROP, TEMPLATE, aligned_crop, five_points, similarity
-from bcd_bench_faces.arcface import ArcFace
-from bcd_bench_faces.csim import CSIM, reference
-from bcd_bench_faces.recogniser import find_model
+from bcd_bench_faces.landmarks.alignment import CROP, TEMPLATE, aligned_crop, five_points, similarity
+from bcd_bench_faces.metrics.csim import CSIM, reference
+from bcd_bench_faces.recognition.arcface import ArcFace
+from bcd_bench_faces.recognition.recogniser import find_model
 from tests.faces.real_clips import LRS3, black, item, needs_arcface, needs_clips, needs_landmarker, real, score
 
 NAN = np.nan

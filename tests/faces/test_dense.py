@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from bcd_bench.types.errors import UsageError
-from bcd_bench_faces.dense.augment import _bent, example, faceless, photograph
-from bcd_bench_faces.dense.crops import MARGIN, Square, square_around, take
-from bcd_bench_faces.dense.network import DenseNet, NetworkConfig, Seen, load_network, network_bytes, to_input
-from bcd_bench_faces.dense.objective import likelihood
-from bcd_bench_faces.dense.points import dense_points, project
-from bcd_bench_faces.dense.renders import BLOCK, RenderPlan, Renders, shoot
-from bcd_bench_faces.head.model import HeadModel
-from bcd_bench_faces.heads import true_parameters
+from bcd_bench_faces.dense_landmarks.augment import _bent, example, faceless, photograph
+from bcd_bench_faces.dense_landmarks.crops import MARGIN, Square, square_around, take
+from bcd_bench_faces.dense_landmarks.network import DenseNet, NetworkConfig, Seen, load_network, network_bytes, to_input
+from bcd_bench_faces.dense_landmarks.objective import likelihood
+from bcd_bench_faces.dense_landmarks.points import dense_points, project
+from bcd_bench_faces.dense_landmarks.renders import BLOCK, RenderPlan, Renders, shoot
+from bcd_bench_faces.head_model.model import HeadModel
+from bcd_bench_faces.suites.synthetic_heads import true_parameters
 
 SMALL = NetworkConfig(48, 60, (8, 16, 24, 32), (0, 1, 0), 64, 7)
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bcd_bench_faces.dense.network import DenseNet, NetworkConfig
-from bcd_bench_faces.dense.optimizer import Optimizer
-from bcd_bench_faces.dense.recipe import PRESETS
+from bcd_bench_faces.dense_landmarks.config import PRESETS
+from bcd_bench_faces.dense_landmarks.network import DenseNet, NetworkConfig
+from bcd_bench_faces.dense_landmarks.optimizer import Optimizer
 
 RECIPE = replace(PRESETS["tiny"], weight_decay=0.0, lr=1e-3, muon_lr=0.01)
 

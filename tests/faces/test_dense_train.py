@@ -1,4 +1,4 @@
-"""`bcd-bench train face-landmarks` on its smallest preset: it learns, resumes exactly, refuses what does not fit."""
+"""`bcd-bench train dense-landmarks` on its smallest preset: it learns, resumes exactly, refuses what does not fit."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import safetensors.torch
 
 from bcd_bench.plugin.specs import TrainRequest
 from bcd_bench.types.errors import Interrupted, UsageError
-from bcd_bench_faces.dense.batches import Batches
-from bcd_bench_faces.dense.network import load_network
-from bcd_bench_faces.dense.points import dense_points
-from bcd_bench_faces.dense.train import train
+from bcd_bench_faces.dense_landmarks.batches import Batches
+from bcd_bench_faces.dense_landmarks.network import load_network
+from bcd_bench_faces.dense_landmarks.points import dense_points
+from bcd_bench_faces.dense_landmarks.train import train
 
-WEIGHTS = "face-landmarks.safetensors"
+WEIGHTS = "dense-landmarks.safetensors"
 
 
 def request(out: Path, **changed: Any) -> TrainRequest:

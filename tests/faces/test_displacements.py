@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from bcd_bench_faces.dense.displacements import Displacements
-from bcd_bench_faces.dense.points import dense_points
-from bcd_bench_faces.dense.renders import coefficient_count, shoot
-from bcd_bench_faces.head.model import HeadModel
+from bcd_bench_faces.dense_landmarks.displacements import Displacements
+from bcd_bench_faces.dense_landmarks.points import dense_points
+from bcd_bench_faces.dense_landmarks.renders import coefficient_count, shoot
+from bcd_bench_faces.head_model.model import HeadModel
 
 POINTS = dense_points(60)
 

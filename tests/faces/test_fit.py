@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pytest
 
 from bcd_bench.types.failed import Failed
-from bcd_bench_faces.face_model import load_face_model
-from bcd_bench_faces.fit import Expected, FitOptions, HeadFit, LandmarkBasis, fit_clip
-from bcd_bench_faces.mesh import MAX_REPROJECTION, fit_or_fail
-from bcd_bench_faces.vertex_errors import FaceModel, Track, motion_errors, rotation_angles, shape_error
+from bcd_bench_faces.fitting.extractor import MAX_REPROJECTION, fit_or_fail
+from bcd_bench_faces.fitting.levenberg_marquardt import Expected, FitOptions, HeadFit, LandmarkBasis, fit_clip
+from bcd_bench_faces.head_model.face_region import load_face_model
+from bcd_bench_faces.metrics.vertex_errors import FaceModel, Track, motion_errors, rotation_angles, shape_error
 
 Floats = npt.NDArray[np.float64]
 
@@ -174,7 +174,7 @@ def test_twice_is_bit_for_bit_the_same_and_no_clip_touches_another() -> None:
 def test_long_clips_keep_no_equations_and_come_out_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     points = project(head(12, frames=20))
     kept = fit_clip(basis(), points, (256, 256))
-    monkeypatch.setattr("bcd_bench_faces.fit.KEPT", 19)
+    monkeypatch.setattr("bcd_bench_faces.fitting.levenberg_marquardt.KEPT", 19)
     assert same(kept, fit_clip(basis(), points, (256, 256)))
 
 

@@ -23,11 +23,11 @@ from bcd_bench.plugin.registry import load_registry
 from bcd_bench.scoring.features import BatchFeatures, FeatureStore
 from bcd_bench.statistics.aggregate import aggregate_rows
 from bcd_bench.types.errors import UsageError
-from bcd_bench_faces import lrs3
-from bcd_bench_faces.head.render import Actor
-from bcd_bench_faces.head.sample import identity_of, look_of, motion_of
-from bcd_bench_faces.landmarker import FaceLandmarker
-from bcd_bench_faces.preparing import prepare
+from bcd_bench_faces.landmarks.mediapipe import FaceLandmarker
+from bcd_bench_faces.preprocess.pipeline import prepare
+from bcd_bench_faces.suites import lrs3
+from bcd_bench_faces.synthesis.renderer import Actor
+from bcd_bench_faces.synthesis.sampling import identity_of, look_of, motion_of
 from tests.faces.real_clips import Frames, InMemory, black, needs_arcface, needs_landmarker
 from tests.faces.videos import scene, write
 

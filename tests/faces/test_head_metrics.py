@@ -11,12 +11,12 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from bcd_bench import Failed
-from bcd_bench_faces.action_units import ACTION_UNITS, AUH, ON, SHAPES
-from bcd_bench_faces.landmarker import BLENDSHAPES
-from bcd_bench_faces.rotation import ARD, angle_between
+from bcd_bench_faces.landmarks.mediapipe import BLENDSHAPES
+from bcd_bench_faces.metrics.action_units import ACTION_UNITS, AUH, ON, SHAPES
+from bcd_bench_faces.metrics.head_rotation import ARD, angle_between
 from tests.faces.real_clips import black, item, needs_clips, needs_landmarker, real, score
 
-LANDMARKS = "face-landmarks"
+LANDMARKS = "mediapipe-landmarks"
 
 
 def turned(*degrees: float | None) -> dict[str, Any]:

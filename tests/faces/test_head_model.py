@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bcd_bench_faces.head.hair import hair_shell
-from bcd_bench_faces.head.model import PIVOT, HeadModel
+from bcd_bench_faces.head_model.model import PIVOT, HeadModel
+from bcd_bench_faces.synthesis.hair import hair_shell
 
 MODEL = HeadModel.load()
 

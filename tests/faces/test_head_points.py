@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bcd_bench_faces.dense.points import dense_points, project
-from bcd_bench_faces.head.model import HeadModel
-from bcd_bench_faces.head.sample import identity_of, motion_of
-from bcd_bench_faces.head_points import points_in_frames, rest_points
-from bcd_bench_faces.heads import SECOND_TAKES, HeadsTrainingClips
+from bcd_bench_faces.dense_landmarks.points import dense_points, project
+from bcd_bench_faces.head_model.model import HeadModel
+from bcd_bench_faces.head_model.points import points_in_frames, rest_points
+from bcd_bench_faces.suites.synthetic_heads import SECOND_TAKES, HeadsTrainingClips
+from bcd_bench_faces.synthesis.sampling import identity_of, motion_of
 
 
 def test_points_of_the_face_are_where_the_landmarks_are_taught() -> None:

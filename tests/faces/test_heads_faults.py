@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from bcd_bench.metric_validation.perturbations import GENERAL, TRUTH_KEY
-from bcd_bench_faces.heads import FAULTS, heads_suite, true_parameters
-from bcd_bench_faces.heads_faults import true_errors, wrong_expression, wrong_identity, wrong_pose
+from bcd_bench_faces.suites.synthetic_heads import FAULTS, heads_suite, true_parameters
+from bcd_bench_faces.suites.synthetic_perturbations import true_errors, wrong_expression, wrong_identity, wrong_pose
 
 PAIR = heads_suite(64).pairs[3]
 

@@ -17,9 +17,17 @@ from bcd_bench.plugin.registry import load_registry
 from bcd_bench.testing import parametrize_with_checks
 from bcd_bench.types.clip import Clip, ClipRef
 from bcd_bench.types.errors import UsageError
-from bcd_bench_faces import heads
-from bcd_bench_faces.head.model import PIVOT, HeadModel
-from bcd_bench_faces.head.sample import EMOTIONS, IDENTITY_LIMIT, VISEMES, YAW_LIMIT, identity_of, look_of, motion_of
+from bcd_bench_faces.head_model.model import PIVOT, HeadModel
+from bcd_bench_faces.suites import synthetic_heads as heads
+from bcd_bench_faces.synthesis.sampling import (
+    EMOTIONS,
+    IDENTITY_LIMIT,
+    VISEMES,
+    YAW_LIMIT,
+    identity_of,
+    look_of,
+    motion_of,
+)
 
 SUITE = heads.heads_suite(64)
 

@@ -14,28 +14,28 @@ import pytest
 
 from bcd_bench import Clip
 from bcd_bench.types.errors import MissingAssetError
-from bcd_bench_faces.landmarker import BLENDSHAPES, LONGEST_SIDE, POINTS, FaceLandmarker
-from bcd_bench_faces.landmarks import FaceLandmarks
-from bcd_bench_faces.quiet import without_chatter
+from bcd_bench_faces.landmarks.extractor import MediaPipeLandmarks
+from bcd_bench_faces.landmarks.mediapipe import BLENDSHAPES, LONGEST_SIDE, POINTS, FaceLandmarker
+from bcd_bench_faces.landmarks.silence_native_logs import without_chatter
 from tests.faces.real_clips import Frames, black, needs_clips, needs_landmarker, real
 
 NOSE_TIP = 1
 
 
 @pytest.fixture(scope="module")
-def extractor() -> FaceLandmarks:
-    made = FaceLandmarks()
+def extractor() -> MediaPipeLandmarks:
+    made = MediaPipeLandmarks()
     made.load("cpu")
     return made
 
 
-def landmarks(extractor: FaceLandmarks, frames: Frames) -> Any:
+def landmarks(extractor: MediaPipeLandmarks, frames: Frames) -> Any:
     return extractor.extract([Clip(frames, 25.0)])[0]
 
 
 @needs_landmarker
 @needs_clips
-def test_golden_values_of_a_real_clip(extractor: FaceLandmarks) -> None:
+def test_golden_values_of_a_real_clip(extractor: MediaPipeLandmarks) -> None:
     found = landmarks(extractor, real("p001"))
     assert {name: (array.dtype.name, array.shape) for name, array in found.items()} == {
         "points": ("float32", (3, POINTS, 3)),
@@ -65,7 +65,7 @@ def test_blendshapes_have_the_models_names() -> None:
 
 @needs_landmarker
 @needs_clips
-def test_frames_without_a_face_are_nan_and_cost_no_other(extractor: FaceLandmarks) -> None:
+def test_frames_without_a_face_are_nan_and_cost_no_other(extractor: MediaPipeLandmarks) -> None:
     faces = real("p001")
     mixed = landmarks(extractor, np.stack([faces[0], black(1)[0], faces[1]]))
     assert mixed["faces"].tolist() == [1, 0, 1]
@@ -76,7 +76,7 @@ def test_frames_without_a_face_are_nan_and_cost_no_other(extractor: FaceLandmark
 
 @needs_landmarker
 @needs_clips
-def test_no_result_depends_on_order_or_company(extractor: FaceLandmarks) -> None:
+def test_no_result_depends_on_order_or_company(extractor: MediaPipeLandmarks) -> None:
     one, two = Clip(real("p001"), 25.0), Clip(real("p004"), 25.0)
     together = extractor.extract([one, two])
     backwards = extractor.extract([two, Clip(one.frames[::-1], 25.0)])
@@ -87,7 +87,7 @@ def test_no_result_depends_on_order_or_company(extractor: FaceLandmarks) -> None
 
 @needs_landmarker
 @needs_clips
-def test_the_larger_of_two_faces_is_taken_wherever_it_is(extractor: FaceLandmarks) -> None:
+def test_the_larger_of_two_faces_is_taken_wherever_it_is(extractor: MediaPipeLandmarks) -> None:
     large, small = real("p001")[0], black(1)[0].copy()
     small[40:184, 40:184] = cv2.resize(real("p004")[0], (144, 144), interpolation=cv2.INTER_AREA)
     alone = landmarks(extractor, large[None])["points"][0, NOSE_TIP, :2]
@@ -100,7 +100,7 @@ def test_the_larger_of_two_faces_is_taken_wherever_it_is(extractor: FaceLandmark
 
 @needs_landmarker
 @needs_clips
-def test_large_frames_give_points_in_their_own_pixels(extractor: FaceLandmarks) -> None:
+def test_large_frames_give_points_in_their_own_pixels(extractor: MediaPipeLandmarks) -> None:
     assert LONGEST_SIDE == 1024
     face, wide = real("p001")[0], black(1, 2160, 3840)
     wide[0, :, 840:3000] = cv2.resize(face, (2160, 2160), interpolation=cv2.INTER_CUBIC)
@@ -111,7 +111,7 @@ def test_large_frames_give_points_in_their_own_pixels(extractor: FaceLandmarks) 
 
 @needs_landmarker
 @pytest.mark.parametrize("size", [(1, 1), (2, 500), (500, 2), (2160, 12)])
-def test_odd_frames_do_not_raise(extractor: FaceLandmarks, size: tuple[int, int]) -> None:
+def test_odd_frames_do_not_raise(extractor: MediaPipeLandmarks, size: tuple[int, int]) -> None:
     found = landmarks(extractor, black(1, *size))
     assert found["faces"].tolist() == [0]
     assert found["points"].shape == (1, POINTS, 3)
@@ -121,7 +121,7 @@ def test_odd_frames_do_not_raise(extractor: FaceLandmarks, size: tuple[int, int]
 def test_a_process_with_a_landmarker_says_nothing_on_stderr() -> None:
     code = (
         "import numpy as np\n"
-        "from bcd_bench_faces.landmarker import FaceLandmarker\n"
+        "from bcd_bench_faces.landmarks.mediapipe import FaceLandmarker\n"
         "kept = FaceLandmarker()\n"
         "dropped = FaceLandmarker()\n"
         "del dropped\n"
@@ -148,5 +148,5 @@ def test_without_the_model_the_command_that_mends_it_is_said(tmp_path: Path, mon
     monkeypatch.setenv("BCD_BENCH_ASSETS", str(tmp_path))
     monkeypatch.setenv("BCD_BENCH_HOME", str(tmp_path))
     with pytest.raises(MissingAssetError, match="asset 'face-landmarker': not found") as caught:
-        FaceLandmarks().load("cpu")
+        MediaPipeLandmarks().load("cpu")
     assert caught.value.hint == "bcd-bench assets fetch face-landmarker"

@@ -20,7 +20,7 @@ from bcd_bench.scoring.features import BatchFeatures, FeatureStore
 from bcd_bench.statistics.aggregate import aggregate_rows
 from bcd_bench.testing import checks_for, metric_checks
 from bcd_bench.testing.kit import Subject
-from bcd_bench_faces.rotation import ARD
+from bcd_bench_faces.metrics.head_rotation import ARD
 from tests.faces.real_clips import Frames, needs_arcface, needs_landmarker, pair
 from tests.faces.test_hard_clips import PERSON, head
 from tests.faces.test_sface import needs_sface

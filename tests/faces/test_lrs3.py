@@ -19,9 +19,10 @@ from bcd_bench.plugin.registry import Registry
 from bcd_bench.plugin.suites import SAFE_NAME, load_suite
 from bcd_bench.types.errors import MissingAssetError, UsageError
 from bcd_bench.types.suite import Suite
-from bcd_bench_faces import lrs3, plugin
-from bcd_bench_faces.protocol import DEFAULT_METRICS, REPORTED
-from bcd_bench_faces.trees import list_videos, safe_ids
+from bcd_bench_faces import plugin
+from bcd_bench_faces.preprocess.video_folder import list_videos, safe_ids
+from bcd_bench_faces.suites import lrs3
+from bcd_bench_faces.suites.paper_results import DEFAULT_METRICS, REPORTED
 from tests.faces.videos import scene, write
 
 MINI = Path(os.environ.get("BCD_BENCH_TEST_LRS3", Path(__file__).parents[3] / "shared" / "data" / "lrs3-mini"))

@@ -13,15 +13,15 @@ from bcd_bench.assets.hashing import canonical_json
 from bcd_bench.plugin.registry import load_registry
 from bcd_bench.scoring.features import FeatureStore
 from bcd_bench_faces.assets import FACE_LANDMARKER
-from bcd_bench_faces.correspondence import Correspondence
-from bcd_bench_faces.face_model import IDENTITIES, head_model_sha256, load_face_model
-from bcd_bench_faces.fit import fit_clip
-from bcd_bench_faces.head.model import HeadModel
-from bcd_bench_faces.head.render import Actor
-from bcd_bench_faces.head.sample import identity_of, look_of, motion_of
-from bcd_bench_faces.mesh import FaceMesh, MediaPipeFaceMesh, dense_weight
-from bcd_bench_faces.mesh_errors import CrossError, MediaPipeShapeError, MotionError, ShapeError
-from bcd_bench_faces.vertex_errors import Track, rotation_angles, shape_error
+from bcd_bench_faces.fitting.extractor import FaceMesh, MediaPipeFaceMesh, dense_weight
+from bcd_bench_faces.fitting.levenberg_marquardt import fit_clip
+from bcd_bench_faces.head_model.correspondence import Correspondence
+from bcd_bench_faces.head_model.face_region import IDENTITIES, head_model_sha256, load_face_model
+from bcd_bench_faces.head_model.model import HeadModel
+from bcd_bench_faces.metrics.mesh_errors import CrossError, MediaPipeShapeError, MotionError, ShapeError
+from bcd_bench_faces.metrics.vertex_errors import Track, rotation_angles, shape_error
+from bcd_bench_faces.synthesis.renderer import Actor
+from bcd_bench_faces.synthesis.sampling import identity_of, look_of, motion_of
 from tests.faces.real_clips import black, needs_clips, needs_landmarker, real, score
 from tests.faces.scripts import script
 

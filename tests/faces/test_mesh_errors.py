@@ -14,9 +14,9 @@ from bcd_bench.plugin.protocols import Scored
 from bcd_bench.testing.synthetic import practice_pairs
 from bcd_bench.types.clip import Clip
 from bcd_bench.types.failed import Failed
-from bcd_bench_faces import mesh_errors
-from bcd_bench_faces.mesh_errors import EXTRACTOR, REPROJECTION, CrossError, MotionError, ShapeError
-from bcd_bench_faces.vertex_errors import (
+from bcd_bench_faces.metrics import mesh_errors
+from bcd_bench_faces.metrics.mesh_errors import EXTRACTOR, REPROJECTION, CrossError, MotionError, ShapeError
+from bcd_bench_faces.metrics.vertex_errors import (
     FaceModel,
     MotionErrors,
     Track,

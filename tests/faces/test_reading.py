@@ -14,8 +14,9 @@ import pytest
 from bcd_bench.io.decode import OpenVideo
 from bcd_bench.io.video import read_video
 from bcd_bench.types.errors import UnsupportedVideoError, UsageError
-from bcd_bench_faces import clips_folder, lrs3
-from bcd_bench_faces.decoding import frames_at
+from bcd_bench_faces.preprocess.resample import frames_at
+from bcd_bench_faces.suites import lrs3
+from bcd_bench_faces.suites import user_videos as clips_folder
 from tests.faces.test_clips_folder import data, home, prepared, squares  # noqa: F401 - fixtures
 from tests.faces.videos import scene, write
 
@@ -139,7 +140,7 @@ def test_what_the_content_proves_is_remembered_for_one_pyav(
     (noted,) = home.rglob("??/*.json")
     before = json.loads(noted.read_text())
     with monkeypatch.context() as patch:
-        patch.setattr("bcd_bench_faces.preparing._made", lambda *_: pytest.fail("looked at again"))
+        patch.setattr("bcd_bench_faces.preprocess.pipeline._made", lambda *_: pytest.fail("looked at again"))
         assert prepared(path).unusable.startswith("damaged: ")
     noted.write_text(json.dumps(before | {"av": "0.1"}))
     assert prepared(path).unusable.startswith("damaged: ")

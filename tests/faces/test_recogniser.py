@@ -14,7 +14,7 @@ from bcd_bench.assets.store import AssetStore
 from bcd_bench.cli.app import main
 from bcd_bench.plugin.registry import load_registry
 from bcd_bench.types.errors import UsageError
-from bcd_bench_faces.recogniser import (
+from bcd_bench_faces.recognition.recogniser import (
     LEAST_MARGIN,
     PEOPLE,
     ArcFaceNetwork,
@@ -57,7 +57,7 @@ def why_not(path: Path) -> str:
 def test_the_stored_crops_are_those_that_the_script_draws() -> None:
     crops = check_crops()
     assert crops.shape == (PEOPLE, 2, 112, 112, 3)
-    from bcd_bench_faces.dense.locate import DenseLandmarker
+    from bcd_bench_faces.dense_landmarks.detector import DenseLandmarker
 
     drawn = np.stack(script("draw_check_crops").crops_of(5, DenseLandmarker()))
     assert np.abs(drawn.astype(int) - crops[5]).mean() < 1  # RGB, the right person, the right rows

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from bcd_bench.types.errors import MissingAssetError
-from bcd_bench_faces.head.look import HAIR_STYLES, random_look
-from bcd_bench_faces.head.model import HeadModel
-from bcd_bench_faces.head.raster import downsample, rasterize, vertex_normals
-from bcd_bench_faces.head.render import FOCAL, Actor
-from bcd_bench_faces.head.sample import identity_of, look_of, motion_of
+from bcd_bench_faces.head_model.model import HeadModel
+from bcd_bench_faces.synthesis.appearance import HAIR_STYLES, random_look
+from bcd_bench_faces.synthesis.rasterizer import downsample, rasterize, vertex_normals
+from bcd_bench_faces.synthesis.renderer import FOCAL, Actor
+from bcd_bench_faces.synthesis.sampling import identity_of, look_of, motion_of
 
 SOLID = np.ones((1, 1), np.float32)
 STILL = np.eye(3, dtype=np.float32)[None]
@@ -142,7 +142,7 @@ def test_looks_come_from_the_generator_alone() -> None:
 
 
 def test_landmarker_finds_the_faces() -> None:
-    from bcd_bench_faces.landmarker import FaceLandmarker
+    from bcd_bench_faces.landmarks.mediapipe import FaceLandmarker
 
     try:
         landmarker = FaceLandmarker()
@@ -171,7 +171,7 @@ def test_compiled_code_does_without_a_folder_to_keep_it_in() -> None:
         "def none(*_): raise RuntimeError('cannot cache function: no locator available')\n"
         "dispatcher.FunctionCache = none\n"
         "import numpy as np\n"
-        "from bcd_bench_faces.head.raster import downsample\n"
+        "from bcd_bench_faces.synthesis.rasterizer import downsample\n"
         "print(downsample(np.ones((2, 2, 3), np.float32), 2, np.arange(256).astype(np.uint8)).tolist())\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300)

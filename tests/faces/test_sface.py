@@ -12,14 +12,14 @@ import pytest
 from bcd_bench import Failed
 from bcd_bench.plugin.registry import load_registry
 from bcd_bench.types.errors import MissingAssetError, MissingDependencyError
-from bcd_bench_faces import sface
-from bcd_bench_faces.alignment import TEMPLATE, dense_five_points, five_points
-from bcd_bench_faces.csim import CSIMSFace
-from bcd_bench_faces.dense.locate import network_vertices
-from bcd_bench_faces.face_model import load_face_model
-from bcd_bench_faces.protocol import DEFAULT_METRICS
-from bcd_bench_faces.recogniser import LEAST_MARGIN, check_arcface, separation
-from bcd_bench_faces.sface import SFACE_SHA256, SFace, SFaceNetwork, sface_weights
+from bcd_bench_faces.dense_landmarks.detector import network_vertices
+from bcd_bench_faces.head_model.face_region import load_face_model
+from bcd_bench_faces.landmarks.alignment import TEMPLATE, dense_five_points, five_points
+from bcd_bench_faces.metrics.csim import CSIMSFace
+from bcd_bench_faces.recognition import sface
+from bcd_bench_faces.recognition.recogniser import LEAST_MARGIN, check_arcface, separation
+from bcd_bench_faces.recognition.sface import SFACE_SHA256, SFace, SFaceNetwork, sface_weights
+from bcd_bench_faces.suites.paper_results import DEFAULT_METRICS
 from tests.faces.real_clips import black, item, needs_clips, real, score
 
 NAN = np.nan
@@ -64,8 +64,8 @@ def test_other_bytes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_it_asks_for_no_asset_and_stands_beside_csim() -> None:
     registry = load_registry()
     assert registry.metrics["csim-sface"].assets == registry.extractors["sface"].assets == ()
-    assert registry.extractors["sface"].extractors == ("face-points",)
-    assert registry.extractors["face-points"].assets == ()
+    assert registry.extractors["sface"].extractors == ("dense-landmarks",)
+    assert registry.extractors["dense-landmarks"].assets == ()
     assert DEFAULT_METRICS[DEFAULT_METRICS.index("csim") + 1] == "csim-sface"
     assert SFace().identity["weights"] == SFACE_SHA256
 
@@ -89,7 +89,7 @@ def test_the_value_and_the_frames_that_it_rests_on() -> None:
 
 def test_the_dense_points_are_the_five_of_the_face() -> None:
     """On the mean face they are where the corners, the tip and the mouth's corners of MediaPipe's landmarks are."""
-    from bcd_bench_faces.correspondence import Correspondence
+    from bcd_bench_faces.head_model.correspondence import Correspondence
 
     face, where = load_face_model(), Correspondence.load()
     landmarks = np.zeros((478, 3), np.float32)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bcd_bench_faces.landmarker import Face
+from bcd_bench_faces.landmarks.mediapipe import Face
 
 Frames = npt.NDArray[np.uint8]
 RED, BLUE = (220, 20, 20), (20, 20, 220)

@@ -7,11 +7,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from bcd_bench_baselines.first_order_method import FirstOrderConfig, FirstOrderMethod
+from bcd_bench_baselines.common.first_order_method import FirstOrderConfig, FirstOrderMethod
+from bcd_bench_baselines.common.frame_method import CommonConfig
+from bcd_bench_baselines.common.keypoints import Keypoints
 from bcd_bench_baselines.fomm.networks import KEYPOINTS, Generator
 from bcd_bench_baselines.fomm.specs import HOW_TO
-from bcd_bench_baselines.frame_method import CommonConfig
-from bcd_bench_baselines.keypoints import Keypoints
 
 __all__ = ["FOMM", "FOMMConfig"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from bcd_bench_baselines.blocks import ConvBlock, DownBlock, FewOut, Residual, UpBlock
-from bcd_bench_baselines.first_order import DenseMotion, Motion, sample
+from bcd_bench_baselines.common.blocks import ConvBlock, DownBlock, FewOut, Residual, UpBlock
+from bcd_bench_baselines.common.first_order import DenseMotion, Motion, sample
 
 __all__ = ["KEYPOINTS", "Generator"]
 

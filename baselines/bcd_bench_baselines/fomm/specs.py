@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bcd_bench import AssetSpec, MethodSpec, Weights
-from bcd_bench_baselines.settings import COMMON, SEEDED
+from bcd_bench_baselines.common.settings import COMMON, SEEDED
 
 __all__ = ["ASSETS", "HOW_TO", "METHODS"]
 
@@ -36,7 +36,7 @@ METHODS = (
         paper="Siarohin et al., First Order Motion Model for Image Animation, NeurIPS 2019",
         config={**COMMON, "mode": "relative", "adapt_scale": True, "best_frame": False, "align_corners": False},
         weights=(Weights("vox", suites=("*",), asset="fomm-vox"),),
-        identify="bcd_bench_baselines.best_frame:identify",
+        identify="bcd_bench_baselines.common.best_frame:identify",
         seeded_by=SEEDED,
         batch_size=1,
     ),

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bcd_bench_baselines.stylegan2 import EqualLinear
+from bcd_bench_baselines.common.stylegan2 import EqualLinear
 
 __all__ = ["E4E", "ArcFaceIRSE", "DecaEncoder"]
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bcd_bench_baselines.stylegan2 import ModulatedConv2d, Upsample
+from bcd_bench_baselines.common.stylegan2 import ModulatedConv2d, Upsample
 
 __all__ = ["ChangedConv2d", "Generator"]
 

@@ -1,8 +1,8 @@
 """HyperReenact as a method: crops by landmarks, one code for the source, one set of changed weights a driving frame.
 
 The original finds 68 landmarks with two detectors of its own; here they are the points of the extractor
-`face-landmarks` that are nearest to their definitions, so that crops differ by some pixels. There is no relative mode:
-the pose is always the driver's.
+`mediapipe-landmarks` that are nearest to their definitions, so that crops differ by some pixels. There is no relative
+mode: the pose is always the driver's.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from bcd_bench.types.errors import UsageError
 from bcd_bench.types.failed import Failed
 from bcd_bench.types.pair import Pair
 from bcd_bench.util.devices import resolve_device
+from bcd_bench_baselines.common.landmarks import EXTRACTOR, POINTS_68
 from bcd_bench_baselines.hyperreenact.geometry import aligned_face, arcface_affine, pose_crop, square_crop
 from bcd_bench_baselines.hyperreenact.model import HyperReenact, to_signed
-from bcd_bench_baselines.landmarks import EXTRACTOR, POINTS_68
 
 __all__ = ["HyperReenactMethod", "to_uint8"]
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from bcd_bench.types.errors import UsageError
-from bcd_bench_baselines.checkpoints import blank, load_published, read_checkpoint, strip_prefix
+from bcd_bench_baselines.common.checkpoints import blank, load_published, read_checkpoint, strip_prefix
 from bcd_bench_baselines.hyperreenact.encoders import E4E, ArcFaceIRSE, DecaEncoder
 from bcd_bench_baselines.hyperreenact.generator import Generator
 from bcd_bench_baselines.hyperreenact.hypernetwork import Hypernetwork

@@ -39,14 +39,14 @@ METHODS = (
     MethodSpec(
         name="hyperreenact",
         version="1",
-        summary="HyperReenact's networks with landmarks of face-landmarks, from its published files.",
+        summary="HyperReenact's networks with landmarks of mediapipe-landmarks, from its published files.",
         factory="bcd_bench_baselines.hyperreenact.method:HyperReenactMethod",
         licence="Apache-2.0; the files have no licence or one for non-commercial research (DECA, StyleGAN2-ada)",
         paper=PAPER,
         config={"batch_frames": 4, "mean_seed": 0},
         weights=(Weights("published", suites=("*",), asset="hyperreenact"),),
         batch_size=1,
-        extractors=("face-landmarks",),
+        extractors=("mediapipe-landmarks",),
     ),
     MethodSpec(
         name="hyperreenact-checkout",

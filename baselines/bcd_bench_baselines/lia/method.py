@@ -11,13 +11,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from bcd_bench_baselines.checkpoints import blank, load_published
-from bcd_bench_baselines.compiling import compiled
-from bcd_bench_baselines.frame_method import CommonConfig, FrameMethod, Frames
+from bcd_bench_baselines.common.checkpoints import blank, load_published
+from bcd_bench_baselines.common.frame_method import CommonConfig, FrameMethod, Frames
+from bcd_bench_baselines.common.random_weights import fill_seeded
+from bcd_bench_baselines.common.stylegan2 import blur_kernel, spread_weights
+from bcd_bench_baselines.common.torch_compile import compiled
 from bcd_bench_baselines.lia.network import LIA, SIZE
 from bcd_bench_baselines.lia.specs import HOW_TO
-from bcd_bench_baselines.seeding import fill_seeded
-from bcd_bench_baselines.stylegan2 import blur_kernel, spread_weights
 
 __all__ = ["LIAConfig", "LIAMethod", "to_signed", "to_uint8"]
 

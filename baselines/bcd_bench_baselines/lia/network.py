@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bcd_bench_baselines.stylegan2 import (
+from bcd_bench_baselines.common.stylegan2 import (
     Blur,
     EqualConv2d,
     EqualLinear,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bcd_bench import AssetSpec, MethodSpec, Weights
-from bcd_bench_baselines.settings import COMMON, SEEDED
+from bcd_bench_baselines.common.settings import COMMON, SEEDED
 
 __all__ = ["ASSETS", "HOW_TO", "METHODS"]
 

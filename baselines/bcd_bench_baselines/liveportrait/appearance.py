@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from bcd_bench_baselines.blocks import ConvBlock, DownBlock, Residual
+from bcd_bench_baselines.common.blocks import ConvBlock, DownBlock, Residual
 
 __all__ = ["AppearanceExtractor"]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bcd_bench.types.pair import Pair
-from bcd_bench_baselines.landmarks import FacePoints
+from bcd_bench_baselines.common.landmarks import FacePoints
 
 __all__ = ["identify"]
 

@@ -16,11 +16,12 @@ from bcd_bench.types.clip import Clip
 from bcd_bench.types.errors import UsageError
 from bcd_bench.types.failed import Failed
 from bcd_bench.types.pair import Pair
-from bcd_bench_baselines.blocks import fold
-from bcd_bench_baselines.checkpoints import blank, load_published
-from bcd_bench_baselines.compiling import compiled
-from bcd_bench_baselines.frame_method import CommonConfig, FrameMethod, Frames
-from bcd_bench_baselines.landmarks import LIPS, POINTS_68, FacePoints, NoFaceError
+from bcd_bench_baselines.common.blocks import fold
+from bcd_bench_baselines.common.checkpoints import blank, load_published
+from bcd_bench_baselines.common.frame_method import CommonConfig, FrameMethod, Frames
+from bcd_bench_baselines.common.landmarks import LIPS, POINTS_68, FacePoints, NoFaceError
+from bcd_bench_baselines.common.random_weights import fill_seeded
+from bcd_bench_baselines.common.torch_compile import compiled
 from bcd_bench_baselines.liveportrait import crop
 from bcd_bench_baselines.liveportrait.appearance import AppearanceExtractor
 from bcd_bench_baselines.liveportrait.generator import SpadeGenerator, SpectralConv2d
@@ -36,7 +37,6 @@ from bcd_bench_baselines.liveportrait.retargeting import Retargeting
 from bcd_bench_baselines.liveportrait.settings import LivePortraitConfig
 from bcd_bench_baselines.liveportrait.specs import FILES, HOW_TO
 from bcd_bench_baselines.liveportrait.warping import Warping
-from bcd_bench_baselines.seeding import fill_seeded
 
 __all__ = ["LivePortrait"]
 

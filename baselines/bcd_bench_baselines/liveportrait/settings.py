@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from bcd_bench_baselines.frame_method import CommonConfig
+from bcd_bench_baselines.common.frame_method import CommonConfig
 from bcd_bench_baselines.liveportrait.keypoints import Region
 
 __all__ = ["LivePortraitConfig"]

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bcd_bench_baselines.blocks import Hourglass
-from bcd_bench_baselines.fourier_conv import FourierConv3d
+from bcd_bench_baselines.common.blocks import Hourglass
+from bcd_bench_baselines.common.fourier_conv import FourierConv3d
 from bcd_bench_baselines.liveportrait.appearance import CHANNELS, DEPTH
 from bcd_bench_baselines.liveportrait.keypoints import POINTS
 

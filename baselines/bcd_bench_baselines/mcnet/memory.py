@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bcd_bench_baselines.stylegan2 import ModulatedConv2d
+from bcd_bench_baselines.common.stylegan2 import ModulatedConv2d
 
 __all__ = ["SCALES", "SIDE", "DynamicConv", "MemoryUnit", "StyledMemory", "Trace", "attend"]
 

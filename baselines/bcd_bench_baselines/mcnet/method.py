@@ -9,9 +9,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from bcd_bench_baselines.first_order_method import FirstOrderConfig, FirstOrderMethod
-from bcd_bench_baselines.frame_method import CommonConfig
-from bcd_bench_baselines.keypoints import Keypoints
+from bcd_bench_baselines.common.first_order_method import FirstOrderConfig, FirstOrderMethod
+from bcd_bench_baselines.common.frame_method import CommonConfig
+from bcd_bench_baselines.common.keypoints import Keypoints
 from bcd_bench_baselines.mcnet.memory import SCALES, SIDE
 from bcd_bench_baselines.mcnet.networks import KEYPOINTS, Generator
 from bcd_bench_baselines.mcnet.specs import HOW_TO

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bcd_bench_baselines.blocks import ConvBlock, DownBlock, FewOut, Residual, UpBlock
-from bcd_bench_baselines.first_order import DenseMotion, Motion, sample
+from bcd_bench_baselines.common.blocks import ConvBlock, DownBlock, FewOut, Residual, UpBlock
+from bcd_bench_baselines.common.first_order import DenseMotion, Motion, sample
 from bcd_bench_baselines.mcnet.memory import MemoryUnit
 
 __all__ = ["KEYPOINTS", "Generator"]

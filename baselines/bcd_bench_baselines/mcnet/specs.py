@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bcd_bench import AssetSpec, MethodSpec, Weights
-from bcd_bench_baselines.settings import COMMON, SEEDED
+from bcd_bench_baselines.common.settings import COMMON, SEEDED
 
 __all__ = ["ASSETS", "HOW_TO", "METHODS"]
 
@@ -35,7 +35,7 @@ METHODS = (
         paper="Hong and Xu, Implicit Identity Representation Conditioned Memory Compensation Network, ICCV 2023",
         config={**COMMON, "mode": "relative", "adapt_scale": True, "best_frame": False, "noise_seed": None},
         weights=(Weights("vox", suites=("*",), asset="mcnet-vox"),),
-        identify="bcd_bench_baselines.best_frame:identify",
+        identify="bcd_bench_baselines.common.best_frame:identify",
         seeded_by=SEEDED,
         batch_size=1,
     ),

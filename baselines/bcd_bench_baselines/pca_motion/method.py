@@ -18,7 +18,7 @@ from bcd_bench_baselines.pca_motion.motion import Mode, Track, best_frame, retar
 
 __all__ = ["PcaMotion"]
 
-LANDMARKS = "face-landmarks"
+LANDMARKS = "mediapipe-landmarks"
 SEEN = 0.5
 """Share of the driver's frames that must show a face."""
 

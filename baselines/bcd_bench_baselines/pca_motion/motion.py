@@ -31,7 +31,7 @@ RIDGE = 0.02
 
 @dataclass(frozen=True)
 class Track:
-    """The face of a clip, frame by frame, as the extractor `face-landmarks` gives it, apart from its pose.
+    """The face of a clip, frame by frame, as the extractor `mediapipe-landmarks` gives it, apart from its pose.
 
     Frames without a face are filled with the nearest frame that has one; `seen` says which have.
     """

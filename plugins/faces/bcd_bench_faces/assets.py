@@ -28,6 +28,6 @@ ARCFACE = AssetSpec(
     "insightface (sha256 4c06341c…, for non-commercial research); or export BCD_BENCH_ARCFACE=PATH",
     also=("arcface_mobilefacenet.onnx",),
     variable="BCD_BENCH_ARCFACE",
-    check="bcd_bench_faces.recogniser:check_arcface",
+    check="bcd_bench_faces.recognition.recogniser:check_arcface",
     restricted="the licence of the ArcFace model in use holds; insightface's own are for non-commercial research",
 )

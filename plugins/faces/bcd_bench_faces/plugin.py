@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from bcd_bench import AssetSpec, ExtractorSpec, MetricSpec, ReportedRow, SuiteSpec, TrainableSpec, hookimpl
 from bcd_bench_faces.assets import ARCFACE, FACE_LANDMARKER
-from bcd_bench_faces.protocol import CLIPS_HELP, CLIPS_VERSION, LRS3_HELP, LRS3_VERSION, REPORTED, REPORTED_BY_CONTENT
+from bcd_bench_faces.suites.paper_results import (
+    CLIPS_HELP,
+    CLIPS_VERSION,
+    LRS3_HELP,
+    LRS3_VERSION,
+    REPORTED,
+    REPORTED_BY_CONTENT,
+)
 
-LANDMARKS = "face-landmarks"
-DENSE = "face-points"
+LANDMARKS = "mediapipe-landmarks"
+DENSE = "dense-landmarks"
 MESH = "face-mesh"
 
 
@@ -18,7 +25,7 @@ def bcd_bench_metrics() -> list[MetricSpec]:
             name="csim",
             version="2",
             summary="Cosine similarity of ArcFace embeddings of output and content.",
-            factory="bcd_bench_faces.csim:CSIM",
+            factory="bcd_bench_faces.metrics.csim:CSIM",
             extractors=("arcface",),
             measures=("identity",),
             licence="Apache-2.0",
@@ -27,7 +34,7 @@ def bcd_bench_metrics() -> list[MetricSpec]:
             name="csim-sface",
             version="1",
             summary="Cosine similarity of SFace embeddings of output and content; needs no file beyond pip's.",
-            factory="bcd_bench_faces.csim:CSIMSFace",
+            factory="bcd_bench_faces.metrics.csim:CSIMSFace",
             extractors=("sface",),
             measures=("identity",),
             licence="Apache-2.0",
@@ -36,7 +43,7 @@ def bcd_bench_metrics() -> list[MetricSpec]:
             name="ard",
             version="2",
             summary="Average rotation distance of the head, output against driver.",
-            factory="bcd_bench_faces.rotation:ARD",
+            factory="bcd_bench_faces.metrics.head_rotation:ARD",
             extractors=(LANDMARKS,),
             measures=("motion",),
             licence="Apache-2.0",
@@ -45,7 +52,7 @@ def bcd_bench_metrics() -> list[MetricSpec]:
             name="auh",
             version="2",
             summary="Average action-unit Hamming distance, output against driver.",
-            factory="bcd_bench_faces.action_units:AUH",
+            factory="bcd_bench_faces.metrics.action_units:AUH",
             extractors=(LANDMARKS,),
             measures=("motion",),
             licence="Apache-2.0",
@@ -61,14 +68,14 @@ def bcd_bench_extractors() -> list[ExtractorSpec]:
             name=LANDMARKS,
             version="1",
             summary="478 points, 52 blendshapes and the head's rotation, a frame.",
-            factory="bcd_bench_faces.landmarks:FaceLandmarks",
+            factory="bcd_bench_faces.landmarks.extractor:MediaPipeLandmarks",
             assets=(FACE_LANDMARKER.name,),
         ),
         ExtractorSpec(
             name="arcface",
             version="2",
             summary="The unit vector of an ArcFace network for the face in a frame.",
-            factory="bcd_bench_faces.arcface:ArcFace",
+            factory="bcd_bench_faces.recognition.arcface:ArcFace",
             assets=(ARCFACE.name,),
             extractors=(LANDMARKS,),
         ),
@@ -76,27 +83,27 @@ def bcd_bench_extractors() -> list[ExtractorSpec]:
             name=DENSE,
             version="1",
             summary="320 points of our own network, sigmas, and the face that it tells, a frame; needs no file.",
-            factory="bcd_bench_faces.face_points:FacePoints",
+            factory="bcd_bench_faces.dense_landmarks.extractor:DenseLandmarks",
         ),
         ExtractorSpec(
             name="sface",
             version="1",
             summary="The unit vector of SFace for the face in a frame; needs no file beyond pip's.",
-            factory="bcd_bench_faces.sface:SFace",
+            factory="bcd_bench_faces.recognition.sface:SFace",
             extractors=(DENSE,),
         ),
         ExtractorSpec(
             name=MESH,
             version="2",
             summary="The head model fitted to a clip: identity, and expression and pose a frame; needs no file.",
-            factory="bcd_bench_faces.mesh:FaceMesh",
+            factory="bcd_bench_faces.fitting.extractor:FaceMesh",
             extractors=(DENSE,),
         ),
         ExtractorSpec(
             name=f"{MESH}-mediapipe",
             version="1",
             summary="The same fit to MediaPipe's landmarks.",
-            factory="bcd_bench_faces.mesh:MediaPipeFaceMesh",
+            factory="bcd_bench_faces.fitting.extractor:MediaPipeFaceMesh",
             extractors=(LANDMARKS,),
         ),
     ]
@@ -106,10 +113,10 @@ def bcd_bench_extractors() -> list[ExtractorSpec]:
 def bcd_bench_trainables() -> list[TrainableSpec]:
     return [
         TrainableSpec(
-            name="face-landmarks",
+            name="dense-landmarks",
             version="1",
             summary="The network of dense face landmarks, trained on rendered heads only.",
-            factory="bcd_bench_faces.dense.train:train",
+            factory="bcd_bench_faces.dense_landmarks.train:train",
             presets={
                 "small": "43,008 renders and 11,500 steps, some 90 minutes on one core; what is shipped",
                 "large": "120,000 renders and 60,000 steps of a network nearly twice as large, for a GPU and 8 cores",
@@ -141,7 +148,7 @@ _MESH_ERRORS = [
         name=name + suffix,
         version=version,
         summary=f"{summary}{by}.",
-        factory=f"bcd_bench_faces.mesh_errors:{prefix}{factory}",
+        factory=f"bcd_bench_faces.metrics.mesh_errors:{prefix}{factory}",
         extractors=(MESH + suffix,),
         measures=measures,
         licence="Apache-2.0; head model CC0-1.0",
@@ -158,8 +165,8 @@ _HEADS = [
         name=name,
         version="1",
         summary=f"Rendered talking heads, {size}x{size}: transfers between people, with exact targets.",
-        factory=f"bcd_bench_faces.heads:suite_{size}",
-        training=f"bcd_bench_faces.heads:training_{size}",
+        factory=f"bcd_bench_faces.suites.synthetic_heads:suite_{size}",
+        training=f"bcd_bench_faces.suites.synthetic_heads:training_{size}",
         licence="Apache-2.0; head model CC0-1.0",
     )
     for name, size in (("heads-cross", 256), ("heads-cross-128", 128), ("heads-cross-64", 64))
@@ -171,12 +178,12 @@ def _lrs3(name: str, factory: str, summary: str, reported: tuple[ReportedRow, ..
         name=name,
         version=LRS3_VERSION,
         summary=summary,
-        factory=f"bcd_bench_faces.lrs3:{factory}",
+        factory=f"bcd_bench_faces.suites.lrs3:{factory}",
         data=("lrs3",),
         data_help={"lrs3": LRS3_HELP},
         licence="that of your copy of LRS3",
         reported=reported,
-        training_videos="bcd_bench_faces.lrs3:training_videos",
+        training_videos="bcd_bench_faces.suites.lrs3:training_videos",
     )
 
 
@@ -185,12 +192,12 @@ def _clips(name: str, factory: str, summary: str) -> SuiteSpec:
         name=name,
         version=CLIPS_VERSION,
         summary=summary,
-        factory=f"bcd_bench_faces.clips_folder:{factory}",
+        factory=f"bcd_bench_faces.suites.user_videos:{factory}",
         data=("clips",),
         data_help={"clips": CLIPS_HELP},
         assets=(FACE_LANDMARKER.name,),
         licence="that of your videos",
-        training_videos="bcd_bench_faces.clips_folder:training_videos",
+        training_videos="bcd_bench_faces.suites.user_videos:training_videos",
     )
 
 

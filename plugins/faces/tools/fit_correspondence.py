@@ -1,4 +1,4 @@
-"""Build `bcd_bench_faces/head/correspondence.npz`: where on the head model the landmarker's points are.
+"""Build `bcd_bench_faces/head_model/data/correspondence.npz`: where on the head model the landmarker's points are.
 
     python plugins/faces/tools/fit_correspondence.py --renders 200
 
@@ -21,11 +21,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bcd_bench_faces.assets import FACE_LANDMARKER
-from bcd_bench_faces.face_model import head_model_sha256
-from bcd_bench_faces.head.model import PIVOT, HeadModel
-from bcd_bench_faces.head.render import FOCAL, RENDERER_VERSION, Actor
-from bcd_bench_faces.head.sample import identity_of, look_of, motion_of
-from bcd_bench_faces.landmarker import FaceLandmarker
+from bcd_bench_faces.head_model.face_region import head_model_sha256
+from bcd_bench_faces.head_model.model import PIVOT, HeadModel
+from bcd_bench_faces.landmarks.mediapipe import FaceLandmarker
+from bcd_bench_faces.synthesis.renderer import FOCAL, RENDERER_VERSION, Actor
+from bcd_bench_faces.synthesis.sampling import identity_of, look_of, motion_of
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int32]
@@ -107,7 +107,7 @@ def shots(count: int, landmarker: FaceLandmarker) -> Iterator[Shot | None]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    here = Path(__file__).resolve().parents[1] / "bcd_bench_faces" / "head" / "correspondence.npz"
+    here = Path(__file__).resolve().parents[1] / "bcd_bench_faces" / "head_model" / "data" / "correspondence.npz"
     parser.add_argument("--output", type=Path, default=here)
     parser.add_argument("--renders", type=int, default=200)
     options = parser.parse_args()

@@ -25,13 +25,13 @@ from bcd_bench.statistics.intervals import BOOTSTRAP_SEED, area_under_curve, rat
 from bcd_bench.types.clip import Clip
 from bcd_bench.types.errors import UsageError
 from bcd_bench.util.progress import open_progress
-from bcd_bench_faces.arcface import LANDMARKS, ArcFace
 from bcd_bench_faces.assets import FACE_LANDMARKER
-from bcd_bench_faces.csim import reference
-from bcd_bench_faces.head.render import RENDERER_VERSION
-from bcd_bench_faces.heads import PEOPLE, SIZES, heads_suite
-from bcd_bench_faces.landmarks import FaceLandmarks
-from bcd_bench_faces.recogniser import find_model
+from bcd_bench_faces.landmarks.extractor import MediaPipeLandmarks
+from bcd_bench_faces.metrics.csim import reference
+from bcd_bench_faces.recognition.arcface import LANDMARKS, ArcFace
+from bcd_bench_faces.recognition.recogniser import find_model
+from bcd_bench_faces.suites.synthetic_heads import PEOPLE, SIZES, heads_suite
+from bcd_bench_faces.synthesis.renderer import RENDERER_VERSION
 
 Floats = npt.NDArray[np.float64]
 RESAMPLES = 1000
@@ -65,7 +65,7 @@ def interval(values: Floats) -> tuple[float, float]:
 
 def look(size: int, people: int, frames: int) -> dict[str, Any]:
     """The row of one size."""
-    landmarks, arcface = FaceLandmarks(), ArcFace()
+    landmarks, arcface = MediaPipeLandmarks(), ArcFace()
     landmarks.load("cpu")
     arcface.load("cpu")
     hits, who = list[bool](), list[str]()

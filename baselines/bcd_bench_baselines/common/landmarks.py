@@ -1,0 +1,63 @@
+"""Face landmarks from the extractor `mediapipe-landmarks`, through the cache that metrics use as well."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bcd_bench.assets.store import AssetStore, cache_folder
+from bcd_bench.plugin.registry import load_registry
+from bcd_bench.scoring.features import FeatureStore, extractor_assets
+from bcd_bench.types.clip import Clip
+from bcd_bench.types.failed import Failed
+
+__all__ = ["EXTRACTOR", "LIPS", "POINTS_68", "FacePoints", "NoFaceError"]
+
+EXTRACTOR = "mediapipe-landmarks"
+_JAW = (162, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 389)
+_BROWS = (71, 63, 105, 66, 107, 336, 296, 334, 293, 301)
+_NOSE = (168, 197, 5, 4, 75, 97, 2, 326, 305)
+_EYES = (33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380)
+_MOUTH = (61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181, 78, 82, 13, 312, 308, 317, 14, 87)
+POINTS_68 = (*_JAW, *_BROWS, *_NOSE, *_EYES, *_MOUTH)
+"""The usual 68 points (jaw, brows, nose, eyes, mouth) by the nearest of the 478."""
+LIPS = (13, 14, 61, 291)
+"""The inner edges of the upper and the lower lip, and the corners of the mouth."""
+
+
+class NoFaceError(ValueError):
+    """No face where one is needed; the message is the reason of the failed pair."""
+
+
+class FacePoints:
+    """MediaPipe's 478 points for the frames of a clip, for methods whose settings ask for them.
+
+    Raises `UsageError` where no plugin brings the extractor, `MissingAssetError` where it lacks its model.
+    """
+
+    def __init__(self) -> None:
+        registry = load_registry()
+        registry.get("extractors", EXTRACTOR)
+        for asset in extractor_assets(registry, [EXTRACTOR]):
+            AssetStore(registry).find(asset)
+        self._store = FeatureStore(registry, device="cpu", root=cache_folder() / "features")
+
+    @property
+    def identity(self) -> str:
+        """Hash of all that decides the points beside the frames."""
+        return self._store.identity(EXTRACTOR)
+
+    def of(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+        """uint8[T, H, W, 3] -> float64[T, 478, 2] in pixels, x first; NaN in frames without a face.
+
+        Raises `NoFaceError` where no frame has one.
+        """
+        found: Any = self._store.get(EXTRACTOR, [Clip(frames, 25.0)])[0]
+        if isinstance(found, Failed):
+            raise NoFaceError(found.reason)
+        points = np.asarray(found["points"], np.float64)[..., :2]
+        if np.isnan(points).any(axis=(1, 2)).all():
+            raise NoFaceError("no face is found")
+        return points

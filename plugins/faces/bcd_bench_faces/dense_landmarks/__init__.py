@@ -1,0 +1,1 @@
+"""The dense landmark network: extractor, training, training images."""

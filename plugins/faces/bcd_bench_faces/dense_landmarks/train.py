@@ -1,0 +1,228 @@
+"""`bcd-bench train dense-landmarks`: renders heads and trains the dense landmark network on them alone.
+
+Every random number of a step comes from (seed, step, example), so a run that was stopped continues exactly.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final, cast
+
+import numpy as np
+import torch
+
+from bcd_bench.assets.hashing import sha256_file
+from bcd_bench.io.atomic import write_bytes_atomic, write_json_atomic
+from bcd_bench.plugin.specs import TrainRequest
+from bcd_bench.training import (
+    CHECKPOINT,
+    EMA,
+    Every,
+    Limits,
+    TrainingLog,
+    TrainingLoop,
+    check_finite,
+    check_settings,
+    checkpoints_to_resume,
+    count_parameters,
+    read_checkpoint,
+    resolve_precision,
+    restoring,
+    save_torch,
+    writing_checkpoint,
+    writing_into,
+)
+from bcd_bench.types.errors import Interrupted, UsageError
+from bcd_bench.util.devices import keep_freed_memory, resolve_device
+from bcd_bench.util.interrupts import stopping
+from bcd_bench_faces.dense_landmarks.batches import Batches, render_plan
+from bcd_bench_faces.dense_landmarks.config import Recipe, recipe_of
+from bcd_bench_faces.dense_landmarks.network import DenseNet, NetworkConfig, load_network, network_bytes
+from bcd_bench_faces.dense_landmarks.objective import training_loss
+from bcd_bench_faces.dense_landmarks.optimizer import Optimizer
+from bcd_bench_faces.dense_landmarks.points import dense_points
+from bcd_bench_faces.dense_landmarks.renders import coefficient_count
+
+__all__ = ["Trainer", "train"]
+
+WHAT: Final = "dense face landmarks"
+WEIGHTS: Final = "dense-landmarks.safetensors"
+CONFIG: Final = "config.json"
+CLIP: Final = 5.0
+"""Largest norm of a gradient."""
+
+
+def train(request: TrainRequest) -> None:
+    """Train as `request` says. Writes dense-landmarks.safetensors (float16), config.json, log.jsonl, checkpoint.pt and
+    the folder renders. Raises `UsageError` for settings that do not exist or a folder of another run."""
+    recipe = recipe_of(request)
+    if request.plan_only:
+        print(_plan(recipe, request))
+        return
+    trainer = Trainer(recipe, request.out, request.device)
+    trainer.start(resume=request.resume)
+    trainer.run(Limits.of(request))
+
+
+class Trainer:
+    """One training run in one folder."""
+
+    def __init__(self, recipe: Recipe, out: Path, device: str) -> None:
+        self.recipe, self.out = recipe, out
+        self.device = resolve_device(device)
+        keep_freed_memory(self.device.type)
+        torch.manual_seed(recipe.seed)
+        self.points = dense_points(recipe.points)
+        network = DenseNet(network_config(recipe))
+        self.network = network.to(self.device, memory_format=torch.channels_last).train()
+        self.ema = EMA(self.network, recipe.average, ramp=(2, 11), buffers="average")
+        self.optimizer = Optimizer(self.network, recipe)
+        self.precision = resolve_precision(recipe.precision, self.device.type)
+        self.earlier: dict[str, Any] | None = None
+        """The file that training started from: its hash and its card."""
+        log = TrainingLog(out, mean=False, digits=6, tracker=recipe.tracker, tracker_option="tracker")
+        self.loop = TrainingLoop(
+            "train dense-landmarks", recipe.steps, log, log_every=recipe.log_every, save_every=recipe.save_every
+        )
+
+    # ---- start, resume, save -------------------------------------------------------------------------------------
+    def start(self, *, resume: bool) -> None:
+        """Continue from the folder's checkpoint, or begin; the first renders are made. Raises `UsageError` if the
+        folder does not fit, and `Interrupted` if a signal breaks off the rendering (resumable)."""
+        found = checkpoints_to_resume(self.out, resume=resume, prepared=self.out / CONFIG)
+        state = self._read(found[0]) if found else None
+        if state is None:
+            with writing_into(self.out):
+                self.loop.log.begin()
+                write_json_atomic(self.out / CONFIG, self._description())
+        self.batches = Batches(self.recipe, self.points, self.out / "renders")
+        try:
+            with stopping(insist=True) as stop, stop.into():
+                self.batches.prepare()
+        except KeyboardInterrupt:
+            raise Interrupted(
+                "stopped while rendering; finished renders are saved", hint="run the same command with --resume"
+            ) from None
+        if state is not None:
+            with restoring(found[0]):
+                self.network.load_state_dict(state["network"])
+                self.ema.module.load_state_dict(state["average"])
+                self.optimizer.load_state_dict(state["optimizer"])
+                self.earlier = state["earlier"]
+                self.loop.load_state_dict(state)
+            return
+        if self.recipe.init:
+            self._start_from(Path(self.recipe.init))
+        else:
+            self.network.mean.copy_(self.batches.mean_face())
+            decoder = self.batches.displacements.decoder.astype(np.float32)
+            self.network.decoder.copy_(torch.from_numpy(decoder))
+        self.ema.copy_from(self.network)
+
+    def _start_from(self, path: Path) -> None:
+        """Take the weights of an earlier training; its card travels on in ours."""
+        earlier, vertices, card = load_network(path)
+        if earlier.config != self.network.config or not np.array_equal(vertices, self.points.vertices):
+            raise UsageError(
+                f"{path}: is a network of another size", hint="set side, points, widths, blocks and hidden"
+            )
+        self.network.load_state_dict(earlier.state_dict())
+        self.earlier = {"sha256": sha256_file(path), **card}
+
+    def _description(self) -> dict[str, Any]:
+        return {
+            "what": WHAT,
+            "recipe": self.recipe.identity(),
+            "network": json.loads(json.dumps(asdict(self.network.config))),
+            "precision": self.precision,
+            "device": self.device.type,
+            "torch": str(torch.__version__),
+        }
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        state = read_checkpoint(path, what=WHAT)
+        check_settings(path, state["description"], self._description(), ("recipe", "network", "precision"))
+        return state
+
+    def save(self) -> None:
+        """Write checkpoint.pt and the weights, each whole or not at all."""
+        state = {
+            "description": self._description(),
+            "network": self.network.state_dict(),
+            "average": self.ema.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "earlier": self.earlier,
+            **self.loop.state_dict(),
+        }
+        with writing_checkpoint(self.out, self.loop.step):
+            save_torch(self.out / CHECKPOINT, state)
+            weights = network_bytes(self.ema.module, self.points.vertices, self.card())
+            write_bytes_atomic(self.out / WEIGHTS, weights)
+
+    def card(self) -> dict[str, Any]:
+        """What the weights come from; travels in the file."""
+        step = self.loop.step
+        return {
+            "steps": step,
+            "examples": step * self.recipe.batch,
+            "renders": self.batches.available(step - 1),
+            "hours": round(self.loop.seconds / 3600, 3),
+            "precision": self.precision,
+            "device": self.device.type,
+            "recipe": self.recipe.identity(),
+            "started_from": self.earlier,
+            "renders_made_by": render_plan(self.recipe).description(),
+        }
+
+    # ---- the loop ------------------------------------------------------------------------------------------------
+    def run(self, limits: Limits) -> None:
+        """Train to the last step, or to the limits; limited and interrupted runs leave a checkpoint."""
+        check = Every(self.recipe.check_every, lambda step: self.batches.check(self.ema.module, self.device))
+        self.loop.run(limits, self.train_step, self.save, validate=check)
+        print(f"weights: {self.out / WEIGHTS} (sha256 {sha256_file(self.out / WEIGHTS)})")
+
+    def train_step(self, step: int) -> dict[str, float]:
+        """One step of the optimizer; the loss and its parts, the gradient's norm before clipping, the learning rate."""
+        recipe = self.recipe
+        if not self.batches.is_ready(step):
+            with self.loop.interruptible():
+                self.batches.prepare_step(step)
+        rising = min(1.0, (step + 1) / max(1, recipe.warmup))
+        factor = rising * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
+        crops, wanted = self.batches.batch(step, self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            seen = self.network(crops)
+        losses = training_loss(seen, wanted, recipe)
+        self.network.zero_grad(set_to_none=True)
+        losses.loss.backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), CLIP)
+        values = {name: value.item() for name, value in losses._asdict().items()}
+        values |= {"norm": norm.item(), "lr": recipe.lr * factor}
+        check_finite(step, values, rate=recipe.lr, setting="lr")
+        self.optimizer.step(factor)
+        self.ema.update(self.network, step)
+        return values
+
+
+def network_config(recipe: Recipe) -> NetworkConfig:
+    """The sizes of the network that a recipe trains."""
+    return NetworkConfig(
+        recipe.side, len(dense_points(recipe.points).vertices), cast("Any", recipe.network_widths),
+        cast("Any", recipe.network_blocks), recipe.hidden, coefficient_count(),
+    )  # fmt: skip
+
+
+def _plan(recipe: Recipe, request: TrainRequest) -> str:
+    config = network_config(recipe)
+    count = count_parameters(DenseNet(config))
+    size = recipe.renders * (recipe.render_side**2 * 3 + config.points * 8)
+    return json.dumps(
+        {
+            **asdict(recipe), "parameters": count, "weights_megabytes": round(2 * count / 1e6, 2),
+            "renders_gigabytes": round(size / 1e9, 2), "out": str(request.out), "device": request.device,
+        },
+        indent=1,
+    )  # fmt: skip

@@ -1,1 +1,0 @@
-"""Synthetic talking heads: the parametric head model, its samplers and its renderer."""

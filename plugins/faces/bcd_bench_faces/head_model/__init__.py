@@ -1,0 +1,1 @@
+"""The head model: shape, expressions, and points on it."""

@@ -1,0 +1,72 @@
+"""Where points of a rendered head are in its frames: what a model in training may be told beside the pictures."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from bcd_bench_faces.dense_landmarks.points import dense_points
+from bcd_bench_faces.head_model.model import HeadModel
+from bcd_bench_faces.synthesis.rasterizer import vertex_normals
+from bcd_bench_faces.synthesis.renderer import FOCAL
+
+__all__ = ["points_in_frames", "rest_points"]
+
+Floats = npt.NDArray[np.float32]
+
+OTHERS: Final = 96
+"""Points beside those of the face: of scalp, ears, neck and shoulders."""
+FACING: Final = -0.15
+"""Largest z of the normal of a point that counts as seen: what is turned away more is not told."""
+REST: Final = (0.0, -16.0, 1120.0)
+"""Where the head at rest is, in mm: in the middle of where motions put it."""
+
+
+@lru_cache(maxsize=1)
+def _vertices() -> npt.NDArray[np.int32]:
+    """Vertices of the bust: the dense points of the face, and others spread evenly over the rest of its front."""
+    model = HeadModel.load()
+    face = model.region[dense_points().vertices]
+    hidden = np.unique(model.faces[model.labels != model.label_names.index("skin")])
+    towards = np.flatnonzero(vertex_normals(model.bust_mean, model.faces)[:, 2] < FACING)
+    free = np.setdiff1d(towards, np.concatenate([model.region, hidden]))
+    reach = np.full(len(free), np.inf)
+    others = [int(free[0])]
+    while len(others) < OTHERS:  # each as far as can be from those before it
+        far = np.linalg.norm(model.bust_mean[free] - model.bust_mean[others[-1]], axis=1)
+        reach = np.minimum(reach, far.round(3))
+        others.append(int(free[np.argmax(reach)]))
+    return np.concatenate([face, np.sort(np.array(others))]).astype(np.int32)
+
+
+def _seen_at(posed: Floats) -> Floats:
+    """Bust vertices [T, N, 3] in the camera's frame -> float32[T, P, 2] in the picture, -1..1 along x and y."""
+    chosen = posed[:, _vertices()].astype(np.float64)
+    return np.asarray(chosen[..., :2] / chosen[..., 2:] * (FOCAL / 128), np.float32)
+
+
+@lru_cache(maxsize=1)
+def rest_points() -> Floats:
+    """float32[P, 2]: where the points of the mean head at rest are, looking straight ahead; -1..1 along x and y."""
+    model = HeadModel.load()
+    posed = model.pose(model.bust_mean[None], np.eye(3, dtype=np.float32)[None], np.array([REST], np.float32))
+    return _seen_at(posed)[0]
+
+
+def points_in_frames(
+    identity: npt.ArrayLike, expression: npt.ArrayLike, rotation: npt.ArrayLike, translation: npt.ArrayLike
+) -> Floats:
+    """float32[T, P, 2]: where the points of somebody in motion are, -1..1 along x and y; NaN where turned away.
+
+    Arguments as `Actor` and its `frames` take them. The lids follow the gaze, as in the picture.
+    """
+    model = HeadModel.load()
+    posed = model.pose(model.bust(identity, expression), rotation, translation)
+    points = _seen_at(posed)
+    chosen = _vertices()
+    for row, frame in zip(points, posed, strict=True):
+        row[vertex_normals(frame, model.faces)[chosen, 2] > FACING] = np.nan
+    return points

@@ -1,0 +1,1 @@
+"""Landmarks of MediaPipe, and alignment by them."""

@@ -1,0 +1,1 @@
+"""Suites of real and of rendered faces."""

@@ -1,0 +1,334 @@
+"""The suite `heads-cross`: rendered talking heads, with the exact answer to every transfer and its true parameters.
+
+A clip is (split, person, motion): the person's identity and appearance doing that motion. Clip n of a split is person
+n with motion n; the target of a pair is the content's person with the driver's motion, so it is exact by construction.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from bcd_bench.assets.store import cache_folder
+from bcd_bench.metric_validation.perturbations import Perturbation
+from bcd_bench.types.clip import Clip, ClipRef, Generated
+from bcd_bench.types.errors import UsageError
+from bcd_bench.types.pair import Pair
+from bcd_bench.types.suite import Suite
+from bcd_bench_faces.head_model.model import HeadModel
+from bcd_bench_faces.suites.paper_results import DEFAULT_METRICS
+from bcd_bench_faces.synthesis.sampling import FPS, Split, identity_of, look_of, motion_of
+
+if TYPE_CHECKING:
+    from bcd_bench_faces.synthesis.renderer import Actor
+
+__all__ = [
+    "FAULTS",
+    "FRAMES",
+    "SIZES",
+    "HeadsTrainingClips",
+    "TrueParameters",
+    "draw_clip",
+    "heads_suite",
+    "kept_clip",
+    "suite_64",
+    "suite_128",
+    "suite_256",
+    "training_64",
+    "training_128",
+    "training_256",
+    "true_parameters",
+]
+
+VERSION: Final = "1"
+"""Raised with every change of the pairs or the pixels."""
+FRAMES: Final = 25
+SIZES: Final = (64, 128, 256)
+PEOPLE: Final = 60
+"""Test people; each is content in `PARTNERS` pairs and drives as many."""
+PARTNERS: Final = (1, 23)
+"""Person n takes the motions of persons n + 1 and n + 23 (around the circle)."""
+TRAINING_PEOPLE: Final = 3_000
+SECOND_TAKES: Final = 1_000_000
+"""The second take of training person n shows training motion n + this: one that no other clip shows."""
+FAULTS: Final = (
+    Perturbation(
+        "wrong-identity",
+        "share",
+        (0.25, 0.5, 1.0),
+        "The shape of the face moves towards a stranger's, in the same skin, hair and light.",
+        ("identity",),
+        "bcd_bench_faces.suites.synthetic_perturbations:wrong_identity",
+    ),
+    Perturbation(
+        "wrong-pose",
+        "°",
+        (2.0, 5.0, 10.0, 20.0),
+        "The head is turned about an axis drawn at random, the same in all frames.",
+        ("motion",),
+        "bcd_bench_faces.suites.synthetic_perturbations:wrong_pose",
+    ),
+    Perturbation(
+        "wrong-expression",
+        "share",
+        (0.25, 0.5, 1.0),
+        "The expression moves towards that of another clip.",
+        ("motion",),
+        "bcd_bench_faces.suites.synthetic_perturbations:wrong_expression",
+    ),
+)
+"""Drawn by `heads_faults`, with the errors that metrics ought to read."""
+DRAW_CLIP: Final = "bcd_bench_faces.suites.synthetic_heads:draw_clip"
+MANIFEST_NAME: Final = "bcd_bench_faces.heads:draw_clip"
+"""What stands for `DRAW_CLIP` in the manifest, whatever the module is called."""
+
+
+def heads_suite(size: int) -> Suite:
+    """120 pairs of 60 people at `size` x `size` pixels, 25 frames at 25 fps."""
+    name = "heads-cross" if size == 256 else f"heads-cross-{size}"
+    pairs = []
+    for step in PARTNERS:
+        for person in range(PEOPLE):
+            driver = (person + step) % PEOPLE
+            pairs.append(
+                Pair(
+                    id=f"{person:03d}-from-{driver:03d}",
+                    content=clip_ref("test", person, person, size),
+                    motion=clip_ref("test", driver, driver, size),
+                    target=clip_ref("test", person, driver, size),
+                )
+            )
+    summary = f"Rendered talking heads, {size}x{size}: 120 transfers between 60 people, with exact targets."
+    return Suite(
+        name,
+        VERSION,
+        tuple(pairs),
+        (size, size),
+        FPS,
+        (*DEFAULT_METRICS, "target-psnr", "target-ssim"),
+        1,
+        summary,
+        perturbations=FAULTS,
+    )
+
+
+def clip_ref(split: Split, person: int, motion: int, size: int) -> ClipRef:
+    """A clip by what it shows. Labels: subject, split, person, motion."""
+    return ClipRef(
+        id=f"{split}-{person:04d}-{motion:04d}",
+        source=Generated(DRAW_CLIP, {"split": split, "person": person, "motion": motion, "size": size}, MANIFEST_NAME),
+        labels={"subject": f"{split}-{person:04d}", "split": split, "person": person, "motion": motion},
+        frames=FRAMES,
+    )
+
+
+def suite_64(data: Mapping[str, Path]) -> Suite:
+    """`heads-cross-64`; it needs no files."""
+    del data
+    return heads_suite(64)
+
+
+def suite_128(data: Mapping[str, Path]) -> Suite:
+    """`heads-cross-128`; it needs no files."""
+    del data
+    return heads_suite(128)
+
+
+def suite_256(data: Mapping[str, Path]) -> Suite:
+    """`heads-cross`; it needs no files."""
+    del data
+    return heads_suite(256)
+
+
+@dataclass(frozen=True, eq=False)
+class TrueParameters:
+    """What a clip was rendered from, in the terms of `HeadModel`."""
+
+    identity: npt.NDArray[np.float32]
+    """float32[K] standard deviations."""
+    expression: npt.NDArray[np.float32]
+    """float32[T, E] in 0..1, by `HeadModel.expression_names` (without gaze and tongue)."""
+    bust_expression: npt.NDArray[np.float32]
+    """float32[T, 52] in 0..1, by `HeadModel.bust_expression_names`."""
+    rotation: npt.NDArray[np.float32]
+    """float32[T, 3, 3]."""
+    translation: npt.NDArray[np.float32]
+    """float32[T, 3] in mm; a vertex v of the head is at R (v - PIVOT) + PIVOT + t from the camera."""
+
+    def meshes(self) -> npt.NDArray[np.float32]:
+        """The face region float32[T, V, 3] in mm in the camera's frame, as rendered (eyelids follow the gaze)."""
+        model = HeadModel.load()
+        posed = model.pose(model.bust(self.identity, self.bust_expression), self.rotation, self.translation)
+        return np.asarray(posed[:, model.region])
+
+
+def true_parameters(clip: ClipRef | Mapping[str, str | int]) -> TrueParameters:
+    """The parameters behind a clip of a heads suite, by the clip's reference or its labels.
+
+    Raises `UsageError` for a clip that is not of a heads suite.
+    """
+    labels = clip.labels if isinstance(clip, ClipRef) else clip
+    split, person, number = labels.get("split"), labels.get("person"), labels.get("motion")
+    if split not in ("train", "test") or not isinstance(person, int) or not isinstance(number, int):
+        raise UsageError("only clips of a heads-cross suite have true parameters")
+    motion = motion_of(split, number, FRAMES)  # type: ignore[arg-type]
+    return TrueParameters(
+        identity=identity_of(split, person),  # type: ignore[arg-type]
+        expression=motion.expression[:, HeadModel.load().expression_index],
+        bust_expression=motion.expression,
+        rotation=motion.rotation,
+        translation=motion.translation,
+    )
+
+
+def draw_clip(split: Split, person: int, motion: int, size: int) -> Clip:
+    """Render a clip, or read it where it was kept: what the `Generated` sources of the suites call.
+
+    Clips are kept losslessly under the cache folder by the renderer's version and what they show. A folder that cannot
+    be written costs the time of drawing again, nothing else.
+    """
+
+    def draw() -> npt.NDArray[np.uint8]:
+        move = motion_of(split, motion, FRAMES)
+        return _actor(split, person).frames(move.expression, move.rotation, move.translation, size)
+
+    return kept_clip(f"{split}-{person:05d}-{motion:05d}", size, draw)
+
+
+def kept_clip(name: str, size: int, draw: Callable[[], npt.NDArray[np.uint8]], length: int = FRAMES) -> Clip:
+    """The clip of this name (which says all that decides its pixels) where it was kept, else what `draw` gives."""
+    from bcd_bench.io.video import read_video, write_video_lossless
+
+    path = cache_folder() / "clips" / "heads" / f"{_renderer_key()}-{size}" / f"{name}.mkv"
+    if path.is_file():
+        with contextlib.suppress(UsageError):  # damaged: drawn again and written over
+            kept = read_video(path)
+            if kept.frames.shape == (length, size, size, 3):
+                return Clip(kept.frames, FPS, name)
+    clip = Clip(draw(), FPS, name)
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_video_lossless(path, clip)
+    return clip
+
+
+@lru_cache(maxsize=4)
+def _actor(split: Split, person: int) -> Actor:
+    from bcd_bench_faces.synthesis.renderer import Actor
+
+    return Actor(identity_of(split, person), look_of(split, person))
+
+
+@lru_cache(maxsize=1)
+def _renderer_key() -> str:
+    """The renderer's version and what of the package decides pixels: changed code never meets old clips."""
+    from bcd_bench_faces.synthesis.renderer import RENDERER_VERSION
+
+    digest = hashlib.sha256()
+    package = resources.files("bcd_bench_faces")
+    sources = [entry for entry in (package / "synthesis").iterdir() if entry.name.endswith(".py")]
+    head_model = package / "head_model"
+    model = [head_model / "model.py", head_model / "data" / "head_model.npz"]
+    for entry in sorted([*sources, *model], key=lambda item: item.name):
+        digest.update(entry.name.encode() + entry.read_bytes())
+    return f"v{RENDERER_VERSION}-{digest.hexdigest()[:12]}"
+
+
+class HeadsTrainingClips:
+    """Clips of the training split, person n doing motion n; none of its people is in the test split."""
+
+    fps = FPS
+
+    def __init__(self, size: int, people: int = TRAINING_PEOPLE) -> None:
+        """`people` bounds the split; any number works, since people are drawn by number."""
+        self._size, self._people = size, people
+
+    def __len__(self) -> int:
+        return self._people
+
+    def clips(self, indices: Sequence[int]) -> npt.NDArray[np.uint8]:
+        """uint8[B, 25, size, size, 3] RGB for B indices in 0..len-1. Raises IndexError for others."""
+        self._check(indices)
+        return np.stack([draw_clip("train", int(index), int(index), self._size).frames for index in indices])
+
+    def takes(self, indices: Sequence[int], frames: int, stride: int) -> npt.NDArray[np.uint8]:
+        """Two takes each of B people, the same person doing two unrelated motions: uint8[B, 2 * frames, size, size, 3].
+
+        A take is every `stride`-th frame of a second at 25 frames per second, from its start; the first take shows the
+        motion of `clips`. They are drawn for themselves, so short takes cost less than whole clips. Raises IndexError
+        for indices outside 0..len-1 and ValueError for takes longer than 25 frames.
+        """
+        self._check_takes(indices, frames, stride)
+        return np.stack([draw_takes(int(index), frames, stride, self._size).frames for index in indices])
+
+    def take_points(self, indices: Sequence[int], frames: int, stride: int) -> npt.NDArray[np.float32]:
+        """Where points of the head are in the frames of `takes`, float32[B, 2 * frames, P, 2]: x and y in -1..1 from
+        border to border; NaN where a point is turned away. Raises as `takes`.
+        """
+        from bcd_bench_faces.head_model.points import points_in_frames
+
+        self._check_takes(indices, frames, stride)
+        return np.stack(
+            [points_in_frames(identity_of("train", int(i)), *_moves_of_takes(int(i), frames, stride)) for i in indices]
+        )
+
+    @property
+    def rest_points(self) -> npt.NDArray[np.float32]:
+        """Where the points of `take_points` are for the mean head at rest, float32[P, 2]."""
+        from bcd_bench_faces.head_model.points import rest_points
+
+        return rest_points()
+
+    def _check_takes(self, indices: Sequence[int], frames: int, stride: int) -> None:
+        self._check(indices)
+        if not (frames > 0 < stride and (frames - 1) * stride < FRAMES):
+            raise ValueError(f"{frames} frames, every {stride}: a take has {FRAMES}")
+
+    def _check(self, indices: Sequence[int]) -> None:
+        for index in indices:
+            if not 0 <= index < self._people:
+                raise IndexError(f"training clip {index}: there are {self._people}")
+
+
+def _moves_of_takes(person: int, frames: int, stride: int) -> list[npt.NDArray[np.float32]]:
+    """Expression, rotation and translation of both takes of a training person, as `Motion` has them."""
+    moves = [motion_of("train", motion, FRAMES) for motion in (person, person + SECOND_TAKES)]
+    chosen = slice(0, (frames - 1) * stride + 1, stride)
+    parts = ("expression", "rotation", "translation")
+    return [np.concatenate([getattr(move, part)[chosen] for move in moves]) for part in parts]
+
+
+def draw_takes(person: int, frames: int, stride: int, size: int) -> Clip:
+    """Both takes of a training person behind one another, rendered or read where they were kept."""
+
+    def draw() -> npt.NDArray[np.uint8]:
+        return _actor("train", person).frames(*_moves_of_takes(person, frames, stride), size)
+
+    return kept_clip(f"train-{person:05d}-takes-{frames}x{stride}", size, draw, 2 * frames)
+
+
+def training_64(data: Mapping[str, Path] | None = None) -> HeadsTrainingClips:
+    """Training clips of `heads-cross-64`."""
+    del data
+    return HeadsTrainingClips(64)
+
+
+def training_128(data: Mapping[str, Path] | None = None) -> HeadsTrainingClips:
+    """Training clips of `heads-cross-128`."""
+    del data
+    return HeadsTrainingClips(128)
+
+
+def training_256(data: Mapping[str, Path] | None = None) -> HeadsTrainingClips:
+    """Training clips of `heads-cross`."""
+    del data
+    return HeadsTrainingClips(256)
