@@ -80,7 +80,7 @@ def pair_of(frames: int) -> Pair:
 
 
 def load(registry: Registry, name: str, batch: int, device: torch.device, changes: dict[str, Any]) -> Method:
-    spec = registry.get("methods", name)
+    spec = registry.method(name)
     config = {**spec.config, spec.seeded_by: SEED, "batch_frames": batch, **WITHOUT_FACES.get(name, {}), **changes}
     method: Method = load_factory(spec.factory)(config)
     method.load(None, str(device))
