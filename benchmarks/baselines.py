@@ -25,8 +25,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from bcd_bench import Clip, Pair
+from bcd_bench.plugin.base import Method
 from bcd_bench.plugin.loading import load_factory
-from bcd_bench.plugin.protocols import Method
 from bcd_bench.plugin.registry import Registry, load_registry
 from bcd_bench.types.clip import ClipRef
 from bcd_bench.util.devices import DEVICES, resolve_device

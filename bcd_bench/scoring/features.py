@@ -19,7 +19,7 @@ from bcd_bench.types.failed import Failed
 from bcd_bench.types.pair import Pair
 
 if TYPE_CHECKING:
-    from bcd_bench.plugin.protocols import Extractor
+    from bcd_bench.plugin.base import Extractor
     from bcd_bench.plugin.registry import Registry
     from bcd_bench.plugin.specs import ExtractorSpec
 
