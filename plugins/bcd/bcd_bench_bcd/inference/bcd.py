@@ -56,10 +56,11 @@ class BCD(nn.Module):
         elif path.is_dir():
             path = path / "model.safetensors"
         if not path.is_file():
-            raise UsageError(
-                f"{str(name_or_path)!r}: no such file and no shipped weights; {nearest(str(path), shipped)}"
-            )
-        return cls(load_model(path, str(resolve_device(device)))).eval()
+            names = nearest(str(name_or_path), shipped)
+            raise UsageError(f"{str(name_or_path)!r}: no such file, and no shipped weights of that name; {names}")
+        bcd = cls(load_model(path, str(resolve_device(device))))
+        bcd.eval()
+        return bcd
 
     def save_pretrained(self, path: str | PathLike[str], *, compress: bool = False) -> Path:
         """Write the weights with their configuration and recipe (safetensors), and return the file.
@@ -126,7 +127,7 @@ class BCD(nn.Module):
         return self.sample(self.encode_content(content), self.encode_motion(motion), seed=seed)
 
     def _values(self, frames: Any) -> Tensor:
-        batch = frames if isinstance(frames, Tensor) else torch.from_numpy(np.ascontiguousarray(frames))
+        batch = frames if isinstance(frames, Tensor) else torch.tensor(np.asarray(frames))
         while batch.ndim < 5:
             batch = batch[None]
         if batch.dtype != torch.uint8 or tuple(batch.shape[2:]) != (*self.frame_size, 3):
