@@ -87,9 +87,9 @@ def test_clips_of_another_size_fail_alone(method: BCDMethod) -> None:
 
 
 def test_method_config_and_missing_weights() -> None:
-    with pytest.raises(UsageError, match="--config steps"):
+    with pytest.raises(UsageError, match="--set steps"):
         BCDMethod({"steps": 0})
-    with pytest.raises(UsageError, match="--config content_frames"):
+    with pytest.raises(UsageError, match="--set content_frames"):
         BCDMethod({"content_frames": 0})
     with pytest.raises(UsageError, match="needs weights"):
         BCDMethod({}).load(None, "cpu")

@@ -87,12 +87,12 @@ def bcd_bench_commands() -> list[CommandSpec]:
     return [
         CommandSpec(
             name="prepare",
-            summary="Encode the videos that BCD learns from into latents, once.",
+            summary="Encode training videos into latents, once.",
             factory="bcd_bench_bcd.latents.prepare:command",
         ),
         CommandSpec(
             name="probe",
-            summary="What a linear classifier reads from BCD's content and motion codes.",
+            summary="Train linear probes on BCD's content and motion.",
             factory="bcd_bench_bcd.metrics.probe:command",
         ),
     ]

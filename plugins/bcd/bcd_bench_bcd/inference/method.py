@@ -35,7 +35,7 @@ PAPER_SAMPLER, PAPER_LATENT_SAMPLER = SamplerConfig(steps=50), SamplerConfig(ste
 
 
 class MethodConfig(BaseModel):
-    """What `run --config` may change."""
+    """What `run --set` may change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -76,7 +76,7 @@ class BCDMethod(Method):
         try:
             self.settings = MethodConfig.model_validate(dict(config))
         except ValidationError as error:
-            raise UsageError(f"bcd: --config {first_error(error)}") from None
+            raise UsageError(f"bcd: --set {first_error(error)}") from None
         self.model: BCD | None = None
 
     def load(self, weights: Path | None, device: str) -> None:

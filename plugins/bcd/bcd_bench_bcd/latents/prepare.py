@@ -99,7 +99,8 @@ def command(
     device: Annotated[str, typer.Option(help=f"{DEVICES}.")] = "cpu",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N videos.")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Read finished shards again and mend damaged ones.")] = False,
-    plan: Annotated[bool, typer.Option("--plan", help="Say what would be made, and stop.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan without encoding.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", hidden=True)] = False,
 ) -> None:
     """Decode, crop and encode the videos a preset learns from, once, into a folder for `train --data latents=PATH`.
 
@@ -117,11 +118,13 @@ def command(
         raise UsageError(
             f"preset {preset!r} works on pixels and needs no latents", hint=f"bcd-bench train bcd --preset {preset}"
         )
-    spec: SuiteSpec = load_registry().get("suites", chosen.train.suite)
+    spec: SuiteSpec = load_registry().suite(chosen.train.suite)
     found = training_videos(spec, parse_data(data or []))
     folder = Path("latents") / preset if out is None else out
     _print_some(found.notes, "note: ")
-    Preparation(chosen, spec.name, found, folder, device_name(device), limit).run(jobs=jobs, verify=verify, plan=plan)
+    Preparation(chosen, spec.name, found, folder, device_name(device), limit).run(
+        jobs=jobs, verify=verify, plan=dry_run or plan
+    )
 
 
 def _print_some(lines: Sequence[str], before: str, where: str = "") -> None:

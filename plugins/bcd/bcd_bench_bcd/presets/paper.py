@@ -44,7 +44,7 @@ SPRITES_PAPER_SMALL = Preset(
         edm=EDMConfig(p_mean=2.0, p_std=1.2),
     ),
     objective=ObjectiveConfig(rate_weight=0.04, target_bits=5.0, condition_drop=0.1),
-    # At 6 x 2 evaluations a clip; the paper's sampler is --config sampler=paper. Below noise level 0.5 a model that was
+    # At 6 x 2 evaluations a clip; the paper's sampler is --set sampler=paper. Below noise level 0.5 a model that was
     # trained at high levels adds errors.
     sampler=SamplerConfig(name="dpmpp-2m", steps=6, guidance=1.5, sigma_min=0.5),
     train=TrainConfig(

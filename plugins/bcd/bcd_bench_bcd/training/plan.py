@@ -1,4 +1,4 @@
-"""`bcd-bench train bcd --plan`: data, size, operations, memory and time of a run, before anything is trained."""
+"""`bcd-bench train bcd --dry-run`: data, size, operations, memory and time of a run, before anything is trained."""
 
 from __future__ import annotations
 
