@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from bcd_bench.io.video import VideoFile
     from bcd_bench.metric_validation.perturbations import Perturbation
+    from bcd_bench.plugin.base import Extractor, Method, PairMetric, SetMetric
     from bcd_bench.plugin.hookspecs import hookimpl
     from bcd_bench.plugin.protocols import Scored
     from bcd_bench.plugin.specs import (
@@ -45,16 +46,20 @@ __all__ = [
     "Column",
     "CommandSpec",
     "ExecutorSpec",
+    "Extractor",
     "ExtractorSpec",
     "Failed",
     "Generated",
+    "Method",
     "MethodSpec",
     "MetricSpec",
     "Pair",
+    "PairMetric",
     "Perturbation",
     "ReportFormatSpec",
     "ReportedRow",
     "Scored",
+    "SetMetric",
     "Suite",
     "SuiteSpec",
     "TrainRequest",
@@ -71,11 +76,15 @@ __all__ = [
 _MODULES = {
     "Clip": "types.clip",
     "ClipRef": "types.clip",
+    "Extractor": "plugin.base",
     "Failed": "types.failed",
     "Generated": "types.clip",
+    "Method": "plugin.base",
     "Pair": "types.pair",
+    "PairMetric": "plugin.base",
     "Perturbation": "metric_validation.perturbations",
     "Scored": "plugin.protocols",
+    "SetMetric": "plugin.base",
     "Suite": "types.suite",
     "VideoFile": "io.video",
     "hookimpl": "plugin.hookspecs",

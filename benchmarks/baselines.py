@@ -25,8 +25,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from bcd_bench import Clip, Pair
+from bcd_bench.plugin.base import Method
 from bcd_bench.plugin.loading import load_factory
-from bcd_bench.plugin.protocols import Method
 from bcd_bench.plugin.registry import Registry, load_registry
 from bcd_bench.types.clip import ClipRef
 from bcd_bench.util.devices import DEVICES, resolve_device
@@ -80,7 +80,7 @@ def pair_of(frames: int) -> Pair:
 
 
 def load(registry: Registry, name: str, batch: int, device: torch.device, changes: dict[str, Any]) -> Method:
-    spec = registry.get("methods", name)
+    spec = registry.method(name)
     config = {**spec.config, spec.seeded_by: SEED, "batch_frames": batch, **WITHOUT_FACES.get(name, {}), **changes}
     method: Method = load_factory(spec.factory)(config)
     method.load(None, str(device))

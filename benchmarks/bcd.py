@@ -49,11 +49,11 @@ def sampling(suite: str, count: int, weights: str | None) -> None:
     """Accuracies, PSNR and seconds of the default sampler and of 50 Heun steps with guidance 1.5, batch by batch."""
     registry = load_registry()
     made = load_suite(registry, suite, {})
-    chosen = resolve_weights(registry.get("methods", "bcd"), suite, weights)
+    chosen = resolve_weights(registry.method("bcd"), suite, weights)
     methods = {name: BCDMethod({"sampler": name}) for name in ("default", "paper")}
     for method in methods.values():
         method.load(chosen.path if chosen else None, "cpu")
-    judge = load_factory(registry.get("metrics", "sprites-judge").factory)()
+    judge = load_factory(registry.metric("sprites-judge").factory)()
     judge.load("cpu")
     pairs = list(made.pairs[:count])
     rows: dict[str, list[Any]] = {name: [] for name in methods}

@@ -84,7 +84,7 @@ class Scorer:
     """The metrics, and a cache of features in `root` that `forget` empties; the models stay loaded."""
 
     def __init__(self, registry: Registry, root: Path) -> None:
-        self.specs = [registry.get("metrics", name) for name in METRICS]
+        self.specs = [registry.metric(name) for name in METRICS]
         self.metrics = {spec.name: load_factory(spec.factory)() for spec in self.specs}
         for metric in self.metrics.values():
             metric.load("cpu")

@@ -72,13 +72,13 @@ def registry_with_stand_in() -> Registry:
 
 def bare_loop(registry: Registry, method: str, suite: Suite, pairs: Sequence[Pair]) -> float:
     """Seconds per pair of transferring and judging alone, in the batches of the method."""
-    spec = registry.get("methods", method)
+    spec = registry.method(method)
     prepared = benchmark.prepare(registry, method, suite)
     plan = prepared.plan
     needed = tuple(needed_extractors(registry, spec.extractors))
     work = Work(method, spec.factory, plan.method.config, plan.weights_path, "cpu", 0, suite.size, needed)
     model = load_method(work)
-    metrics = [load_factory(registry.get("metrics", name).factory)() for name in prepared.metrics]
+    metrics = [load_factory(registry.metric(name).factory)() for name in prepared.metrics]
     for metric in metrics:
         metric.load("cpu")
     started = time.perf_counter()

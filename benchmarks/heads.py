@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--weights", required=True, help="a model.safetensors of heads-small")
     options = parser.parse_args()
     registry = load_registry()
-    chosen = resolve_weights(registry.get("methods", "bcd"), SUITE, options.weights)
+    chosen = resolve_weights(registry.method("bcd"), SUITE, options.weights)
     pairs = list(load_suite(registry, SUITE, {}).pairs[: options.pairs])
     found, errors = {}, CrossErrors()
     for name, settings in (("default", {}), ("paper", PAPER)):

@@ -164,7 +164,7 @@ class AssetStore:
 
     def status_of(self, name: str, *, fresh: bool = False) -> AssetStatus:
         """Where an asset is and whether it is what it should be; `fresh` hashes every file and calls `check` again."""
-        spec: AssetSpec = self.registry.get("assets", name)
+        spec: AssetSpec = self.registry.asset(name)
         bad: AssetStatus | None = None
         try:
             for path in _candidates(spec):
@@ -238,7 +238,7 @@ class AssetStore:
         Raises `MissingAssetError` where it is not what the asset should be, `UsageError` where it cannot be copied, and
         what `AssetSpec.check` raises.
         """
-        spec: AssetSpec = self.registry.get("assets", name)
+        spec: AssetSpec = self.registry.asset(name)
         if not path.exists():
             raise UsageError(f"{path}: no such file or folder")
         problem = "; ".join(self._problems(spec, path, fresh=True))

@@ -28,13 +28,13 @@ def command(
     if output is not None and output.is_dir():
         raise UsageError(f"--output {output}: a folder, not a file")
     registry = load()
-    render = load_code(registry.get("report_formats", format_).factory, f"report format {format_!r}")
+    render = load_code(registry.report_format(format_).factory, f"report format {format_!r}")
     if not paths and not Path("runs").is_dir():
         raise UsageError("there is no ./runs here; name run folders or records", hint="bcd-bench report PATH")
     places = paths or [Path("runs")]
     rows = collect_rows(places, suite=suite, registry=registry)
     if suite is not None and not rows:
-        registry.get("suites", suite)  # an unknown name is an error; a known one without runs is an empty table
+        registry.suite(suite)  # an unknown name is an error; a known one without runs is an empty table
     unfinished = sum(1 for place in places for plan in place.rglob("plan.json") if not _recorded(plan))
     if unfinished:
         print(f"warning: {unfinished} unfinished run(s) without a record are left out", file=sys.stderr)

@@ -31,7 +31,7 @@ def for_each_method(
     A setting `METHOD.K` is for that method alone and goes before a plain `K`, which is for all. Raises UsageError for
     unknown methods, for one `--weights` on several methods, and for a plain setting that not all of several have.
     """
-    takers = [name for name in methods if not registry.get("methods", name).reference] or list(methods)
+    takers = [name for name in methods if not registry.method(name).reference] or list(methods)
     if weights is not None and len(takers) > 1:
         raise UsageError(f"--weights {weights} goes with one method, not with {', '.join(takers)}")
     own: dict[str, dict[str, Any]] = {name: {} for name in methods}
@@ -43,7 +43,7 @@ def for_each_method(
         else:
             common[key] = value
     for key in common if len(takers) > 1 else ():
-        having = [name for name in takers if key in registry.get("methods", name).config]
+        having = [name for name in takers if key in registry.method(name).config]
         if having and len(having) < len(takers):
             lacking = ", ".join(name for name in takers if name not in having)
             hint = " ".join(f"--config {name}.{key}=…" for name in having)
@@ -110,7 +110,7 @@ def command(
     registry, chosen, metrics = load(), names(method, "--method"), metric or None
     given = for_each_method(registry, chosen, weights, parse_settings(config or [], "--config"))
     paths = parse_data(data or [])
-    registry.get("executors", executor)
+    registry.executor(executor)
     made: Suite = load_suite(registry, suite, paths)
     common: dict[str, Any] = {"metrics": metrics, "limit": limit, "seed": seed, "device": device, "data": paths}
     common["strict"] = strict

@@ -128,7 +128,7 @@ def preset_settings(registry: Registry, name: str, preset: str) -> list[tuple[st
     from bcd_bench.plugin.loading import plugin_code
     from bcd_bench.plugin.registry import nearest
 
-    spec = registry.get("trainables", name)
+    spec = registry.trainable(name)
     if preset not in spec.presets:
         raise UsageError(f"unknown preset {preset!r} of {name}; {nearest(preset, spec.presets)}")
     if not spec.settings:

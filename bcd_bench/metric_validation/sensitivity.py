@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bcd_bench.metric_validation.perturbations import TRUTH_KEY, Perturbation
+from bcd_bench.plugin.base import Metric
 from bcd_bench.plugin.isolation import PluginScope, raised_by_plugin
-from bcd_bench.plugin.protocols import Metric, Scored
+from bcd_bench.plugin.protocols import Scored
 from bcd_bench.plugin.specs import Column, MetricSpec
 from bcd_bench.statistics.aggregate import frame_share, usable
 from bcd_bench.statistics.intervals import MIN_CLUSTERS_TO_COMPARE, bootstrap_mean, bootstrap_statistics

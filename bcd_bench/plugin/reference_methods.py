@@ -1,14 +1,13 @@
-"""Anchors that bracket every table: copy the content clip, copy the motion clip, or give the exact target."""
+"""Reference methods that bracket every table: copy the content clip, the driving clip, or the ground-truth target."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from bcd_bench.plugin.base import Method
 from bcd_bench.types.clip import Clip
 from bcd_bench.types.failed import Failed
 from bcd_bench.types.pair import Pair
@@ -16,14 +15,8 @@ from bcd_bench.types.pair import Pair
 __all__ = ["CopyContent", "CopyMotion", "Oracle"]
 
 
-class _Reference(ABC):
+class _Reference(Method):
     """Needs no weights and no randomness."""
-
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        del config
-
-    def load(self, weights: Path | None, device: str) -> None:
-        del weights, device
 
     def transfer(self, pairs: Sequence[Pair], *, seed: int) -> Iterator[Clip | Failed]:
         del seed
@@ -35,7 +28,7 @@ class _Reference(ABC):
 
 
 class CopyContent(_Reference):
-    """The content clip at the driver's frame rate, looped to the driver's length."""
+    """The content clip at the frame rate of the driving clip, looped to its length."""
 
     def one(self, pair: Pair) -> Clip:
         content, motion = pair.content.load(), pair.motion.load()
@@ -45,7 +38,7 @@ class CopyContent(_Reference):
 
 
 class CopyMotion(_Reference):
-    """The motion clip, untouched."""
+    """The driving clip, unchanged."""
 
     def one(self, pair: Pair) -> Clip:
         motion = pair.motion.load()
@@ -53,7 +46,7 @@ class CopyMotion(_Reference):
 
 
 class Oracle(_Reference):
-    """The exact target; `Failed` where the suite has none."""
+    """The ground-truth target; `Failed` if the suite has none."""
 
     def one(self, pair: Pair) -> Clip | Failed:
         if pair.target is None:

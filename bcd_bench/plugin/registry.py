@@ -1,23 +1,19 @@
-"""Finds plugins and keeps what they hand in. A broken plugin is listed as BROKEN and takes nothing down."""
+"""Finds plugins and keeps their specs by kind and name. A broken plugin is listed as BROKEN and takes nothing down."""
 
 from __future__ import annotations
 
 import importlib
 import os
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-import pluggy
-
-from bcd_bench.plugin import hookspecs
 from bcd_bench.plugin.hookspecs import ENTRY_POINT_GROUP
 from bcd_bench.plugin.isolation import PluginScope, raised_by_plugin
+from bcd_bench.plugin.manager import CORE_MODULE, KINDS, PluginInfo, PluginManager
 from bcd_bench.plugin.specs import (
     AssetSpec,
     CommandSpec,
@@ -35,54 +31,11 @@ __all__ = ["CORE_PLUGIN", "KINDS", "Clash", "PluginInfo", "Registry", "load_regi
 
 CORE_PLUGIN = "core"
 """The entry point of the harness itself; it loads whatever `BCD_BENCH_PLUGINS` says."""
-CORE_MODULE = "bcd_bench.plugin.builtin"
-CORE_SOURCES = ("builtin.py", "reference_methods.py")
-"""What decides the outputs of the core's own methods; the rest of the harness may change without new run ids."""
-
-KINDS: Mapping[str, type[Any]] = {
-    "methods": MethodSpec,
-    "metrics": MetricSpec,
-    "suites": SuiteSpec,
-    "extractors": ExtractorSpec,
-    "assets": AssetSpec,
-    "trainables": TrainableSpec,
-    "report_formats": ReportFormatSpec,
-    "executors": ExecutorSpec,
-    "commands": CommandSpec,
-}
-"""Kind -> type of its specs; the hook of a kind is `bcd_bench_<kind>`."""
-
-
-NAME = re.compile(r"(?![.\s])[^,/\\\x00-\x1f\x7f]+(?<!\s)")
-"""What a spec may be called: names are listed with commas between them, and become names of folders."""
-
-
-@dataclass(frozen=True)
-class PluginInfo:
-    """One entry point: its name, distribution and version, and whether it loaded."""
-
-    name: str
-    dist: str
-    version: str
-    module: str
-    status: str = "ok"
-    """"ok" or "BROKEN"."""
-    error: str | None = None
-
-    @cached_property
-    def source_sha256(self) -> str:
-        """Hash over the plugin's `.py` files, without importing them. Enters the identity of its methods' runs."""
-        from bcd_bench.assets.hashing import sha256_sources, source_sha256
-
-        if self.module == CORE_MODULE:
-            root = Path(__file__).parent
-            return sha256_sources(root, [root / name for name in CORE_SOURCES])
-        return source_sha256(self.module.partition(".")[0])
 
 
 @dataclass(frozen=True)
 class Clash:
-    """One name handed in twice: unusable until one of the two is gone, while everything else works."""
+    """One name that several plugins claim: it cannot be used until one of them is gone; everything else works."""
 
     kind: str
     name: str
@@ -94,7 +47,7 @@ class Clash:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A clause for error messages: the nearest known names, or all of them where none is near."""
+    """A clause for error messages: the nearest known names, or all names if none is near."""
     known = sorted(known)
     close = get_close_matches(name, known, n=3, cutoff=0.5)
     if close:
@@ -104,7 +57,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 @dataclass
 class Registry:
-    """Everything that plugins handed in, by kind and name. Made by `load_registry` or `Registry.from_modules`."""
+    """The specs of all plugins, by kind and name. Built by `load_registry` or `Registry.from_modules`."""
 
     plugins: list[PluginInfo] = field(default_factory=list)
     methods: dict[str, MethodSpec] = field(default_factory=dict)
@@ -118,26 +71,70 @@ class Registry:
     commands: dict[str, CommandSpec] = field(default_factory=dict)
     clashes: list[Clash] = field(default_factory=list)
     _owners: dict[tuple[str, str], PluginInfo] = field(default_factory=dict, repr=False)
-    _finished_hooks: list[tuple[PluginInfo, Callable[..., Any]]] = field(default_factory=list, repr=False)
+    _manager: PluginManager | None = field(default=None, repr=False)
 
     @classmethod
     def from_modules(cls, modules: Sequence[Any], *, core: bool = True) -> Registry:
         """A registry of these modules (or objects with hook implementations), for tests and tools.
 
-        Unlike installed plugins they are not guarded: their errors are raised. `core` adds the built-in specs.
+        They are not guarded, unlike installed plugins: their errors are raised. `core` adds the built-in specs.
         """
-        registry = cls()
+        registry = cls(_manager=PluginManager(guard=False))
         if core:
             modules = [importlib.import_module(CORE_MODULE), *modules]
         for module in modules:
             path = getattr(module, "__name__", None) or type(module).__module__
             name = CORE_PLUGIN if path == CORE_MODULE else path.rpartition(".")[2]
             info = PluginInfo(name, dist=path.partition(".")[0], version="0", module=path)
-            registry._accept(info, *_specs_of(module))
+            registry._register(module, info)
+        registry._collect()
         return registry
 
+    def method(self, name: str) -> MethodSpec:
+        """The method called `name`. Raises `UsageError` as `get` does."""
+        spec: MethodSpec = self.get("methods", name)
+        return spec
+
+    def metric(self, name: str) -> MetricSpec:
+        """The metric called `name`. Raises `UsageError` as `get` does."""
+        spec: MetricSpec = self.get("metrics", name)
+        return spec
+
+    def suite(self, name: str) -> SuiteSpec:
+        """The suite called `name`. Raises `UsageError` as `get` does."""
+        spec: SuiteSpec = self.get("suites", name)
+        return spec
+
+    def extractor(self, name: str) -> ExtractorSpec:
+        """The extractor called `name`. Raises `UsageError` as `get` does."""
+        spec: ExtractorSpec = self.get("extractors", name)
+        return spec
+
+    def asset(self, name: str) -> AssetSpec:
+        """The asset called `name`. Raises `UsageError` as `get` does."""
+        spec: AssetSpec = self.get("assets", name)
+        return spec
+
+    def trainable(self, name: str) -> TrainableSpec:
+        """The trainable called `name`. Raises `UsageError` as `get` does."""
+        spec: TrainableSpec = self.get("trainables", name)
+        return spec
+
+    def report_format(self, name: str) -> ReportFormatSpec:
+        """The report format called `name`. Raises `UsageError` as `get` does."""
+        spec: ReportFormatSpec = self.get("report_formats", name)
+        return spec
+
+    def executor(self, name: str) -> ExecutorSpec:
+        """The executor called `name`. Raises `UsageError` as `get` does."""
+        spec: ExecutorSpec = self.get("executors", name)
+        return spec
+
     def get(self, kind: str, name: str) -> Any:
-        """The spec called `name`. Raises `UsageError` with the nearest names, or naming both owners of a clash."""
+        """The spec of a kind (a key of `KINDS`) by name; the typed accessors above are for one kind each.
+
+        Raises `UsageError` that names the nearest names, or the owners of a clash.
+        """
         specs: dict[str, Any] = getattr(self, kind)
         if name in specs:
             return specs[name]
@@ -152,65 +149,50 @@ class Registry:
         raise UsageError(f"unknown {singular} {name!r}; {nearest(name, specs)}", hint=hint)
 
     def owner(self, kind: str, name: str) -> PluginInfo:
-        """The plugin that handed in this spec. Raises `UsageError` as `get` does."""
+        """The plugin that a spec comes from. Raises `UsageError` as `get` does."""
         self.get(kind, name)
         return self._owners[kind, name]
 
-    def run_finished(self, run_dir: Path) -> list[str]:
-        """Call every `bcd_bench_run_finished` hook; errors come back as lines and never spoil a finished run."""
-        errors = []
-        for plugin, function in self._finished_hooks:
-            try:
-                with PluginScope():
-                    function(run_dir=run_dir)
-            except BaseException as error:
-                if not raised_by_plugin(error):
-                    raise
-                errors.append(f"plugin {plugin.name}: {one_line(error)}")
-        return errors
-
-    def _accept(self, info: PluginInfo, specs: Mapping[str, list[Any]], finished: Sequence[Callable[..., Any]]) -> None:
-        self.plugins.append(info)
-        self._finished_hooks += [(info, function) for function in finished]
-        for kind, items in specs.items():
-            for spec in items:
-                self._add(kind, spec, info)
-
-    def _add(self, kind: str, spec: Any, info: PluginInfo) -> None:
+    def add(self, kind: str, spec: Any, owner: PluginInfo) -> None:
+        """Add one spec by hand. A name that another spec of the kind has becomes a clash."""
         table: dict[str, Any] = getattr(self, kind)
+        if owner not in self.plugins:
+            self.plugins.append(owner)
         for index, clash in enumerate(self.clashes):
             if (clash.kind, clash.name) == (kind, spec.name):
-                self.clashes[index] = Clash(kind, spec.name, (*clash.plugins, info))
+                self.clashes[index] = Clash(kind, spec.name, (*clash.plugins, owner))
                 return
         if spec.name in table:
             del table[spec.name]
-            self.clashes.append(Clash(kind, spec.name, (self._owners.pop((kind, spec.name)), info)))
+            self.clashes.append(Clash(kind, spec.name, (self._owners.pop((kind, spec.name)), owner)))
             return
         table[spec.name] = spec
-        self._owners[kind, spec.name] = info
+        self._owners[kind, spec.name] = owner
 
+    def run_finished(self, run_dir: Path) -> list[str]:
+        """Call every `bcd_bench_run_finished` hook. Returns a line per plugin that failed; a finished run stays."""
+        failures = [] if self._manager is None else self._manager.run_finished(run_dir)
+        return [f"plugin {failure.plugin.name}: {one_line(failure.error)}" for failure in failures]
 
-def _specs_of(plugin: Any) -> tuple[dict[str, list[Any]], list[Callable[..., Any]]]:
-    """Call a plugin's hooks and check what they hand in. Raises whatever the plugin raises, or TypeError."""
-    manager = pluggy.PluginManager("bcd_bench")
-    manager.add_hookspecs(hookspecs)
-    manager.register(plugin)
-    manager.check_pending()
-    found: dict[str, list[Any]] = {}
-    for kind, type_ in KINDS.items():
-        caller: pluggy.HookCaller = getattr(manager.hook, f"bcd_bench_{kind}")
-        if not caller.get_hookimpls():
-            continue
-        specs: list[Any] = [spec for handed_in in caller() for spec in handed_in]
-        for spec in specs:
-            if not isinstance(spec, type_):
-                raise TypeError(f"bcd_bench_{kind} handed in {type(spec).__name__}, not {type_.__name__}")
-            if not NAME.fullmatch(spec.name):
-                raise ValueError(
-                    f"bcd_bench_{kind}: {spec.name!r} is no name (no commas, slashes, outer spaces or leading dots)"
-                )
-        found[kind] = specs
-    return found, [impl.function for impl in manager.hook.bcd_bench_run_finished.get_hookimpls()]
+    def _register(self, plugin: Any, info: PluginInfo) -> None:
+        assert self._manager is not None
+        self._manager.register(plugin, info)
+        self.plugins.append(info)
+
+    def _collect(self) -> None:
+        """Call the hooks of all kinds. A plugin of which one hook fails contributes no spec of any kind."""
+        assert self._manager is not None
+        found = [(kind, info, spec) for kind in KINDS for info, spec in self._manager.specs(kind)]
+        failed: dict[int, BaseException] = {}
+        for failure in self._manager.failures:
+            failed.setdefault(id(failure.plugin), failure.error)
+        for kind, info, spec in found:
+            if id(info) not in failed:
+                self.add(kind, spec, info)
+        self.plugins = [
+            replace(info, status="BROKEN", error=one_line(failed[id(info)])) if id(info) in failed else info
+            for info in self.plugins
+        ]
 
 
 def _entry_points() -> list[EntryPoint]:
@@ -219,7 +201,7 @@ def _entry_points() -> list[EntryPoint]:
     return sorted(unique.values(), key=lambda e: (e.name != CORE_PLUGIN, e.name, e.value))
 
 
-def _wanted(only: Sequence[str] | None, known: Iterable[str]) -> set[str] | None:
+def _selected(only: Sequence[str] | None, known: Iterable[str]) -> set[str] | None:
     if only is None and os.environ.get("BCD_BENCH_PLUGINS"):
         only = [name.strip() for name in os.environ["BCD_BENCH_PLUGINS"].split(",") if name.strip()]
     if only is None:
@@ -235,18 +217,18 @@ def load_registry(*, only: Sequence[str] | None = None) -> Registry:
     """Load every installed plugin, each behind a guard.
 
     `only` (or the environment variable `BCD_BENCH_PLUGINS`, comma-separated) limits loading by entry-point name; the
-    core always loads. A plugin that raises is kept in `plugins` with status "BROKEN" and hands in nothing. Two
-    distributions with one plugin name are both BROKEN, but for the core, which nobody can take down. Raises
-    `UsageError` where a name in `only` is not installed.
+    core always loads. A plugin that raises is kept in `plugins` with status "BROKEN" and contributes no spec. Two
+    distributions with one plugin name are both BROKEN, but for the core. Raises `UsageError` if a name in `only` is
+    not installed.
     """
     found = _entry_points()
-    wanted = _wanted(only, (entry.name for entry in found))
+    selected = _selected(only, (entry.name for entry in found))
     dists: dict[str, list[str]] = {}
     for entry in found:
         dists.setdefault(entry.name, []).append(entry.dist.name if entry.dist else "?")
-    registry = Registry()
+    registry = Registry(_manager=PluginManager(guard=True))
     for entry in found:
-        if wanted is not None and entry.name not in wanted:
+        if selected is not None and entry.name not in selected:
             continue
         dist, version = (entry.dist.name, entry.dist.version) if entry.dist else ("?", "?")
         info = PluginInfo(entry.name, dist, version, entry.module)
@@ -254,11 +236,12 @@ def load_registry(*, only: Sequence[str] | None = None) -> Registry:
             if len(dists[entry.name]) > 1 and entry.value != CORE_MODULE:  # nobody takes the core down
                 raise UsageError(f"the plugin name {entry.name!r} is claimed by {' and '.join(dists[entry.name])}")
             with PluginScope():
-                handed_in = _specs_of(entry.load())
-            registry._accept(info, *handed_in)
+                plugin = entry.load()
+            registry._register(plugin, info)
         except BaseException as error:  # one that fails takes nothing down
             if not raised_by_plugin(error):
                 raise
             why = str(error) if isinstance(error, UsageError) else one_line(error)
-            registry.plugins.append(PluginInfo(entry.name, dist, version, entry.module, "BROKEN", why))
+            registry.plugins.append(replace(info, status="BROKEN", error=why))
+    registry._collect()
     return registry

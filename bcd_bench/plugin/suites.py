@@ -28,7 +28,7 @@ def load_suite(registry: Registry, name: str, data: Mapping[str, Path] | None = 
     Raises `UsageError` for an unknown suite, missing `--data`, and whatever the suite's own code raises;
     `MissingAssetError` for a missing asset, and for missing data of which the suite says how to come by it.
     """
-    spec: SuiteSpec = registry.get("suites", name)
+    spec: SuiteSpec = registry.suite(name)
     given = dict(data or {})
     for needed in spec.data:
         if needed not in given and needed in spec.data_help:

@@ -12,9 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from bcd_bench.assets.hashing import canonical_json
+from bcd_bench.plugin.base import Method
 from bcd_bench.plugin.isolation import PluginScope, raised_by_plugin
 from bcd_bench.plugin.loading import load_factory, plugin_code
-from bcd_bench.plugin.protocols import Method
 from bcd_bench.plugin.specs import ExtractorSpec
 from bcd_bench.types.clip import Clip
 from bcd_bench.types.errors import BcdBenchError, UsageError, one_line, printable

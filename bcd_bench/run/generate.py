@@ -241,8 +241,8 @@ def generate(
     Raises `Interrupted` after Ctrl-C or SIGTERM (what was finished is on disk), `UsageError` for a folder that cannot
     be written, holds another plan, is in use, or was begun on another device.
     """
-    spec: MethodSpec = registry.get("methods", plan.method.name)
-    chosen: ExecutorSpec = registry.get("executors", executor)
+    spec: MethodSpec = registry.method(plan.method.name)
+    chosen: ExecutorSpec = registry.executor(executor)
     run = RunFolder.create(out, plan)
     with stopping() as stop, run.locked():
         with writing(run.path):

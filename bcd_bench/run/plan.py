@@ -224,7 +224,7 @@ def make_plan(
     limits that do not exist, and `MissingAssetError` for weights or assets that are absent or altered.
     """
     device = device_name(device)
-    spec: MethodSpec = registry.get("methods", method_name)
+    spec: MethodSpec = registry.method(method_name)
     owner = registry.owner("methods", method_name)
     if limit is not None and limit < 1:
         raise UsageError(f"--limit {limit}: at least one pair is needed")
@@ -248,7 +248,7 @@ def make_plan(
         raise UsageError(f"method {method_name!r} takes --weights or --config {spec.seeded_by}=N, not both")
     resolved = None if seeded else resolve_weights(spec, suite.name, weights, store)
     hashes = [] if resolved is None else [resolved.sha256]
-    hashes += [_asset_sha256(registry.get("assets", asset), store) for asset in spec.assets]
+    hashes += [_asset_sha256(registry.asset(asset), store) for asset in spec.assets]
     identity = run_identity(
         manifest_sha256=suite.manifest_sha256,
         limit=limit,

@@ -19,7 +19,7 @@ from bcd_bench.types.failed import Failed
 from bcd_bench.types.pair import Pair
 
 if TYPE_CHECKING:
-    from bcd_bench.plugin.protocols import Extractor
+    from bcd_bench.plugin.base import Extractor
     from bcd_bench.plugin.registry import Registry
     from bcd_bench.plugin.specs import ExtractorSpec
 
@@ -42,7 +42,7 @@ def needed_extractors(registry: Registry, names: Iterable[str]) -> list[Extracto
             circle = " -> ".join([*path[path.index(name) :], name])
             raise UsageError(f"extractors need one another in a circle: {circle}")
         if name not in found:
-            spec: ExtractorSpec = registry.get("extractors", name)
+            spec: ExtractorSpec = registry.extractor(name)
             for needed in spec.extractors:
                 visit(needed, (*path, name))
             found[name] = spec
@@ -119,7 +119,7 @@ class FeatureStore:
                 found[clip.sha256] = features
                 if keep:
                     self._write(self._path(name, identity, clip.sha256), features)
-                needs = self._registry.get("extractors", name).extractors
+                needs = self._registry.extractor(name).extractors
                 raised = isinstance(features, Failed) and not keep and not needs
                 if raised or any((one, clip.sha256) in self._passing for one in needs):
                     self._passing.add((name, clip.sha256))
@@ -133,13 +133,13 @@ class FeatureStore:
         if name not in self._extractors:
             self._scopes[name] = PluginScope()
             with self._scopes[name]:
-                self._extractors[name] = load_factory(self._registry.get("extractors", name).factory)()
+                self._extractors[name] = load_factory(self._registry.extractor(name).factory)()
         return self._extractors[name]
 
     def _extract(self, name: str, clips: Iterable[Clip]) -> list[tuple[Mapping[str, Any] | Failed, bool]]:
         """Per clip its features, and whether they are to be kept. What a needed extractor failed on fails here too."""
         clips = list(clips)
-        needs = self._registry.get("extractors", name).extractors
+        needs = self._registry.extractor(name).extractors
         if not needs:
             return self._call(name, clips, None)
         needed = {one: self.get(one, clips) for one in needs}

@@ -10,9 +10,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from bcd_bench.io.npz import save_tree
+from bcd_bench.plugin.base import Metric
 from bcd_bench.plugin.isolation import PluginScope, raised_by_plugin
 from bcd_bench.plugin.loading import load_factory
-from bcd_bench.plugin.protocols import Metric, Scored
+from bcd_bench.plugin.protocols import Scored
 from bcd_bench.plugin.specs import MetricSpec
 from bcd_bench.results.schema import MetricInfo, PairValues, Value
 from bcd_bench.scoring.cache import MetricResult, Row, ScoreFiles

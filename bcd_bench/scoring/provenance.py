@@ -71,7 +71,7 @@ def restrictions(registry: Registry, assets: Iterable[str]) -> list[str]:
 
 
 def _assets(registry: Registry, names: Sequence[str]) -> dict[str, Any]:
-    specs = {name: registry.get("assets", name) for name in names}
+    specs = {name: registry.asset(name) for name in names}
     chosen = _chosen_files(registry, names)
     return {
         name: dict(spec.files) if spec.directory else chosen.get(name, {}).get("sha256", spec.sha256)
@@ -83,7 +83,7 @@ def _chosen_files(registry: Registry, names: Iterable[str]) -> dict[str, dict[st
     """Name and sha256 of the file in use for each of these assets that leaves the file to the user, where there is
     one."""
     store = AssetStore(registry)
-    statuses = (store.status_of(name) for name in names if registry.get("assets", name).any_file)
+    statuses = (store.status_of(name) for name in names if registry.asset(name).any_file)
     return {
         status.spec.name: {"file": status.path.name, "sha256": status.sha256}
         for status in statuses

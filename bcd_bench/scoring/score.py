@@ -71,7 +71,7 @@ def check_metrics(registry: Registry, suite: str, metrics: Iterable[str]) -> lis
     """The specs of `metrics`, each once. Raises `UsageError` for unknown ones and those made for other suites."""
     specs: list[MetricSpec] = []
     for name in dict.fromkeys(metrics):
-        spec: MetricSpec = registry.get("metrics", name)
+        spec: MetricSpec = registry.metric(name)
         if "*" not in spec.suites and suite not in spec.suites:
             raise UsageError(f"metric {name!r} is made for {', '.join(spec.suites)}, not for suite {suite!r}")
         specs.append(spec)

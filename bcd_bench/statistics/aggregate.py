@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bcd_bench.plugin.protocols import Metric
+from bcd_bench.plugin.base import Metric
 from bcd_bench.plugin.specs import Column
 from bcd_bench.results.schema import Value
 from bcd_bench.statistics.intervals import (

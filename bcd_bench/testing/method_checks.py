@@ -17,7 +17,7 @@ from bcd_bench.types.failed import Failed
 from bcd_bench.types.pair import Pair
 
 if TYPE_CHECKING:
-    from bcd_bench.plugin.protocols import Method
+    from bcd_bench.plugin.base import Method
     from bcd_bench.testing.kit import Subject
 
 __all__ = ["CHECKS"]

@@ -77,7 +77,7 @@ def one_line(error: BaseException, *, place: bool = True) -> str:
     if not place:
         return text
     ours = Path(__file__).parents[1] / "plugin"
-    loading = {str(ours / "registry.py"), str(ours / "loading.py")}
+    loading = {str(ours / "registry.py"), str(ours / "loading.py"), str(ours / "manager.py")}
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)

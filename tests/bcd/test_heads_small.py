@@ -87,7 +87,7 @@ def test_the_motion_code_keeps_its_rate(outputs: list[Clip]) -> None:
 
 def test_every_suite_of_faces_has_these_weights() -> None:
     registry = load_registry()
-    spec = registry.get("methods", "bcd")
+    spec = registry.method("bcd")
     faces = [name for name in registry.suites if name.startswith(("heads-", "lrs3-", "clips-"))]
     assert len(faces) == 11
     for name in faces:

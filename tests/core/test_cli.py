@@ -179,8 +179,8 @@ def test_doctor_names_broken_plugins_and_clashes() -> None:
     registry = Registry.from_modules([])
     registry.plugins.append(PluginInfo("bad", "dist-bad", "1", "bad", "BROKEN", "ImportError: no"))
     one, two = PluginInfo("one", "dist-one", "1", "one"), PluginInfo("two", "dist-two", "1", "two")
-    registry._accept(one, {"methods": [First.specs()]}, [])
-    registry._accept(two, {"methods": [First.specs()]}, [])
+    registry.add("methods", First.specs(), one)
+    registry.add("methods", First.specs(), two)
     bad = [finding for finding in check_plugins(registry) if finding.status == "broken"]
     assert [finding.name for finding in bad] == ["bad", "same"]
     assert "dist-one" in bad[1].detail

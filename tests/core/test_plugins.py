@@ -93,15 +93,15 @@ def test_every_factory_of_the_core_exists() -> None:
         ("from bcd_bench import hookimpl\n@hookimpl\ndef bcd_bench_methods(): return 1 / 0", "ZeroDivisionError"),
         (
             "from bcd_bench import hookimpl\n@hookimpl\ndef bcd_bench_methods(): return ['x']",
-            "handed in str, not MethodSpec",
+            "returned str, not MethodSpec",
         ),
         ("from bcd_bench import hookimpl\n@hookimpl\ndef bcd_bench_methods(): return 5", "TypeError"),
         ("from bcd_bench import hookimpl\n@hookimpl\ndef bcd_bench_motheds(): return []", "bcd_bench_motheds"),
-        (METHOD.format(name="a/b"), "'a/b' is no name"),
-        (METHOD.format(name=".."), "'..' is no name"),
-        (METHOD.format(name="a\\nb"), "is no name"),
-        (METHOD.format(name="a "), "'a ' is no name"),
-        (METHOD.format(name=""), "'' is no name"),
+        (METHOD.format(name="a/b"), "'a/b' is not a valid name"),
+        (METHOD.format(name=".."), "'..' is not a valid name"),
+        (METHOD.format(name="a\\nb"), "is not a valid name"),
+        (METHOD.format(name="a "), "'a ' is not a valid name"),
+        (METHOD.format(name=""), "'' is not a valid name"),
         (
             "raise RuntimeError('\\udc80 \\x1b[31m')",
             "RuntimeError: \ufffd \ufffd[31m",
@@ -117,7 +117,7 @@ def test_a_broken_plugin_is_listed_and_takes_nothing_down(install, source: str, 
     assert "\n" not in (status["bad"].error or "")
     assert "fine" in registry.methods
     with pytest.raises(UsageError) as caught:
-        registry.get("methods", "of-the-bad-one")
+        registry.method("of-the-bad-one")
     assert caught.value.hint == "plugin bad is BROKEN; see: bcd-bench doctor"
 
 
@@ -130,9 +130,9 @@ def test_one_name_from_two_distributions_names_both_and_the_rest_works(install) 
     )
     registry = load_registry()
     assert "same" not in registry.methods
-    assert registry.get("methods", "fine").name == "fine"
+    assert registry.method("fine").name == "fine"
     with pytest.raises(UsageError, match=r"'same' under methods is claimed by dist-a .* and dist-b .* and dist-c"):
-        registry.get("methods", "same")
+        registry.method("same")
 
 
 def test_two_plugins_of_one_name_are_both_broken_and_named(install) -> None:
@@ -169,12 +169,12 @@ def test_loading_can_be_limited_but_never_the_core(install, monkeypatch: pytest.
 def test_unknown_names_come_with_the_nearest(install) -> None:
     registry = Registry.from_modules([toy_plugin])
     with pytest.raises(UsageError, match=r"unknown method 'copy-contents'; did you mean copy-content") as caught:
-        registry.get("methods", "copy-contents")
+        registry.method("copy-contents")
     assert caught.value.hint == "bcd-bench list methods"
     with pytest.raises(UsageError, match=r"unknown report format 'pdf'; there are: csv, html"):
-        registry.get("report_formats", "pdf")
+        registry.report_format("pdf")
     with pytest.raises(UsageError, match=r"unknown metric 'x'; there are none"):
-        registry.get("metrics", "x")
+        registry.metric("x")
 
 
 def test_nearest() -> None:
@@ -219,3 +219,98 @@ def test_objects_can_be_plugins_of_a_test_registry() -> None:
     registry = Registry.from_modules([Plugin()], core=False)
     assert (list(registry.assets), list(registry.methods)) == (["a"], [])
     assert isinstance(Registry.from_modules([Plugin()]).get("methods", "oracle"), MethodSpec)
+
+
+def test_a_hook_may_take_fewer_arguments(install, tmp_path: Path) -> None:
+    source = "from bcd_bench import hookimpl\nCALLS = []\n@hookimpl\ndef bcd_bench_run_finished(): CALLS.append(1)"
+    install(("few", "few-dist", source))
+    registry = load_registry()
+    assert registry.run_finished(tmp_path) == []
+    module = next(plugin.module for plugin in registry.plugins if plugin.name == "few")
+    assert sys.modules[module].CALLS == [1]
+
+
+def test_a_hook_with_an_argument_that_does_not_exist_breaks_its_plugin(install) -> None:
+    source = "from bcd_bench import hookimpl\n@hookimpl\ndef bcd_bench_run_finished(folder): pass"
+    install(("odd", "odd-dist", source), ("good", "good-dist", METHOD.format(name="fine")))
+    registry = load_registry()
+    assert {plugin.name: plugin.status for plugin in registry.plugins} == {"core": "ok", "odd": "BROKEN", "good": "ok"}
+    assert "folder" in str(next(plugin.error for plugin in registry.plugins if plugin.name == "odd"))
+    assert "fine" in registry.methods
+
+
+WRAPPERS = {
+    "wrapper=True": """
+        from bcd_bench import MethodSpec, hookimpl
+        @hookimpl(wrapper=True)
+        def bcd_bench_methods():
+            results = yield
+            kept = [[spec for spec in specs if spec.name != "unwanted"] for specs in results]
+            return [*kept, [MethodSpec("added", "1", "A method.", "nowhere:Nothing")]]
+    """,
+    "hookwrapper=True": """
+        from bcd_bench import MethodSpec, hookimpl
+        @hookimpl(hookwrapper=True)
+        def bcd_bench_methods():
+            outcome = yield
+            kept = [[spec for spec in specs if spec.name != "unwanted"] for specs in outcome.get_result()]
+            outcome.force_result([*kept, [MethodSpec("added", "1", "A method.", "nowhere:Nothing")]])
+    """,
+}
+
+
+@pytest.mark.parametrize("source", WRAPPERS.values(), ids=WRAPPERS)
+def test_wrappers_see_and_change_the_specs_of_all_plugins(install, source: str) -> None:
+    install(("wraps", "wraps-dist", source), ("other", "other-dist", METHOD.format(name="unwanted")))
+    registry = load_registry()
+    assert [plugin.status for plugin in registry.plugins] == ["ok"] * 3
+    assert "unwanted" not in registry.methods
+    assert "oracle" in registry.methods
+    assert registry.owner("methods", "added").name == "wraps"
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["1 / 0\n    yield", "yield\n    1 / 0", "yield\n    yield", "results = yield\n    return [['x']]"],
+    ids=["before", "after", "two yields", "wrong type"],
+)
+def test_a_wrapper_that_fails_leaves_the_specs_of_others_alone(install, body: str) -> None:
+    source = f"from bcd_bench import hookimpl\n@hookimpl(wrapper=True)\ndef bcd_bench_methods():\n    {body}"
+    install(("wraps", "wraps-dist", source), ("other", "other-dist", METHOD.format(name="fine")))
+    registry = load_registry()
+    assert {plugin.name: plugin.status for plugin in registry.plugins}["wraps"] == "BROKEN"
+    assert {"fine", "oracle"} <= registry.methods.keys()
+
+
+def test_tryfirst_and_trylast_order_the_calls(install, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    source = (
+        "from pathlib import Path\nfrom bcd_bench import hookimpl\n@hookimpl{options}\n"
+        f"def bcd_bench_run_finished(run_dir):\n    with Path({str(log)!r}).open('a') as f: f.write('{{name}} ')"
+    )
+    install(
+        ("a", "a-dist", source.format(name="first", options="(tryfirst=True)")),
+        ("b", "b-dist", source.format(name="last", options="(trylast=True)")),
+        ("c", "c-dist", source.format(name="between", options="")),
+    )
+    assert load_registry().run_finished(tmp_path) == []
+    assert log.read_text().split() == ["first", "between", "last"]
+
+
+def test_a_wrapper_around_the_end_of_a_run(install, tmp_path: Path) -> None:
+    source = """
+        from bcd_bench import hookimpl
+        SEEN = []
+        @hookimpl(wrapper=True)
+        def bcd_bench_run_finished(run_dir):
+            SEEN.append("before")
+            result = yield
+            SEEN.append("after")
+            return result
+    """
+    failing = "from bcd_bench import hookimpl\n@hookimpl\ndef bcd_bench_run_finished(run_dir): 1 / 0"
+    install(("wraps", "wraps-dist", source), ("fails", "fails-dist", failing))
+    registry = load_registry()
+    (line,) = registry.run_finished(tmp_path)
+    assert line.startswith("plugin fails: ZeroDivisionError")
+    assert sys.modules[next(p.module for p in registry.plugins if p.name == "wraps")].SEEN == ["before", "after"]

@@ -104,7 +104,7 @@ def scored(cases: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     features = BatchFeatures(store, pairs, outputs)
 
     def of(metric: str) -> tuple[dict[str, Any], dict[str, dict[str, Value]]]:
-        spec = registry.get("metrics", metric)
+        spec = registry.metric(metric)
         made = load_factory(spec.factory)()
         made.load("cpu")
         items = [

@@ -39,7 +39,7 @@ class FacePoints:
 
     def __init__(self) -> None:
         registry = load_registry()
-        registry.get("extractors", EXTRACTOR)
+        registry.extractor(EXTRACTOR)
         for asset in extractor_assets(registry, [EXTRACTOR]):
             AssetStore(registry).find(asset)
         self._store = FeatureStore(registry, device="cpu", root=cache_folder() / "features")

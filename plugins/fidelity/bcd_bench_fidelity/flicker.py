@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from bcd_bench.plugin.base import PairMetric
 from bcd_bench.plugin.protocols import Scored
 from bcd_bench.plugin.specs import Column
 from bcd_bench.types.failed import Failed
@@ -20,7 +21,7 @@ from bcd_bench_fidelity.pixels import temporal_differences
 __all__ = ["Flicker"]
 
 
-class Flicker:
+class Flicker(PairMetric):
     """Differences of consecutive frames, without motion compensation."""
 
     columns: Sequence[Column] = (
@@ -47,11 +48,6 @@ class Flicker:
     def score(self, items: Sequence[Scored]) -> Sequence[Mapping[str, Any] | Failed]:
         """One row per output: None in both columns for a clip of one frame, `Failed` where the lengths differ."""
         return [_row(item) for item in items]
-
-    def derive(self, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, float]:
-        """No column is derived."""
-        del rows
-        return {}
 
 
 def _row(item: Scored) -> Mapping[str, Any] | Failed:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from bcd_bench.plugin.base import SetMetric
 from bcd_bench.plugin.protocols import Scored
 from bcd_bench.types.failed import Failed
 from bcd_bench_fidelity.backbones import Backbone
@@ -44,7 +45,7 @@ def failure(item: Scored, extractor: str) -> Failed | None:
     return next((side for side in sides if isinstance(side, Failed)), None)
 
 
-class FeatureSetMetric:
+class FeatureSetMetric(SetMetric):
     """A metric over sets of frame features of one backbone: what holds before any feature is looked at."""
 
     backbone: ClassVar[Backbone]

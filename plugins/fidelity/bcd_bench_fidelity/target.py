@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from bcd_bench.plugin.base import PairMetric
 from bcd_bench.plugin.protocols import Scored
 from bcd_bench.plugin.specs import Column
 from bcd_bench.types.clip import Clip
@@ -14,18 +15,13 @@ from bcd_bench_fidelity.pixels import PSNR_CAP, SSIM_WINDOW, psnr, ssim
 __all__ = ["TargetPSNR", "TargetSSIM"]
 
 
-class _AgainstTarget:
+class _AgainstTarget(PairMetric):
     """One number per output from its frames and those of its target."""
 
     columns: Sequence[Column]
 
     def load(self, device: str) -> None:
         """Nothing to load: pixels are compared on the CPU."""
-
-    def derive(self, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, float]:
-        """No column is derived."""
-        del rows
-        return {}
 
     def _compare(self, item: Scored, measure: Callable[[Clip, Clip], float | Failed]) -> Mapping[str, Any] | Failed:
         if item.pair.target is None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from bcd_bench.plugin.base import PairMetric
 from bcd_bench.plugin.protocols import Scored
 from bcd_bench.plugin.specs import Column
 from bcd_bench.types.clip import ClipRef, Generated
@@ -35,7 +36,7 @@ def _rate(name: str, up: bool, definition: str, *, headline: bool = False) -> Co
     return Column(name, "%", up, definition, kind="rate", decimals=2, headline=headline)
 
 
-class SpritesJudge:
+class SpritesJudge(PairMetric):
     """Accuracies against the factors that were asked for, on the judge shipped for the suite."""
 
     columns: Sequence[Column] = (

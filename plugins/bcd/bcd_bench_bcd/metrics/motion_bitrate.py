@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from bcd_bench.plugin.base import PairMetric
 from bcd_bench.plugin.protocols import Scored
 from bcd_bench.plugin.specs import Column
 from bcd_bench.types.failed import Failed
@@ -31,7 +32,7 @@ def code_entropy(codes: np.ndarray) -> float:
     return total
 
 
-class MotionBitrate:
+class MotionBitrate(PairMetric):
     """Rates over all motion clips of a run; needs methods that say their codes."""
 
     columns: Sequence[Column] = (
@@ -47,9 +48,6 @@ class MotionBitrate:
         Column("motion-kbps", "kbit/s", False, "motion-bits times the frame rate.", "derived", 3, False),
         Column("motion-codes-used", "codes", None, "Codes that occur at all, over all groups.", "derived", 0, False),
     )
-
-    def load(self, device: str) -> None:
-        del device
 
     def score(self, items: Sequence[Scored]) -> list[Mapping[str, Any] | Failed]:
         """The codes and the frame rate of every item; `Failed` where the method said none."""

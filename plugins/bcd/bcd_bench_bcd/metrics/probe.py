@@ -62,7 +62,7 @@ def command(
 
     registry = load_registry()
     made = load_suite(registry, suite, {})
-    chosen = resolve_weights(registry.get("methods", "bcd"), suite, weights)
+    chosen = resolve_weights(registry.method("bcd"), suite, weights)
     method = BCDMethod({})
     method.load(None if chosen is None else chosen.path, device)
     clips = {pair.content.id: pair.content for pair in made.pairs}

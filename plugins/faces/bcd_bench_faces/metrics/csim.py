@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from bcd_bench.plugin.base import PairMetric
 from bcd_bench.plugin.protocols import Scored
 from bcd_bench.plugin.specs import Column
 from bcd_bench.types.failed import Failed
@@ -34,7 +35,7 @@ def _columns(name: str, embedding: str) -> Sequence[Column]:
     )
 
 
-class _Similarity:
+class _Similarity(PairMetric):
     """Cosine similarity of embeddings to the content reference (paper, Sec. 4.2 and Appendix C)."""
 
     name: ClassVar[str]
@@ -44,11 +45,6 @@ class _Similarity:
     def score(self, items: Sequence[Scored]) -> list[Mapping[str, Any] | Failed]:
         """One row per output; `Failed` where a face is in fewer than half of its frames, or in no content frame."""
         return [_score(self.name, item.features[self.extractor]) for item in items]
-
-    def derive(self, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, float]:
-        """No column is derived."""
-        del rows
-        return {}
 
 
 class CSIM(_Similarity):

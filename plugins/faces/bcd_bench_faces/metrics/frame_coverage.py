@@ -6,7 +6,7 @@ fault of the method. What the output shows there may still enter a mean.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from bcd_bench.plugin.base import PairMetric
 from bcd_bench.plugin.protocols import Scored
 from bcd_bench.plugin.specs import Column
 from bcd_bench.types.failed import Failed
@@ -75,7 +76,7 @@ def against_driver(
     return output[both], driver[both], share_of_frames(*seen)
 
 
-class AgainstDriver(ABC):
+class AgainstDriver(PairMetric):
     """A metric that compares one feature of `mediapipe-landmarks` of output and driver, frame by frame."""
 
     feature: ClassVar[str]
@@ -85,18 +86,9 @@ class AgainstDriver(ABC):
         self._frames = frames_column(self.column.name)
         self.columns: Sequence[Column] = (replace(self.column, frames=self._frames.name), self._frames)
 
-    def load(self, device: str) -> None:
-        """Nothing to load: the landmarks hold the feature."""
-        del device
-
     def score(self, items: Sequence[Scored]) -> list[Mapping[str, Any] | Failed]:
         """One row per output; `Failed` where fewer than half of the frames have a face in output and driver."""
         return [self._row(item) for item in items]
-
-    def derive(self, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, float]:
-        """No column is derived."""
-        del rows
-        return {}
 
     @abstractmethod
     def compare(self, output: npt.NDArray[np.float64], driver: npt.NDArray[np.float64]) -> float:

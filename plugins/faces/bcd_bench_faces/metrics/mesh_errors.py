@@ -6,7 +6,7 @@ fitter and head model were never released: other landmarks, another head, and a 
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from bcd_bench.plugin.base import PairMetric
 from bcd_bench.plugin.protocols import Scored
 from bcd_bench.plugin.specs import Column
 from bcd_bench.types.failed import Failed
@@ -81,7 +82,7 @@ def _columns(*columns: Column) -> Sequence[Column]:
     return (*(replace(column, frames=share.name) for column in (*columns, REPROJECTION)), share)
 
 
-class _MeshError(ABC):
+class _MeshError(PairMetric):
     """What the three have in common: the face model, and fits by role."""
 
     columns: Sequence[Column]
@@ -101,11 +102,6 @@ class _MeshError(ABC):
     def score(self, items: Sequence[Scored]) -> Sequence[Mapping[str, Any] | Failed]:
         """One row per output; `Failed` where a clip has no fit, or the output's length is not the motion clip's."""
         return [self._row(item) for item in items]
-
-    def derive(self, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, float]:
-        """No column is derived."""
-        del rows
-        return {}
 
     def _row(self, item: Scored) -> Mapping[str, Any] | Failed:
         assert self._face is not None, "load comes before score"
