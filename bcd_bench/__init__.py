@@ -10,7 +10,20 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bcd_bench.io.video import VideoFile
+    from bcd_bench.api import (
+        LoadedMethod,
+        evaluate,
+        list_methods,
+        list_metrics,
+        list_suites,
+        load_method,
+        load_results,
+        load_suite,
+        score,
+        transfer,
+    )
+    from bcd_bench.io.inputs import read_clip
+    from bcd_bench.io.video import VideoFile, save_video
     from bcd_bench.metric_validation.perturbations import Perturbation
     from bcd_bench.plugin.base import Extractor, Method, PairMetric, SetMetric
     from bcd_bench.plugin.hookspecs import hookimpl
@@ -32,6 +45,7 @@ if TYPE_CHECKING:
         WeightsRecipe,
     )
     from bcd_bench.results.dataframe import pairs_frame, results_frame
+    from bcd_bench.results.results import Results
     from bcd_bench.types.clip import Clip, ClipRef, Generated
     from bcd_bench.types.failed import Failed
     from bcd_bench.types.pair import Pair
@@ -50,6 +64,7 @@ __all__ = [
     "ExtractorSpec",
     "Failed",
     "Generated",
+    "LoadedMethod",
     "Method",
     "MethodSpec",
     "MetricSpec",
@@ -58,6 +73,7 @@ __all__ = [
     "Perturbation",
     "ReportFormatSpec",
     "ReportedRow",
+    "Results",
     "Scored",
     "SetMetric",
     "Suite",
@@ -68,12 +84,41 @@ __all__ = [
     "Weights",
     "WeightsRecipe",
     "__version__",
+    "evaluate",
     "hookimpl",
+    "list_methods",
+    "list_metrics",
+    "list_suites",
+    "load_method",
+    "load_results",
+    "load_suite",
     "pairs_frame",
+    "read_clip",
     "results_frame",
+    "save_video",
+    "score",
+    "transfer",
 ]
 
 _MODULES = {
+    **dict.fromkeys(
+        (
+            "LoadedMethod",
+            "evaluate",
+            "list_methods",
+            "list_metrics",
+            "list_suites",
+            "load_method",
+            "load_results",
+            "load_suite",
+            "score",
+            "transfer",
+        ),
+        "api",
+    ),
+    "Results": "results.results",
+    "read_clip": "io.inputs",
+    "save_video": "io.video",
     "Clip": "types.clip",
     "ClipRef": "types.clip",
     "Extractor": "plugin.base",

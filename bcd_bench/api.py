@@ -1,123 +1,349 @@
-"""The whole of `bcd-bench run`: plan, generate, score, record, tell the plugins."""
+"""The Python API: load methods and suites, transfer clips, evaluate methods, score outputs.
+
+    >>> import bcd_bench as bb
+    >>> bcd = bb.load_method("bcd", weights="heads-small")
+    >>> clip = bb.transfer(bcd, content="photo.jpg", motion="driving.mp4")
+    >>> bb.save_video(clip, "out.mp4")
+    >>> results = bb.evaluate(["bcd", my_method], "sprites-procedural", limit=16)
+    >>> results.compare("bcd", "my_method")
+
+Methods and metrics are named, or are objects of your own.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import tempfile
+from collections.abc import Mapping, Sequence
+from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from bcd_bench.plugin.suites import load_suite
-from bcd_bench.results.build import write_record
-from bcd_bench.run.folder import RunFolder
-from bcd_bench.run.generate import generate
-from bcd_bench.run.plan import RunPlan, make_plan
-from bcd_bench.scoring.score import check_metrics, installed_metrics, missing_assets, score_run
-from bcd_bench.types.errors import MissingAssetError, UsageError
+import numpy as np
+import numpy.typing as npt
+
+from bcd_bench.assets.store import AssetStore
+from bcd_bench.assets.weights import resolve_weights
+from bcd_bench.io.inputs import InMemory, NotGiven, fitted, read_clip
+from bcd_bench.plugin import suites
+from bcd_bench.plugin.objects import add_method, add_metric
+from bcd_bench.plugin.registry import load_registry, nearest
+from bcd_bench.results.results import Results
+from bcd_bench.results.schema import Value
+from bcd_bench.run.executor import Batch, Work, close_method, run_batch
+from bcd_bench.run.executor import load_method as load_work
+from bcd_bench.run.pipeline import Runs, prepare_all, run_all
+from bcd_bench.scoring.features import needed_extractors
+from bcd_bench.types.clip import Clip, ClipRef
+from bcd_bench.types.errors import TransferError, UsageError
+from bcd_bench.types.failed import Failed
+from bcd_bench.types.pair import Pair
 from bcd_bench.types.suite import Suite
+from bcd_bench.util.devices import device_name
+from bcd_bench.util.progress import NoProgress, Progress, open_progress
 
 if TYPE_CHECKING:
-    from bcd_bench.plugin.registry import Registry
-    from bcd_bench.util.progress import Progress
+    from types import TracebackType
 
-__all__ = ["Prepared", "default_metrics", "finish", "prepare", "run"]
+__all__ = [
+    "LoadedMethod",
+    "evaluate",
+    "list_methods",
+    "list_metrics",
+    "list_suites",
+    "load_method",
+    "load_results",
+    "load_suite",
+    "score",
+    "transfer",
+]
+
+ClipLike: TypeAlias = "str | PathLike[str] | Clip | npt.NDArray[np.uint8]"
+"""A video or photo by path, a `Clip`, or an array uint8 [T, H, W, 3] or [H, W, 3] (RGB)."""
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A run that was checked and has not begun: its plan, its suite, and the names of the metrics to score.
+def list_methods() -> list[str]:
+    """The names of all installed methods."""
+    return sorted(load_registry().methods)
 
-    `missing` tells of each metric that will not be scored which asset it lacks, and the command that mends it.
+
+def list_metrics() -> list[str]:
+    """The names of all installed metrics."""
+    return sorted(load_registry().metrics)
+
+
+def list_suites() -> list[str]:
+    """The names of all installed suites."""
+    return sorted(load_registry().suites)
+
+
+def load_suite(name: str, data: Mapping[str, str | PathLike[str]] | None = None) -> Suite:
+    """A suite by name; `suite.pairs[i].content.load()` is a clip.
+
+    `data` maps names to paths of your own data, as `--data NAME=PATH`. Raises `UsageError` for an unknown suite and
+    `MissingAssetError` for missing data.
     """
-
-    plan: RunPlan
-    suite: Suite
-    metrics: Sequence[str]
-    missing: Mapping[str, MissingAssetError] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    """What the user should know before it begins: the suite's notes, and default metrics that are left out."""
+    return suites.load_suite(load_registry(), name, _paths(data))
 
 
-def default_metrics(registry: Registry, suite: Suite, method: str) -> list[str]:
-    """What a plain `run` or `score` scores: the suite's metrics, and those of what the method alone can tell."""
-    spec = registry.methods.get(method)  # gone, where an old run is scored again
-    return list(dict.fromkeys([*suite.default_metrics, *(spec.metrics if spec else ())]))
+class LoadedMethod:
+    """A method with its weights on a device. Use it with `transfer`, and as a context manager to release it."""
+
+    def __init__(self, name: str, method: Any) -> None:
+        self.name = name
+        self._method = method
+
+    @property
+    def frame_size(self) -> tuple[int, int] | None:
+        """(height, width) in pixels of the clips that the method accepts; None if it accepts any size."""
+        size = getattr(self._method, "frame_size", None)
+        return None if size is None else (int(size[0]), int(size[1]))
+
+    def transfer(self, content: ClipLike, motion: ClipLike, *, seed: int = 0, size: Any = None) -> Clip:
+        """As `bcd_bench.transfer`."""
+        driving = read_clip(motion, "motion")
+        source = read_clip(content, "content")
+        height, width = size or self.frame_size or driving.frames.shape[1:3]
+        pair = Pair(
+            "transfer",
+            _reference("content", fitted(source, (height, width))),
+            _reference("motion", fitted(driving, (height, width))),
+        )
+        outcome = run_batch(self._method, Batch(0, [pair]), seed=seed, size=(height, width))
+        [result] = outcome.results
+        if isinstance(result, Failed):
+            raise TransferError(f"{self.name}: {result.reason}")
+        return result
+
+    def close(self) -> None:
+        """Release what the method holds, such as processes."""
+        close_method(self._method)
+
+    def __enter__(self) -> LoadedMethod:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
-def prepare(
-    registry: Registry,
-    method: str,
+def load_method(
+    method: str | Any,
+    *,
+    weights: str | PathLike[str] | None = None,
+    suite: str | None = None,
+    device: str = "cpu",
+    settings: Mapping[str, Any] | None = None,
+) -> LoadedMethod:
+    """Load a method by name, or an object or function (see `evaluate`), for `transfer`.
+
+    `weights` is a name or a path; without it, the default weights for `suite`, or the only weights that the method
+    has. `settings` are those of `bcd-bench run --set`. Raises `UsageError` for unknown names and settings, and
+    `MissingAssetError` for files that are missing or altered.
+    """
+    registry = load_registry()
+    name = method if isinstance(method, str) else add_method(registry, method)
+    spec = registry.method(name)
+    store = AssetStore(registry)
+    for key in settings or {}:
+        if key not in spec.config:
+            raise UsageError(f"method {name!r} has no setting {key!r}; {nearest(key, spec.config)}")
+    config = {**spec.config, **(settings or {})}
+    choice = None if weights is None else str(weights)
+    seeded = bool(spec.seeded_by) and config.get(spec.seeded_by) is not None
+    if choice is None and suite is None and spec.weights and not seeded:
+        if len(spec.weights) > 1:
+            names = ", ".join(one.name for one in spec.weights)
+            raise UsageError(f"method {name!r} has several weights: {names}", hint=f'weights="{spec.weights[0].name}"')
+        choice = spec.weights[0].name
+    for asset in spec.assets:
+        store.find(asset)
+    resolved = None if seeded else resolve_weights(spec, suite or "", choice, store)
+    path = None if resolved is None else resolved.path
+    extractors = tuple(needed_extractors(registry, spec.extractors))
+    work = Work(name, spec.factory, config, path, device_name(device), 0, (0, 0), extractors)
+    return LoadedMethod(name, load_work(work))
+
+
+def transfer(
+    method: str | LoadedMethod | Any,
+    *,
+    content: ClipLike,
+    motion: ClipLike,
+    weights: str | PathLike[str] | None = None,
+    device: str = "cpu",
+    settings: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    size: tuple[int, int] | None = None,
+) -> Clip:
+    """A clip with the subject of `content` and the motion of `motion`.
+
+    Both are videos or photos by path, clips, or arrays uint8 [T, H, W, 3] or [H, W, 3] (RGB). They are cropped around
+    their centre and resized to `size` (height, width), by default to the size that the method accepts, else to that
+    of the driving clip. The output is as long as the driving clip and has its frame rate.
+
+    `method` is a name, a `LoadedMethod` (load once, transfer often), or an object; `weights`, `device` and `settings`
+    are as in `load_method`. Raises `TransferError` if the method fails on the pair, and `UsageError` for files that
+    cannot be read.
+    """
+    if isinstance(method, LoadedMethod):
+        return method.transfer(content, motion, seed=seed, size=size)
+    with load_method(method, weights=weights, device=device, settings=settings) as loaded:
+        return loaded.transfer(content, motion, seed=seed, size=size)
+
+
+def evaluate(
+    methods: str | Any | Sequence[Any],
     suite: str | Suite,
     *,
-    weights: str | None = None,
-    data: Mapping[str, Path] | None = None,
-    config: Mapping[str, Any] | None = None,
-    metrics: Sequence[str] | None = None,
+    metrics: Sequence[Any] | None = None,
+    weights: str | PathLike[str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    data: Mapping[str, str | PathLike[str]] | None = None,
     limit: int | None = None,
     seed: int = 0,
     device: str = "cpu",
-    dtype: str | None = None,
-    strict: bool = False,
-) -> Prepared:
-    """The plan, the suite and the metrics of a run, with everything checked that can be before the work starts.
-
-    `metrics` None means the suite's default ones and those of the method, as far as they are installed; of these, the
-    ones that lack an asset are in `Prepared.missing` and the others are scored, unless `strict`. Raises `UsageError`
-    for unknown names and unfit metrics, and `MissingAssetError` for assets and weights that are absent or altered,
-    those of metrics that were named (or any, with `strict`) too.
-    """
-    strict = strict or metrics is not None
-    made = load_suite(registry, suite, data) if isinstance(suite, str) else suite
-    plan = make_plan(
-        registry, method, made, weights=weights, config=config, seed=seed, limit=limit, device=device, dtype=dtype,
-        data=data,
-    )  # fmt: skip
-    left_out: list[str] = []
-    if metrics is None:
-        metrics, left_out = installed_metrics(registry, default_metrics(registry, made, method))
-    specs = check_metrics(registry, made.name, metrics)
-    missing = missing_assets(registry, specs)
-    if strict:
-        for error in missing.values():
-            raise error
-    return Prepared(plan, made, [spec.name for spec in specs], missing, (*made.notes, *left_out))
-
-
-def run(
-    registry: Registry,
-    prepared: Prepared,
-    *,
+    out: str | PathLike[str] = "runs",
     executor: str = "local",
     jobs: int = 1,
-    out: Path = Path("runs"),
     retry_failed: bool = False,
-    progress: Progress | None = None,
-    warn: Callable[[str], None] | None = None,
-) -> RunFolder:
-    """Do what `prepare` has prepared below `out`, continuing what an earlier call began; returns the recorded run.
+    strict: bool = False,
+    progress: bool | Progress = True,
+) -> Results:
+    """Run methods on a suite, score them, and return the results: `bcd-bench run` from Python.
 
-    Failed pairs and failed metrics are in the record and do not raise; lines about plugins whose
-    `bcd_bench_run_finished` hook failed go to `warn` (stderr). Raises as `generate.generate` does: `UsageError`,
-    `MissingAssetError`, and `Interrupted` after Ctrl-C or SIGTERM.
+    `methods` are names, or objects: anything with `transfer(pairs, seed=…)` (see `bcd_bench.Method`), a class of such,
+    or a function `f(content, motion)` of two clips. `metrics` are names or objects (`PairMetric`, `SetMetric`), by
+    default those of the suite and the method. An object is identified by its source and state, so that an evaluation
+    that was interrupted resumes and a changed method starts afresh; one that cannot be hashed is never ranked.
+
+    Runs are written below `out`; a call that was interrupted continues where it stopped. `limit` keeps the first
+    pairs of the suite. A method that fails is in `Results.errors` if there are several, and raises if it is the only
+    one. Raises `UsageError` and `MissingAssetError` for what can be found before the first run starts.
     """
-    plan, suite = prepared.plan, prepared.suite
-    folder, _ = generate(
-        registry, plan, suite, out, executor=executor, jobs=jobs, retry_failed=retry_failed, progress=progress
+    registry = load_registry()
+    chosen = [methods] if isinstance(methods, str) or not isinstance(methods, Sequence) else list(methods)
+    names = [one if isinstance(one, str) else add_method(registry, one) for one in chosen]
+    scored = None
+    if metrics is not None:
+        given = [metrics] if isinstance(metrics, str) else metrics
+        scored = [one if isinstance(one, str) else add_metric(registry, one) for one in given]
+    prepared = prepare_all(
+        registry,
+        names,
+        suite,
+        weights=None if weights is None else str(weights),
+        data=_paths(data),
+        settings=settings,
+        metrics=scored,
+        limit=limit,
+        seed=seed,
+        device=device,
+        strict=strict,
     )
-    results = score_run(registry, folder, prepared.metrics, device=plan.device, progress=progress, suite=suite)
-    write_record(registry, folder, results)
-    finish(registry, folder, warn=warn)
-    return folder
+    for note in dict.fromkeys(note for one in prepared.values() for note in one.notes):
+        print(f"note: {note}", file=sys.stderr)
+    shown = (open_progress() if progress else NoProgress()) if isinstance(progress, bool) else progress
+    runs = Runs()
+    run_all(
+        registry,
+        prepared,
+        runs=runs,
+        executor=executor,
+        jobs=jobs,
+        out=Path(out),
+        retry_failed=retry_failed,
+        progress=shown,
+    )
+    if runs.errors and len(names) == 1:
+        raise next(iter(runs.errors.values()))
+    return Results(tuple(folder.path for folder in runs.folders), dict(runs.errors))
 
 
-def finish(registry: Registry, folder: RunFolder, *, warn: Callable[[str], None] | None = None) -> None:
-    """Tell the plugins that a record was written. Their errors become one line each."""
-    if not folder.record_path.exists():
-        raise UsageError(f"{folder.path} has no record yet", hint=f"bcd-bench score {folder.path}")
-    for line in registry.run_finished(folder.path):
-        (warn or _to_stderr)(f"warning: after the run, {line}")
+def load_results(*paths: str | PathLike[str]) -> Results:
+    """The results below run folders, trees of them, or records; by default ./runs."""
+    return Results(tuple(Path(path) for path in paths or ("runs",)))
 
 
-def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr)
+def score(
+    outputs: Sequence[ClipLike],
+    targets: Sequence[ClipLike] | None = None,
+    *,
+    metrics: Sequence[Any],
+    contents: Sequence[ClipLike] | None = None,
+    motions: Sequence[ClipLike] | None = None,
+    subjects: Sequence[str] | None = None,
+    device: str = "cpu",
+) -> dict[str, Value]:
+    """Score clips that were made elsewhere, without a suite: column -> value with its 95 % interval.
+
+    `targets` are ground-truth clips, `contents` and `motions` the inputs; give those that the metrics need (PSNR and
+    FID need targets, CSIM contents). `subjects` names the subject of each clip, by which intervals are clustered; by
+    default each clip is a cluster of its own. All clips have one size. Columns that could not be scored have the
+    value None.
+
+    Raises `UsageError` for lists of different lengths, no clip at all, and unknown metrics.
+    """
+    made = [read_clip(one, f"output {index}") for index, one in enumerate(outputs)]
+    if not made:
+        raise UsageError("there is no output to score")
+    roles: dict[str, list[ClipRef]] = {}
+    for role, clips in (("content", contents), ("motion", motions), ("target", targets)):
+        if clips is not None and len(clips) != len(made):
+            raise UsageError(f"{len(made)} outputs and {len(clips)} clips of the role {role!r}")
+        roles[role] = [
+            ClipRef(f"{role}-{index}", NotGiven(role), frames=len(made[index]))
+            if clips is None
+            else _reference(f"{role}-{index}", read_clip(clips[index], f"{role} {index}"))
+            for index in range(len(made))
+        ]
+    if subjects is not None and len(subjects) != len(made):
+        raise UsageError(f"{len(made)} outputs and {len(subjects)} subjects")
+    pairs = [
+        Pair(
+            f"{index:06d}",
+            ClipRef(
+                content.id,
+                content.source,
+                {"subject": str(subjects[index]) if subjects else f"{index:06d}"},
+                frames=content.frames,
+            ),
+            motion,
+            None if targets is None else target,
+        )
+        for index, (content, motion, target) in enumerate(
+            zip(roles["content"], roles["motion"], roles["target"], strict=True)
+        )
+    ]
+    size = made[0].frames.shape[1:3]
+    suite = Suite("clips", "0", pairs, (int(size[0]), int(size[1])), made[0].fps)
+    with tempfile.TemporaryDirectory(prefix="bcd-bench-score-") as folder:
+        method = _Given({pair.id: clip for pair, clip in zip(pairs, made, strict=True)})
+        results = evaluate(method, suite, metrics=metrics, device=device, out=folder, progress=False)
+        [record] = results.records
+        for name, info in record.metrics.items():
+            if info.error:
+                raise UsageError(f"metric {name}: {info.error}")
+        return dict(record.values)
+
+
+class _Given:
+    """The method of `score`: clips that are there already."""
+
+    name = "given"
+
+    def __init__(self, clips: Mapping[str, Clip]) -> None:
+        self._clips = clips
+
+    def transfer(self, pairs: Sequence[Pair], *, seed: int) -> list[Clip | Failed]:
+        del seed
+        return [self._clips[pair.id] for pair in pairs]
+
+
+def _reference(name: str, clip: Clip) -> ClipRef:
+    return ClipRef(name, InMemory(clip), frames=len(clip))
+
+
+def _paths(data: Mapping[str, str | PathLike[str]] | None) -> dict[str, Path]:
+    return {name: Path(path).expanduser() for name, path in (data or {}).items()}

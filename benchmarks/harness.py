@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 
 from bcd_bench import Clip, MethodSpec, Pair, Scored, Suite, hookimpl
-from bcd_bench import api as benchmark
 from bcd_bench.plugin.loading import load_factory
 from bcd_bench.plugin.registry import Registry, load_registry
 from bcd_bench.plugin.suites import load_suite
+from bcd_bench.run import pipeline as benchmark
 from bcd_bench.run.executor import Work, load_method
 from bcd_bench.scoring.features import needed_extractors
 

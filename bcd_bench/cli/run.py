@@ -17,8 +17,8 @@ from bcd_bench.util.devices import DEVICES
 from bcd_bench.util.progress import open_progress
 
 if TYPE_CHECKING:
-    from bcd_bench.api import Prepared
     from bcd_bench.plugin.registry import Registry
+    from bcd_bench.run.pipeline import Prepared
     from bcd_bench.run.plan import RunPlan
     from bcd_bench.types.suite import Suite
 
@@ -104,8 +104,8 @@ def command(
     strict: Annotated[bool, typer.Option("--strict", help="Refuse where a default metric lacks an asset.")] = False,
 ) -> int:
     """Generate, score and record methods on a suite. The same command continues where it stopped."""
-    from bcd_bench import api as benchmark
     from bcd_bench.plugin.suites import load_suite
+    from bcd_bench.run import pipeline as benchmark
 
     registry, chosen, metrics = load(), names(method, "--method"), metric or None
     given = for_each_method(registry, chosen, weights, parse_settings(config or [], "--config"))

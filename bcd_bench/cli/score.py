@@ -23,8 +23,8 @@ def _score(
     registry: Registry, run: RunFolder, metrics: list[str], device: str, progress: Progress, *, strict: bool
 ) -> None:
     """Score one run and write its record anew. Without `metrics`, the default ones; `strict` wants all of them."""
-    from bcd_bench.api import default_metrics, finish
     from bcd_bench.results.build import write_record
+    from bcd_bench.run.pipeline import default_metrics, finish
     from bcd_bench.scoring.score import check_metrics, find_assets, installed_metrics, score_run
 
     suite = None if metrics else run.suite(registry)

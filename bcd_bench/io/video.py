@@ -27,6 +27,7 @@ __all__ = [
     "encode_lossless",
     "read_video",
     "resize_frame",
+    "save_video",
     "write_preview",
     "write_video_lossless",
 ]
@@ -119,6 +120,22 @@ def write_preview(path: Path, clip: Clip, *, scale: int = 1) -> None:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")))
         container.mux(stream.encode(None))
     write_bytes_atomic(path, buffer.getvalue())
+
+
+def save_video(clip: Clip, path: Path | str) -> None:
+    """Write a clip: `.mkv` losslessly (FFV1), `.mp4` as H.264 that every player and browser shows. Atomic.
+
+    Raises `UsageError` for another ending or a folder that does not exist, and `OSError` as writing does.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise UsageError(f"cannot write {path}: the folder {path.parent} does not exist")
+    if path.suffix.lower() == ".mkv":
+        write_video_lossless(path, clip)
+    elif path.suffix.lower() == ".mp4":
+        write_preview(path, clip)
+    else:
+        raise UsageError(f"cannot write {path}: the name has to end in .mp4 (H.264) or .mkv (lossless)")
 
 
 def read_video(

@@ -45,6 +45,11 @@ class Method(ABC):
         "motion", or is `Failed`.
         """
 
+    @property
+    def frame_size(self) -> tuple[int, int] | None:
+        """(height, width) in pixels of the clips that the method accepts; None if it accepts any size."""
+        return None
+
     def close(self) -> None:  # noqa: B027
         """Release processes and files; called once after the last pair, also after Ctrl-C. Does nothing by default."""
 

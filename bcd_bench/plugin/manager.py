@@ -67,6 +67,11 @@ class PluginInfo:
     """"ok" or "BROKEN"."""
     error: str | None = None
 
+    @property
+    def hashed(self) -> bool:
+        """Whether the source is known; always so for plugins, not for every object in a notebook."""
+        return True
+
     @cached_property
     def source_sha256(self) -> str:
         """Hash over the plugin's `.py` files, without importing them. Part of the fingerprint of its methods' runs."""

@@ -88,6 +88,7 @@ def build_record(
         ),
         limit=plan.limit,
         seeded=plan.seeded,
+        unhashed=plan.unhashed,
         seed=plan.seed,
         device=plan.device,
         dtype=plan.dtype,

@@ -33,6 +33,7 @@ class ReportRow:
     provenance: Mapping[str, Any]
     reference: bool = False
     seeded: bool = False
+    unhashed: bool = False
     conflict: str = ""
     """What tells this row from another record of the same run, if there is one with other content ("outputs 1a2b3c4d",
     "record 2"): then nobody knows which of them is right."""
@@ -60,9 +61,10 @@ class ReportRow:
 
     @property
     def ranked(self) -> bool:
-        """Anchors, quoted figures, partial runs, runs with seeded weights and records that contradict another one are
-        shown and never ranked."""
-        return not (self.reported or self.reference or self.partial or self.seeded or self.conflict)
+        """False for reference methods, quoted figures, partial runs, random weights, methods without a fingerprint, and
+        records that contradict another one: they are shown and never ranked."""
+        unfit = self.reported or self.reference or self.partial or self.seeded or self.unhashed or self.conflict
+        return not unfit
 
     @cached_property
     def pair_values(self) -> PairValues | None:
@@ -118,6 +120,7 @@ def row_from_record(record: RunRecord, folder: Path | None = None) -> ReportRow:
         provenance=_provenance(record),
         reference=record.method.reference,
         seeded=record.seeded,
+        unhashed=record.unhashed,
         manifest_sha256=record.suite.manifest_sha256,
         record=record,
         folder=folder,

@@ -164,6 +164,8 @@ class RunRecord(_Model):
     limit: int | None = None
     seeded: bool = False
     """Pseudo-random weights stood in for learned ones: the run shows that the plumbing holds, and is never ranked."""
+    unhashed: bool = False
+    """The method is a Python object whose source or state could not be hashed: shown, and never ranked."""
     seed: int
     device: str
     dtype: str

@@ -14,7 +14,8 @@ from bcd_bench.statistics.intervals import MIN_CLUSTERS_TO_COMPARE
 __all__ = ["Cell", "Line", "Table", "build_tables"]
 
 DAGGER = "†"
-SEEDED = "seeded weights"
+SEEDED = "random weights"
+UNHASHED = "no fingerprint"
 """Marks a run in which pseudo-random weights stood in for learned ones."""
 CONFLICT = "contradicts another record"
 """Marks a record of a run of which there is another one with other content."""
@@ -120,6 +121,7 @@ def _status(row: ReportRow) -> str:
         return "reported"
     said = ["anchor"] if row.reference else []
     said += [SEEDED] if row.seeded else []
+    said += [UNHASHED] if row.unhashed else []
     said += [CONFLICT] if row.conflict else []
     if row.partial:
         total = row.record.suite.n_pairs if row.record else "?"
@@ -204,6 +206,11 @@ def _notes(
         notes.append(
             f"Run with pseudo-random weights, which were never learned: {', '.join(seeded)}. Their figures show that "
             "the pipeline runs, say nothing of the methods, and are not ranked."
+        )
+    if unhashed := sorted({row.method for row in measured if row.unhashed}):
+        notes.append(
+            f"Python objects whose source or state could not be hashed: {', '.join(unhashed)}. Nobody can tell whether "
+            "two such runs are of the same method, so they are not ranked."
         )
     notes += _recipe_notes(measured)
     sources: dict[str, list[str]] = {}

@@ -79,6 +79,11 @@ class _WithFeatures:
         registry = Registry(extractors={spec.name: spec for spec in work.extractors})
         self._store = FeatureStore(registry, device=work.device, root=cache_folder() / "features")
 
+    @property
+    def frame_size(self) -> tuple[int, int] | None:
+        size: tuple[int, int] | None = getattr(self._method, "frame_size", None)
+        return size
+
     def load(self, weights: Path | None, device: str) -> None:
         self._method.load(weights, device)
 
@@ -106,6 +111,12 @@ class _Isolated:
 
     def __init__(self, method: Any, scope: PluginScope) -> None:
         self._method, self._scope = method, scope
+
+    @property
+    def frame_size(self) -> tuple[int, int] | None:
+        with self._scope:
+            size: tuple[int, int] | None = getattr(self._method, "frame_size", None)
+        return size
 
     def load(self, weights: Path | None, device: str) -> None:
         with self._scope:

@@ -100,6 +100,8 @@ class RunPlan(_Model):
     weights: PlannedWeights | None
     seeded: bool = False
     """Whether pseudo-random weights stand in for learned ones (`MethodSpec.seeded_by`): a test of the plumbing."""
+    unhashed: bool = False
+    """Whether the method is an object without a fingerprint: shown, and never ranked."""
     seed: int
     limit: int | None
     device: str
@@ -286,6 +288,7 @@ def make_plan(
         ),
         weights=None if resolved is None else _planned_weights(spec, resolved),
         seeded=seeded,
+        unhashed=not owner.hashed,
         seed=seed,
         limit=limit,
         device=device,

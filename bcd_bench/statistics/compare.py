@@ -170,11 +170,11 @@ def _compare(name: str, a: Value, b: Value, values_a: PairValues | None, values_
 
 
 def _with_seeds(one: Comparison, a: RunRecord, b: RunRecord) -> Comparison:
-    """A run with seeded weights is no better and no worse than anything: it only shows that the pipeline runs."""
+    """A run with random weights is no better and no worse than anything: it only shows that the pipeline runs."""
     seeded = [label for label, record in (("a", a), ("b", b)) if record.seeded]
     if not seeded:
         return one
-    told = f"{' and '.join(seeded)} ran with seeded weights, a test of the plumbing"
+    told = f"{' and '.join(seeded)} ran with random weights, a test of the pipeline"
     return replace(one, significant=False, note="; ".join(part for part in (one.note, told) if part))
 
 

@@ -7,6 +7,7 @@ __all__ = [
     "Interrupted",
     "MissingAssetError",
     "MissingDependencyError",
+    "TransferError",
     "UnreadableVideoError",
     "UnsupportedVideoError",
     "UsageError",
@@ -48,6 +49,12 @@ class MissingDependencyError(BcdBenchError):
     """A Python package that an optional part needs is not installed."""
 
     exit_code = 3
+
+
+class TransferError(BcdBenchError):
+    """A method failed on the pair that it was to transfer."""
+
+    exit_code = 1
 
 
 class Interrupted(BcdBenchError):

@@ -173,7 +173,7 @@ def deep(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> Registry:
     """The toy plugin with an extractor `contrast` that needs `brightness`."""
     monkeypatch.setattr(toy, "Contrast", Contrast, raising=False)
     spec = ExtractorSpec("contrast", "1", "contrast", "scoring_toy:Contrast", extractors=("brightness",))
-    registry._add("extractors", spec, registry.owner("extractors", "brightness"))
+    registry.add("extractors", spec, registry.owner("extractors", "brightness"))
     return registry
 
 
@@ -194,7 +194,7 @@ def test_a_changed_needed_extractor_changes_whoever_needs_it(
     deep: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     metric = MetricSpec("deep", "1", "deep", "scoring_toy:Featured", extractors=("contrast",))
-    deep._add("metrics", metric, deep.owner("metrics", "shade"))
+    deep.add("metrics", metric, deep.owner("metrics", "shade"))
     before = (store_at(deep, tmp_path).identity("contrast"), metric_identity(deep, metric))
     deep.extractors["brightness"] = replace(deep.extractors["brightness"], version="2")
     after = (store_at(deep, tmp_path).identity("contrast"), metric_identity(deep, metric))
@@ -203,10 +203,10 @@ def test_a_changed_needed_extractor_changes_whoever_needs_it(
     monkeypatch.setattr(toy.Brightness, "__init__", lambda self: setattr(self, "identity", {"weights": "new"}))
     assert store_at(deep, tmp_path).identity("contrast") not in (before[0], after[0])
     asset = AssetSpec("lens", "lens.bin", "0" * 64, 9, "MIT", "grind it")
-    deep._add("assets", asset, deep.owner("metrics", "shade"))
+    deep.add("assets", asset, deep.owner("metrics", "shade"))
     deep.extractors["brightness"] = replace(deep.extractors["brightness"], assets=("lens",))
     assert metric_assets(deep, metric) == ["lens"]
-    deep._add("assets", replace(asset, name="film", urls=("https://example.org",)), deep.owner("metrics", "shade"))
+    deep.add("assets", replace(asset, name="film", urls=("https://example.org",)), deep.owner("metrics", "shade"))
     both = missing_assets(deep, [replace(metric, assets=("film",))])["deep"]
     assert "asset 'film': not found" in str(both)
     assert "asset 'lens': not found" in str(both)

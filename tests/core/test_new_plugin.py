@@ -34,7 +34,7 @@ def test_it_writes_a_whole_distribution(tmp_path: Path) -> None:
         assert text.endswith("\n")
         if file.suffix == ".py":
             assert ast.get_docstring(ast.parse(text)), f"{file} has no docstring"
-    assert "class MotionCopy2:" in (folder / package / "method.py").read_text()
+    assert "class MotionCopy2(Method):" in (folder / package / "method.py").read_text()
 
 
 @pytest.mark.parametrize("name", ["", "My", "2fast", "a--b", "a_b", "-a", "a-", "a/b", "../a", "ä"])

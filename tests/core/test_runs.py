@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import toy_plugin
 
-from bcd_bench import api as benchmark
 from bcd_bench import hookimpl
 from bcd_bench.io import atomic
 from bcd_bench.io.atomic import append_jsonl, read_jsonl, write_bytes_atomic, write_json_atomic
 from bcd_bench.plugin.registry import Registry
 from bcd_bench.plugin.suites import load_suite
+from bcd_bench.run import pipeline as benchmark
 from bcd_bench.run.folder import PairResult, RunFolder, find_runs
 from bcd_bench.run.plan import make_plan
 from bcd_bench.types.errors import MissingAssetError, UsageError

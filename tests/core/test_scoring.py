@@ -390,7 +390,7 @@ def lens(registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("BCD_BENCH_ASSETS", str(folder))
     monkeypatch.delenv("TOY_LENS", raising=False)
     spec = AssetSpec("lens", "lens.bin", "", 0, "MIT", "grind it", also=("old.bin",), variable="TOY_LENS")
-    registry._add("assets", spec, registry.owner("metrics", "shade"))
+    registry.add("assets", spec, registry.owner("metrics", "shade"))
     registry.metrics["shade"] = dataclasses.replace(registry.metrics["shade"], assets=("lens",))
     return folder / "lens.bin"
 

@@ -9,7 +9,6 @@ import pytest
 import toy_plugin
 
 from bcd_bench import AssetSpec, MethodSpec, Weights, hookimpl
-from bcd_bench import api as benchmark
 from bcd_bench.cli.run import for_each_method
 from bcd_bench.plugin.registry import Registry
 from bcd_bench.plugin.suites import load_suite
@@ -19,6 +18,7 @@ from bcd_bench.results.ranking import marks
 from bcd_bench.results.rows import collect_rows
 from bcd_bench.results.schema import RunRecord, load_record
 from bcd_bench.results.table import build_tables
+from bcd_bench.run import pipeline as benchmark
 from bcd_bench.run.plan import RunPlan, make_plan
 from bcd_bench.statistics.compare import compare_runs
 from bcd_bench.types.errors import MissingAssetError, UsageError
@@ -99,7 +99,7 @@ def test_a_seeded_run_is_marked_and_never_ranked(registry: Registry, tmp_path: P
     [table] = build_tables(rows)
     assert [line.status for line in table.lines] == ["seeded weights", "anchor"]
     assert any("never learned: big" in note for note in table.notes)
-    assert "seeded weights" in markdown.render(rows)
+    assert "random weights" in markdown.render(rows)
     assert ",seeded," in csv_.render(rows).splitlines()[0]
 
 
@@ -120,7 +120,7 @@ def test_a_seeded_run_wins_no_comparison(tmp_path: Path, monkeypatch: pytest.Mon
     (a / "record.json").write_text(json.dumps({**body, "seeded": True}))
     [found] = compare_runs(a, b, ["distance"])
     assert found.better is None
-    assert "a ran with seeded weights" in found.note
+    assert "a ran with random weights" in found.note
 
 
 def test_settings_of_several_methods(registry: Registry) -> None:

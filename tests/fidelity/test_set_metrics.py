@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bcd_bench import api as benchmark
 from bcd_bench.assets.hashing import sha256_file
 from bcd_bench.plugin.registry import load_registry
 from bcd_bench.results.build import write_record
 from bcd_bench.results.schema import load_records
+from bcd_bench.run import pipeline as benchmark
 from bcd_bench.scoring.score import score_run
 from bcd_bench.types.errors import MissingAssetError
 from bcd_bench.types.failed import Failed

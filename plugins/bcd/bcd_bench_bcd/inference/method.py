@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from bcd_bench.io.video import resize_frame
+from bcd_bench.plugin.base import Method
 from bcd_bench.plugin.settings import first_error
 from bcd_bench.run.fingerprint import pair_seed
 from bcd_bench.types.clip import Clip
@@ -67,12 +68,13 @@ def resized(frames: Frames, size: tuple[int, ...]) -> Frames:
     return np.stack([resize_frame(frame, (height, width)) for frame in frames])
 
 
-class BCDMethod:
+class BCDMethod(Method):
     """Transfers motion by BCD (Sec. 3). An instance holds one set of weights."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__(config)
         try:
-            self.config = MethodConfig.model_validate(dict(config))
+            self.settings = MethodConfig.model_validate(dict(config))
         except ValidationError as error:
             raise UsageError(f"bcd: --config {first_error(error)}") from None
         self.model: BCD | None = None
@@ -90,10 +92,16 @@ class BCDMethod:
         self.codec = FrameCodec(self.model, self.description.autoencoder_sha256)
         self.codec.open()
         base = self.description.sampler
-        if self.config.sampler == "paper":
+        if self.settings.sampler == "paper":
             base = PAPER_SAMPLER if self.model.config.latent is None else PAPER_LATENT_SAMPLER
-        changes = {"name": self.config.solver, "steps": self.config.steps, "guidance": self.config.guidance}
+        changes = {"name": self.settings.solver, "steps": self.settings.steps, "guidance": self.settings.guidance}
         self.sampler = base.model_copy(update={key: value for key, value in changes.items() if value is not None})
+
+    @property
+    def frame_size(self) -> tuple[int, int] | None:
+        """Height and width in pixels that the weights were trained at."""
+        height, width = self._loaded().config.frame_size
+        return height, width
 
     def transfer(self, pairs: Sequence[Pair], *, seed: int) -> Iterator[Clip | Failed]:
         """One clip a pair, as long as its motion clip and of its size.
@@ -114,7 +122,7 @@ class BCDMethod:
                 groups.setdefault(motion.frames.shape, []).append((pair, content, motion))
         for group in groups.values():
             frames, codes = self._transfer(
-                [c.frames[: self.config.content_frames] for _, c, _ in group],
+                [c.frames[: self.settings.content_frames] for _, c, _ in group],
                 [m.frames for _, _, m in group],
                 [pair_seed(seed, p.id) for p, _, _ in group],
             )
@@ -174,7 +182,7 @@ class BCDMethod:
             return self.pipeline.encode_motion(self._values(frames)).codes[0].cpu()
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.dtype == "bfloat16")
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.dtype == "bfloat16")
 
     def _loaded(self) -> BCD:
         if self.model is None:
