@@ -26,6 +26,7 @@ PUBLIC = {
     "bcd_bench.testing": None,
     "bcd_bench.plugin.protocols": None,
     "bcd_bench_bcd.inference.method": ["BCDMethod"],
+    "bcd_bench_bcd": ["BCD"],
     "bcd_bench_bcd.inference.pipeline": ["Pipeline"],
     "bcd_bench_faces.suites.synthetic_heads": ["HeadsTrainingClips"],
 }
