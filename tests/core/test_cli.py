@@ -103,7 +103,7 @@ def test_list_json_names_what_is_built_in(capsys: pytest.CaptureFixture[str]) ->
 def test_list_prints_every_row_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = run(capsys, "list", "methods")
     [line] = [line for line in out.splitlines() if line.startswith("copy-motion")]
-    assert "everything of the driver leaks" in line
+    assert "everything else leaks" in line
     assert line.split()[-1] == "core"
 
 

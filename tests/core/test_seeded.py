@@ -9,7 +9,6 @@ import pytest
 import toy_plugin
 
 from bcd_bench import AssetSpec, MethodSpec, Weights, hookimpl
-from bcd_bench.run.pipeline import assign_settings
 from bcd_bench.plugin.registry import Registry
 from bcd_bench.plugin.suites import load_suite
 from bcd_bench.results.formats import csv as csv_
@@ -19,6 +18,7 @@ from bcd_bench.results.rows import collect_rows
 from bcd_bench.results.schema import RunRecord, load_record
 from bcd_bench.results.table import build_tables
 from bcd_bench.run import pipeline as benchmark
+from bcd_bench.run.pipeline import assign_settings
 from bcd_bench.run.plan import RunPlan, make_plan
 from bcd_bench.statistics.compare import compare_runs
 from bcd_bench.types.errors import MissingAssetError, UsageError
