@@ -7,13 +7,14 @@ constants it uses, and the values of their attributes are the same.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import inspect
 import math
 import sys
 from collections.abc import Mapping
 from pathlib import PurePath
-from types import FunctionType, MethodType, ModuleType
+from types import FunctionType, GetSetDescriptorType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any
 
 from bcd_bench.assets.hashing import hash_json, sha256_file
@@ -22,6 +23,32 @@ __all__ = ["fingerprint"]
 
 MAX_DEPTH = 20
 """Nesting of attributes beyond which an object counts as one that cannot be hashed."""
+
+
+_NO_MEMBERS = frozenset(
+    [
+        "__dict__",
+        "__weakref__",
+        "__doc__",
+        "__module__",
+        "__annotations__",
+        "__abstractmethods__",
+        "__firstlineno__",
+        "__static_attributes__",
+        "__dataclass_fields__",
+        "__dataclass_params__",
+        "__match_args__",
+        "__slots__",
+        "__hash__",
+        "__annotate__",
+        "__annotate_func__",
+        "__annotations_cache__",
+        "__parameters__",
+        "__orig_bases__",
+    ]
+)
+"""What Python adds to a class by itself."""
+_DESCRIPTORS = (MemberDescriptorType, GetSetDescriptorType)
 
 
 class _NotHashableError(Exception):
@@ -103,14 +130,20 @@ class _Describer:
         if cls.__module__ == "builtins" or _installed(cls.__module__):
             return _named(cls)
         members = {}
+        fields = vars(cls).get("__dataclass_fields__", {})
         for name, member in sorted(vars(cls).items()):
-            if name in ("__dict__", "__weakref__", "__doc__", "__module__", "__annotations__", "__abstractmethods__"):
+            if name in _NO_MEMBERS or name.startswith("_abc_") or isinstance(member, _DESCRIPTORS):
                 continue
-            if name.startswith("_abc_") or name in ("__firstlineno__", "__static_attributes__"):
+            if fields and isinstance(member, FunctionType) and _generated(member):
                 continue
             members[name] = self.describe(_unwrapped(member), depth)
+        members["fields"] = [[name, str(field.type), self._default(field, depth)] for name, field in fields.items()]
         bases = [self.describe(base, depth) for base in cls.__bases__]
         return {"class": cls.__qualname__, "members": members, "bases": bases}
+
+    def _default(self, field: Any, depth: int) -> Any:
+        given = [field.default, field.default_factory]
+        return [self.describe(value, depth) for value in given if value is not dataclasses.MISSING]
 
     def _instance(self, value: Any, depth: int) -> Any:
         described: dict[str, Any] = {"of": self.describe(type(value), depth)}
@@ -127,6 +160,11 @@ class _Describer:
         state = {**(state or {}), **{name: getattr(value, name) for name in slots if hasattr(value, name)}}
         described["state"] = {str(name): self.describe(item, depth) for name, item in sorted(state.items())}
         return described
+
+
+def _generated(function: FunctionType) -> bool:
+    """Whether `dataclass` wrote this method, from the fields."""
+    return function.__code__.co_filename in ("<string>", dataclasses.__file__)
 
 
 def _names(code: Any) -> set[str]:

@@ -112,6 +112,11 @@ class _ObjectMethod:
     def __init__(self, built: Any) -> None:
         self._built = built
 
+    @property
+    def frame_size(self) -> tuple[int, int] | None:
+        size: tuple[int, int] | None = getattr(self._built, "frame_size", None)
+        return size
+
     def load(self, weights: Path | None, device: str) -> None:
         if hasattr(self._built, "load"):
             self._built.load(weights, device)
