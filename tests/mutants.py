@@ -110,7 +110,7 @@ MUTANTS = (
     Mutant("both directions the same", "extensions/loss.py", "state.latents = state.content_latents.roll(batch // 2, 0)", "state.latents = state.content_latents"),
     Mutant("random direction is forward", "extensions/symmetric_halves.py", "uniform(len(clips)) < 0.5)", "uniform(len(clips)) < 0.0)"),
     Mutant("weight not clamped", "extensions/loss_weight_clamp.py", "weight.clamp(max=self.max)", "weight"),
-    Mutant("content channels ignored", "extensions/decoder.py", "inputs.append(own[:, None].expand(-1, frames, -1, -1))", "inputs.append(0 * own[:, None].expand(-1, frames, -1, -1))"),
+    Mutant("content channels ignored", "extensions/decoder.py", "inputs.append(patch_content[:, None].expand(-1, frames, -1, -1))", "inputs.append(0 * own[:, None].expand(-1, frames, -1, -1))"),
     Mutant("penalty on content removed", "extensions/content_bottleneck.py", "self.kl_weight.at(state.step) * nats", "0.0 * nats"),
     Mutant("schedules never stop", "extensions/base.py", "self.start <= step and (self.stop is None or step < self.stop)", "self.start <= step"),
     Mutant("latents standardised by running statistics alone", "extensions/quantizer.py", "        return (latents - mean) / std\n\n    def standardized_by_running", "        return self.standardized_by_running(latents)\n\n    def standardized_by_running"),
@@ -141,7 +141,7 @@ MUTANTS = (
     Mutant("contributions of the right conditions", "training/collapse.py", "error(content.roll(1, 0), motion)", "error(content, motion)"),
     Mutant("motion's contribution is content's", "training/collapse.py", "error(content, motion.roll(1, 0))", "error(content.roll(1, 0), motion)"),
     # several parts, inference
-    Mutant("rate of one part", "training/step.py", "histogram = torch.stack(counted).mean(0)", "histogram = counted[0]"),
+    Mutant("rate of one part", "training/step.py", "histogram = torch.stack(histograms).mean(0)", "histogram = counted[0]"),
     Mutant("parts add up", "training/step.py", 'accelerator.backward(losses["loss"] / len(parts))', 'accelerator.backward(losses["loss"])'),
     Mutant("content and motion exchanged", "inference/method.py", "content, motion = pair.content.load(), pair.motion.load()", "motion, content = pair.content.load(), pair.motion.load()"),
     Mutant("every pair has the same noise", "inference/method.py", "torch.Generator().manual_seed(seed)) for seed in seeds]", "torch.Generator().manual_seed(0)) for seed in seeds]"),

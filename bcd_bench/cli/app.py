@@ -20,20 +20,27 @@ if TYPE_CHECKING:
 __all__ = ["VERBS", "main"]
 
 VERBS = {
-    "list": "What is installed: methods, suites, metrics, plugins.",
-    "show": "One suite, method, metric or other thing in full.",
-    "doctor": "What works, what is missing, and the command that mends it.",
-    "assets": "Weights and data by name: list, fetch, add, verify.",
-    "train": "Train a method or a judge from a preset.",
+    "list": "List methods, suites, metrics and plugins.",
+    "show": "Show one suite, method, metric or trainable in full.",
+    "doctor": "Check the installation and show how to fix problems.",
+    "assets": "List, fetch, add and verify weights and data.",
+    "train": "Train a method or a metric's network from a preset.",
     "run": "Generate, score and record methods on a suite.",
-    "export": "Write a suite's clips and pairs as files, for tools outside the harness.",
+    "export": "Write a suite's clips and pairs as files.",
     "score": "Score finished runs again, without generating.",
     "compare": "Compare two runs pair by pair.",
-    "report": "Tables and pages from run folders and records.",
-    "validate-metrics": "Which known faults the metrics rank, and what else they react to.",
-    "new-plugin": "Write a plugin that installs, runs and passes the conformance kit.",
+    "report": "Make tables and pages from runs and records.",
+    "validate-metrics": "Measure how metrics respond to perturbations.",
+    "new-plugin": "Write a plugin that installs, runs and is tested.",
 }
-"""Verb -> one-line help. The module of a verb is `bcd_bench.cli.<verb>`, with `list` and friends ending in `_`."""
+"""Command -> one-line help, short enough for 80 columns. Its module is `bcd_bench.cli.<command>`, see `MODULES`."""
+EXAMPLES = (
+    "bcd-bench run --method bcd --suite sprites-procedural --limit 64",
+    "bcd-bench run --help    # options and examples of a command",
+    "bcd-bench --install-completion",
+)
+HELP = {"help_option_names": ["-h", "--help"]}
+COMPLETION = ("--install-completion", "--show-completion")
 
 NO_ROOM_OR_RIGHT = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 """Errors of the file system that are the user's to mend: a full disk, or a file that may not be touched."""
@@ -46,13 +53,26 @@ def _placeholder() -> None:
 
 
 def _chosen_verb(arguments: Sequence[str]) -> str | None:
+    if "_BCD_BENCH_COMPLETE" in os.environ:  # the shell asks for completions of this line
+        line = os.environ.get("_TYPER_COMPLETE_ARGS") or os.environ.get("COMP_WORDS", "")
+        arguments = line.split()[1:]
     return next((word for word in arguments if not word.startswith("-")), None)
+
+
+def _epilog(examples: Sequence[str]) -> str | None:
+    """Examples below the options; the marker keeps their lines as they are."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in examples) if examples else None
+
+
+def _completes(arguments: Sequence[str]) -> bool:
+    """Whether typer's own completion is asked for; it is left out otherwise, since it imports more."""
+    return "_BCD_BENCH_COMPLETE" in os.environ or any(word in COMPLETION for word in arguments)
 
 
 def _verb(factory: str, name: str) -> Any:
     from bcd_bench.plugin.loading import load_code  # imports NumPy, which the general help does without
 
-    return load_code(factory, f"verb {name!r}")
+    return load_code(factory, f"command {name!r}")
 
 
 def _add_plugin_verbs(app: typer.Typer, chosen: str | None) -> None:
@@ -65,23 +85,28 @@ def _add_plugin_verbs(app: typer.Typer, chosen: str | None) -> None:
     for name, spec in sorted(registry.commands.items()):
         if name in VERBS:
             owner = registry.owner("commands", name)
-            print(f"warning: verb {name!r} of plugin {owner.name} hides behind the verb of that name", file=sys.stderr)
+            print(
+                f"warning: command {name!r} of plugin {owner.name} is hidden by the built-in command of that name",
+                file=sys.stderr,
+            )
             continue
         function = _verb(spec.factory, name) if name == chosen else _placeholder
-        app.command(name, help=None if name == chosen else spec.summary)(function)
+        app.command(name, context_settings=HELP, help=None if name == chosen else spec.summary)(function)
 
 
-def build_app(chosen: str | None) -> typer.Typer:
-    """The typer app in which `chosen` is real and every other verb is a line of help."""
+def build_app(chosen: str | None, *, completion: bool = False) -> typer.Typer:
+    """The typer app in which the command `chosen` is real and every other one is a line of help."""
     import typer
 
     from bcd_bench.cli.help import options
 
     app = typer.Typer(
         name="bcd-bench",
-        add_completion=False,
+        add_completion=completion,
         add_help_option=False,
         rich_markup_mode=None,
+        context_settings=HELP,
+        epilog=_epilog(EXAMPLES),
         pretty_exceptions_enable=False,
     )
     app.callback()(options)
@@ -90,10 +115,11 @@ def build_app(chosen: str | None) -> typer.Typer:
             app.command(name, help=summary)(_placeholder)
             continue
         module = importlib.import_module(f"bcd_bench.cli.{MODULES.get(name, name)}")
+        epilog = _epilog(getattr(module, "EXAMPLES", ()))
         if hasattr(module, "app"):
-            app.add_typer(module.app, name=name, help=summary)
+            app.add_typer(module.app, name=name, help=summary, context_settings=HELP, epilog=epilog)
         else:
-            app.command(name)(module.command)
+            app.command(name, context_settings=HELP, epilog=epilog)(module.command)
     _add_plugin_verbs(app, chosen)
     return app
 
@@ -144,7 +170,7 @@ def _run(arguments: list[str]) -> int:
     import typer
 
     chosen = _chosen_verb(arguments)
-    command: Any = typer.main.get_command(build_app(chosen))
+    command: Any = typer.main.get_command(build_app(chosen, completion=_completes(arguments)))
     try:
         code = command.main(args=arguments or ["--help"], prog_name="bcd-bench", standalone_mode=False)
     except typer.Abort:
@@ -183,7 +209,7 @@ def _exit_code(arguments: list[str]) -> int:
             _say("hint", error.hint)
         code = error.exit_code
     except KeyboardInterrupt:
-        _say("interrupted", "stopped; what was finished is kept, and the same command continues")
+        _say("interrupted", "completed work was saved; run the same command to resume")
         code = Interrupted.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # keeps the interpreter's own flush quiet

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bcd_bench.cli.common import load, print_json, print_table
-from bcd_bench.types.errors import MissingAssetError, UsageError
+from bcd_bench.cli.common import load, print_json, print_table, split_names
+from bcd_bench.cli.complete import assets as complete_assets
+from bcd_bench.plugin.registry import nearest
+from bcd_bench.types.errors import BcdBenchError, MissingAssetError, UsageError
 
 if TYPE_CHECKING:
     from bcd_bench.assets.store import AssetStatus, AssetStore
+    from bcd_bench.plugin.registry import Registry
 
-app = typer.Typer(add_completion=False)
+app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
+
+EXAMPLES = (
+    "bcd-bench assets list",
+    "bcd-bench assets fetch --for heads-cross",
+    "bcd-bench assets add arcface model.onnx",
+)
+
+EPILOG = "\b\nExamples:\n  bcd-bench assets fetch inception-fid\n  bcd-bench assets fetch --for heads-cross,csim"
 
 
 def _store() -> AssetStore:
@@ -64,32 +76,87 @@ def _print_statuses(statuses: list[AssetStatus], *, as_json: bool) -> None:
 
 @app.command("list")
 def list_assets(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Every asset: whether it is here, its size, sha256, licence and source."""
+    """List every asset with its state, size, sha256, licence and source."""
     _print_statuses(_store().status(), as_json=as_json)
 
 
-@app.command()
+def assets_for(registry: Registry, name: str) -> list[str]:
+    """The assets that a suite (with its default metrics), a metric or a method needs.
+
+    Raises `UsageError` if nothing has this name.
+    """
+    from bcd_bench.plugin.suites import load_suite
+    from bcd_bench.scoring.features import extractor_assets
+    from bcd_bench.scoring.provenance import metric_assets
+
+    found: list[str] = []
+    metrics = [name] if name in registry.metrics else []
+    if name in registry.suites:
+        found += registry.suite(name).assets
+        with contextlib.suppress(BcdBenchError):  # its data or assets are not here yet: only its own assets are known
+            metrics += [one for one in load_suite(registry, name).default_metrics if one in registry.metrics]
+    if name in registry.methods:
+        spec = registry.method(name)
+        found += [*spec.assets, *extractor_assets(registry, spec.extractors)]
+        found += [weights.asset for weights in spec.weights if weights.asset is not None]
+    if not metrics and name not in registry.suites and name not in registry.methods:
+        known = [*registry.suites, *registry.metrics, *registry.methods]
+        raise UsageError(f"--for {name}: no such suite, metric or method; {nearest(name, known)}")
+    for metric in metrics:
+        found += metric_assets(registry, registry.metric(metric))
+    return list(dict.fromkeys(found))
+
+
+@app.command(epilog=EPILOG)
 def fetch(
-    assets: Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="Names of assets.")] = None,
+    assets: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAME...", help="Names of assets.", autocompletion=complete_assets),
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every asset that has a download source.")] = False,
+    needed_for: Annotated[
+        list[str] | None,
+        typer.Option("--for", metavar="NAME", help="Everything that a suite, metric or method needs."),
+    ] = None,
 ) -> None:
     """Download assets into the cache and verify them."""
     store = _store()
-    if bool(assets) == everything:
-        raise UsageError("name the assets to fetch, or --all", hint="bcd-bench assets list")
     known = store.registry.assets
-    for name in assets or [name for name, spec in sorted(known.items()) if spec.urls]:
+    users = split_names(needed_for, "--for")
+    if (bool(assets), everything, bool(users)).count(True) != 1:
+        raise UsageError("name the assets to fetch, or use --all or --for NAME", hint="bcd-bench assets list")
+    wanted = list(assets or [])
+    if everything:
+        wanted = [name for name, spec in sorted(known.items()) if spec.urls]
+    for user in users:
+        wanted += assets_for(store.registry, user)
+    missing: list[str] = []
+    for name in dict.fromkeys(wanted):
+        if users and not store.registry.asset(name).urls:
+            status = store.status_of(name)
+            if status.state != "ok":
+                print(f"{name}: cannot be downloaded; {known[name].how_to}")
+                missing.append(name)
+                continue
+            print(f"{name}: {status.path}")
+            continue
         print(f"{name}: {store.fetch(name)}")
         if known[name].restricted:
             print(f"{name}: {known[name].restricted} ({known[name].licence})")
+    if users and not wanted:
+        print(f"{', '.join(users)}: no assets are needed")
+    if missing:
+        raise MissingAssetError(
+            f"to be added by hand: {', '.join(missing)}", hint=f"bcd-bench assets add {missing[0]} PATH"
+        )
 
 
 @app.command()
 def add(
     name: Annotated[str, typer.Argument(help="Name of the asset.")],
-    path: Annotated[Path, typer.Argument(help="The file or folder you have.")],
+    path: Annotated[Path, typer.Argument(help="Your file or folder.")],
 ) -> None:
-    """Verify a file or folder you have and copy it into the cache."""
+    """Verify a file or folder of yours and copy it into the cache."""
     store = _store()
     print(f"{name}: {store.add(name, path.expanduser())}")
     restricted = store.registry.assets[name].restricted
@@ -99,10 +166,12 @@ def add(
 
 @app.command()
 def verify(
-    assets: Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="Names; without any, all.")] = None,
+    assets: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME...", help="Names of assets (default: all).")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Hash assets again. Exit code 3 where one is altered, or where one that was named is missing."""
+    """Verify the hashes of assets. The exit code is 3 if one is altered, or a named one is missing."""
     store = _store()
     statuses = [store.status_of(name, fresh=True) for name in assets] if assets else store.verify()
     _print_statuses(statuses, as_json=as_json)

@@ -1,4 +1,4 @@
-"""What several verbs share: parsing `k=v`, JSON output, tables that fit pipes as well as terminals."""
+"""Shared by the commands: parsing of `k=v` and of lists, JSON output, tables for terminals and pipes."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from bcd_bench.plugin.registry import PluginInfo, Registry
 
 __all__ = [
-    "complain",
     "console",
     "load",
-    "names",
     "parse_data",
     "parse_settings",
-    "plain",
+    "print_error",
     "print_json",
     "print_notes",
     "print_table",
+    "split_names",
+    "to_jsonable",
     "warn_broken",
 ]
 
@@ -37,7 +37,7 @@ SHOWN_NOTES = 20
 
 
 def parse_settings(items: Iterable[str], option: str) -> dict[str, Any]:
-    """`["steps=5", "name=x"]` -> `{"steps": 5, "name": "x"}`; values are JSON where they parse, text elsewhere.
+    """`["steps=5", "name=x"]` -> `{"steps": 5, "name": "x"}`; values that are not JSON are kept as text.
 
     Raises UsageError for an item without `=` or a key given twice.
     """
@@ -56,8 +56,8 @@ def parse_settings(items: Iterable[str], option: str) -> dict[str, Any]:
 
 
 def parse_data(items: Iterable[str]) -> dict[str, Path]:
-    """`["lrs3=/data/lrs3"]` -> `{"lrs3": Path(...)}`. Raises UsageError where a path does not exist or a name
-    is given twice."""
+    """`["lrs3=/data/lrs3"]` -> `{"lrs3": Path(...)}`. Raises `UsageError` if a path does not exist or a name is given
+    twice."""
     data: dict[str, Path] = {}
     for item in items:
         name, equals, path = item.partition("=")
@@ -71,27 +71,31 @@ def parse_data(items: Iterable[str]) -> dict[str, Path]:
     return data
 
 
-def names(text: str, option: str) -> list[str]:
-    """`"bcd,oracle"` -> `["bcd", "oracle"]`, without repeats. Raises UsageError where nothing is named."""
-    found = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    if not found:
+def split_names(items: Iterable[str] | None, option: str) -> list[str]:
+    """`["bcd,oracle", "fomm"]` -> `["bcd", "oracle", "fomm"]`, each once: lists take commas, repetition, or both.
+
+    Empty if the option is not given. Raises `UsageError` if it is given and names nothing.
+    """
+    given = list(items or [])
+    found = list(dict.fromkeys(part.strip() for item in given for part in item.split(",") if part.strip()))
+    if given and not found:
         raise UsageError(f"{option} names nothing")
     return found
 
 
-def plain(value: Any) -> Any:
+def to_jsonable(value: Any) -> Any:
     """`value` as JSON types: records become objects, paths text, tuples lists."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {field.name: to_jsonable(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): to_jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [plain(item) for item in value]
+        return [to_jsonable(item) for item in value]
     return str(value) if isinstance(value, Path) else value
 
 
 def print_json(value: Any) -> None:
-    print(json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False))
+    print(json.dumps(to_jsonable(value), indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def console() -> Console:
@@ -121,8 +125,8 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     console().print(table)
 
 
-def complain(error: BcdBenchError, what: object) -> None:
-    """An error that does not end the command, as `main` prints those that do; `what` says what it is about."""
+def print_error(error: BcdBenchError, what: object) -> None:
+    """Print an error that does not end the command, in the form of those that do; `what` is its subject."""
     print(f"error: {what}: {' '.join(str(error).split())}", file=sys.stderr)
     if error.hint:
         print(f"hint: {error.hint}", file=sys.stderr)
@@ -137,7 +141,7 @@ def warn_broken(plugins: Iterable[PluginInfo]) -> None:
 
 
 def print_notes(notes: Iterable[str]) -> None:
-    """What a suite says of how it was built, on stderr: the first lines, then how many more there are."""
+    """Print the notes of a suite on stderr: the first lines, then the number of the others."""
     every = [printable(note) for note in notes]
     for note in every[:SHOWN_NOTES]:
         print(f"note: {note}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`bcd-bench doctor`: what works, what is missing, and the command that mends it."""
+"""`bcd-bench doctor`: check the installation and show how to fix problems."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import shutil
+import subprocess
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
@@ -13,28 +14,36 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from bcd_bench import __version__
 from bcd_bench.cli.common import print_json, print_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from bcd_bench.plugin.registry import Registry
 
 SCARCE_DISK = 1_000_000_000
 """Bytes; a full run over the larger suites writes a few hundred megabytes of lossless video."""
 
+EXAMPLES = (
+    "bcd-bench doctor",
+    "bcd-bench doctor --fast    # do not import the packages",
+)
+
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at. `mend` is the command or action that would make it "ok"."""
+    """The result of one check. `fix` is the command or action that would make it "ok"."""
 
     area: str
     name: str
     status: Literal["ok", "missing", "broken"]
     detail: str = ""
-    mend: str = ""
+    fix: str = ""
 
 
 def _installed(name: str) -> str | None:
@@ -44,48 +53,112 @@ def _installed(name: str) -> str | None:
         return None
 
 
-def _requirements(distribution: str) -> Iterator[tuple[str, str]]:
-    """(name, requirement) of what a distribution needs without extras."""
+def _requirements(distribution: str) -> Iterator[Requirement]:
+    """The requirements of a distribution that hold here, without its extras."""
     for text in importlib.metadata.requires(distribution) or []:
-        requirement, _, condition = text.partition(";")
-        if "extra" not in condition:
-            name = requirement.strip()
-            for mark in "[<>=!~ (":
-                name = name.partition(mark)[0]
-            yield name, requirement.strip()
+        requirement = Requirement(text)
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            yield requirement
 
 
-def check_packages(distributions: list[str]) -> Iterator[Finding]:
-    """The dependencies of the harness and of the installed plugins, found without importing any."""
+def _modules_of(distributions: Collection[str]) -> dict[str, str]:
+    """Distribution -> one module to import from it, for those that have any."""
+    wanted = {canonicalize_name(name): name for name in distributions}
+    found: dict[str, str] = {}
+    for module, owners in sorted(importlib.metadata.packages_distributions().items()):
+        for owner in owners:
+            name = wanted.get(canonicalize_name(owner))
+            if name is not None and not module.startswith("_") and module.isidentifier():
+                found.setdefault(name, module)
+    return found
+
+
+def import_errors(modules: Iterable[str]) -> dict[str, str]:
+    """Module -> why it cannot be imported; each is imported in another process, which may crash."""
+    code = (
+        "import importlib, sys\n"
+        "for name in sys.argv[1:]:\n"
+        "    print('>', name, flush=True)\n"
+        "    try: importlib.import_module(name)\n"
+        "    except BaseException as error:\n"
+        "        print('!', type(error).__name__ + ': ' + ' '.join(str(error).split()), flush=True)\n"
+    )
+    errors: dict[str, str] = {}
+    left = list(modules)
+    while left:
+        done = subprocess.run([sys.executable, "-c", code, *left], capture_output=True, text=True, check=False)
+        name = ""
+        for line in done.stdout.splitlines():
+            if line.startswith("> "):
+                name = line[2:]
+            elif line.startswith("! ") and name:
+                errors[name] = line[2:]
+        if done.returncode == 0 or name not in left:
+            break
+        errors[name] = f"the interpreter ended with code {done.returncode}"
+        left = left[left.index(name) + 1 :]
+    return errors
+
+
+def check_packages(distributions: list[str], *, fast: bool = False) -> Iterator[Finding]:
+    """The dependencies of the harness and of the installed plugins: present, of a version that is asked for, and
+    importable (unless `fast`)."""
     yield Finding("python", platform.python_version(), "ok", sys.executable)
-    seen: dict[str, str] = {}
+    required: dict[str, list[Requirement]] = {}
     for distribution in distributions:
-        if _installed(distribution) is None:
-            continue
-        for name, requirement in _requirements(distribution):
-            seen.setdefault(name, requirement)
-    for name, requirement in sorted(seen.items()):
+        if _installed(distribution) is not None:
+            for requirement in _requirements(distribution):
+                required.setdefault(canonicalize_name(requirement.name), []).append(requirement)
+    modules = {} if fast else _modules_of(required.keys())
+    errors = import_errors(modules.values())
+    for name, requirements in sorted(required.items()):
         version = _installed(name)
+        unmet = [str(one) for one in requirements if version and not one.specifier.contains(version, prereleases=True)]
+        error = errors.get(modules.get(name, ""))
         if version is None:
-            yield Finding("package", name, "missing", f"{requirement} is needed", f"pip install '{requirement}'")
+            yield Finding(
+                "package", name, "missing", f"{requirements[0]} is needed", f"pip install '{requirements[0]}'"
+            )
+        elif unmet:
+            yield Finding("package", name, "missing", f"{version}, {unmet[0]} is needed", f"pip install '{unmet[0]}'")
+        elif error is not None:
+            yield Finding("package", name, "broken", f"{version} cannot be imported: {error}", _import_fix(name, error))
         else:
             yield Finding("package", name, "ok", version)
+    yield from _check_opencv()
+
+
+def _import_fix(name: str, error: str) -> str:
+    if "libGL" in error or "libxcb" in error or "libglib" in error:
+        return "apt-get install libgl1 libglib2.0-0, or pip install opencv-contrib-python-headless in place of OpenCV"
+    return f"pip install --force-reinstall {name}"
+
+
+def _check_opencv() -> Iterator[Finding]:
+    """Several distributions of OpenCV overwrite each other's files; which one runs depends on the order."""
+    names = ("opencv-python", "opencv-contrib-python", "opencv-python-headless", "opencv-contrib-python-headless")
+    found = {name: version for name in names if (version := _installed(name)) is not None}
+    if len(set(found.values())) > 1:
+        detail = f"{', '.join(f'{name} {version}' for name, version in found.items())} share one folder"
+        common = min(found.values(), key=Version)  # the distributions are not released at the same time
+        fix = " ".join(f"'{name}=={common}'" for name in found)
+        yield Finding("package", "cv2", "broken", detail, f"pip install --force-reinstall --no-deps {fix}")
 
 
 def check_plugins(registry: Registry) -> Iterator[Finding]:
-    """Whether every plugin loads, and whether two of them claim one name."""
+    """Whether every plugin loads, and no two claim one name."""
     for plugin in registry.plugins:
         if plugin.status == "ok":
             yield Finding("plugin", plugin.name, "ok", f"{plugin.dist} {plugin.version}")
         else:
-            mend = f"pip install --force-reinstall {plugin.dist}, or pip uninstall {plugin.dist}"
-            yield Finding("plugin", plugin.name, "broken", " ".join(str(plugin.error).split()), mend)
+            fix = f"pip install --force-reinstall {plugin.dist}, or pip uninstall {plugin.dist}"
+            yield Finding("plugin", plugin.name, "broken", " ".join(str(plugin.error).split()), fix)
     for clash in registry.clashes:
         yield Finding("plugin", clash.name, "broken", str(clash), f"pip uninstall {clash.plugins[-1].dist}")
 
 
 def check_assets(registry: Registry) -> Iterator[Finding]:
-    """Whether every declared asset is here and what it should be."""
+    """Whether every declared asset is present and has the right hash."""
     from bcd_bench.assets.store import AssetStore, format_size
 
     for status in AssetStore(registry).status():
@@ -101,7 +174,7 @@ def check_assets(registry: Registry) -> Iterator[Finding]:
 
 
 def check_weights(registry: Registry) -> Iterator[Finding]:
-    """Whether the weights that methods ship are there and unaltered; those that are assets are looked at as such."""
+    """Whether shipped weights are present and unaltered; weights that are assets are checked as assets."""
     from bcd_bench.assets.weights import verify_weights
     from bcd_bench.types.errors import MissingAssetError
 
@@ -137,20 +210,20 @@ def check_machine() -> Iterator[Finding]:
         yield Finding("machine", "disk", "ok", f"{format_size(free)} free here")
     latex = shutil.which("pdflatex")
     if latex is None:
-        mend = "apt-get install texlive-latex-base texlive-latex-recommended"
-        yield Finding("machine", "pdflatex", "missing", "only needed to compile LaTeX reports", mend)
+        fix = "apt-get install texlive-latex-base texlive-latex-recommended"
+        yield Finding("machine", "pdflatex", "missing", "only needed to compile LaTeX reports", fix)
     else:
         yield Finding("machine", "pdflatex", "ok", latex)
 
 
-def examine() -> list[Finding]:
-    """Everything the doctor looks at, in the order it is printed."""
+def examine(*, fast: bool = False) -> list[Finding]:
+    """All checks, in the order in which they are printed."""
     from bcd_bench.plugin.registry import load_registry
 
     registry = load_registry()
     distributions = list(dict.fromkeys(plugin.dist for plugin in registry.plugins))
     return [
-        *check_packages(distributions),
+        *check_packages(distributions, fast=fast),
         *check_plugins(registry),
         *check_assets(registry),
         *check_weights(registry),
@@ -158,9 +231,15 @@ def examine() -> list[Finding]:
     ]
 
 
-def command(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> int:
-    """What works, what is missing, and the command that mends it. Exit code 3 where a needed package is missing."""
-    findings = examine()
+def command(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    fast: Annotated[bool, typer.Option("--fast", help="Do not try to import the packages.")] = False,
+) -> int:
+    """Check the installation and show how to fix problems.
+
+    The exit code is 3 if a required package is missing or cannot be imported.
+    """
+    findings = examine(fast=fast)
     if as_json:
         print_json({"version": __version__, "findings": [asdict(finding) for finding in findings]})
     else:
@@ -169,9 +248,9 @@ def command(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
             ["status", "area", "name", "detail"],
             [[f.status, f.area, f.name, f.detail] for f in findings],
         )
-        mends = [f for f in findings if f.mend]
-        if mends:
-            print("\nTo mend:")
-        for finding in mends:
-            print(f"  {finding.area} {finding.name}: {finding.mend}")
-    return 3 if any(f.area == "package" and f.status == "missing" for f in findings) else 0
+        fixes = [f for f in findings if f.fix]
+        if fixes:
+            print("\nTo fix:")
+        for finding in fixes:
+            print(f"  {finding.area} {finding.name}: {finding.fix}")
+    return 3 if any(f.area == "package" and f.status != "ok" for f in findings) else 0

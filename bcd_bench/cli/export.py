@@ -8,18 +8,21 @@ from typing import Annotated, get_args
 import typer
 
 from bcd_bench.cli.common import load, parse_data, print_notes
+from bcd_bench.cli.complete import suites
 from bcd_bench.types.errors import UsageError
 from bcd_bench.util.progress import open_progress
 
+EXAMPLES = ("bcd-bench export --suite heads-cross-128 --out exported --format png",)
+
 
 def command(
-    suite: Annotated[str, typer.Option(metavar="S", help="A suite, as `list suites` names it.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write.")],
-    data: Annotated[list[str] | None, typer.Option(metavar="NAME=PATH", help="Data of your own.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="The first N pairs only.")] = None,
+    suite: Annotated[str, typer.Option(metavar="S", help="Suite, see `bcd-bench list suites`.", autocompletion=suites)],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write.")],
+    data: Annotated[list[str] | None, typer.Option(metavar="NAME=PATH", help="Your own data for the suite.")] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first N pairs.")] = None,
     format: Annotated[str, typer.Option(metavar="mkv|png", help="Lossless videos, or folders of frames.")] = "mkv",
 ) -> None:
-    """Write a suite's clips and pairs as files, for tools outside the harness. The same command continues."""
+    """Write a suite's clips and pairs as files, for tools outside the harness. Resumes with the same command."""
     from bcd_bench.io.export import Kind, export_suite
     from bcd_bench.plugin.suites import load_suite
 
@@ -31,5 +34,5 @@ def command(
     rows = export_suite(made, out, limit=limit, kind=kind, progress=open_progress())
     clips = {path for row in rows for path in (row.content, row.motion)}
     print(f"{len(rows)} pairs of {made.name}@{made.version}: {out / 'pairs.jsonl'} and {len(clips)} clips beside it")
-    print("Name each output as `output` says, with as many frames as `frames` says, in one folder, and score it:")
-    print(f"  bcd-bench run --method folder --config path=FOLDER --suite {made.name}")
+    print("Put the outputs into one folder, named as in `output` and as long as `frames`, and score them:")
+    print(f"  bcd-bench run --method folder --set path=FOLDER --suite {made.name}")

@@ -22,7 +22,9 @@ def _show_help(context: typer.Context, asked: bool) -> None:
         raise typer.Exit
 
 
-Help = Annotated[bool, typer.Option("--help", callback=_show_help, is_eager=True, help="Show this message and exit.")]
+Help = Annotated[
+    bool, typer.Option("--help", "-h", callback=_show_help, is_eager=True, help="Show this message and exit.")
+]
 """A parameter of commands that are made with `add_help_option=False`."""
 
 

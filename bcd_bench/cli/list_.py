@@ -1,4 +1,4 @@
-"""`bcd-bench list`: what is installed, by kind, with the plugin that brings it."""
+"""`bcd-bench list`: everything that is installed, by kind, with its plugin."""
 
 from __future__ import annotations
 
@@ -15,9 +15,14 @@ if TYPE_CHECKING:
 KINDS = ("methods", "suites", "metrics", "plugins", "trainables", "assets", "extractors", "commands")
 SHOWN_BY_DEFAULT = ("methods", "suites", "metrics", "trainables", "plugins")
 
+EXAMPLES = (
+    "bcd-bench list methods",
+    "bcd-bench list --json",
+)
+
 
 def rows_of(registry: Registry, kind: str) -> list[dict[str, Any]]:
-    """One JSON-safe row per thing of `kind`, sorted by name (plugins in loading order)."""
+    """One JSON-safe row per item of a kind, sorted by name (plugins in loading order)."""
     if kind == "plugins":
         return [
             {"name": p.name, "distribution": p.dist, "version": p.version, "status": p.status, "error": p.error}
@@ -67,14 +72,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @app.callback(invoke_without_command=True)
 def everything(context: typer.Context, as_json: AsJson = False, help_: Help = False) -> None:
-    """What is installed: methods, suites, metrics, plugins."""
+    """List methods, suites, metrics and plugins."""
     context.obj = as_json
     if context.invoked_subcommand is None:
         _show(KINDS if as_json else SHOWN_BY_DEFAULT, as_json=as_json, whole=True)
 
 
 def _add_kind(kind: str) -> None:
-    @app.command(kind, help=f"The {kind}, one a line.", add_help_option=False)
+    @app.command(kind, help=f"List {kind}, one per line.", add_help_option=False)
     def one_kind(context: typer.Context, as_json: AsJson = False, help_: Help = False) -> None:
         _show((kind,), as_json=as_json or bool(context.obj), whole=False)
 

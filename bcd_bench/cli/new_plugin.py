@@ -1,4 +1,4 @@
-"""`bcd-bench new-plugin`: writes a small distribution that installs, is listed, runs and passes the kit."""
+"""`bcd-bench new-plugin`: write a small plugin that installs, runs and passes the conformance kit."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ from bcd_bench.types.errors import UsageError
 TEMPLATE = Path(__file__).parent.parent / "templates" / "new-plugin"
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
+EXAMPLES = ("bcd-bench new-plugin my-method",)
+
 
 def write_plugin(name: str, folder: Path) -> list[Path]:
     """Write the plugin `name` into the new folder `folder` and return its files, relative to it, sorted.
 
-    Raises UsageError for a name that is no plugin name and a folder that exists or cannot be written.
+    Raises `UsageError` for an invalid name, and for a folder that exists or cannot be written.
     """
     import jinja2
 
     if not NAME.fullmatch(name):
-        raise UsageError(f"{name!r} is no plugin name: small letters, digits and single dashes, such as my-method")
+        raise UsageError(f"invalid plugin name {name!r}: use lowercase letters, digits and hyphens, such as my-method")
     if folder.exists():
-        raise UsageError(f"{folder} exists already", hint=f"bcd-bench new-plugin {name} --out ANOTHER_FOLDER")
+        raise UsageError(f"{folder} already exists", hint=f"bcd-bench new-plugin {name} --out ANOTHER_FOLDER")
     package = "bcd_bench_" + name.replace("-", "_")
     words = {
         "name": name,
@@ -56,8 +58,8 @@ def write_plugin(name: str, folder: Path) -> list[Path]:
 
 
 def command(
-    name: Annotated[str, typer.Argument(help="The plugin's name, such as my-method.")],
-    out: Annotated[Path | None, typer.Option(help="The folder to write; by default bcd-bench-NAME here.")] = None,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the plugin, such as my-method.")],
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to write (default: bcd-bench-NAME).")] = None,
 ) -> None:
     """Write a plugin that installs, runs and passes the conformance kit."""
     folder = Path(f"bcd-bench-{name}") if out is None else out
@@ -69,5 +71,5 @@ def command(
         raise UsageError(f"the name {name!r} is taken by {owner}", hint="choose another name")
     for file in write_plugin(name, folder):
         print(folder / file)
-    print(f"\nNow:\n  pip install -e '{folder}[test]'\n  bcd-bench list plugins")
+    print(f"\nNext:\n  pip install -e '{folder}[test]'\n  bcd-bench list plugins")
     print(f"  bcd-bench run --method {name} --suite sprites-procedural --limit 16\n  pytest {folder}")

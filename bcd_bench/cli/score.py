@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bcd_bench.cli.common import complain, load, print_notes
-from bcd_bench.cli.tables import print_runs, trouble_of
+from bcd_bench.cli.common import load, print_error, print_notes, split_names
+from bcd_bench.cli.complete import metrics
+from bcd_bench.cli.tables import exit_code, print_runs
 from bcd_bench.types.errors import BcdBenchError, Interrupted
 from bcd_bench.util.devices import DEVICES
 from bcd_bench.util.progress import open_progress
@@ -18,11 +19,16 @@ if TYPE_CHECKING:
     from bcd_bench.run.folder import RunFolder
     from bcd_bench.util.progress import Progress
 
+EXAMPLES = (
+    "bcd-bench score runs",
+    "bcd-bench score runs/heads-cross@1/bcd --metric csim,fid --device cuda",
+)
+
 
 def _score(
     registry: Registry, run: RunFolder, metrics: list[str], device: str, progress: Progress, *, strict: bool
 ) -> None:
-    """Score one run and write its record anew. Without `metrics`, the default ones; `strict` wants all of them."""
+    """Score one run and rewrite its record. `metrics` are the default ones if empty; `strict` requires all of them."""
     from bcd_bench.results.build import write_record
     from bcd_bench.run.pipeline import default_metrics, finish
     from bcd_bench.scoring.score import check_metrics, find_assets, installed_metrics, score_run
@@ -41,12 +47,16 @@ def _score(
 
 
 def command(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders, or folders that hold some.")],
-    metric: Annotated[list[str] | None, typer.Option(help="A metric; may be repeated. Default: as in `run`.")] = None,
-    device: Annotated[str, typer.Option(help=f"{DEVICES}.")] = "cpu",
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse where a default metric lacks an asset.")] = False,
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, or folders that contain some.")],
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(metavar="M[,M…]", help="Metrics (default: as in `run`).", autocompletion=metrics),
+    ] = None,
+    device: Annotated[str, typer.Option(metavar="DEVICE", help=f"{DEVICES}.")] = "cpu",
+    strict: Annotated[bool, typer.Option("--strict", help="Fail if a default metric is missing an asset.")] = False,
 ) -> int:
     """Score finished runs again, without generating."""
+    chosen = split_names(metric, "--metric")
     from bcd_bench.run.folder import find_runs
 
     registry, progress = load(), open_progress()
@@ -55,15 +65,15 @@ def command(
     first: BcdBenchError | None = None
     for run in found:
         try:
-            _score(registry, run, metric or [], device, progress, strict=strict)
+            _score(registry, run, chosen, device, progress, strict=strict)
         except Interrupted:
             raise
         except BcdBenchError as error:
             if len(found) == 1:
                 raise
             first = first or error
-            complain(error, run.path)
+            print_error(error, run.path)
             continue
         scored.append(run.path)
     print_runs(scored)
-    return first.exit_code if first else trouble_of(scored, wanted=metric or (None if strict else ()))
+    return first.exit_code if first else exit_code(scored, required=chosen or (None if strict else ()))

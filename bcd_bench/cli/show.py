@@ -1,4 +1,4 @@
-"""`bcd-bench show`: one suite, method or metric in full, with what it needs and where it comes from."""
+"""`bcd-bench show`: one suite, method or metric in full, with its requirements and origin."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bcd_bench.cli.common import load, parse_data, plain, print_json
+from bcd_bench.cli.common import load, parse_data, print_json, to_jsonable
 from bcd_bench.plugin.loading import load_factory
 from bcd_bench.types.errors import BcdBenchError, UsageError, printable
 
@@ -24,15 +24,21 @@ KINDS = {
     "extractor": "extractors",
 }
 
+EXAMPLES = (
+    "bcd-bench show suite heads-cross-128",
+    "bcd-bench show metric csim",
+    "bcd-bench show trainable bcd --preset sprites-small    # settings of a preset",
+)
+
 
 def _suite_facts(registry: Registry, name: str, data: dict[str, Path]) -> dict[str, Any]:
-    """What only the built suite knows: its pairs and its hash. Says why where it cannot be built here."""
+    """The facts that need the built suite: its pairs and its hash, or why it cannot be built here."""
     from bcd_bench.plugin.suites import load_suite
 
     try:
         suite = load_suite(registry, name, data)
     except BcdBenchError as error:
-        return {"available": False, "missing": str(error), "mend": error.hint}
+        return {"available": False, "missing": str(error), "fix": error.hint}
     return {
         "available": True,
         "pairs": len(suite.pairs),
@@ -52,16 +58,16 @@ def _metric_facts(spec: Any) -> dict[str, Any]:
 
     try:
         with plugin_code(f"metric {spec.name!r}", "cannot be loaded"):
-            return {"columns": plain(list(load_factory(spec.factory)().columns))}
+            return {"columns": to_jsonable(list(load_factory(spec.factory)().columns))}
     except BcdBenchError as error:
         return {"columns": [], "missing": str(error)}
 
 
 def facts(registry: Registry, kind: str, name: str, data: dict[str, Path]) -> dict[str, Any]:
-    """Everything known about one thing, JSON-safe. Raises UsageError for an unknown name."""
+    """All facts about one spec, JSON-safe. Raises `UsageError` for an unknown name."""
     spec = registry.get(KINDS[kind], name)
     owner = registry.owner(KINDS[kind], name)
-    found: dict[str, Any] = {"kind": kind, **plain(spec)}
+    found: dict[str, Any] = {"kind": kind, **to_jsonable(spec)}
     found["plugin"] = {"name": owner.name, "distribution": owner.dist, "version": owner.version}
     if kind == "suite":
         found |= _suite_facts(registry, name, data)
@@ -92,18 +98,20 @@ def _print_facts(found: dict[str, Any], indent: str = "") -> None:
 
 
 def command(
-    kind: Annotated[str, typer.Argument(help=f"One of {', '.join(KINDS)}.")],
-    name: Annotated[str, typer.Argument(help="Its name, as `bcd-bench list` prints it.")],
-    data: Annotated[list[str] | None, typer.Option("--data", help="NAME=PATH for suites over your own data.")] = None,
+    kind: Annotated[str, typer.Argument(metavar="KIND", help=f"One of {', '.join(KINDS)}.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name, see `bcd-bench list`.")],
+    data: Annotated[
+        list[str] | None, typer.Option("--data", metavar="NAME=PATH", help="Your own data for a suite.")
+    ] = None,
     preset: Annotated[
-        str | None, typer.Option(help="List the settings of this preset of a trainable, for `train --set`.")
+        str | None, typer.Option(metavar="NAME", help="List the settings of a trainable's preset, for `train --set`.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """One suite, method, metric or other thing in full."""
+    """Show one suite, method, metric or trainable in full."""
     if kind not in KINDS:
         near = difflib.get_close_matches(kind, KINDS, n=1)
-        raise UsageError(f"cannot show a {kind!r}; there are {', '.join(KINDS)}", hint=_near_hint(near, name))
+        raise UsageError(f"cannot show a {kind!r}; choose one of {', '.join(KINDS)}", hint=_near_hint(near, name))
     if data and kind != "suite":
         raise UsageError(f"a {kind} takes no --data; only suites do")
     if preset is not None and kind != "trainable":

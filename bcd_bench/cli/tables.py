@@ -1,4 +1,4 @@
-"""The table that `run` and `score` end with: one line per number, one column per run, and where the files are."""
+"""The table at the end of `run` and `score`: one line per column, one column per run, then the run folders."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from bcd_bench.cli.common import console
 from bcd_bench.scoring.missing_metrics import not_scored
 
 if TYPE_CHECKING:
+    from bcd_bench.results.rows import ReportRow
     from bcd_bench.results.table import Cell, Table
 
-__all__ = ["print_runs", "trouble_of"]
+__all__ = ["exit_code", "print_rows", "print_runs"]
 
 
 def _cell(cell: Cell) -> str:
@@ -41,47 +42,54 @@ def _print_table(table: Table) -> None:
         print(f"- {note}")
 
 
+def print_rows(rows: Sequence[ReportRow]) -> None:
+    """Print the tables of these rows, transposed so that they fit a terminal."""
+    from bcd_bench.results.table import build_tables
+
+    for table in build_tables(rows):
+        _print_table(table)
+
+
 def print_runs(folders: Sequence[Path]) -> None:
     """Print the tables of these run folders, then the folders. Nothing for no folders."""
     from bcd_bench.results.rows import collect_rows
-    from bcd_bench.results.table import build_tables
 
     if not folders:
         return
-    for table in build_tables(collect_rows(folders)):
-        _print_table(table)
+    print_rows(collect_rows(folders))
     print()
     for folder in folders:
         print(f"run folder: {folder}")
 
 
-def trouble_of(folders: Sequence[Path], *, wanted: Sequence[str] | None = ()) -> int:
-    """Exit code of finished runs: 1 where pairs or whole metrics failed (said on stderr), else 0.
+def exit_code(folders: Sequence[Path], *, required: Sequence[str] | None = (), told: bool = False) -> int:
+    """Exit code of finished runs: 1 if pairs or whole metrics failed (printed on stderr), else 0.
 
-    A metric that was not scored for want of an asset or package is said too; it means 3 where it is among `wanted`
-    (None: every metric is) and nothing else.
+    A metric that was not scored because an asset or package is missing means 3 if it is `required` (None: every
+    metric is) and nothing otherwise. With `told`, the user has read before the run which ones those are.
     """
     from bcd_bench.results.schema import load_records
 
-    code, lacking = 0, False
-    said: set[str] = set()
+    code, unscored = 0, False
+    printed: set[str] = set()
+    unfinished: list[str] = []
     for path, record in load_records(folders):
         if record.n_failed:
             reason, count = max(record.failures.items(), key=lambda item: item[1])
             print(
                 f"warning: {record.method.name}: {record.n_failed} of {record.n_pairs} pairs failed "
-                f"({count}x {reason}); to try them again: the same command with --retry-failed",
+                f"({count}x {reason}); run the same command with --retry-failed to try them again",
                 file=sys.stderr,
             )
             code = 1
         missing = {name: str(metric.error) for name, metric in record.metrics.items() if metric.missing}
-        for line in not_scored(missing.items()):
-            if line not in said:  # the next method lacks the same
+        for line in [] if told else not_scored(missing.items()):
+            if line not in printed:  # the next method is missing the same
                 print(f"note: {line}", file=sys.stderr)
-                said.add(line)
+                printed.add(line)
         if missing:
-            print(f"hint: once that is mended: bcd-bench score {path.parent}", file=sys.stderr)
-            lacking = lacking or wanted is None or bool(missing.keys() & set(wanted))
+            unfinished.append(str(path.parent))
+            unscored = unscored or required is None or bool(missing.keys() & set(required))
         for name, metric in record.metrics.items():
             if name in missing:
                 continue
@@ -96,4 +104,6 @@ def trouble_of(folders: Sequence[Path], *, wanted: Sequence[str] | None = ()) ->
                     f"{record.n_pairs - record.n_failed} outputs ({count}x {reason})",
                     file=sys.stderr,
                 )
-    return 3 if lacking else code
+    if unfinished:
+        print(f"hint: score them later with: bcd-bench score {' '.join(unfinished)}", file=sys.stderr)
+    return 3 if unscored else code

@@ -1,4 +1,4 @@
-"""`bcd-bench train`: trains what a plugin offers, from one of its presets."""
+"""`bcd-bench train`: train a method, or the network of a metric, from a preset."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Annotated
 import typer
 
 from bcd_bench.cli.common import load, parse_data, parse_settings
+from bcd_bench.cli.complete import presets, trainables
 from bcd_bench.plugin.specs import TrainableSpec, TrainRequest
 from bcd_bench.types.errors import UsageError
 from bcd_bench.util.devices import DEVICES, device_name
 
 
 def chosen_preset(spec: TrainableSpec, preset: str | None) -> str:
-    """The preset asked for, or the default with a word on stderr about what else there is.
+    """The named preset, or the default one; the others are then listed on stderr.
 
     Raises UsageError with the nearest names for a preset that does not exist.
     """
@@ -35,24 +36,45 @@ def chosen_preset(spec: TrainableSpec, preset: str | None) -> str:
     return preset
 
 
+EXAMPLES = (
+    "bcd-bench train bcd --dry-run",
+    "bcd-bench train bcd --preset sprites-small --device cuda --out train/sprites",
+    "bcd-bench train bcd --preset sprites-small --set train.batch=32 --set objective.rate_weight=0.05",
+    "bcd-bench show trainable bcd --preset sprites-small    # every setting with its meaning",
+)
+
+
 def command(
-    name: Annotated[str, typer.Argument(help="What to train, as `bcd-bench list trainables` prints it.")],
-    preset: Annotated[str | None, typer.Option(help="A preset; without it, the default one.")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", metavar="K=V", help="Change a setting.")] = None,
-    data: Annotated[list[str] | None, typer.Option(metavar="NAME=PATH", help="Data of your own.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Output folder; by default train/NAME-PRESET.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint in the folder.")] = False,
-    max_steps: Annotated[int | None, typer.Option(min=1, help="Stop after this many steps in all.")] = None,
-    max_minutes: Annotated[float | None, typer.Option(help="Stop after this many minutes.")] = None,
-    device: Annotated[str, typer.Option(help=f"{DEVICES}.")] = "cpu",
-    seed: Annotated[int | None, typer.Option(min=0, help="Another seed than the preset's.")] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Say what would be trained, and stop.")] = False,
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="What to train, see `bcd-bench list trainables`.", autocompletion=trainables
+        ),
+    ],
+    preset: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Preset (default: the trainable's default preset).", autocompletion=presets),
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="K=V", help="Change a setting of the preset.")
+    ] = None,
+    data: Annotated[list[str] | None, typer.Option(metavar="NAME=PATH", help="Your own data.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Output folder (default: train/NAME-PRESET).")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume from the last checkpoint in the folder.")] = False,
+    max_steps: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Stop after N steps, counted from the first.")
+    ] = None,
+    max_minutes: Annotated[float | None, typer.Option(metavar="X", help="Stop after X minutes.")] = None,
+    device: Annotated[str, typer.Option(metavar="DEVICE", help=f"{DEVICES}.")] = "cpu",
+    seed: Annotated[int | None, typer.Option(metavar="N", min=0, help="Random seed (default: the preset's).")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan without training.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", hidden=True)] = False,
 ) -> None:
-    """Train a method or a judge from a preset."""
+    """Train a method or a metric's network from a preset."""
     from bcd_bench.plugin.loading import load_code
     from bcd_bench.training import leaving_process_group, training_folder
 
-    spec: TrainableSpec = load().get("trainables", name)
+    spec = load().trainable(name)
     if max_minutes is not None and not max_minutes > 0:
         raise UsageError(f"--max-minutes {max_minutes}: must be more than 0")
     picked = chosen_preset(spec, preset)
@@ -65,11 +87,11 @@ def command(
         max_minutes=max_minutes,
         device=device_name(device),
         data=parse_data(data or []),
-        plan_only=plan,
+        plan_only=dry_run or plan,
         seed=seed,
     )
     trainer = load_code(spec.factory, f"training {name}")
-    if plan:
+    if request.plan_only:
         trainer(request)
         return
     with training_folder(request.out), leaving_process_group():

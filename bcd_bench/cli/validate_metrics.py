@@ -1,4 +1,4 @@
-"""`bcd-bench validate-metrics`: known faults in known doses on exact targets, and what every metric makes of them."""
+"""`bcd-bench validate-metrics`: the sensitivity of metrics to perturbations of known severity."""
 
 from __future__ import annotations
 
@@ -8,23 +8,36 @@ from typing import Annotated
 
 import typer
 
-from bcd_bench.cli.common import load, parse_data, plain
+from bcd_bench.cli.common import load, parse_data, split_names, to_jsonable
+from bcd_bench.cli.complete import metrics, suites
 from bcd_bench.types.errors import UsageError
 from bcd_bench.util.devices import DEVICES
 from bcd_bench.util.progress import open_progress
 
+EXAMPLES = (
+    "bcd-bench validate-metrics --suite heads-cross-128 --limit 12",
+    "bcd-bench validate-metrics --suite heads-cross --metric csim --perturbation blur,wrong-identity",
+)
+
 
 def command(
-    suite: Annotated[str, typer.Option(metavar="S", help="A suite whose pairs have exact targets.")],
-    metric: Annotated[list[str] | None, typer.Option(help="A metric; may be repeated. Default: the suite's.")] = None,
-    perturbation: Annotated[list[str] | None, typer.Option(help="A fault; may be repeated. Default: all.")] = None,
-    data: Annotated[list[str] | None, typer.Option(metavar="NAME=PATH", help="Data of your own.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="The first N pairs only.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the faults.")] = 0,
-    device: Annotated[str, typer.Option(help=f"{DEVICES}.")] = "cpu",
-    output: Annotated[Path | None, typer.Option(help="Write to a file: .json has all numbers, else markdown.")] = None,
+    suite: Annotated[str, typer.Option(metavar="S", help="A suite with ground-truth targets.", autocompletion=suites)],
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(metavar="M[,M…]", help="Metrics (default: the suite's).", autocompletion=metrics),
+    ] = None,
+    perturbation: Annotated[
+        list[str] | None, typer.Option(metavar="P[,P…]", help="Perturbations (default: all).")
+    ] = None,
+    data: Annotated[list[str] | None, typer.Option(metavar="NAME=PATH", help="Your own data for the suite.")] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first N pairs.")] = None,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Random seed of the perturbations.")] = 0,
+    device: Annotated[str, typer.Option(metavar="DEVICE", help=f"{DEVICES}.")] = "cpu",
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write to a file: .json with all numbers, else markdown.")
+    ] = None,
 ) -> None:
-    """Perturb exact targets in known doses and tell how well every metric ranks them, and what else it reacts to."""
+    """Measure how metrics respond to controlled perturbations of ground-truth targets."""
     from bcd_bench.io.atomic import write_bytes_atomic
     from bcd_bench.metric_validation.report import render
     from bcd_bench.metric_validation.run import validate
@@ -32,12 +45,14 @@ def command(
 
     registry = load()
     if output is not None and not output.parent.is_dir():
-        raise UsageError(f"--output {output}: there is no folder {output.parent}", hint=f"mkdir -p {output.parent}")
+        raise UsageError(
+            f"--output {output}: the folder {output.parent} does not exist", hint=f"mkdir -p {output.parent}"
+        )
     found = validate(
         registry,
         load_suite(registry, suite, parse_data(data or [])),
-        metric or None,
-        perturbations=perturbation or None,
+        split_names(metric, "--metric") or None,
+        perturbations=split_names(perturbation, "--perturbation") or None,
         limit=limit,
         seed=seed,
         device=device,
@@ -47,6 +62,10 @@ def command(
         print(render(found), end="")
         return
     as_json = output.suffix == ".json"
-    text = json.dumps(plain(found), indent=2, ensure_ascii=False, allow_nan=False) + "\n" if as_json else render(found)
+    text = (
+        json.dumps(to_jsonable(found), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        if as_json
+        else render(found)
+    )
     write_bytes_atomic(output, text.encode())
     print(f"written: {output}")

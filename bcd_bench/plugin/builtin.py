@@ -1,4 +1,4 @@
-"""The core's own specs; they enter through the same hooks as anybody's."""
+"""The built-in plugin: reference methods, the local executor and the report formats, through the public hooks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def bcd_bench_methods() -> list[MethodSpec]:
         MethodSpec(
             name="copy-content",
             version="1",
-            summary="Anchor: the content clip itself, with its own motion; perfect content, no transfer.",
+            summary="Reference: the content clip, unchanged; perfect content, no transfer.",
             factory=f"{module}:CopyContent",
             licence=licence,
             reference=True,
@@ -23,7 +23,7 @@ def bcd_bench_methods() -> list[MethodSpec]:
         MethodSpec(
             name="copy-motion",
             version="1",
-            summary="Anchor: the motion clip itself; perfect motion, everything of the driver leaks.",
+            summary="Reference: the driving clip, unchanged; perfect motion, everything else leaks.",
             factory=f"{module}:CopyMotion",
             licence=licence,
             reference=True,
@@ -31,7 +31,7 @@ def bcd_bench_methods() -> list[MethodSpec]:
         MethodSpec(
             name="oracle",
             version="1",
-            summary="Anchor: the exact target where the suite has one; the ceiling of every metric.",
+            summary="Reference: the ground-truth target if the suite has one; the ceiling of every metric.",
             factory=f"{module}:Oracle",
             licence=licence,
             reference=True,
@@ -41,24 +41,24 @@ def bcd_bench_methods() -> list[MethodSpec]:
 
 @hookimpl
 def bcd_bench_executors() -> list[ExecutorSpec]:
-    return [ExecutorSpec("local", "One batch after the other in this process.", "bcd_bench.run.executor:run_local")]
+    return [ExecutorSpec("local", "One batch after another in this process.", "bcd_bench.run.executor:run_local")]
 
 
 @hookimpl
 def bcd_bench_report_formats() -> list[ReportFormatSpec]:
     return [
-        ReportFormatSpec("markdown", "A table to paste into a README.", "bcd_bench.results.formats.markdown:render"),
+        ReportFormatSpec("markdown", "A table for a README.", "bcd_bench.results.formats.markdown:render"),
         ReportFormatSpec(
             "latex",
             "A booktabs document, best bold and second underlined.",
             "bcd_bench.results.formats.latex:render",
         ),
         ReportFormatSpec(
-            "latex-table", "The tables alone, for a paper to include.", "bcd_bench.results.formats.latex:render_tables"
+            "latex-table", "The tables alone, to include in a paper.", "bcd_bench.results.formats.latex:render_tables"
         ),
         ReportFormatSpec("csv", "One line per run and metric.", "bcd_bench.results.formats.csv:render"),
         ReportFormatSpec(
             "json", "Rows with intervals and provenance, for tools.", "bcd_bench.results.formats.json:render"
         ),
-        ReportFormatSpec("html", "A page that stands alone.", "bcd_bench.results.formats.html:render"),
+        ReportFormatSpec("html", "A self-contained page.", "bcd_bench.results.formats.html:render"),
     ]

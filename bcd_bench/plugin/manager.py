@@ -140,8 +140,12 @@ class PluginManager:
 
     def run_finished(self, run_dir: Path) -> list[Failure]:
         """Call `bcd_bench_run_finished`. Returns the failures of this call."""
-        before = len(self.failures)
-        self._pluggy.hook.bcd_bench_run_finished(run_dir=run_dir)
+        before, guard = len(self.failures), self._guard
+        self._guard = True  # a run that is finished stays finished
+        try:
+            self._pluggy.hook.bcd_bench_run_finished(run_dir=run_dir)
+        finally:
+            self._guard = guard
         return self.failures[before:]
 
     def _guarded(self, info: PluginInfo, hook: str, function: Callable[..., Any], *, old_style: bool) -> Any:

@@ -83,7 +83,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class MethodSpec:
-    """A method by name. `config` holds the defaults that `--config k=v` may change; they enter the run identity."""
+    """A method by name. `config` holds the defaults that `--set k=v` may change; they enter the run identity."""
 
     name: str
     version: str
@@ -113,7 +113,7 @@ class MethodSpec:
     path of the weights when a run is planned and returns their `WeightsRecipe`, which goes into the record and every
     report. Raises `UsageError` for a file that is not of the method."""
     reference: bool = False
-    """Anchors such as copy-content and oracle: shown in every table, never ranked."""
+    """Whether it is a reference method, such as copy-content or oracle: shown in every table, never ranked."""
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ def _table(title: str, manifest: str | None, rows: Sequence[ReportRow]) -> Table
 
 
 def _ordered(quoted: Sequence[ReportRow], measured: Sequence[ReportRow]) -> list[ReportRow]:
-    """Quoted first, then ranked, partial and seeded runs, then the anchors that bracket them."""
+    """Reported rows first, then ranked, partial and random-weight runs, then the reference methods."""
     return [*quoted, *sorted(measured, key=lambda row: (row.reference, row.seeded, row.partial))]
 
 
@@ -119,7 +119,7 @@ def _labels(rows: Sequence[ReportRow]) -> list[str]:
 def _status(row: ReportRow) -> str:
     if row.reported:
         return "reported"
-    said = ["anchor"] if row.reference else []
+    said = ["reference"] if row.reference else []
     said += [SEEDED] if row.seeded else []
     said += [UNHASHED] if row.unhashed else []
     said += [CONFLICT] if row.conflict else []
@@ -201,11 +201,11 @@ def _notes(
         )
     notes += [f"{note}." for note in conflict_notes(rows)]
     if any(row.reference for row in measured):
-        notes.append("Anchors bracket the scale and are not ranked.")
+        notes.append("Reference methods bracket the scale and are not ranked.")
     if seeded := sorted({row.method for row in measured if row.seeded}):
         notes.append(
-            f"Run with pseudo-random weights, which were never learned: {', '.join(seeded)}. Their figures show that "
-            "the pipeline runs, say nothing of the methods, and are not ranked."
+            f"Run with random weights, which were never learned: {', '.join(seeded)}. Their figures show that "
+            "the pipeline works, say nothing about the methods, and are not ranked."
         )
     if unhashed := sorted({row.method for row in measured if row.unhashed}):
         notes.append(

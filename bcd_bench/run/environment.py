@@ -2,44 +2,63 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 if TYPE_CHECKING:
     from bcd_bench.plugin.registry import Registry
 
 __all__ = ["cpu_name", "environment", "git_state", "package_versions"]
 
-PACKAGES = (
-    "accelerate",
-    "av",
-    "diffusers",
-    "numpy",
-    "pandas",
-    "pluggy",
-    "pydantic",
-    "safetensors",
-    "scipy",
-    "torch",
-    "transformers",
-)
-"""Distributions whose versions may change a result."""
+MODULES = {"opencv-python": "cv2", "opencv-contrib-python": "cv2", "pillow": "PIL", "scikit-image": "skimage"}
+"""Distributions whose module has another name."""
 
 
-def package_versions() -> dict[str, str]:
-    """Versions of the installed packages that matter, read from their metadata (nothing is imported)."""
-    versions = {}
-    for name in PACKAGES:
+def package_versions(distributions: Iterable[str] = ("bcd-bench",)) -> dict[str, str]:
+    """Versions of the packages that these distributions require, directly or through each other.
+
+    They come from the packages' metadata. If a module is imported already and states another version, as with several
+    distributions of OpenCV in one folder, the version that runs is given.
+    """
+    versions: dict[str, str] = {}
+    left = list(distributions)
+    seen: set[str] = set()
+    while left:
+        name = left.pop()
+        if name in seen:
+            continue
+        seen.add(name)
         try:
-            versions[name] = importlib.metadata.version(name)
+            requirements = [Requirement(text) for text in importlib.metadata.requires(name) or []]
         except importlib.metadata.PackageNotFoundError:
             continue
-    return versions
+        for requirement in requirements:
+            if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+                continue
+            package = canonicalize_name(requirement.name)
+            if package.startswith("bcd-bench"):
+                left.append(package)
+                continue
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                versions[package] = _running_version(package, importlib.metadata.version(package))
+    return dict(sorted(versions.items()))
+
+
+def _running_version(package: str, stated: str) -> str:
+    module = sys.modules.get(MODULES.get(package, package.replace("-", "_")))
+    running = str(getattr(module, "__version__", "") or stated)
+    same = running == stated or stated.startswith(running) or running.startswith(stated)
+    return stated if same else f"{running} (metadata: {stated})"
 
 
 def git_state(folder: Path | None = None) -> dict[str, Any] | None:
@@ -98,7 +117,7 @@ def environment(registry: Registry, device: str) -> dict[str, Any]:
         "cpu_count": os.cpu_count(),
         "threads": os.environ.get("OMP_NUM_THREADS"),
         "device": _device(device),
-        "packages": package_versions(),
+        "packages": package_versions(dict.fromkeys(["bcd-bench", *(plugin.dist for plugin in registry.plugins)])),
         "git": git_state(),
         "plugins": {
             plugin.dist: {"version": plugin.version, "source_sha256": plugin.source_sha256}

@@ -247,7 +247,7 @@ def make_plan(
         store.find(asset)
     seeded = bool(spec.seeded_by) and settings.get(spec.seeded_by) is not None
     if seeded and weights is not None:
-        raise UsageError(f"method {method_name!r} takes --weights or --config {spec.seeded_by}=N, not both")
+        raise UsageError(f"method {method_name!r} takes --weights or --set {spec.seeded_by}=N, not both")
     resolved = None if seeded else resolve_weights(spec, suite.name, weights, store)
     hashes = [] if resolved is None else [resolved.sha256]
     hashes += [_asset_sha256(registry.asset(asset), store) for asset in spec.assets]

@@ -309,7 +309,7 @@ def test_other_sizes_fail_and_unknown_settings_are_refused(method: Any) -> None:
     assert result.reason == "clip small: (32, 32) pixels, the weights are for (64, 64)"
     results = list(method().transfer(practice_pairs(2), seed=0))
     assert all(isinstance(r, Clip) for r in results)
-    with pytest.raises(UsageError, match="--config z"):
+    with pytest.raises(UsageError, match="--set z"):
         CDSVAEMethod({"z": "mean"})
     with pytest.raises(UsageError, match="needs weights"):
         CDSVAEMethod({}).load(None, "cpu")

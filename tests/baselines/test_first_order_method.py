@@ -137,9 +137,9 @@ def test_without_weights_or_seed_it_says_what_to_bring() -> None:
 @pytest.mark.parametrize(
     ("method", "config", "message"),
     [
-        (FOMM, {"mode": "sideways"}, "fomm: --config mode: Input should be 'relative' or 'absolute'"),
-        (FOMM, {"noise_seed": 1}, "fomm: --config noise_seed: no such setting"),
-        (MCNET, {"batch_frames": 0}, "mcnet: --config batch_frames: Input should be greater than or equal to 1"),
+        (FOMM, {"mode": "sideways"}, "fomm: --set mode: Input should be 'relative' or 'absolute'"),
+        (FOMM, {"noise_seed": 1}, "fomm: --set noise_seed: no such setting"),
+        (MCNET, {"batch_frames": 0}, "mcnet: --set batch_frames: Input should be greater than or equal to 1"),
     ],
 )
 def test_settings_are_judged(method: type[FirstOrderMethod], config: dict[str, object], message: str) -> None:

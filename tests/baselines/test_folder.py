@@ -163,7 +163,7 @@ def test_what_cannot_work_is_refused_before_it_begins(registry: Registry, tmp_pa
             make_plan(registry, "folder", suite, config=config)
         return caught.value
 
-    assert refused("needs the folder of the videos").hint == "--config path=FOLDER"
+    assert refused("needs the folder of the videos").hint == "--set path=FOLDER"
     refused("no such folder", path=str(videos))
     videos.mkdir()
     refused(r"practice-0\.mp4 or practice-0/000000\.png is expected .* and there are none at all", path=str(videos))

@@ -122,7 +122,7 @@ def test_another_file_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_settings_are_checked() -> None:
-    with pytest.raises(UsageError, match="lia: --config mode"):
+    with pytest.raises(UsageError, match="lia: --set mode"):
         LIAMethod({"mode": "sideways"})
 
 

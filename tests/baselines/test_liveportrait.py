@@ -169,10 +169,10 @@ def closing_motion(method: Mirror, call: int) -> Motion:
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ({"mode": "absolute", "region": "lip"}, "liveportrait: --config region: .*mode=relative"),
-        ({"mode": "absolute", "normalize_lip": True}, "liveportrait: --config normalize_lip: .*mode=relative"),
-        ({"multiplier": 0}, "liveportrait: --config multiplier"),
-        ({"colour": "red"}, "liveportrait: --config colour"),
+        ({"mode": "absolute", "region": "lip"}, "liveportrait: --set region: .*mode=relative"),
+        ({"mode": "absolute", "normalize_lip": True}, "liveportrait: --set normalize_lip: .*mode=relative"),
+        ({"multiplier": 0}, "liveportrait: --set multiplier"),
+        ({"colour": "red"}, "liveportrait: --set colour"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(config: dict[str, Any], said: str) -> None:

@@ -187,22 +187,28 @@ ODD = {"model.frame_size": [27, 27], "model.decoder.patch": 9, "extensions.conv_
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"extensions.conv_stem": None}, "canonical_features needs conv_stem$"),
+        ({"extensions.conv_stem": None}, "canonical_features requires conv_stem$"),
         (
             {"extensions.content_channels": None, "extensions.spatial_motion": None},
-            "canonical_features needs content_ch",
+            "canonical_features requires content_ch",
         ),
-        ({"extensions.content_bottleneck": {"dim": 4}}, "content_bottleneck and canonical_features exclude each other"),
-        ({"extensions.conv_stem.stride": 16}, r"canonical_features needs conv_stem\.stride = model\.decoder\.patch"),
+        (
+            {"extensions.content_bottleneck": {"dim": 4}},
+            "content_bottleneck and canonical_features are mutually exclusive",
+        ),
+        ({"extensions.conv_stem.stride": 16}, r"canonical_features requires conv_stem\.stride = model\.decoder\.patch"),
         (ODD, "multiples of an even stride"),
-        ({"extensions.canonical_features": None}, "keypoint_supervision needs canonical_features"),
-        ({"extensions.same_identity_pairs": None}, "keypoint_supervision needs same_identity_pairs"),
+        ({"extensions.canonical_features": None}, "keypoint_supervision requires canonical_features"),
+        ({"extensions.same_identity_pairs": None}, "keypoint_supervision requires same_identity_pairs"),
         ({"extensions.gradient_loss": None, "extensions.patch_skipping": {}}, "patch_skipping and canonical_features"),
-        ({"extensions.swap_cycle": {}}, "swap_cycle and canonical_features exclude each other"),
-        ({"extensions.symmetric_halves.mode": "random"}, "keypoint_supervision excludes symmetric_halves.mode=random"),
+        ({"extensions.swap_cycle": {}}, "swap_cycle and canonical_features are mutually exclusive"),
+        (
+            {"extensions.symmetric_halves.mode": "random"},
+            "keypoint_supervision cannot be combined with symmetric_halves.mode=random",
+        ),
         (
             {"extensions.keypoint_supervision": None, "extensions.canonical_features.warp_start": 5},
-            "warp_start needs keypoint_supervision",
+            "warp_start requires keypoint_supervision",
         ),
     ],
 )

@@ -180,7 +180,7 @@ def test_a_schedule_is_written_in_short_and_comes_back(schedule: Schedule, short
         ({"points": [[4, 1.0], [4, 2.0]]}, "increasing steps"),
         ({"points": [[4, 1.0], [3, 2.0]]}, "increasing steps"),
         ({"points": []}, "increasing steps"),
-        ({"value": 1, "start": 5, "stop": 5}, "stop after its start"),
+        ({"value": 1, "start": 5, "stop": 5}, "stop after it starts"),
         ({"value": 1, "strat": 5}, "Extra inputs"),
         (True, "valid dictionary"),
     ],
@@ -196,10 +196,10 @@ def test_schedules_that_make_no_sense_are_refused(value: Any, said: str) -> None
     [
         ({"extensions.swap_cycel": {}}, "unknown extension 'swap_cycel'; did you mean swap_cycle?"),
         ({"extensions.swap_cycel.weight": 1}, "unknown extension 'swap_cycel'; did you mean swap_cycle?"),
-        ({"extensions.nonsense": {}}, "unknown extension 'nonsense'; known are same_identity_pairs, frame_subset"),
+        ({"extensions.nonsense": {}}, "unknown extension 'nonsense'; choose one of: same_identity_pairs, frame_subset"),
         ({"extensions.swap_cycle.wieght": 1}, "extension swap_cycle has no such field; did you mean weight"),
-        ({"extensions.swap_cycle.nonsense": 1}, "no such field; it has weight, content_weight, start"),
-        ({"extensions.content_channels.nonsense": 1}, "extension content_channels has no such field; it has none"),
+        ({"extensions.swap_cycle.nonsense": 1}, "no such field; its fields: weight, content_weight, start"),
+        ({"extensions.content_channels.nonsense": 1}, "extension content_channels has no such field; its fields: none"),
         (
             {"extensions.swap_cycle": {"wieght": 1}},
             "swap_cycle.wieght: Extra inputs are not permitted; did you mean weight",
@@ -209,8 +209,8 @@ def test_schedules_that_make_no_sense_are_refused(value: Any, said: str) -> None
         ({"extensions.loss_weight_clamp": {"max": None}}, "loss_weight_clamp.max: Input should be a valid number"),
         ({"extensions.gradient_loss.weight": 1}, "preset 'sprites-small' does not use extension gradient_loss"),
         ({"extensions": {"swap_cycel": {}}}, "unknown extension 'swap_cycel'; did you mean swap_cycle?"),
-        ({"extensions": 3}, "extensions: extensions are given by name, as in {'muon': {}}"),
-        ({"extensions": ["swap_cycle"]}, "extensions: extensions are given by name"),
+        ({"extensions": 3}, "extensions: extensions must be a mapping of names to settings, such as {'muon': {}}"),
+        ({"extensions": ["swap_cycle"]}, "extensions: extensions must be a mapping of names to settings"),
         ({"extensions.content_bottleneck.kl_weight": {"value": 1, "strat": 3}}, "content_bottleneck.kl_weight.strat"),
     ],
 )
@@ -270,23 +270,27 @@ SMALL, HEADS, TINY_LATENTS = "sprites-small", "heads-small", "lrs3-tiny"
 @pytest.mark.parametrize(
     ("preset", "overrides", "said"),
     [
-        (HEADS, {"extensions.content_bottleneck": {}}, "content_bottleneck and canonical_features exclude each other"),
+        (
+            HEADS,
+            {"extensions.content_bottleneck": {}},
+            "content_bottleneck and canonical_features are mutually exclusive",
+        ),
         (
             SMALL,
             {"extensions.gradient_loss": {}},
-            "gradient_loss compares neighbouring patches, so it excludes patch_skipping",
+            "gradient_loss compares neighbouring patches and cannot be combined with patch_skipping",
         ),
-        (SMALL, {"extensions.content_bottleneck": None}, "swap_cycle.content_weight needs content_bottleneck"),
-        (HEADS, {"extensions.canonical_features": None}, "keypoint_supervision needs canonical_features"),
-        (SMALL, {"train.direction": "same"}, "symmetric_halves excludes train.direction=same"),
-        (SMALL, {"train.order": "epochs"}, "needs train.order=random"),
+        (SMALL, {"extensions.content_bottleneck": None}, "swap_cycle.content_weight requires content_bottleneck"),
+        (HEADS, {"extensions.canonical_features": None}, "keypoint_supervision requires canonical_features"),
+        (SMALL, {"train.direction": "same"}, "symmetric_halves cannot be combined with train.direction=same"),
+        (SMALL, {"train.order": "epochs"}, "requires train.order=random"),
         (SMALL, {"extensions.conv_stem": {"stride": 5}}, "multiples of an even stride"),
-        ("sprites", {"extensions.spatial_motion": {}}, "spatial_motion needs content_channels"),
+        ("sprites", {"extensions.spatial_motion": {}}, "spatial_motion requires content_channels"),
         *(
             (
                 TINY_LATENTS,
                 {f"extensions.{name}": {}},
-                f"extension {name} changes pixels; this preset learns from latents",
+                f"extension {name} requires pixels; this preset uses latents",
             )
             for name in ("horizontal_flip", "color_jitter", "patch_skipping")
         ),
@@ -296,7 +300,7 @@ SMALL, HEADS, TINY_LATENTS = "sprites-small", "heads-small", "lrs3-tiny"
                 "extensions.conv_stem": {"stride": 2},
                 "extensions.canonical_features": {},
             },
-            "extension canonical_features changes pixels; this preset learns from latents",
+            "extension canonical_features requires pixels; this preset uses latents",
         ),
     ],
 )

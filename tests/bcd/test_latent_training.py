@@ -185,9 +185,9 @@ def test_an_epoch_shows_every_clip_once_to_any_number_of_processes() -> None:
 @pytest.mark.parametrize(
     ("overrides", "processes", "line"),
     [
-        ({}, 3, "3 processes cannot share a batch of 4"),
-        ({"train__accumulate": 3}, 2, "2 processes with 3 parts each cannot share a batch of 4"),
-        ({"train__order": "random"}, 2, "need random numbers per clip"),
+        ({}, 3, "3 processes cannot split a batch of 4 evenly"),
+        ({"train__accumulate": 3}, 2, "2 processes with 3 parts each cannot split a batch of 4 evenly"),
+        ({"train__order": "random"}, 2, "require random numbers per clip"),
         ({"extensions__standardized_latents": {}}, 2, "extension standardized_latents needs the whole batch at once"),
         ({"extensions__swap_cycle": {}, "train__accumulate": 2}, 1, "extension swap_cycle needs the whole batch"),
     ],
@@ -200,11 +200,17 @@ def test_steps_that_cannot_be_shared(overrides: dict[str, Any], processes: int, 
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
-        ({"model__latent__factor": 4, "model__frame_size": [16, 16]}, "another pixels a latent: 8, the preset needs 4"),
-        ({"model__channels": 8}, "another channels: 4"),
-        ({"model__latent__vae": "taef2"}, 'another autoencoder: "sd2-vae", the preset needs "taef2"'),
-        ({"model__frame_size": [64, 64]}, r"another frame size: \[32, 32\], the preset needs \[64, 64\]"),
-        ({"train__frame_step": 2}, "another frame step: 1"),
+        (
+            {"model__latent__factor": 4, "model__frame_size": [16, 16]},
+            "the downsampling factor of the latents is 8, the preset requires 4",
+        ),
+        ({"model__channels": 8}, "the number of channels of the latents is 4"),
+        ({"model__latent__vae": "taef2"}, 'the autoencoder of the latents is "sd2-vae", the preset requires "taef2"'),
+        (
+            {"model__frame_size": [64, 64]},
+            r"the frame size of the latents is \[32, 32\], the preset requires \[64, 64\]",
+        ),
+        ({"train__frame_step": 2}, "the frame step of the latents is 1"),
         ({"train__clip_frames": 15}, "no video has 15 frames"),
     ],
 )
@@ -226,7 +232,7 @@ def test_clips_come_from_the_right_frames(cache: Path) -> None:
     assert starts == {6, 7, 8}
     shard = cache / "shards" / "00001.safetensors"
     shard.write_bytes(shard.read_bytes()[:-8])
-    with pytest.raises(UsageError, match="is cut short or altered"):
+    with pytest.raises(UsageError, match="is truncated or was modified"):
         LatentClips(cache, toy_preset())
 
 
@@ -243,6 +249,6 @@ def test_the_plan_of_the_papers_preset_agrees_with_hand_counts(
     assert "capacity: 320.0 bits per frame, target 160" in said
     assert "368700 steps of 32 clips" in said  # 437 h of 4-second clips, 30 times
     # 25 frames of 8.4 + 2.7 GMAC (spatial, temporal), twice for multiplication and addition
-    assert "0.565 TFLOP a clip forward" in said
+    assert "0.565 TFLOP per clip forward" in said
     assert "161.1 GB for latents" in said
     assert not any(tmp_path.iterdir())

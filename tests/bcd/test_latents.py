@@ -83,14 +83,14 @@ def test_the_folder_of_a_diffusers_autoencoder(use_vae: Path, tmp_path: Path, mo
     assert made.decode(latents).shape == (2, 3, 32, 32)
     with pytest.raises(UsageError, match="is not the one the model was trained with"):
         open_autoencoder(toy_preset().model, "0" * 64)
-    with pytest.raises(UsageError, match="autoencoder sd2-vae: 4 channels, the model is for 8"):
+    with pytest.raises(UsageError, match="autoencoder sd2-vae: its number of channels is 4, the model requires 8"):
         open_autoencoder(toy_preset(model__channels=8).model)
     (tmp_path / "empty").mkdir()
     monkeypatch.setenv("BCD_BENCH_VAE", str(tmp_path / "empty"))
     with pytest.raises(MissingAssetError, match="is empty"):
         open_autoencoder(toy_preset().model)
     (tmp_path / "empty" / "config.json").write_text('{"_class_name": "UNet2DModel"}')
-    with pytest.raises(UsageError, match="holds a UNet2DModel"):
+    with pytest.raises(UsageError, match="contains a UNet2DModel"):
         open_autoencoder(toy_preset().model)
 
 
@@ -216,7 +216,7 @@ def test_the_verb_on_a_tree_of_lrs3(use_vae: Path, tmp_path: Path, capsys: Any) 
     names = [(v.id, v.frames) for shard in index.shards for v in shard.videos]
     assert names == [("trainval-a-00001", 25), ("trainval-b-00001", 25), ("pretrain-c-00001", 25)]
     assert (index.fps, index.suite, index.frame_step) == (12.5, "lrs3-cross", 2)
-    with pytest.raises(UsageError, match="works on pixels"):
+    with pytest.raises(UsageError, match="uses pixels"):
         command("bcd", preset="sprites")
     with pytest.raises(UsageError, match="needs data 'lrs3'"):
         command("bcd", preset="lrs3-tiny", settings=settings)
@@ -233,7 +233,7 @@ def test_a_split_that_is_drawn_is_offered_clip_by_clip() -> None:
     assert found.videos[3].frames == 8
     assert np.array_equal(found.videos[3].load().frames, split.clips([3])[0])
     assert found.videos[3].describe() != found.videos[4].describe()
-    with pytest.raises(UsageError, match="takes no data"):
+    with pytest.raises(UsageError, match="accepts no data"):
         training_videos(spec, {"lrs3": Path()})
 
 

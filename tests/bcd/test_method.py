@@ -83,13 +83,13 @@ def test_clips_of_another_size_fail_alone(method: BCDMethod) -> None:
     good, bad = method.transfer([pair(0, 17), wrong], seed=0)
     assert isinstance(good, Clip)
     assert isinstance(bad, Failed)
-    assert "(16, 16) pixels, the weights are for (32, 32)" in bad.reason
+    assert "(16, 16) pixels, the weights require (32, 32)" in bad.reason
 
 
 def test_method_config_and_missing_weights() -> None:
-    with pytest.raises(UsageError, match="--config steps"):
+    with pytest.raises(UsageError, match="--set steps"):
         BCDMethod({"steps": 0})
-    with pytest.raises(UsageError, match="--config content_frames"):
+    with pytest.raises(UsageError, match="--set content_frames"):
         BCDMethod({"content_frames": 0})
     with pytest.raises(UsageError, match="needs weights"):
         BCDMethod({}).load(None, "cpu")

@@ -42,6 +42,6 @@ def test_entropy_is_bounded_and_blind_to_order_and_names(codes: np.ndarray) -> N
 def test_rates_over_a_run() -> None:
     metric = MotionBitrate()
     rows = metric.score([scored([[0], [1]]), scored([[2], [3]]), scored(None)])
-    assert rows[2] == Failed("the method gives no motion codes")
+    assert rows[2] == Failed("the method does not report motion codes")
     values = metric.derive([row for row in rows if not isinstance(row, Failed)])
     assert values == {"motion-bits": 2.0, "motion-kbps": 0.05, "motion-codes-used": 4.0}

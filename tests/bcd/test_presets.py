@@ -78,7 +78,7 @@ def test_a_misspelt_field_is_answered_with_the_nearest_ones(key: str, meant: str
 
 def test_settings_that_a_preset_on_pixels_would_ignore_are_refused() -> None:
     for key, value in (("train.frame_step", 2), ("train.clip_frames", 8)):
-        with pytest.raises(UsageError, match="are about videos"):
+        with pytest.raises(UsageError, match="apply to videos"):
             resolve_preset("sprites-small", {key: value})
 
 
@@ -100,10 +100,10 @@ def test_every_field_of_a_preset_is_listed_and_can_be_set_to_what_it_is(name: st
 
 def test_fields_of_the_paper_and_of_extensions_say_what_they_mean() -> None:
     meanings = {field: meaning for field, _, meaning in fields_of(PRESETS["sprites-small"])}
-    assert meanings["objective.rate_weight"] == "lambda."
-    assert meanings["train.suite"].startswith("The suite whose training split is learned")
+    assert meanings["objective.rate_weight"] == "lambda, the weight of the rate loss."
+    assert meanings["train.suite"].startswith("The suite whose training split is used")
     assert meanings["train.lr"] == "Learning rate of AdamW."
-    assert meanings["extensions.content_bottleneck.kl_weight"] == "Weight of the content's rate per nat."
+    assert meanings["extensions.content_bottleneck.kl_weight"] == "Content KL weight, per nat."
     assert meanings["extensions.swap_cycle"].startswith("swaps drawn by the decoder")
 
 

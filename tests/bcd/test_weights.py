@@ -90,9 +90,9 @@ def test_files_that_are_not_weights_are_refused_in_one_line(tmp_path: Path) -> N
         "cut.safetensors": "not a readable safetensors file",
         "pickle.pt": "not a readable safetensors file",
         "other.safetensors": "not BCD weights",
-        "mismatch.safetensors": "do not fit",
-        "extensions.safetensors": "do not fit",
-        "unknown.safetensors": "do not fit",
+        "mismatch.safetensors": "do not match their configuration",
+        "extensions.safetensors": "do not match their configuration",
+        "unknown.safetensors": "do not match their configuration",
         "absent.safetensors": "not a readable safetensors file",
     }.items():
         with pytest.raises(UsageError, match=text) as caught:

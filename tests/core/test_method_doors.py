@@ -65,7 +65,7 @@ def identify(config: Mapping[str, Any], pairs: Sequence[Pair]) -> Any:
     if config["file"] == "list":
         return [1]
     if not config["file"]:
-        raise UsageError("method 'filed' needs --config file=PATH", hint="--config file=PATH")
+        raise UsageError("method 'filed' needs --set file=PATH", hint="--set file=PATH")
     return {"file": sha256_file(config["file"]), "first": pairs[0].id, "name": "mine"}
 
 
@@ -177,7 +177,7 @@ def test_a_method_may_say_what_stands_for_its_configuration(registry: Registry, 
     assert [line.label for line in table.lines] == ["filed: mine"]
     file.write_bytes(b"2")
     assert make_plan(registry, "filed", pairs, config={"file": str(file)}).run_id != made.run_id
-    with pytest.raises(UsageError, match=r"method 'filed' needs --config file=PATH"):
+    with pytest.raises(UsageError, match=r"method 'filed' needs --set file=PATH"):
         make_plan(registry, "filed", pairs)
     with pytest.raises(UsageError, match=r"method 'filed' is broken: test_method_doors:identify gave list"):
         make_plan(registry, "filed", pairs, config={"file": "list"})

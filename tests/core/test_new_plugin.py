@@ -39,7 +39,7 @@ def test_it_writes_a_whole_distribution(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", "My", "2fast", "a--b", "a_b", "-a", "a-", "a/b", "../a", "ä"])
 def test_names_that_no_package_can_have_are_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError, match="is no plugin name"):
+    with pytest.raises(UsageError, match="invalid plugin name"):
         write_plugin(name, tmp_path / "plugin")
     assert list(tmp_path.iterdir()) == []
 
@@ -47,7 +47,7 @@ def test_names_that_no_package_can_have_are_refused(tmp_path: Path, name: str) -
 def test_a_folder_that_exists_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "plugin").mkdir()
     (tmp_path / "plugin" / "mine.txt").write_text("precious")
-    with pytest.raises(UsageError, match="exists already"):
+    with pytest.raises(UsageError, match="already exists"):
         write_plugin("mine", tmp_path / "plugin")
     assert [path.name for path in tmp_path.rglob("*.*")] == ["mine.txt"]
 

@@ -85,7 +85,7 @@ def test_a_tie_at_the_top_is_not_broken(results: Path) -> None:
     assert marks(rows_of(results), "hit") == {}
 
 
-def test_anchors_partial_and_uncovered_runs_do_not_compete(tmp_path: Path) -> None:
+def test_references_partial_and_uncovered_runs_do_not_compete(tmp_path: Path) -> None:
     write_record(tmp_path / "a", "a", hits(0.2))
     write_record(tmp_path / "anchor", "anchor", hits(1.0), reference=True)
     write_record(tmp_path / "part", "part", hits(1.0, 20))
@@ -96,7 +96,7 @@ def test_anchors_partial_and_uncovered_runs_do_not_compete(tmp_path: Path) -> No
     assert {rows[index].method: mark for index, mark in marks(rows, "hit").items()} == {"b": "best", "a": "second"}
     [table] = build_tables(rows)
     lines = {line.label: line for line in table.lines}
-    assert [line.status for line in table.lines] == ["", "", "", "partial: 20 of 40 pairs", "anchor"]
+    assert [line.status for line in table.lines] == ["", "", "", "partial: 20 of 40 pairs", "reference"]
     assert lines["gaps"].cells[0].dagger
     assert not lines["b"].cells[0].dagger
     assert any("†" in note for note in table.notes)
@@ -145,7 +145,7 @@ def test_tables_of_different_manifests_stay_apart(results: Path) -> None:
     write_record(results / "new", "good", hits(0.5), version="2", manifest="cd" * 32)
     tables = build_tables(collect_rows([results], registry=Registry.from_modules([toy])))
     assert [table.title for table in tables] == ["toy@1", "toy@2"]
-    assert [line.status for line in tables[0].lines] == ["reported", "", "", "", "anchor"]
+    assert [line.status for line in tables[0].lines] == ["reported", "", "", "", "reference"]
     assert [line.label for line in tables[1].lines] == ["good"]
 
 
@@ -168,11 +168,11 @@ def test_markdown_shows_values_intervals_marks_and_footer(results: Path) -> None
     assert r"**100.00** \[91.00, 100.00\]" in body["good"]
     assert r"<u>50.00</u>" in body[r"fair\_one"]
     assert "reported" in body[r"Paper \& Sons (reported)"]
-    assert "**" not in body["oracle (anchor)"]
+    assert "**" not in body["oracle (reference)"]
     assert "detail" not in text
     footer = "\n".join(line for line in lines if line.startswith("- "))
     for part in ["toy@1, manifest abababababab, n = 40 pairs; bcd-bench 0.1.0", "clustered by content identity",
-                 "Anchors", "Doe et al. 2024, Table 1", "net: research use only"]:  # fmt: skip
+                 "Reference methods", "Doe et al. 2024, Table 1", "net: research use only"]:  # fmt: skip
         assert part in footer
 
 
@@ -220,7 +220,12 @@ def test_latex_has_the_papers_habits(results: Path) -> None:
     text = latex.render(rows_of(results))
     assert text.startswith(r"\documentclass")
     parts = [r"\usepackage{booktabs}", r"\toprule", r"\midrule", r"\bottomrule", r"\textbf{100.00}"]
-    parts += [r"\underline{50.00}", r"fair\_one", r"{oracle} {\scriptsize (anchor)} & 100.00", r"hit (\%) $\uparrow$"]
+    parts += [
+        r"\underline{50.00}",
+        r"fair\_one",
+        r"{oracle} {\scriptsize (reference)} & 100.00",
+        r"hit (\%) $\uparrow$",
+    ]
     for part in parts:
         assert part in text
     alone = latex.render_tables(rows_of(results))

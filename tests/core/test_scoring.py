@@ -19,7 +19,7 @@ import scoring_toy as toy
 from scoring_toy import make_run
 
 from bcd_bench import AssetSpec, Scored
-from bcd_bench.cli.tables import trouble_of
+from bcd_bench.cli.tables import exit_code
 from bcd_bench.plugin.registry import Registry
 from bcd_bench.results.build import write_record
 from bcd_bench.results.rows import collect_rows
@@ -413,10 +413,10 @@ def test_a_metric_without_its_asset_is_marked_and_filled_in_later(
     cells = dict(zip(table.headers, table.lines[0].cells, strict=True))
     assert cells["distance (levels) ↓"] == Cell("not scored")
     assert any(note.startswith("Not scored, something is missing: shade: asset 'lens'") for note in table.notes)
-    assert trouble_of([run.path]) == 1  # pair p03 failed, and that is all
-    assert trouble_of([run.path], wanted=["spread"]) == 1
-    assert trouble_of([run.path], wanted=["shade"]) == 3
-    assert trouble_of([run.path], wanted=None) == 3
+    assert exit_code([run.path]) == 1  # pair p03 failed, and that is all
+    assert exit_code([run.path], required=["spread"]) == 1
+    assert exit_code([run.path], required=["shade"]) == 3
+    assert exit_code([run.path], required=None) == 3
 
     lens.write_bytes(b"glass")
     record = write_record(registry, run, score_run(registry, run, ["shade", "spread"]))

@@ -9,7 +9,6 @@ import pytest
 import toy_plugin
 
 from bcd_bench import AssetSpec, MethodSpec, Weights, hookimpl
-from bcd_bench.cli.run import for_each_method
 from bcd_bench.plugin.registry import Registry
 from bcd_bench.plugin.suites import load_suite
 from bcd_bench.results.formats import csv as csv_
@@ -19,6 +18,7 @@ from bcd_bench.results.rows import collect_rows
 from bcd_bench.results.schema import RunRecord, load_record
 from bcd_bench.results.table import build_tables
 from bcd_bench.run import pipeline as benchmark
+from bcd_bench.run.pipeline import assign_settings
 from bcd_bench.run.plan import RunPlan, make_plan
 from bcd_bench.statistics.compare import compare_runs
 from bcd_bench.types.errors import MissingAssetError, UsageError
@@ -61,7 +61,7 @@ def test_a_seed_stands_in_for_weights(registry: Registry) -> None:
 
 def test_a_seed_and_weights_are_refused_together(registry: Registry, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"1")
-    with pytest.raises(UsageError, match="takes --weights or --config seeded=N, not both"):
+    with pytest.raises(UsageError, match="takes --weights or --set seeded=N, not both"):
         plan(registry, config={"seeded": 1}, weights=str(tmp_path / "file"))
     assert not plan(registry, weights=str(tmp_path / "file")).seeded
 
@@ -97,7 +97,7 @@ def test_a_seeded_run_is_marked_and_never_ranked(registry: Registry, tmp_path: P
     assert seeded.provenance["seeded"] is True
     assert marks(rows, "psnr") == {}
     [table] = build_tables(rows)
-    assert [line.status for line in table.lines] == ["seeded weights", "anchor"]
+    assert [line.status for line in table.lines] == ["random weights", "reference"]
     assert any("never learned: big" in note for note in table.notes)
     assert "random weights" in markdown.render(rows)
     assert ",seeded," in csv_.render(rows).splitlines()[0]
@@ -124,17 +124,17 @@ def test_a_seeded_run_wins_no_comparison(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_settings_of_several_methods(registry: Registry) -> None:
-    given = for_each_method(
+    given = assign_settings(
         registry, ["big", "bigger", "oracle"], None, {"seeded": 1, "big.mode": "absolute", "bigger.seeded": 2}
     )
     assert given["big"] == {"weights": None, "config": {"seeded": 1, "mode": "absolute"}}
     assert given["bigger"] == {"weights": None, "config": {"seeded": 2}}
     assert given["oracle"] == {"config": {}}
-    with pytest.raises(UsageError, match="--config mode is for every method, and there is no such setting of noise"):
-        for_each_method(registry, ["big", "noise"], None, {"mode": "absolute"})
-    only = for_each_method(registry, ["big", "noise"], None, {"big.mode": "absolute"})
+    with pytest.raises(UsageError, match="--set mode applies to every method, and noise has no such setting"):
+        assign_settings(registry, ["big", "noise"], None, {"mode": "absolute"})
+    only = assign_settings(registry, ["big", "noise"], None, {"big.mode": "absolute"})
     assert only["noise"] == {"weights": None, "config": {}}
-    assert for_each_method(registry, ["noise", "oracle"], None, {"a.b": 1})["noise"]["config"] == {"a.b": 1}
+    assert assign_settings(registry, ["noise", "oracle"], None, {"a.b": 1})["noise"]["config"] == {"a.b": 1}
 
 
 def test_another_file_of_the_users_choice_is_another_run(registry: Registry, tmp_path: Path) -> None:

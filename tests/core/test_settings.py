@@ -83,8 +83,8 @@ def test_a_flat_recipe_says_what_is_wrong(changes: dict[str, Any], said: str) ->
 
 
 def test_a_misspelt_name_in_a_method_s_configuration_is_answered_with_the_nearest() -> None:
-    with pytest.raises(UsageError, match=r"^m: --config step: no such setting; did you mean steps\?$"):
-        validate(Part, {"step": 1}, "--config", owner="m")
+    with pytest.raises(UsageError, match=r"^m: --set step: no such setting; did you mean steps\?$"):
+        validate(Part, {"step": 1}, "--set", owner="m")
 
 
 def test_the_first_error_names_its_place() -> None:

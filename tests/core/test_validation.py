@@ -308,7 +308,7 @@ def test_the_verb_writes_pages_and_json(
         assert stopped.value.code == code
     told = capsys.readouterr()
     assert "# Metrics under known faults: faulty@1" in told.out
-    assert "there is no folder no" in told.err
+    assert "the folder no does not exist" in told.err
     body = json.loads((tmp_path / "x.json").read_text())
     assert {one["perturbation"] for one in body["reactions"]} == {"delay"}
     assert body["metrics"]["path"]["version"] == "1"

@@ -33,7 +33,7 @@ def compile_latex(source: Path) -> str:
 @needs_latex
 def test_a_latex_report_compiles(cli, tmp_path: Path) -> None:
     assert cli("run", "--method", "toy-swap,copy-content,oracle", "--suite", "toy").returncode == 0
-    assert cli("run", "--method", "toy-swap", "--suite", "toy", "--config", "noise=9").returncode == 0
+    assert cli("run", "--method", "toy-swap", "--suite", "toy", "--set", "noise=9").returncode == 0
     assert cli("run", "--method", "toy-flaky", "--suite", "toy").returncode == 1
     assert cli("report", "--format", "latex", "--output", "table.tex").returncode == 0
     source = (tmp_path / "table.tex").read_text()

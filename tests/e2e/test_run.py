@@ -53,7 +53,7 @@ def test_two_runs_of_one_command_give_identical_records(cli, tmp_path: Path) -> 
 
 def test_seed_config_and_limit_make_other_runs(cli, tmp_path: Path) -> None:
     common = ("run", "--method", "toy-swap", "--suite", "toy")
-    for extra in ((), ("--seed", "1"), ("--config", "noise=5"), ("--limit", "8")):
+    for extra in ((), ("--seed", "1"), ("--set", "noise=5"), ("--limit", "8")):
         assert cli(*common, *extra).returncode == 0
     plans = [json.loads(plan.read_text()) for plan in (tmp_path / "runs").rglob("plan.json")]
     assert len({plan["run_id"] for plan in plans}) == 4
@@ -154,7 +154,7 @@ def test_an_error_after_the_run_does_not_spoil_it(cli, tmp_path: Path) -> None:
 @pytest.fixture
 def three_runs(cli, tmp_path: Path) -> Path:
     assert cli("run", "--method", "toy-swap,oracle", "--suite", "toy").returncode == 0
-    assert cli("run", "--method", "toy-swap", "--suite", "toy", "--config", "noise=9").returncode == 0
+    assert cli("run", "--method", "toy-swap", "--suite", "toy", "--set", "noise=9").returncode == 0
     assert cli("run", "--method", "toy-swap", "--suite", "toy", "--limit", "4").returncode == 0
     return tmp_path / "runs"
 

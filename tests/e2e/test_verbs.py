@@ -38,7 +38,7 @@ def test_train_hands_everything_on(cli, tmp_path: Path) -> None:
 
 
 def test_train_plan_trains_nothing(cli, tmp_path: Path) -> None:
-    done = cli("train", "toy-net", "--plan")
+    done = cli("train", "toy-net", "--dry-run")
     assert json.loads(done.stdout)["preset"] == "tiny"
     assert not (tmp_path / "train").exists()
 
@@ -49,7 +49,7 @@ def test_show_tells_of_a_plugins_things(cli) -> None:
     assert len(suite["manifest_sha256"]) == 64
     assert suite["plugin"] == {"name": "toy", "distribution": "bcd-bench-toy", "version": "1.0"}
     needy = json.loads(cli("show", "suite", "toy-data", "--json").stdout)
-    assert (needy["available"], needy["mend"]) == (False, "--data toys=PATH")
+    assert (needy["available"], needy["fix"]) == (False, "--data toys=PATH")
     metric = json.loads(cli("show", "metric", "toy-match", "--json").stdout)
     assert [column["name"] for column in metric["columns"]] == ["toy-content", "toy-error"]
     assert "Share of outputs whose square has the content's colour." in cli("show", "metric", "toy-match").stdout

@@ -24,7 +24,7 @@ __all__ = ["CDSVAEMethod", "MethodConfig"]
 
 
 class MethodConfig(BaseModel):
-    """What `run --config` may change. The literature scores runs in which one of the two codes is drawn."""
+    """What `run --set` may change. The literature scores runs in which one of the two codes is drawn."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -38,7 +38,7 @@ class CDSVAEMethod:
     """Transfers motion by C-DSVAE; one instance holds one set of weights."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        self.config = validate(MethodConfig, config, "--config", owner="cdsvae")
+        self.config = validate(MethodConfig, config, "--set", owner="cdsvae")
         self.model: CDSVAE | None = None
 
     def load(self, weights: Path | None, device: str) -> None:

@@ -25,7 +25,7 @@ Frames = npt.NDArray[np.uint8]
 
 
 class CommonConfig(BaseModel):
-    """What `run --config` may change of every native method. A subclass adds the method's own."""
+    """What `run --set` may change of every native method. A subclass adds the method's own."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -51,7 +51,7 @@ class FrameMethod(ABC):
     """How to get the weights, said where they are missing or do not fit."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        self.config = validate(self.Config, config, "--config", owner=self.name)
+        self.config = validate(self.Config, config, "--set", owner=self.name)
 
     def load(self, weights: Path | None, device: str) -> None:
         """Load the published file, or fill the networks from the seed of the setting `seeded`, onto `device`.

@@ -1,6 +1,6 @@
 """Pseudo-random weights from a seed: a network that runs through every step and knows nothing.
 
-They stand in for a published file where only the plumbing is tried (`--config seeded=N`); such a run is marked and
+They stand in for a published file where only the plumbing is tried (`--set seeded=N`); such a run is marked and
 never ranked.
 """
 

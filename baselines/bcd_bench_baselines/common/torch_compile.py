@@ -30,7 +30,5 @@ def compiled(function: Callable[..., Any], try_it: Callable[[Callable[..., Any]]
         try_it(made)
     except Exception as error:  # the compiler raises whatever went wrong below it
         said = one_line(error, place=False)[:200]
-        raise UsageError(
-            f"--config compile=true: cannot be compiled here: {said}", hint="--config compile=false"
-        ) from error
+        raise UsageError(f"--set compile=true: cannot be compiled here: {said}", hint="--set compile=false") from error
     return made

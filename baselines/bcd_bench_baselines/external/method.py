@@ -152,24 +152,24 @@ class _Settings:
         self.name = str(config["name"])
         self.cwd = Path(str(config["cwd"] or ".")).expanduser().resolve()
         if not self.cwd.is_dir():
-            raise UsageError(f"cwd={config['cwd']}: no such folder", hint="--config cwd=FOLDER")
+            raise UsageError(f"cwd={config['cwd']}: no such folder", hint="--set cwd=FOLDER")
         try:
             self.command = shlex.split(str(config["cmd"]))
         except ValueError as error:
             raise UsageError(f"cmd={config['cmd']!r} cannot be split into words: {error}") from None
         if not self.command:
-            raise UsageError("method 'external' needs a command", hint='--config cmd="python my_method.py"')
+            raise UsageError("method 'external' needs a command", hint='--set cmd="python my_method.py"')
         self.files = [self.cwd / word for word in _listed(config["files"])]
         for path in self.files:
             if not path.exists():
-                raise UsageError(f"files={path}: no such file or folder", hint="--config files=PATH,PATH")
+                raise UsageError(f"files={path}: no such file or folder", hint="--set files=PATH,PATH")
         self.frames: Frames = config["frames"]
         if self.frames not in get_args(Frames):
             raise UsageError(f"frames={self.frames!r}: there are {', '.join(get_args(Frames))}")
         self.timeout = config["timeout"]
         right = isinstance(self.timeout, int | float) and not isinstance(self.timeout, bool)
         if not right or not (math.isfinite(self.timeout) and self.timeout > 0):
-            raise UsageError(f"timeout={self.timeout!r} is no number of seconds above 0", hint="--config timeout=300")
+            raise UsageError(f"timeout={self.timeout!r} is no number of seconds above 0", hint="--set timeout=300")
 
 
 def _listed(value: Any) -> list[str]:

@@ -76,12 +76,12 @@ class Folder:
 def _path(config: Mapping[str, Any]) -> Path:
     text = _text(config, "path")
     if not text:
-        raise UsageError("method 'folder' needs the folder of the videos", hint="--config path=FOLDER")
+        raise UsageError("method 'folder' needs the folder of the videos", hint="--set path=FOLDER")
     path = Path(text).expanduser()
     if not path.is_dir():
-        raise UsageError(f"folder of videos {path}: no such folder", hint="--config path=FOLDER")
+        raise UsageError(f"folder of videos {path}: no such folder", hint="--set path=FOLDER")
     if not isinstance(config["resize"], bool):
-        raise UsageError(f"resize={config['resize']!r} is neither true nor false", hint="--config resize=true")
+        raise UsageError(f"resize={config['resize']!r} is neither true nor false", hint="--set resize=true")
     return path
 
 
@@ -90,4 +90,4 @@ def _text(config: Mapping[str, Any], key: str) -> str:
     value = config[key]
     if isinstance(value, str | int | float) and not isinstance(value, bool):
         return str(value)
-    raise UsageError(f"{key}={value!r} is no text", hint=f"--config {key}=TEXT")
+    raise UsageError(f"{key}={value!r} is no text", hint=f"--set {key}=TEXT")

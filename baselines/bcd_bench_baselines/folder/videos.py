@@ -50,7 +50,7 @@ def list_videos(folder: Path) -> Listing:
             closed = not follow and any(leads_outside(one, root) for one in (path, *frames))
             (found.outside if closed else found.videos).setdefault(name, []).append(path)
     except OSError as error:
-        raise UsageError(f"folder of videos {folder}: {error.strerror}", hint="--config path=FOLDER") from None
+        raise UsageError(f"folder of videos {folder}: {error.strerror}", hint="--set path=FOLDER") from None
     return found
 
 

@@ -57,7 +57,7 @@ def _as_external(config: Mapping[str, Any]) -> dict[str, Any]:
     if not config["checkout"] or not (folder / SCRIPT).is_file():
         raise UsageError(
             f"checkout={config['checkout']}: no {SCRIPT} there; a checkout of StelaBou/HyperReenact is needed",
-            hint="--config checkout=FOLDER --config python=FOLDER/venv/bin/python",
+            hint="--set checkout=FOLDER --set python=FOLDER/venv/bin/python",
         )
     command = shlex.join([str(config["python"]), str(WORKER), SCRIPT])
     cwd = str(folder.resolve())

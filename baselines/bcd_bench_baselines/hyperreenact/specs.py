@@ -51,7 +51,7 @@ METHODS = (
     MethodSpec(
         name="hyperreenact-checkout",
         version="1",
-        summary="The original HyperReenact in a checkout and Python of yours: --config checkout=FOLDER.",
+        summary="The original HyperReenact in a checkout and Python of yours: --set checkout=FOLDER.",
         factory="bcd_bench_baselines.hyperreenact.checkout:Checkout",
         licence="none stated by the original",
         paper=PAPER,

@@ -1,4 +1,4 @@
-"""What `run --config` may change of LivePortrait."""
+"""What `run --set` may change of LivePortrait."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What this plugin offers: specs only; heavy code is imported by whoever uses it."""
+"""Specs of this plugin; heavy code is imported only where it is used."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["bcd_bench_assets", "bcd_bench_commands", "bcd_bench_methods", "bcd_b
 
 @hookimpl
 def bcd_bench_methods() -> list[MethodSpec]:
-    """BCD with the weights we ship."""
+    """BCD with the shipped weights."""
     return [
         MethodSpec(
             name="bcd",
@@ -38,12 +38,12 @@ def bcd_bench_methods() -> list[MethodSpec]:
 
 @hookimpl
 def bcd_bench_metrics() -> list[MetricSpec]:
-    """What the motion code costs."""
+    """The bitrate of the motion code."""
     return [
         MetricSpec(
             name="motion-bitrate",
             version="1",
-            summary="Bits per frame of the motion codes, for methods that say them",
+            summary="Bits per frame of the motion codes, for methods that report them",
             factory="bcd_bench_bcd.metrics.motion_bitrate:MotionBitrate",
             licence="Apache-2.0",
         )
@@ -52,15 +52,15 @@ def bcd_bench_metrics() -> list[MetricSpec]:
 
 @hookimpl
 def bcd_bench_assets() -> list[AssetSpec]:
-    """The autoencoders whose latents presets work on."""
+    """The autoencoders whose latents presets use."""
     return [
         AssetSpec(
             name="sd2-vae",
             filename="sd2-vae",
             sha256="",
             size=0,
-            licence="CreativeML Open RAIL++-M for SD 2.0's; that of your autoencoder",
-            how_to="the folder `vae` of Stable Diffusion 2.0 as diffusers has it, or another one in that form",
+            licence="CreativeML Open RAIL++-M for SD 2.0's; else that of your autoencoder",
+            how_to="the folder `vae` of Stable Diffusion 2.0 in diffusers format, or a compatible one",
             directory=True,
             variable="BCD_BENCH_VAE",
         ),
@@ -71,7 +71,7 @@ def bcd_bench_assets() -> list[AssetSpec]:
                 sha256=sha256,
                 size=size,
                 licence="MIT",
-                how_to="the tiny autoencoder for FLUX.2's latents, of github.com/madebyollin/taesd",
+                how_to="the tiny autoencoder for FLUX.2's latents, from github.com/madebyollin/taesd",
             )
             for half, sha256, size in (
                 ("encoder", "10a4e1021e89d7551eaf161352da8dbd0b1aa83872ae28b150c1df1ce2f147b6", 2704692),
@@ -87,12 +87,12 @@ def bcd_bench_commands() -> list[CommandSpec]:
     return [
         CommandSpec(
             name="prepare",
-            summary="Encode the videos that BCD learns from into latents, once.",
+            summary="Encode the training videos of BCD into latents, once.",
             factory="bcd_bench_bcd.latents.prepare:command",
         ),
         CommandSpec(
             name="probe",
-            summary="What a linear classifier reads from BCD's content and motion codes.",
+            summary="Linear probes of BCD's content and motion codes.",
             factory="bcd_bench_bcd.metrics.probe:command",
         ),
     ]
@@ -105,17 +105,17 @@ def bcd_bench_trainables() -> list[TrainableSpec]:
         TrainableSpec(
             name="bcd",
             version=__version__,
-            summary="BCD from scratch on the training split of a suite",
+            summary="BCD trained from scratch on the training split of a suite",
             factory="bcd_bench_bcd.training.trainer:train",
             presets={
                 "sprites-procedural-small": "the small model on the embedded procedural Sprites; no files needed",
                 "sprites-small": "the small model on LPC Sprites (asset sprites-art); hours on two CPU cores",
                 "heads-small": "a small model of rendered talking heads, 128x128; an hour on two CPU cores",
-                "sprites-procedural-paper-small": "the paper's recipe alone, small, on the embedded suite",
-                "sprites-paper-small": "the paper's recipe alone, small, on LPC Sprites; an hour on two CPU cores",
+                "sprites-procedural-paper-small": "the paper's recipe without extensions, small, on the embedded suite",
+                "sprites-paper-small": "the paper's recipe without extensions, small, LPC Sprites; one hour, two cores",
                 "sprites": "Table A8 of the paper, on LPC Sprites; for GPUs",
                 "lrs3": "Table A7 of the paper, on latents of LRS3 (see prepare); for GPUs",
-                "lrs3-tiny": "a small model on latents of the tiny autoencoder: the same path in minutes on a CPU",
+                "lrs3-tiny": "a small model on latents of the tiny autoencoder: lrs3's pipeline in minutes on a CPU",
             },
             default_preset="sprites-procedural-small",
             settings="bcd_bench_bcd.presets.registry:settings_of",

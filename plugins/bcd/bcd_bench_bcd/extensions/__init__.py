@@ -1,6 +1,6 @@
-"""Techniques that our recipes add to the paper's, one per file; `EXTENSIONS` names them all.
+"""Techniques that our recipes add to the paper's, one per file; listed in `EXTENSIONS`.
 
-`model`, `decoder`, `quantizer` and `loss` are the paper's parts with hooks for them.
+`model`, `decoder`, `quantizer` and `loss` are the paper's modules with hooks for them.
 """
 
 from __future__ import annotations
@@ -68,4 +68,4 @@ EXTENSIONS: dict[str, type[Extension]] = {
         Muon,
     )
 }
-"""In the order in which their hooks run."""
+"""Extensions by name, in the order in which their hooks run."""

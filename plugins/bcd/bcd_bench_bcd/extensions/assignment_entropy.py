@@ -1,6 +1,6 @@
-"""A penalty on undecided assignments: the mean entropy H(code | frame), so that the code is not noise.
+"""A penalty on the assignment entropy H(code | frame), so that the code is not noise.
 
-A code that is uniform noise meets any target rate and carries nothing. The penalty is in bits.
+A code that is uniform noise meets any target rate and carries no information. The penalty is in bits.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class AssignmentEntropy(Extension):
     summary: ClassVar[str] = "penalty on H(code | frame)"
 
     weight: float = Field(default=0.02, gt=0)
-    """Per bit."""
+    """Weight of the entropy, per bit."""
 
     def after_decoder(self, state: StepState) -> None:
         if not state.model.quantizer.bypass:

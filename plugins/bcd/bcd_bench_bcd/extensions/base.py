@@ -1,7 +1,7 @@
-"""What an extension is: named settings, and the hooks through which it takes part in a training step.
+"""The extension interface: named settings, and hooks into a training step.
 
 The paper's method is `bcd_bench_bcd.paper`. Everything that our recipes add to it is an extension: one file with its
-settings, its code, where the idea is from, and what it is worth. A recipe without extensions is the paper's.
+settings, its code, its source and its measured effect. A recipe without extensions is the paper's.
 """
 
 from __future__ import annotations
@@ -65,28 +65,28 @@ class Schedule(BaseModel):
         if isinstance(value, int | float) and not isinstance(value, bool):
             return {"points": ((0, float(value)),)}
         if isinstance(value, Mapping) and "value" in value:
-            rest = {key: inner for key, inner in value.items() if key != "value"}
-            return {"points": ((0, float(value["value"])),), **rest}
+            remaining = {key: inner for key, inner in value.items() if key != "value"}
+            return {"points": ((0, float(value["value"])),), **remaining}
         return value
 
     @model_validator(mode="after")
     def _in_order(self) -> Schedule:
         steps = [step for step, _ in self.points]
         if not steps or steps != sorted(set(steps)):
-            raise ValueError("the points of a schedule need increasing steps")
+            raise ValueError("the points of a schedule must have increasing steps")
         if self.stop is not None and self.stop <= self.start:
-            raise ValueError("a schedule has to stop after its start")
+            raise ValueError("a schedule must stop after it starts")
         return self
 
     @model_serializer
     def _short(self) -> Any:
-        rest: dict[str, Any] = {"start": self.start} if self.start else {}
+        bounds: dict[str, Any] = {"start": self.start} if self.start else {}
         if self.stop is not None:
-            rest["stop"] = self.stop
+            bounds["stop"] = self.stop
         if len(self.points) > 1:
-            return {"points": [list(point) for point in self.points], **rest}
+            return {"points": [list(point) for point in self.points], **bounds}
         value = self.points[0][1]
-        return {"value": value, **rest} if rest else value
+        return {"value": value, **bounds} if bounds else value
 
     def active(self, step: int) -> bool:
         """Whether `step` is between start and stop."""
@@ -104,20 +104,20 @@ class Schedule(BaseModel):
 
 
 def constant(value: float, *, start: int = 0, stop: int | None = None) -> Schedule:
-    """`value` from step `start` on, until before step `stop`."""
+    """`value` from step `start` on, up to (not including) step `stop`."""
     return Schedule(points=((0, value),), start=start, stop=stop)
 
 
 @dataclass(frozen=True)
 class Keypoints:
-    """Keypoints of the head, labels of a suite: in the frames of clips, `frames` float32 [B, T, P, 2], and on the
-    canonical feature map, `rest` [B, P, 2]; x and y in -1..1 from border to border, NaN if a point is not visible."""
+    """Keypoints of the head, labels of a suite: `frames` float32 [B, T, P, 2] in the frames of clips, and `rest` [B, P,
+    2] on the canonical feature map; x and y in -1..1 from border to border, NaN for points that are not visible."""
 
     frames: Tensor
     rest: Tensor
 
     def flipped(self, where: Tensor) -> Keypoints:
-        """Left and right exchanged in the clips where bool [B] is true; the canonical map is flipped as well."""
+        """Keypoints with left and right swapped in the clips where bool [B] is true; `rest` is flipped as well."""
         sign = torch.ones(len(where), 1, 2, device=where.device)
         sign[where, :, 0] = -1
         return Keypoints(self.frames * sign[:, None], self.rest * sign)
@@ -125,7 +125,7 @@ class Keypoints:
 
 @dataclass
 class Batch:
-    """Clips of a step as `BCD.values` takes them, [B, T, ...], and their keypoints if the recipe learns from them."""
+    """Clips of a step as `BCD.values` takes them, [B, T, ...], and their keypoints if the recipe uses them."""
 
     clips: Tensor
     keypoints: Keypoints | None = None
@@ -133,18 +133,18 @@ class Batch:
 
 @dataclass
 class StepState:
-    """One training step on its way through the model; hooks read it and change it."""
+    """One training step on its way through the model; hooks read and modify it."""
 
     model: ExtendedBCD
     step: int
     rng: Rng
     extensions: Extensions
     content_half: Tensor
-    """Values that content is encoded from, [B, T, C, h, w]."""
+    """Values that content is encoded from, float32 [B, T, C, h, w]."""
     driving_half: Tensor
     """Values that motion is encoded from."""
     target: Tensor
-    """Values that the decoder has to output."""
+    """Values that the decoder should output."""
     keypoints: Keypoints | None = None
     direction: Direction = "forward"
     canonical: bool = True
@@ -156,7 +156,7 @@ class StepState:
     content_subset: Tensor | None = None
     """Indices of the frames that content is encoded from (None: all)."""
     penalty: Callable[[Tensor], Tensor] = torch.square
-    """Error of single values."""
+    """Pointwise error, the squared error by default."""
     content: Tensor = field(init=False)
     tokens: Tensor = field(init=False)
     """Content as the encoder outputs it, before any bottleneck."""
@@ -171,7 +171,7 @@ class StepState:
     """The canonical features, warped by the motion."""
     total: Tensor | float = 0.0
     terms: dict[str, Tensor] = field(default_factory=dict)
-    """What is logged, by name."""
+    """Values to log, by name."""
 
     @property
     def batch(self) -> int:
@@ -186,15 +186,15 @@ class StepState:
         return (self.rng.uniform(self.batch) < probability).to(self.device)
 
     def add(self, name: str, value: Tensor, weight: float) -> None:
-        """Minimise `weight` times `value` (0-dim) as well, and log the value as `name` (see `Extension.logged`)."""
+        """Add `weight` times `value` (0-dim) to the loss, and log the value as `name` (see `Extension.logged`)."""
         self.terms[name] = value
         self.total = self.total + weight * value
 
     def error(self, difference: Tensor, weight: Tensor | None = None) -> Tensor:
         """Mean error [B] per clip of the differences of patches [B, T, S, values].
 
-        `weight` [S] of patches that are a sample of all: by the inverse of their probability, so that the expectation
-        is the mean over all patches.
+        If the patches are a random sample of all, `weight` [S] is the inverse of their probabilities, so that the
+        expected value is the mean over all patches.
         """
         error = self.penalty(difference).mean((1, 3))
         error = error.mean(1) if weight is None else (error * weight).sum(1) / self.model.decoder.patch_count
@@ -216,17 +216,17 @@ class Extension(BaseModel):
     labels: ClassVar[bool] = False
     """Whether it learns from labels of the suite."""
     needs_whole_batch: ClassVar[bool] = False
-    """Whether it looks at the batch as a whole: one process and one part per step."""
+    """Whether it needs the whole batch at once: one process and one part per step."""
     needs_random_order: ClassVar[bool] = False
-    """Whether it draws for the batch as a whole: train.order=random only."""
+    """Whether it uses random numbers of the batch as a whole: requires train.order=random."""
     logged: ClassVar[tuple[str, ...]] = ()
-    """The terms it adds to the log, by name; 0 in steps in which it does not compute them."""
+    """Names of the terms it adds to the log; 0 in steps in which it does not compute them."""
     needs_pixels: ClassVar[bool] = False
-    """Whether it changes pixels, so that it does not apply to models of latents."""
+    """Whether it modifies pixels, so that it does not apply to models of latents."""
     changes_model: ClassVar[bool] = False
-    """Whether it changes what a model computes at inference: weights fit only models that have it as well."""
+    """Whether it changes what a model computes at inference: weights fit only models that use it as well."""
     training_only: ClassVar[frozenset[str]] = frozenset()
-    """Of the settings of one that does, those that only training looks at."""
+    """For an extension with `changes_model`: the settings that only training uses."""
 
     def check(self, preset: Preset) -> None:
         """Raise `ValueError` if the extension does not fit the rest of the preset."""
@@ -237,7 +237,7 @@ class Extension(BaseModel):
         return None
 
     def average_restarts(self) -> tuple[int, ...]:
-        """Steps at which new parts of the model begin to train: the moving average forgets what was before."""
+        """Steps at which new parts of the model begin to train; the moving average restarts there."""
         return ()
 
     def prepare_batch(self, batch: Batch, generator: torch.Generator) -> Batch:
@@ -249,31 +249,31 @@ class Extension(BaseModel):
         return None
 
     def augment(self, state: StepState) -> None:
-        """Before the encoder."""
+        """Called before the encoder."""
 
     def after_encoder(self, state: StepState) -> None:
-        """Content and motion latents are known."""
+        """Called once content and motion latents are computed."""
 
     def before_quantizer(self, state: StepState) -> None:
-        """Last chance to change the quantiser."""
+        """Called before the quantiser, which it may change."""
 
     def after_quantizer(self, state: StepState) -> None:
-        """The quantised motion is known."""
+        """Called once the motion is quantised."""
 
     def content_drop(self, state: StepState) -> Tensor | None:
-        """bool [B]: clips whose content is replaced by the null, besides those of classifier-free guidance."""
+        """Mask bool [B] of clips whose content is replaced by the null, in addition to classifier-free guidance."""
         return None
 
     def loss_weight(self, weight: Tensor) -> Tensor:
-        """EDM's loss weight [B], possibly changed."""
+        """Return EDM's loss weight [B], possibly changed."""
         return weight
 
     def add_error(self, state: StepState, difference: Tensor, error: Tensor) -> Tensor:
-        """The error [B] per clip, possibly with a term of `difference` [B, T, S, values] added."""
+        """Return the error [B] per clip, possibly with a term of `difference` [B, T, S, values] added."""
         return error
 
     def after_decoder(self, state: StepState) -> None:
-        """Denoising and rate are in `state.total`; add terms."""
+        """Called once denoising and rate losses are in `state.total`; may add terms."""
 
 
 E = TypeVar("E", bound=Extension)
@@ -290,41 +290,41 @@ class Extensions:
     """The extensions of a recipe: at most one of each kind, in the order of `known_extensions`."""
 
     def __init__(self, extensions: Iterable[Extension] = ()) -> None:
-        given = {extension.name: extension for extension in extensions}
-        self._by_name = {name: given[name] for name in known_extensions() if name in given} if given else {}
+        by_name = {extension.name: extension for extension in extensions}
+        self._by_name = {name: by_name[name] for name in known_extensions() if name in by_name} if by_name else {}
 
     @classmethod
     def parse(cls, value: Any) -> Extensions:
-        """From a mapping of names to settings (None: off). Raises `ValueError` for unknown names and fields."""
+        """Build from a mapping of names to settings (None: off). Raises `ValueError` for unknown names and fields."""
         if isinstance(value, Extensions):
             return value
         if not isinstance(value, Mapping):
-            raise ValueError("extensions are given by name, as in {'muon': {}}")
-        known, made = known_extensions(), []
+            raise ValueError("extensions must be a mapping of names to settings, such as {'muon': {}}")
+        known, extensions = known_extensions(), []
         for name, settings in value.items():
             if name not in known:
-                near, known_text = difflib.get_close_matches(name, known, n=2), "; known are " + ", ".join(known)
+                near, known_text = difflib.get_close_matches(name, known, n=2), "; choose one of: " + ", ".join(known)
                 raise ValueError(f"unknown extension {name!r}{_did_you_mean(near) or known_text}")
             if settings is None:
                 continue
             try:
-                made.append(known[name].model_validate(settings))
+                extensions.append(known[name].model_validate(settings))
             except ValidationError as error:
                 first = error.errors()[0]
                 where = ".".join([name, *map(str, first["loc"])])
                 near = difflib.get_close_matches(where.rpartition(".")[2], known[name].model_fields, n=2)
-                meant = first["type"] == "extra_forbidden" and near
-                raise ValueError(f"{where}: {first['msg']}{_did_you_mean(near) if meant else ''}") from None
-        return cls(made)
+                misspelled = first["type"] == "extra_forbidden" and near
+                raise ValueError(f"{where}: {first['msg']}{_did_you_mean(near) if misspelled else ''}") from None
+        return cls(extensions)
 
     def get(self, kind: type[E]) -> E | None:
-        """The extension of this kind, if the recipe has it."""
-        found = self._by_name.get(kind.name)
-        assert found is None or isinstance(found, kind)
-        return found
+        """The extension of this kind, or None if the recipe does not have it."""
+        extension = self._by_name.get(kind.name)
+        assert extension is None or isinstance(extension, kind)
+        return extension
 
     def halves(self, clips: Tensor, rng: Rng, direction: Direction) -> tuple[Tensor, Tensor]:
-        """Content halves and driving halves of clips [B, T, ...]: of the extension that has its own, else those of the
+        """Content halves and driving halves of clips [B, T, ...], from the extension that defines them or as in the
         paper."""
         for extension in self:
             halves = extension.halves(clips, rng)
@@ -362,7 +362,7 @@ class Extensions:
 
 
 ExtensionSettings = Annotated[Extensions, PlainValidator(Extensions.parse), PlainSerializer(Extensions.dump)]
-"""The type of a model's field: extensions by name, as `Extensions.parse` reads them."""
+"""Type of a model field: extensions by name, as parsed by `Extensions.parse`."""
 
 
 def _did_you_mean(near: list[str]) -> str:

@@ -1,13 +1,13 @@
 """Content on a canonical feature map, which motion warps.
 
-The paper's decoder gets content as tokens and works out by attention alone what has moved where, which takes thousands
-of GPU hours to learn: a model of the size of `heads-small` without this, trained on 173,000 clips, drew heads in their
-place with a blur for a face. Here content is also a map of features. The encoder warps every content frame onto it by a
-flow field that it reads from the frame's motion latent, and the decoder warps it to where the driver is by another flow
-field, read from the code and the content tokens. The transformer gets the warped features beside every noisy patch, and
-what it outputs is blended with an RGB image of them by a mask. That features are warped by learned fields is the idea
-of FOMM (Siarohin et al. 2019) and LIA (Wang et al. 2022); here one map stands for all content frames, and all that is
-known of the driver is the code.
+The paper's decoder gets content as tokens and has to find out by attention alone what moved where, which takes
+thousands of GPU hours to learn: a model of the size of `heads-small` without this extension, trained on 173,000 clips,
+put heads in the right place but with a blurred face. Here content is also a canonical feature map. The encoder warps
+every content frame onto it by a flow field predicted from the frame's motion latent, and the decoder warps it to the
+pose of the driving clip by another flow field, predicted from the code and the content tokens. The transformer gets the
+warped features next to every noisy patch, and its output is blended with an RGB image of them by a mask. Warping
+features by learned fields is the idea of FOMM (Siarohin et al. 2019) and LIA (Wang et al. 2022); here all content
+frames share one map, and the code is the only information about the driving clip.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FINE, COARSE = 16, 64
 HIDDEN = 24
 """Channels of the convolutions that compute the fine map."""
 FIELD, FIELD_HIDDEN = 32, 256
-"""Points along a side of a flow field, and units of the layers that compute it."""
+"""Points along a side of a flow field, and units of the layers that predict it."""
 
 
 class CanonicalFeatures(Extension):
@@ -46,25 +46,27 @@ class CanonicalFeatures(Extension):
     training_only: ClassVar[frozenset[str]] = frozenset({"rgb_weight", "warp_start", "denoise_start"})
 
     rgb_weight: float = Field(default=1.0, ge=0)
-    """Weight of the error of the warped map's own RGB image."""
+    """Weight of the error of the warped map's RGB image."""
     warp_start: int = Field(default=0, ge=0)
-    """First step that warps the map and learns its RGB image. Before, only keypoint supervision trains the fields, at a
-    small part of the cost of a step."""
+    """First step that warps the map and learns its RGB image. Before it, only keypoint supervision trains the fields,
+    at a small fraction of the cost of a step."""
     denoise_start: int = Field(default=0, ge=0)
-    """First step that trains the transformer. Before, only the RGB image of the warped map is learned, at half the cost
-    of a step."""
+    """First step that trains the transformer. Before it, only the RGB image of the warped map is learned, at half the
+    cost of a step."""
 
     def check(self, preset: Preset) -> None:
         names, stem = preset.extensions.names, preset.extensions.get(ConvStem)
         if stem is None:
-            raise ValueError("canonical_features needs conv_stem")
+            raise ValueError("canonical_features requires conv_stem")
         if "content_channels" not in names:
-            raise ValueError("canonical_features needs content_channels")
+            raise ValueError("canonical_features requires content_channels")
         if stem.stride != preset.model.decoder.patch or preset.model.decoder.patch % CELL:
-            raise ValueError(f"canonical_features needs conv_stem.stride = model.decoder.patch, a multiple of {CELL}")
+            raise ValueError(
+                f"canonical_features requires conv_stem.stride = model.decoder.patch, a multiple of {CELL}"
+            )
         if self.warp_start and "keypoint_supervision" not in names:
             raise ValueError(
-                "canonical_features.warp_start needs keypoint_supervision: nothing would be trained before"
+                "canonical_features.warp_start requires keypoint_supervision: otherwise nothing is trained before it"
             )
 
     def average_restarts(self) -> tuple[int, ...]:
@@ -83,8 +85,9 @@ class CanonicalFeatures(Extension):
 
 
 def warp(maps: Tensor, flow: Tensor) -> Tensor:
-    """`maps` [N, C, h, w], sampled bilinearly at every position plus its `flow` [N, 2, r, c] (x, y; 2 is a whole side),
-    which is interpolated to the grid of the maps; float32 [N, C, h, w]. Beyond the border, the border is repeated.
+    """Sample `maps` [N, C, h, w] bilinearly at every position plus its `flow` [N, 2, r, c] (x, y; 2 is a whole side),
+    which is interpolated to the grid of the maps. Returns float32 [N, C, h, w]; values beyond the border repeat the
+    border.
     """
     height, width = maps.shape[-2:]
     field = nn.functional.interpolate(flow.float(), (height, width), mode="bilinear")
@@ -96,19 +99,19 @@ def warp(maps: Tensor, flow: Tensor) -> Tensor:
 
 
 def keypoint_error(flow: Tensor, here: Tensor, there: Tensor) -> Tensor:
-    """Mean distance (0-dim; 2 is a whole side) by which `flow` [N, 2, r, c] maps `here` [N, P, 2] past `there`
-    [N, P, 2], both x and y in -1..1. Points that are NaN in either are left out.
+    """Mean distance (0-dim; 2 is a whole side) between `here` [N, P, 2] moved by `flow` [N, 2, r, c] and `there` [N, P,
+    2], all x and y in -1..1. Points that are NaN in either are ignored.
     """
-    known = (here + there).isfinite().all(-1)
+    visible = (here + there).isfinite().all(-1)
     start = here.nan_to_num(0.0)
     # sampled in the same way as `warp` samples it
-    found = nn.functional.grid_sample(flow.float(), start[:, None], padding_mode="border", align_corners=False)
-    missed = start + found[:, :, 0].transpose(1, 2) - there.nan_to_num(0.0)
-    return ((missed.square().sum(-1) + 1e-6).sqrt() * known).sum() / known.sum().clamp_min(1)
+    sampled = nn.functional.grid_sample(flow.float(), start[:, None], padding_mode="border", align_corners=False)
+    missed = start + sampled[:, :, 0].transpose(1, 2) - there.nan_to_num(0.0)
+    return ((missed.square().sum(-1) + 1e-6).sqrt() * visible).sum() / visible.sum().clamp_min(1)
 
 
 class FlowField(nn.Module):
-    """A coarse flow field read from a vector; it starts as the identity."""
+    """A coarse flow field predicted from a vector; initially the identity."""
 
     def __init__(self, inputs: int) -> None:
         super().__init__()
@@ -123,13 +126,14 @@ class FlowField(nn.Module):
         nn.init.zeros_(self.layers[-1].bias)
 
     def forward(self, motion: Tensor) -> Tensor:
-        """[.., inputs] -> [N, 2, FIELD, FIELD], N for all leading dimensions together."""
+        """[.., inputs] -> [N, 2, FIELD, FIELD]; N is the product of all leading dimensions."""
         flow: Tensor = self.layers(motion)
         return flow.reshape(-1, 2, FIELD, FIELD)
 
 
 class CanonicalEncoder(nn.Module):
-    """Frames, their features and motion -> the canonical map, as one vector per position of the grid of features."""
+    """Frames, their features and motion -> the canonical feature map, one vector per position of the grid of
+    features."""
 
     def __init__(self, channels: int, stride: int, width: int) -> None:
         super().__init__()
@@ -156,7 +160,7 @@ class CanonicalEncoder(nn.Module):
 
     @staticmethod
     def _merge(maps: Tensor, flow: Tensor, batch: int) -> Tensor:
-        """Maps of all frames, warped and averaged by the confidence in their last channel."""
+        """Warp the maps of all frames and average them, weighted by the confidence in their last channel."""
         warped = warp(maps, flow).unflatten(0, (batch, -1))
         confidence = warped[:, :, -1:].softmax(1)
         return (warped[:, :, :-1] * confidence).sum(1)
@@ -164,18 +168,18 @@ class CanonicalEncoder(nn.Module):
 
 @dataclass
 class Warped:
-    """The canonical map warped to the driver's frames: `features` [B, T, S, map's width] and `rgb` [B, T, S, values] of
+    """The canonical map warped to the driving frames: `features` [B, T, S, map's width] and `rgb` [B, T, S, values] of
     the patches."""
 
     features: Tensor
     rgb: Tensor
 
     def at(self, patch_index: Tensor | None) -> Warped:
-        """Of these patches alone."""
+        """The warped features of these patches only."""
         return self if patch_index is None else Warped(self.features[:, :, patch_index], self.rgb[:, :, patch_index])
 
     def without(self, dropped: Tensor) -> Warped:
-        """Zero in the clips where bool [B] is true."""
+        """Set to zero in the clips where bool [B] is true."""
         keep = ~dropped[:, None, None, None]
         return Warped(self.features * keep, self.rgb * keep)
 
@@ -193,7 +197,7 @@ class CanonicalDecoder(nn.Module):
         self.rgb = nn.Sequential(nn.Conv2d(FINE, channels * CELL**2, 1), nn.PixelShuffle(CELL))
 
     def flow_of(self, content: Tensor, motion: Tensor) -> Tensor:
-        """Where on the canonical map the positions of every frame look, [B * T, 2, FIELD, FIELD]."""
+        """Flow field from the positions of every frame to the canonical map, [B * T, 2, FIELD, FIELD]."""
         subject = self.subject(content)[:, None].expand(-1, motion.shape[1], -1)
         flow: Tensor = self.flow(torch.cat([motion.to(subject.dtype), subject], -1))
         return flow

@@ -1,11 +1,12 @@
 """Content as few Gaussian channels whose information is penalised: a variational information bottleneck.
 
-Both halves of a training clip show the same action, so nothing in the paper's loss keeps content from naming it, and a
-decoder that reads the action from content ignores the driving clip of a swap. The KL divergence to a unit normal is the
-rate of the content (Alemi et al. 2017): what the motion code says anyway is not worth its penalty in the content. The
-penalty starts late (before content is used, any penalty silences it for good) and falls once motion has left content.
-When weights are saved, the content gets a grid of one standard deviation of each channel's noise, and inference rounds
-to it: digits below the noise that the decoder was trained with cost nothing, yet a linear probe can read motion there.
+Both halves of a training clip show the same action, so nothing in the paper's loss keeps content from encoding it, and
+a decoder that reads the action from content ignores the driving clip of a swap. The KL divergence to a unit normal is
+the rate of the content (Alemi et al. 2017): information that the motion code carries anyway is not worth its penalty in
+the content. The penalty starts late (before content is used, any penalty suppresses it for good) and falls once motion
+has left content. When weights are saved, the content gets a grid of one standard deviation of each channel's noise, and
+inference rounds to it: digits below the noise that the decoder was trained with cost nothing, yet a linear probe can
+read motion from them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Bottleneck", "ContentBottleneck"]
 
 GRID = 1.0
-"""Step of the grid in standard deviations of the channel's noise: rounding errs by a twelfth of the noise power."""
+"""Step of the grid in standard deviations of the channel's noise: the rounding error is 1/12 of the noise power."""
 
 
 class ContentBottleneck(Extension):
@@ -39,11 +40,11 @@ class ContentBottleneck(Extension):
     dim: int = Field(default=8, ge=1)
     """Channels per content token."""
     kl_weight: Schedule = constant(1e-5)
-    """Weight of the content's rate per nat."""
+    """Content KL weight, per nat."""
 
     def check(self, preset: Preset) -> None:
         if "canonical_features" in preset.extensions.names:
-            raise ValueError("content_bottleneck and canonical_features exclude each other")
+            raise ValueError("content_bottleneck and canonical_features are mutually exclusive")
 
     def after_encoder(self, state: StepState) -> None:
         bottleneck = state.model.bottleneck
@@ -54,7 +55,7 @@ class ContentBottleneck(Extension):
 
 
 class Bottleneck(nn.Module):
-    """A mean and a variance per channel of every content token; the grid of rounded content."""
+    """Mean and variance per channel of every content token, and the grid that content is rounded to."""
 
     center: Tensor
     step: Tensor
@@ -72,7 +73,7 @@ class Bottleneck(nn.Module):
         return self.gaussian(tokens)[0]
 
     def rounded(self, mean: Tensor) -> Tensor:
-        """Means [B, K, dim] on the grid that `calibrate` has set; unchanged before that. Channels without information
+        """Means [B, K, dim] rounded to the grid set by `calibrate`; unchanged before that. Channels without information
         round to their center."""
         levels = ((mean - self.center) / self.step.clamp_min(1e-12)).round()
         return torch.where(self.step > 0, self.center + self.step * levels, mean)
@@ -90,7 +91,8 @@ class Bottleneck(nn.Module):
         return mean, log_variance.clamp(-10, 4)
 
     def sample(self, tokens: Tensor, rng: RngLike) -> tuple[Tensor, Tensor]:
-        """A sample [B, K, dim], and its rate: KL to the unit normal in nats (0-dim), averaged over clips."""
+        """A sample [B, K, dim] and its rate: the KL divergence to the unit normal in nats (0-dim), averaged over
+        clips."""
         mean, log_variance = self.gaussian(tokens)
         noise = as_rng(rng).normal(*mean.shape, device=mean.device).to(mean)
         nats = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum((1, 2)).mean()

@@ -1,7 +1,8 @@
-"""Content by channels: one content token per patch, concatenated to that patch along channels.
+"""One content token per patch, concatenated to that patch along channels.
 
 The paper concatenates content with the noisy input; its preset here adds content tokens to the sequence of every frame,
-and attention has to find what belongs to a patch. With channels it is there from the start. K is the number of patches.
+and attention has to find out which of them belong to a patch. With channels this is known from the start. K is the
+number of patches.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Content dropped alone in some clips, so that motion has to come from the code.
+"""Drop the content (but not the motion) of some clips, so that motion has to come from the code.
 
-While content is dropped, a code that also names the character lowers the loss; so it stops once the content bottleneck
-has its penalty.
+While content is dropped, a code that also encodes the character lowers the loss; so dropout stops once the content
+bottleneck has its penalty.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class ContentDropout(Extension):
     summary: ClassVar[str] = "content alone replaced by the null in some clips"
 
     probability: Schedule = constant(0.15)
-    """Of a clip."""
+    """Probability of dropping a clip's content."""
 
     def content_drop(self, state: StepState) -> Tensor:
         return state.chance(self.probability.at(state.step))

@@ -1,4 +1,4 @@
-"""Content from fewer frames than the half has, in some steps: a random number from 1 on (Table A5 uses one frame)."""
+"""In some steps, encode content from a random number of frames, one at least (Table A5 uses one frame)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ContentFrameDropout(Extension):
     needs_whole_batch: ClassVar[bool] = True
 
     probability: float = Field(default=0.1, gt=0, le=1)
-    """Of a step."""
+    """Probability per step."""
 
     def augment(self, state: StepState) -> None:
         generator = state.rng.generator

@@ -1,9 +1,10 @@
-"""A small convolutional network before the encoder, for pictures that one linear map per frame cannot read.
+"""A small convolutional network before the encoder, for images that one linear map per frame cannot encode.
 
-The paper gives the encoder one linear token per frame. That is enough for sprites, whose poses are few, and for latents
-of a large autoencoder; in pixels of faces, an eyelid is a handful of values that move about with the head. Here a
-frame's token comes from a convolutional network, and the content queries look at its grid of features of all frames,
-before T5 and after it. If there is one query per position, it starts from the mean of what is there over the frames.
+The paper gives the encoder one linear token per frame. That is enough for sprites, which have few poses, and for
+latents of a large autoencoder; in pixels of faces, an eyelid is a handful of values that move with the head. Here a
+frame's token comes from a convolutional network, and the content queries attend to its grid of features of all frames,
+before T5 and after it. If there is one query per position, it is initialised with the mean feature at that position
+over the frames.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ BLOCKS = 1
 GROUPS = 8
 """Groups of channels that are normalised together."""
 TOKEN_CHANNELS = 24
-"""Channels per position in a frame's token: the token knows where things are."""
+"""Channels per position in a frame's token, which therefore encodes where things are."""
 
 
 class ConvStem(Extension):
@@ -43,11 +44,13 @@ class ConvStem(Extension):
 
     def check(self, preset: Preset) -> None:
         if any(side % self.stride for side in preset.model.grid) or self.stride % 2:
-            raise ValueError(f"conv_stem needs sides that are multiples of an even stride, not {preset.model.grid}")
+            raise ValueError(
+                f"conv_stem requires frame sides that are multiples of an even stride, not {preset.model.grid}"
+            )
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(GELU(norm(conv(GELU(norm(x)))))), 3 x 3; it starts as the identity."""
+    """x + conv(GELU(norm(conv(GELU(norm(x)))))), 3 x 3; initially the identity."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -69,7 +72,7 @@ class ResidualBlock(nn.Module):
 
 
 class Stem(nn.Module):
-    """Frames to a grid of features and one token each; every frame by itself."""
+    """Maps each frame independently to a grid of features and one token."""
 
     positions: Tensor
 
@@ -100,7 +103,7 @@ class Stem(nn.Module):
 
 
 class PatchReader(nn.Module):
-    """Cross-attention by which content queries look at all positions of all frames, any number of them."""
+    """Cross-attention from content queries to all positions of all frames (any number of frames)."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -110,7 +113,7 @@ class PatchReader(nn.Module):
         self.key_value = nn.Linear(width, 2 * width)
 
     def forward(self, queries: Tensor, features: Tensor) -> Tensor:
-        """`queries` [B, K, width] and `features` [B, T, S, width] -> `queries` plus what they attend to."""
+        """`queries` [B, K, width] and `features` [B, T, S, width] -> `queries` plus the attention output."""
         batch, count, width = queries.shape
         q = self.query(self.norm(queries)).view(batch, count, self.heads, -1).transpose(1, 2)
         pairs = self.key_value(features.flatten(1, 2)).view(batch, -1, 2, self.heads, width // self.heads)
@@ -121,7 +124,7 @@ class PatchReader(nn.Module):
 
 
 class ConvEncoder(nn.Module):
-    """The paper's encoder with a convolutional stem in place of the linear map, and possibly a canonical map."""
+    """The paper's encoder with a convolutional stem instead of the linear map, and optionally a canonical map."""
 
     def __init__(
         self,
@@ -139,9 +142,9 @@ class ConvEncoder(nn.Module):
         self.t5 = t5_stack(config)
 
     def forward(self, frames: Tensor, *, canonical: bool = True) -> tuple[Tensor, Tensor]:
-        """`frames` [B, T, C, h, w], about standardised -> content [B, K, width], motion [B, T, width].
+        """`frames` [B, T, C, h, w], roughly standardised -> content [B, K, width], motion [B, T, width].
 
-        The channels of the canonical map follow those of the content tokens if there is one and `canonical` is true.
+        If there is a canonical map and `canonical` is true, its channels follow those of the content tokens.
         """
         features, tokens = self.stem(frames)
         queries = self.queries.to(tokens.dtype).expand(len(tokens), -1, -1)

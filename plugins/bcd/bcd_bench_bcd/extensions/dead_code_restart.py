@@ -1,10 +1,10 @@
-"""Entries that are hardly used move onto latents that are far from all entries (dead-code restart).
+"""Dead-code restart: codebook entries that are hardly used move to latents that are far from all entries.
 
-Restarting unused entries is common practice for VQ (e.g. Jukebox, Dhariwal et al. 2020); that the latents are chosen
-with a probability in proportion to their squared distance is k-means++ (Arthur and Vassilvitskii 2007): an entry that
-stands for several poses is far from each of them, so it is the one that is split. Before the swap cycle has made
-latents of one pose alike, latents far from all entries differ in who moves, and restarted entries would carry that: so
-it starts late.
+Restarting unused entries is common practice for VQ (e.g. Jukebox, Dhariwal et al. 2020); choosing the latents with a
+probability proportional to their squared distance is k-means++ (Arthur and Vassilvitskii 2007): an entry shared by
+several poses is far from each of them, so it is the one that is split. Before the swap cycle has aligned the latents of
+a pose across subjects, latents far from all entries differ in the subject, and restarted entries would encode it: so
+restarts begin late.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from bcd_bench_bcd.extensions.quantizer import ExtendedQuantizer
 __all__ = ["DeadCodeRestart", "restart_dead_codes"]
 
 DEAD = 0.1
-"""An entry that is used less than this part of the mean frequency is dead."""
+"""An entry is dead if its frequency is below this fraction of the mean."""
 AT_ONCE = 4
-"""Entries that are restarted at most, per group."""
+"""Maximum number of entries restarted at once, per group."""
 
 
 class DeadCodeRestart(Extension):
@@ -36,7 +36,7 @@ class DeadCodeRestart(Extension):
     start: int = Field(default=0, ge=0)
     """First step with restarts."""
     stop: int | None = Field(default=None, ge=1)
-    """Step from which on there are no restarts (None: they go on to the end)."""
+    """First step without restarts again (None: they continue to the end)."""
 
     def before_quantizer(self, state: StepState) -> None:
         due = self.start <= state.step and (self.stop is None or state.step < self.stop)
@@ -48,7 +48,7 @@ class DeadCodeRestart(Extension):
 
 @torch.no_grad()
 def restart_dead_codes(quantizer: ExtendedQuantizer, latents: Tensor, generator: torch.Generator) -> int:
-    """Move dead entries onto motion latents [B, T, width] far from all entries; the number of entries moved."""
+    """Move dead entries to motion latents [B, T, width] far from all entries; returns the number of entries moved."""
     parts = quantizer.split(quantizer.standardized_by_batch(quantizer.into(latents.float())))
     moved = 0
     for group, usage in enumerate(quantizer.usage):
@@ -57,8 +57,8 @@ def restart_dead_codes(quantizer: ExtendedQuantizer, latents: Tensor, generator:
         chances = distance.amin(1).square().cpu()
         count = min(len(dead), int((chances > 0).sum()))
         if count:
-            chosen = torch.multinomial(chances, count, generator=generator).to(parts.device)
-            quantizer.codebook[group, dead[:count]] = parts[group, chosen]
+            indices = torch.multinomial(chances, count, generator=generator).to(parts.device)
+            quantizer.codebook[group, dead[:count]] = parts[group, indices]
             usage[dead[:count]] = 1 / quantizer.config.entries
             moved += count
     return moved

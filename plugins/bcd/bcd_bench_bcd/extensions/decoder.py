@@ -1,4 +1,4 @@
-"""The paper's decoder with the seams that `content_channels`, `spatial_motion`, `canonical_features` and
+"""The paper's decoder with the hooks that `content_channels`, `spatial_motion`, `canonical_features` and
 `patch_skipping` need."""
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BACKGROUND = -1.0
 
 
 class ExtendedDiT(VideoDiT):
-    """`VideoDiT` over the active patches, with further inputs beside each patch and a warped canonical map."""
+    """`VideoDiT` over the active patches, with additional inputs per patch and a warped canonical map."""
 
     active: Tensor
 
@@ -32,7 +32,7 @@ class ExtendedDiT(VideoDiT):
         extensions: Extensions,
         active_patches: tuple[int, ...] | None = None,
     ) -> None:
-        # Settings that the builders below read; modules that come first take their random weights first.
+        # Settings that the builders below read; the order of modules fixes the order of random initialisation.
         spatial = extensions.get(SpatialMotion)
         self.content_channels = extensions.get(ContentChannels) is not None
         self.motion_channels = 0 if spatial is None else spatial.channels
@@ -55,12 +55,12 @@ class ExtendedDiT(VideoDiT):
         if not self.content_channels:
             super()._build_inputs(content_width)
             if self.motion_channels:
-                raise ValueError("spatial_motion needs content_channels")
+                raise ValueError("spatial_motion requires content_channels")
             return
         tokens = self.config.encoder.content_tokens
         if tokens != len(self.active_patches):
             raise ValueError(
-                f"content_channels needs one content token per active patch: {len(self.active_patches)}, not {tokens}"
+                f"content_channels requires {len(self.active_patches)} content tokens, one per patch, not {tokens}"
             )
         inputs = self.patch_values + content_width + self.motion_channels
         self.patch_in = nn.Linear(inputs, self.config.decoder.width)
@@ -90,7 +90,7 @@ class ExtendedDiT(VideoDiT):
         return super().unpatchify(patches)
 
     def warp(self, canonical: Tensor, content: Tensor, motion: Tensor) -> Warped:
-        """The canonical map [B, K, map's width], warped by the motion [B, T, motion_width] of every frame."""
+        """Warp the canonical map [B, K, map's width] by the motion [B, T, motion_width] of every frame."""
         assert self.canonical is not None
         features, rgb = self.canonical(canonical, content, motion)
         return Warped(features[:, :, self.active], self.patchify(rgb))
@@ -107,7 +107,7 @@ class ExtendedDiT(VideoDiT):
         warped: Warped | None = None,
     ) -> Tensor:
         """As `VideoDiT.forward`. With `patch_index` (int [S]), `patches` holds only these of the active patches. A
-        model with a canonical map needs it `warped`, for all active patches.
+        model with a canonical map requires `warped`, the warped map for all active patches.
         """
         if warped is not None:
             warped = warped.at(patch_index)
@@ -118,8 +118,8 @@ class ExtendedDiT(VideoDiT):
         frames = patches.shape[1]
         inputs = [patches.to(content.dtype)]
         if self.content_channels:
-            own = content if patch_index is None else content[:, patch_index]
-            inputs.append(own[:, None].expand(-1, frames, -1, -1))
+            patch_content = content if patch_index is None else content[:, patch_index]
+            inputs.append(patch_content[:, None].expand(-1, frames, -1, -1))
         if self.motion_map is not None:
             mapped = self.motion_map(motion).view(*motion.shape[:2], self.patch_count, -1)
             inputs.append((mapped if patch_index is None else mapped[:, :, patch_index]).to(content.dtype))
@@ -137,6 +137,6 @@ class ExtendedDiT(VideoDiT):
         if warped is None:
             return out
         out, mask = out.float().split([self.patch_values, out.shape[-1] - self.patch_values], -1)
-        # an untrained transformer shows the warped RGB image as it is (98 %) and adds nothing
+        # initially, the output is the warped RGB image at 98 % and the transformer adds nothing
         blended: Tensor = out + (mask + 4).sigmoid().repeat(1, 1, 1, self.config.channels) * warped.rgb
         return blended

@@ -1,7 +1,7 @@
-"""The error of the differences between neighbouring pixels, beside that of the pixels.
+"""An image-gradient loss: the error of differences between neighbouring pixels, in addition to that of the pixels.
 
-Without it, the few pixels of eyes and lips would not be worth their place. An old idea of image prediction (Mathieu et
-al. 2016).
+Without it, the few pixels of eyes and lips contribute too little to the loss. The idea is known from frame prediction
+(Mathieu et al. 2016).
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ __all__ = ["GradientLoss"]
 
 class GradientLoss(Extension):
     name: ClassVar[str] = "gradient_loss"
-    summary: ClassVar[str] = "error of the image gradient beside that of the pixels"
+    summary: ClassVar[str] = "error of the image gradient in addition to that of the pixels"
 
     weight: float = Field(default=1.0, gt=0)
 
     def check(self, preset: Preset) -> None:
         if "patch_skipping" in preset.extensions.names:
-            raise ValueError("gradient_loss compares neighbouring patches, so it excludes patch_skipping")
+            raise ValueError("gradient_loss compares neighbouring patches and cannot be combined with patch_skipping")
 
     def add_error(self, state: StepState, difference: Tensor, error: Tensor) -> Tensor:
         frames = state.model.decoder.unpatchify(difference)

@@ -1,4 +1,4 @@
-"""Half of the training clips flipped, left to right."""
+"""Flip half of the training clips horizontally."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["HorizontalFlip"]
 
 class HorizontalFlip(Extension):
     name: ClassVar[str] = "horizontal_flip"
-    summary: ClassVar[str] = "half of the training clips flipped, left to right"
+    summary: ClassVar[str] = "half of the training clips flipped horizontally"
     needs_random_order: ClassVar[bool] = True
     needs_pixels: ClassVar[bool] = True
 

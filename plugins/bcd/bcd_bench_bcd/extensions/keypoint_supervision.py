@@ -1,9 +1,9 @@
-"""Both flow fields of the canonical features learn from keypoints, which are labels of rendered heads.
+"""Supervise both flow fields of the canonical features by keypoints, which are labels of rendered heads.
 
-From pictures alone the fields stay at the mean pose for thousands of clips: a blur is nearer to everything than
-anything sharp in the wrong place. A renderer knows where points of the head are in every frame, so both fields are
-trained to map these points to the canonical map and back. LivePortrait's training is supervised by landmarks as well
-(Guo et al. 2024). No model sees keypoints at inference.
+From images alone the fields stay at the mean pose for thousands of clips: a blur has a lower error than anything sharp
+in the wrong place. A renderer knows the positions of head points in every frame, so both fields are trained to map
+these points to the canonical map and back. LivePortrait's training is supervised by landmarks as well (Guo et al.
+2024). No model uses keypoints at inference.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ class KeypointSupervision(Extension):
     needs_random_order: ClassVar[bool] = True
 
     weight: float = Field(default=1.0, gt=0)
-    """Of the mean distance by which both fields miss the keypoints; 2 is a whole side."""
+    """Weight of the mean distance of both fields to the keypoints; 2 is a whole side."""
 
     def check(self, preset: Preset) -> None:
         names = preset.extensions.names
         if "canonical_features" not in names:
-            raise ValueError("keypoint_supervision needs canonical_features")
+            raise ValueError("keypoint_supervision requires canonical_features")
         if "same_identity_pairs" not in names:
-            raise ValueError("keypoint_supervision needs same_identity_pairs, which give the keypoints")
+            raise ValueError("keypoint_supervision requires same_identity_pairs, which provides the keypoints")
         symmetric = preset.extensions.get(SymmetricHalves)
         if symmetric is not None and not symmetric.both:
-            raise ValueError("keypoint_supervision excludes symmetric_halves.mode=random")
+            raise ValueError("keypoint_supervision cannot be combined with symmetric_halves.mode=random")
 
     def after_quantizer(self, state: StepState) -> None:
         if state.keypoints is None:
@@ -55,21 +55,21 @@ class KeypointSupervision(Extension):
 
 
 def _both_fields(state: StepState, content_points: Tensor, driving_points: Tensor, rest: Tensor) -> Tensor:
-    """How far both fields miss: from the canonical map to the content frames, whose keypoints are at `content_points`
-    [B, T', P, 2], and from the driving frames, `driving_points` [B, T, P, 2], to the canonical map, `rest` [B, P, 2].
+    """Keypoint error of both fields: from the canonical map, `rest` [B, P, 2], to the keypoints of the content frames,
+    `content_points` [B, T', P, 2], and from those of the driving frames, `driving_points` [B, T, P, 2], to `rest`.
     """
     model = state.model
-    writer, reader = model.encoder.canonical, model.decoder.canonical
-    assert reader is not None
+    canonical_encoder, canonical_decoder = model.encoder.canonical, model.decoder.canonical
+    assert canonical_decoder is not None
 
     def at_rest(points: Tensor) -> Tensor:
         return rest[:, None].expand(-1, points.shape[1], -1, -1).flatten(0, 1)
 
     to_frames = keypoint_error(
-        writer.flow(state.content_latents), at_rest(content_points), content_points.flatten(0, 1)
+        canonical_encoder.flow(state.content_latents), at_rest(content_points), content_points.flatten(0, 1)
     )
     tokens = state.content[..., : model.content_width]
     to_canonical = keypoint_error(
-        reader.flow_of(tokens, state.quantized.motion), driving_points.flatten(0, 1), at_rest(driving_points)
+        canonical_decoder.flow_of(tokens, state.quantized.motion), driving_points.flatten(0, 1), at_rest(driving_points)
     )
     return to_frames + to_canonical

@@ -1,7 +1,8 @@
 """Gradients that bypass the codebook, as in VQ-VAE (van den Oord et al. 2017).
 
-The paper's gradient reaches the encoder through the relaxed assignment alone (eq. 2). Where the assignment is decided,
-hardly anything passes. With this extension the gradient of the quantised motion reaches the motion latent as well.
+In the paper, the gradient reaches the encoder only through the relaxed assignment (eq. 2). Once the assignment is
+certain, hardly any gradient remains. With this extension the gradient of the quantised motion also reaches the motion
+latent directly.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The loss of a recipe with extensions: the steps of `paper.loss.bcd_loss`, with hooks in between.
 
-Without extensions both are the same, bit by bit (a test asserts it).
+Without extensions both are identical, bit by bit (a test asserts this).
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def extended_loss(
 ) -> dict[str, Tensor]:
     """The loss and its terms by name (0-dim each); "loss" is minimised.
 
-    `keep_probabilities` (float [S], on the CPU) are the probabilities of the active patches to be computed in this step
-    (see `patch_skipping`); the rest is as in `bcd_loss`.
+    `keep_probabilities` (float [S], on the CPU) are the probabilities with which the active patches are computed in
+    this step (see `patch_skipping`); all other arguments are as in `bcd_loss`.
     """
     rng = as_rng(rng)
     content_half, driving_half = (model.values(half) for half in extensions.halves(clips, rng, direction))
@@ -70,7 +70,7 @@ def extended_loss(
 
 
 def _encode(state: StepState) -> None:
-    """Content from the content halves, motion (and rate) from the driving halves."""
+    """Encode content from the content halves, motion (and rate) from the driving halves."""
     model, batch = state.model, state.batch
     if state.content_subset is not None:
         frames = state.content_half[:, state.content_subset]
@@ -87,13 +87,13 @@ def _encode(state: StepState) -> None:
 
 
 def _denoising_error(state: StepState, objective: ObjectiveConfig, keep_probabilities: Tensor | None) -> Tensor:
-    """L_d (7), with what extensions change in it."""
+    """L_d (7), with the changes of the extensions."""
     model, rng, device, clean = state.model, state.rng, state.device, state.clean
     sigma = training_sigmas(state.batch, model.config.edm, rng).to(device)
     patch_index = weight = None
     if keep_probabilities is not None:
-        kept = torch.rand(len(keep_probabilities), generator=rng.generator) < keep_probabilities
-        patch_index = torch.nonzero(kept).flatten()
+        keep = torch.rand(len(keep_probabilities), generator=rng.generator) < keep_probabilities
+        patch_index = torch.nonzero(keep).flatten()
         weight = (1 / keep_probabilities[patch_index]).to(device)
         patch_index = patch_index.to(device)
         clean = clean[:, :, patch_index]
@@ -123,7 +123,7 @@ def _denoising_error(state: StepState, objective: ObjectiveConfig, keep_probabil
 def extended_code_histogram(
     model: ExtendedBCD, clips: Tensor, extensions: Extensions, rng: RngLike, direction: Direction = "forward"
 ) -> Tensor:
-    """P(e_j^i) [N, J] of the driving halves (eq. 4). `rng` has to be new: from the seeds that `extended_loss` gets."""
+    """P(e_j^i) [N, J] of the driving halves (eq. 4). `rng` must be fresh, with the same seeds as in `extended_loss`."""
     content_half, driving_half = (model.values(half) for half in extensions.halves(clips, as_rng(rng), direction))
     symmetric = extensions.get(SymmetricHalves)
     if symmetric is not None and symmetric.both:

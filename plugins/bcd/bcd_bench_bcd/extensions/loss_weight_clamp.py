@@ -1,4 +1,4 @@
-"""An upper clamp of EDM's loss weight: small noise levels do not dominate (compare Min-SNR, Hang et al. 2023)."""
+"""An upper bound on EDM's loss weight, so that small noise levels do not dominate (cf. Min-SNR, Hang et al. 2023)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["LossWeightClamp"]
 
 class LossWeightClamp(Extension):
     name: ClassVar[str] = "loss_weight_clamp"
-    summary: ClassVar[str] = "upper clamp of EDM's loss weight"
+    summary: ClassVar[str] = "upper bound on EDM's loss weight"
 
     max: float = Field(default=6.0, gt=0)
     """The largest weight."""

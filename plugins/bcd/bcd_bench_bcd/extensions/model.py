@@ -1,4 +1,4 @@
-"""BCD with extensions: the paper's model in which extensions have replaced or added parts."""
+"""BCD with extensions: the paper's model with parts replaced or added."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["ExtendedBCD", "build_model"]
 
 
 def build_model(config: ModelConfig, extensions: Extensions, active_patches: tuple[int, ...] | None = None) -> BCD:
-    """The paper's model if there are no extensions, else one with them. Raises `ValueError` if they do not fit."""
+    """The paper's model if there are no extensions, else an extended one. Raises `ValueError` if they do not fit."""
     return ExtendedBCD(config, extensions, active_patches) if len(extensions) else BCD(config)
 
 
@@ -48,14 +48,14 @@ class ExtendedBCD(BCD):
             self.encoder = Encoder(config.encoder, config.channels, config.grid)
         else:
             width, stride = config.encoder.width, stem.stride
-            writer = None if canonical is None else lambda: CanonicalEncoder(config.channels, stride, width)
-            self.encoder = ConvEncoder(config.encoder, config.channels, config.grid, stride, writer)
-        narrow = extensions.get(ContentBottleneck)
-        self.content_width = config.encoder.width if narrow is None else narrow.dim
+            canonical_encoder = None if canonical is None else lambda: CanonicalEncoder(config.channels, stride, width)
+            self.encoder = ConvEncoder(config.encoder, config.channels, config.grid, stride, canonical_encoder)
+        content_bottleneck = extensions.get(ContentBottleneck)
+        self.content_width = config.encoder.width if content_bottleneck is None else content_bottleneck.dim
         """Channels of the content tokens, before those of the canonical map."""
         self.bottleneck: Bottleneck | None = None
-        if narrow is not None:
-            self.bottleneck = Bottleneck(config.encoder.content_tokens, config.encoder.width, narrow.dim)
+        if content_bottleneck is not None:
+            self.bottleneck = Bottleneck(config.encoder.content_tokens, config.encoder.width, content_bottleneck.dim)
         self.quantizer = ExtendedQuantizer(
             config.quantizer,
             config.encoder.width,
@@ -68,7 +68,7 @@ class ExtendedBCD(BCD):
         self.precondition = edm.precondition if extensions.get(XPrediction) is None else precondition_x
 
     def encode(self, values: Tensor, *, canonical: bool = True) -> tuple[Tensor, Tensor]:
-        """As `BCD.encode`; without the channels of the canonical map if `canonical` is false."""
+        """As `BCD.encode`, but without the channels of the canonical map if `canonical` is false."""
         values = self.standardized(values)
         if self.has_canonical:
             content, motion = self.encoder(values, canonical=canonical)
@@ -81,12 +81,12 @@ class ExtendedBCD(BCD):
         return self.rounded(self.content_mean(values))
 
     def content_mean(self, values: Tensor) -> Tensor:
-        """The content of `encode_content` before it is rounded."""
+        """Content as in `encode_content`, before it is rounded."""
         tokens = self.encode(values)[0]
         return tokens.float() if self.bottleneck is None else self.bottleneck.mean(tokens)
 
     def rounded(self, content: Tensor) -> Tensor:
-        """Content on the bottleneck's grid, if there is one."""
+        """Content rounded to the bottleneck's grid, if there is one."""
         return content if self.bottleneck is None else self.bottleneck.rounded(content)
 
     def latents_of_motion(self, values: Tensor) -> Tensor:
@@ -104,8 +104,8 @@ class ExtendedBCD(BCD):
         patch_index: Tensor | None = None,
         warped: Warped | None = None,
     ) -> Tensor:
-        """As `BCD.denoise`, of the active patches or of those at `patch_index` (int [S]). `warped` is `warp` of the
-        same content and motion, if it is known already.
+        """As `BCD.denoise`, for the active patches or those at `patch_index` (int [S]). `warped` is the result of
+        `warp` for the same content and motion, if already computed.
         """
         if warped is None:
             warped = self.warp(content, motion)
@@ -118,13 +118,13 @@ class ExtendedBCD(BCD):
         return self.precondition(network, patches, sigma, self.config.edm)
 
     def warp(self, content: Tensor, motion: Tensor) -> Warped | None:
-        """The canonical map in the content [B, K, C_c], warped by motion [B, T, C_m]; None for models without."""
+        """Warp the canonical map in the content [B, K, C_c] by motion [B, T, C_m]; None for models without one."""
         if not self.has_canonical:
             return None
         return self.decoder.warp(content[..., self.content_width :], content[..., : self.content_width], motion)
 
     @torch.no_grad()
     def calibrate(self, tokens: Tensor) -> None:
-        """Fit the grid of rounded content to the content tokens [B, K, width] of many clips."""
+        """Fit the rounding grid of content to the content tokens [B, K, width] of many clips."""
         if self.bottleneck is not None:
             self.bottleneck.calibrate(tokens)

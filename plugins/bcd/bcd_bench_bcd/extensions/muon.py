@@ -1,6 +1,6 @@
-"""Muon (Jordan et al. 2024) for the hidden matrices: their updates are orthogonalised; the rest stays with AdamW.
+"""Muon (Jordan et al. 2024) for the hidden matrices: their updates are orthogonalised; all others use AdamW.
 
-A convolution of the stem counts as the matrix of its output channels by what it sees.
+The kernel of a convolution in the stem is treated as a matrix, output channels by inputs.
 """
 
 from __future__ import annotations

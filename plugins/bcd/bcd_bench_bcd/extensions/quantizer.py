@@ -1,4 +1,4 @@
-"""The paper's quantiser with the seams that `standardized_latents`, `latent_gradient` and `vq_start` need."""
+"""The paper's quantiser with the hooks that `standardized_latents`, `latent_gradient` and `vq_start` need."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from bcd_bench_bcd.paper.rng import RngLike
 __all__ = ["ExtendedQuantizer"]
 
 USAGE_MEMORY = 0.02
-"""Weight of the newest batch in the running frequency of an entry: about 50 batches are remembered."""
+"""Weight of the newest batch in the running frequency of an entry: an average over about 50 batches."""
 STATISTICS_MEMORY = 0.03
 """Weight of the newest batch in the running statistics."""
 
 
 class ExtendedQuantizer(GroupVectorQuantizer):
-    """Keeps running statistics of the motion latents and running frequencies of the entries."""
+    """Group VQ with running statistics of the motion latents and running frequencies of the entries."""
 
     running_mean: Tensor
     running_std: Tensor
@@ -28,7 +28,7 @@ class ExtendedQuantizer(GroupVectorQuantizer):
         super().__init__(config, width)
         self.standardize, self.latent_gradient = standardize, latent_gradient
         self.bypass = False
-        """The motion is the standardised latents themselves; codes are computed but not used."""
+        """If true, the motion is the standardised latents themselves; codes are computed but not used."""
         self.register_buffer("running_mean", torch.zeros(self.out_width))
         self.register_buffer("running_std", torch.ones(self.out_width))
         self.register_buffer("usage", torch.full((config.groups, config.entries), 1 / config.entries))
@@ -52,11 +52,11 @@ class ExtendedQuantizer(GroupVectorQuantizer):
         return (latents - mean) / std
 
     def standardized_by_running(self, latents: Tensor) -> Tensor:
-        """Projected latents, standardised by the running statistics if the quantiser standardises at all."""
+        """Projected latents, standardised by the running statistics if the quantiser standardises."""
         return (latents - self.running_mean) / self.running_std if self.standardize else latents
 
     def standardized_by_batch(self, latents: Tensor) -> Tensor:
-        """Projected latents as a training step sees them, without updating the running statistics."""
+        """Projected latents as in a training step, without updating the running statistics."""
         if not self.standardize:
             return latents
         mean, std = self.statistics(latents)
@@ -65,10 +65,10 @@ class ExtendedQuantizer(GroupVectorQuantizer):
     def embed(self, assignment: Tensor, parts: Tensor) -> Tensor:
         if self.bypass:
             return parts
-        chosen = super().embed(assignment, parts)
+        embedded = super().embed(assignment, parts)
         if self.training and self.latent_gradient:
-            chosen = chosen + (parts - parts.detach())
-        return chosen
+            embedded = embedded + (parts - parts.detach())
+        return embedded
 
     def forward(
         self, latents: Tensor, tau: float = 1.0, rng: RngLike = None, histogram: Tensor | None = None
@@ -76,8 +76,8 @@ class ExtendedQuantizer(GroupVectorQuantizer):
         quantized = super().forward(latents, tau, rng, histogram)
         if self.training:
             with torch.no_grad():
-                used = torch.nn.functional.one_hot(quantized.codes, self.config.entries).float().mean((0, 1))
-                self.usage.lerp_(used, USAGE_MEMORY)
+                frequencies = torch.nn.functional.one_hot(quantized.codes, self.config.entries).float().mean((0, 1))
+                self.usage.lerp_(frequencies, USAGE_MEMORY)
         return quantized
 
     def start_latents(self, flat: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""A pseudo-Huber loss in place of the squared error: 2 c (sqrt(e^2 + c^2) - c).
+"""A pseudo-Huber loss instead of the squared error: 2 c (sqrt(e^2 + c^2) - c).
 
-Errors above c weigh less, so that few faint pixels (skin, trousers) are not drowned by outlines. Both losses agree for
-small errors.
+Errors above c weigh less, so that outlines do not dominate the few low-contrast pixels (skin, trousers). Both losses
+agree for small errors.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ __all__ = ["RobustLoss", "pseudo_huber"]
 
 class RobustLoss(Extension):
     name: ClassVar[str] = "robust_loss"
-    summary: ClassVar[str] = "pseudo-Huber loss in place of the squared error"
+    summary: ClassVar[str] = "pseudo-Huber loss instead of the squared error"
 
     width: float = Field(default=0.05, gt=0)
     """c, in units of values in [-1, 1]."""
     start: int = Field(default=0, ge=0)
-    """First step with this loss; the squared error before."""
+    """First step with this loss; the squared error is used before it."""
 
     def augment(self, state: StepState) -> None:
         if state.step >= self.start:
@@ -32,5 +32,5 @@ class RobustLoss(Extension):
 
 
 def pseudo_huber(difference: Tensor, width: float) -> Tensor:
-    """The squared error of small differences, linear for large ones."""
+    """The squared error for small differences, linear for large ones."""
     return 2 * width * ((difference.square() + width**2).sqrt() - width)

@@ -1,7 +1,7 @@
-"""Halves of a training clip that are two clips of one person in unrelated motions.
+"""Same-identity clip pairs: the halves of a training clip are two clips of one person with unrelated motions.
 
-Content of the one then says nothing about the motion of the other. It needs a suite whose training split can make such
-pairs (rendered heads), so it learns from the label who is who.
+The content of one half then carries no information about the motion of the other. This requires a suite whose training
+split can produce such pairs (rendered heads), so it uses identity labels.
 """
 
 from __future__ import annotations
@@ -23,4 +23,4 @@ class SameIdentityPairs(Extension):
     frames: int = Field(default=8, ge=1)
     """Frames of each clip of a pair."""
     stride: int = Field(default=1, ge=1)
-    """Distance between these frames in frames of the suite."""
+    """Distance between these frames, in frames of the suite."""

@@ -1,7 +1,7 @@
-"""Motion by place: a linear map of the motion code to a few channels beside every noisy patch.
+"""Spatial motion channels: a linear map of the motion code to a few channels per patch, added to every noisy patch.
 
-In the paper, motion reaches the decoder through adaptive norms alone. From those the decoder of `heads-small` learned
-much later where the head is.
+In the paper, motion reaches the decoder through adaptive norms alone. With those, the decoder of `heads-small` took
+much longer to learn where the head is.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["SpatialMotion"]
 
 class SpatialMotion(Extension):
     name: ClassVar[str] = "spatial_motion"
-    summary: ClassVar[str] = "channels of a linear map of the motion code beside every patch"
+    summary: ClassVar[str] = "channels of a linear map of the motion code for every patch"
     changes_model: ClassVar[bool] = True
 
     channels: int = Field(default=16, ge=1)
@@ -28,4 +28,4 @@ class SpatialMotion(Extension):
 
     def check(self, preset: Preset) -> None:
         if "content_channels" not in preset.extensions.names:
-            raise ValueError("spatial_motion needs content_channels")
+            raise ValueError("spatial_motion requires content_channels")

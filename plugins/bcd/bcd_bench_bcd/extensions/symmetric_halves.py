@@ -1,7 +1,7 @@
-"""Both halves of a clip as content and as driver.
+"""Use both halves of a clip as content and as driving clip.
 
-With "both", each half drives the other: one encoder pass serves two decoder samples. With "random", the half that
-drives is drawn per clip. The paper takes content from the first half and motion from the second.
+With "both", each half drives the other: one encoder pass serves two decoder samples. With "random", one random half per
+clip drives the other. The paper takes content from the first half and motion from the second.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class SymmetricHalves(Extension):
     summary: ClassVar[str] = "both halves of a clip drive, each in turn or one at random"
 
     mode: Literal["both", "random"] = "both"
-    """Each half drives the other, or one drawn at random drives."""
+    """Each half drives the other ("both"), or one random half drives the other ("random")."""
 
     @property
     def both(self) -> bool:
@@ -33,7 +33,7 @@ class SymmetricHalves(Extension):
 
     def check(self, preset: Preset) -> None:
         if preset.train.direction != "forward":
-            raise ValueError(f"symmetric_halves excludes train.direction={preset.train.direction}")
+            raise ValueError(f"symmetric_halves cannot be combined with train.direction={preset.train.direction}")
 
     def halves(self, clips: Tensor, rng: Rng) -> tuple[Tensor, Tensor]:
         half = clips.shape[1] // 2

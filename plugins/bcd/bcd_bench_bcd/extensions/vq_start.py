@@ -1,8 +1,8 @@
-"""Motion before codes: until `step`, the decoder gets the motion latents themselves.
+"""Train without quantisation first: until `step`, the decoder gets the motion latents themselves.
 
-Pose is a small part of what pictures of faces differ in, and codes that start from an untrained encoder describe the
-rest. The decoder of `heads-small` ignored them for 400 steps; 50 steps without codes taught it to use motion. At `step`
-the codebook is initialised from the latents.
+Pose explains little of the variation between images of faces, and codes that start from an untrained encoder describe
+the rest. The decoder of `heads-small` ignored them for 400 steps; 50 steps without codes taught it to use motion. At
+`step` the codebook is initialised from the latents.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class VQStart(Extension):
     needs_whole_batch: ClassVar[bool] = True
 
     step: int = Field(default=300, ge=1)
-    """The first step with codes."""
+    """First step with codes."""
 
     def codebook_start(self) -> int:
         return self.step

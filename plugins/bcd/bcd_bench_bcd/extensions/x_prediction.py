@@ -1,6 +1,6 @@
 """x-prediction: the network outputs the clean frames, not EDM's mixture of clean frames and noise.
 
-With 192 values per patch and a width of 192, the small network draws better than it predicts noise (compare Li and He
+With 192 values per patch and a width of 192, the small network is better at predicting frames than noise (cf. Li and He
 2025, "Back to basics: let denoising generative models denoise").
 """
 

@@ -1,8 +1,8 @@
-"""Makes the weight files that travel in the wheel from finished training runs.
+"""Create the weight files that are shipped in the wheel from finished training runs.
 
     python -m bcd_bench_bcd.inference.export_pretrained train/bcd-sprites-small/model.safetensors sprites-small
 
-writes `weights/sprites-small.safetensors` (matrices as int8) and prints its size and sha256, which belong into
+writes `weights/sprites-small.safetensors` (matrices as int8) and prints its size and sha256, to be entered in
 `pretrained.py`.
 """
 
@@ -18,7 +18,7 @@ WEIGHTS = Path(__file__).parents[1] / "weights"
 
 
 def export(trained: Path, name: str) -> Path:
-    """Compress `trained` into the package's weights folder under `name`. Raises `UsageError` for other files."""
+    """Compress `trained` into the package's weights folder as `name`. Raises `UsageError` for other files."""
     loaded = load_model(trained)
     WEIGHTS.mkdir(exist_ok=True)
     target = WEIGHTS / f"{name}.safetensors"

@@ -35,33 +35,33 @@ PAPER_SAMPLER, PAPER_LATENT_SAMPLER = SamplerConfig(steps=50), SamplerConfig(ste
 
 
 class MethodConfig(BaseModel):
-    """What `run --config` may change."""
+    """Settings that `run --set` may change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     sampler: Literal["default", "paper"] = "default"
-    """"default" is the weights' own sampler (few steps), "paper" that of Table A8 (for latents A7)."""
+    """"default" is the sampler stored in the weights (few steps), "paper" that of Table A8 (for latents A7)."""
     solver: Literal["heun", "euler", "dpmpp-2m"] | None = None
     steps: int | None = Field(None, ge=1)
     guidance: float | None = Field(None, ge=0)
     content_frames: int | None = Field(None, ge=1)
-    """Content comes from the first frames of its clip, this many (Table A5); None: from all."""
+    """Number of leading frames of the content clip that content is encoded from (Table A5); None: all."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Precision of matrix products. It is part of a run's fingerprint, so it does not depend on the machine."""
+    """Precision of matrix products. It is part of the run's fingerprint, so it does not depend on the machine."""
 
 
 Frames = npt.NDArray[np.uint8]
 
 
 def fits(frames: Frames, description: Description) -> bool:
-    """Whether a model accepts a clip uint8 [T, H, W, 3]: of its size, or of its proportions if it resizes."""
-    (height, width), (own_height, own_width) = frames.shape[1:3], description.model.frame_size
-    same_shape = height * own_width == width * own_height
+    """Whether a model accepts a clip uint8 [T, H, W, 3]: one of its size, or of its aspect ratio if it resizes."""
+    (height, width), (model_height, model_width) = frames.shape[1:3], description.model.frame_size
+    same_shape = height * model_width == width * model_height
     return (height, width) == description.model.frame_size or (description.inference.resize and same_shape)
 
 
 def resized(frames: Frames, size: tuple[int, ...]) -> Frames:
-    """A clip uint8 [T, H, W, 3] in another size (height, width)."""
+    """A clip uint8 [T, H, W, 3] resized to `size` (height, width)."""
     height, width = size
     if frames.shape[1:3] == (height, width):
         return frames
@@ -69,21 +69,22 @@ def resized(frames: Frames, size: tuple[int, ...]) -> Frames:
 
 
 class BCDMethod(Method):
-    """Transfers motion by BCD (Sec. 3). An instance holds one set of weights."""
+    """Transfer motion by BCD (Sec. 3). An instance holds one set of weights."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__(config)
         try:
             self.settings = MethodConfig.model_validate(dict(config))
         except ValidationError as error:
-            raise UsageError(f"bcd: --config {first_error(error)}") from None
+            raise UsageError(f"bcd: --set {first_error(error)}") from None
         self.model: BCD | None = None
 
     def load(self, weights: Path | None, device: str) -> None:
         """Load BCD weights (safetensors). Raises `UsageError` if there are none or they do not fit."""
         if weights is None:
             raise UsageError(
-                "method bcd needs weights", hint="bcd-bench train bcd, then --weights train/…/model.safetensors"
+                "method bcd needs weights",
+                hint="run bcd-bench train bcd, then pass --weights train/…/model.safetensors",
             )
         self.device = resolve_device(device)
         loaded = load_model(weights, str(self.device))
@@ -104,19 +105,20 @@ class BCDMethod(Method):
         return height, width
 
     def transfer(self, pairs: Sequence[Pair], *, seed: int) -> Iterator[Clip | Failed]:
-        """One clip a pair, as long as its motion clip and of its size.
+        """Yield one clip per pair, with the length and size of its motion clip.
 
-        Clips of other sizes than the model's are resized if the weights allow it, else `Failed`.
+        Clips whose size differs from the model's are resized if the weights allow it, else the result is `Failed`.
         """
         model = self._loaded()
         results: dict[str, Clip | Failed] = {}
         groups: dict[tuple[int, ...], list[tuple[Pair, Clip, Clip]]] = {}
         for pair in pairs:
             content, motion = pair.content.load(), pair.motion.load()
-            wrong = next((c for c in (content, motion) if not fits(c.frames, self.description)), None)
-            if wrong is not None:
+            mismatched = next((c for c in (content, motion) if not fits(c.frames, self.description)), None)
+            if mismatched is not None:
                 results[pair.id] = Failed(
-                    f"clip {wrong.id}: {wrong.frames.shape[1:3]} pixels, the weights are for {model.config.frame_size}"
+                    f"clip {mismatched.id} has {mismatched.frames.shape[1:3]} pixels, the weights require "
+                    f"{model.config.frame_size}"
                 )
             else:
                 groups.setdefault(motion.frames.shape, []).append((pair, content, motion))
@@ -126,17 +128,17 @@ class BCDMethod(Method):
                 [m.frames for _, _, m in group],
                 [pair_seed(seed, p.id) for p, _, _ in group],
             )
-            for (pair, _, motion), clip, used in zip(group, frames, codes.tolist(), strict=True):
+            for (pair, _, motion), clip, clip_codes in zip(group, frames, codes.tolist(), strict=True):
                 clip = resized(clip, motion.frames.shape[1:3])
-                results[pair.id] = Clip(clip, motion.fps, pair.id, {INFO_KEY: used})
+                results[pair.id] = Clip(clip, motion.fps, pair.id, {INFO_KEY: clip_codes})
         return (results[pair.id] for pair in pairs)
 
     @torch.inference_mode()
     def _transfer(
         self, contents: Sequence[Frames], motions: Sequence[Frames], seeds: Sequence[int]
     ) -> tuple[Frames, Tensor]:
-        """uint8 content clips (any lengths) and motion clips (one length) -> uint8[B, T, H, W, 3] of the model's size,
-        codes [B, T, N]."""
+        """uint8 content clips (any lengths) and motion clips (of equal length) -> uint8[B, T, H, W, 3] of the model's
+        size, codes [B, T, N]."""
         model = self._loaded()
         with self._autocast():
             content = (
@@ -152,7 +154,7 @@ class BCDMethod(Method):
         return frames, motion.codes.cpu()
 
     def _values(self, frames: Frames) -> Tensor:
-        """uint8 [T, H, W, 3] or [B, T, H, W, 3] -> what the model takes, [B, T, C, h, w]."""
+        """uint8 [T, H, W, 3] or [B, T, H, W, 3] -> the model's input, [B, T, C, h, w]."""
         batch = frames if frames.ndim == 5 else frames[None]
         size = self._loaded().config.frame_size
         if batch.shape[2:4] != size:
@@ -160,7 +162,7 @@ class BCDMethod(Method):
         return self.codec.values(torch.tensor(batch).to(self.device))
 
     def transfer_frames(self, content: Frames, motion: Frames, *, seed: int = 0) -> Frames:
-        """The motion of one clip on the content of another, uint8 [T, H, W, 3] each, of any lengths.
+        """Transfer the motion of one clip to the content of another, uint8 [T, H, W, 3] each, of any lengths.
 
         The result has the length and size of `motion`. `content` may be a single frame. Raises `UsageError` for sizes
         that the weights do not accept.
@@ -168,12 +170,12 @@ class BCDMethod(Method):
         size = self._loaded().config.frame_size
         for clip in (content, motion):
             if not fits(clip, self.description):
-                raise UsageError(f"{clip.shape[1:3]} pixels, the weights are for {size}")
+                raise UsageError(f"the clip has {clip.shape[1:3]} pixels, the weights require {size}")
         result = self._transfer([content], [motion], [seed])[0][0]
         return resized(result, motion.shape[1:3])
 
     def reconstruct(self, frames: Frames, *, seed: int = 0) -> Frames:
-        """A clip from its own content and motion: uint8 [T, H, W, 3] in and out."""
+        """Reconstruct a clip from its own content and motion: uint8 [T, H, W, 3] in and out."""
         return self.transfer_frames(frames, frames, seed=seed)
 
     def motion_codes(self, frames: Frames) -> Tensor:

@@ -16,9 +16,9 @@ __all__ = ["Pipeline"]
 
 
 class Pipeline:
-    """A model in eval mode. With a `window`, clips that are longer pass in overlapping windows of this many frames.
+    """A model in eval mode. With a `window`, longer clips are processed in overlapping windows of this many frames.
 
-    Clips are values as `BCD.values` gives them, [B, T, C, h, w].
+    Clips are values as returned by `BCD.values`, [B, T, C, h, w].
     """
 
     def __init__(self, model: BCD, window: int | None = None) -> None:
@@ -29,9 +29,13 @@ class Pipeline:
         model, frames = self.model, values.shape[1]
         total = values.new_zeros(())
         for subset in strided_subsets(frames, self.window):
-            some = values[:, subset]
-            content = model.content_mean(some) if isinstance(model, ExtendedBCD) else model.encode_content(some)
-            total = total + content * (some.shape[1] / frames)
+            subset_values = values[:, subset]
+            content = (
+                model.content_mean(subset_values)
+                if isinstance(model, ExtendedBCD)
+                else model.encode_content(subset_values)
+            )
+            total = total + content * (subset_values.shape[1] / frames)
         return model.rounded(total) if isinstance(model, ExtendedBCD) else total
 
     def encode_motion(self, values: Tensor) -> Quantized:

@@ -1,4 +1,5 @@
-"""The weights in this package: name, suite and hash. Apart from the model, so that naming them imports no torch."""
+"""The weights shipped in this package: name, suites and hash. Separate from the model, so that torch is not
+imported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The recipe of a weight file, read from its header without torch."""
+"""The recipe of a weight file, read from its header without importing torch."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ MAKER = "bcd-bench train bcd"
 def describe_weights(path: Path) -> WeightsRecipe:
     """ "paper" for a recipe without extensions, else the number of extensions and their names.
 
-    Raises `UsageError` for a file that holds no BCD weights.
+    Raises `UsageError` for a file that does not hold BCD weights.
     """
     header = read_weight_header(path, form=FORMAT, what="BCD", maker=MAKER)
     try:
         recipe, labels = (tuple(str(name) for name in json.loads(header[key])) for key in ("recipe", "labels"))
     except (KeyError, ValueError, TypeError):
         raise UsageError(
-            f"{path.name}: the header does not name its recipe", hint=f"give weights written by {MAKER}"
+            f"{path.name}: the header does not contain a recipe", hint=f"use weights written by {MAKER}"
         ) from None
     if recipe == (PAPER,):
         return WeightsRecipe(PAPER)

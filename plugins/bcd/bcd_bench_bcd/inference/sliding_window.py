@@ -1,8 +1,8 @@
-"""Clips longer than a model was trained on: overlapping windows whose results are averaged, and subsets for content.
+"""Clips longer than the training clips: overlapping windows whose results are averaged, and subsets for content.
 
-A window is the model's training length; windows overlap by half, and their results for a frame are averaged with
-weights that fall towards a window's ends, so that no frame is next to a border. Nothing here is random, and the result
-of a clip depends on no other clip.
+A window has the model's training length; windows overlap by half, and their results for a frame are averaged with
+weights that fall towards a window's ends, so that no frame is next to a border. The computation is deterministic, and
+the result of a clip does not depend on other clips.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["overlap_add", "strided_subsets", "window_starts"]
 
 
 def window_starts(frames: int, window: int) -> list[int]:
-    """First frames of the windows over a clip: half a window apart, the last one at the clip's end."""
+    """First frames of the windows over a clip: half a window apart, the last one at the end of the clip."""
     if frames <= window:
         return [0]
     hop = max(1, window // 2)
@@ -24,15 +24,15 @@ def window_starts(frames: int, window: int) -> list[int]:
 
 
 def triangular_window(window: int) -> Tensor:
-    """Weights float32 [window]: a triangle without zeros."""
+    """Triangular weights float32 [window], without zeros."""
     ramp = torch.arange(1, window + 1, dtype=torch.float32)
     return torch.minimum(ramp, ramp.flip(0))
 
 
 def overlap_add(frames: int, window: int | None, part: Callable[[slice], Tensor]) -> Tensor:
-    """`part(frames of a window)` [B, T', ...] for every window over `frames` frames, averaged to [B, frames, ...].
+    """Average `part(frames of a window)` [B, T', ...] over all windows of `frames` frames, to [B, frames, ...].
 
-    Only one window is computed at a time. Clips that fit into one window (or `window=None`) are one call of `part`.
+    Only one window is computed at a time. For clips that fit into one window (or `window=None`), `part` is called once.
     """
     if window is None or frames <= window:
         return part(slice(0, frames))
@@ -40,17 +40,17 @@ def overlap_add(frames: int, window: int | None, part: Callable[[slice], Tensor]
     total, weights = None, torch.zeros(frames)
     for start in window_starts(frames, window):
         here = slice(start, start + window)
-        found = part(here).float()
+        result = part(here).float()
         if total is None:
-            total = found.new_zeros((found.shape[0], frames, *found.shape[2:]))
-        total[:, here] += found * weight.to(found).view(1, -1, *[1] * (found.ndim - 2))
+            total = result.new_zeros((result.shape[0], frames, *result.shape[2:]))
+        total[:, here] += result * weight.to(result).view(1, -1, *[1] * (result.ndim - 2))
         weights[here] += weight
     assert total is not None
     return total / weights.to(total).view(1, -1, *[1] * (total.ndim - 2))
 
 
 def strided_subsets(frames: int, window: int | None) -> list[slice]:
-    """The frames of a clip dealt out in turn to as few subsets as have at most `window` frames each.
+    """Deal the frames of a clip in turn to the smallest number of subsets with at most `window` frames each.
 
     Every subset spans the whole clip; neighbouring frames show the same content.
     """

@@ -1,4 +1,4 @@
-"""Weight files of BCD: safetensors with the model's configuration, recipe and origin as JSON in the header."""
+"""Weight files of BCD: safetensors with the model's configuration, recipe and provenance as JSON in the header."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SCALE = ".int8_scale"
 
 
 class Description(Config):
-    """What a weight file says about its model."""
+    """Description of the model, stored in a weight file."""
 
     model: ModelConfig
     extensions: ExtensionSettings = Field(default_factory=Extensions)
@@ -36,7 +36,7 @@ class Description(Config):
     active_patches: tuple[int, ...] | None = None
     """Indices of the patches that are computed (None: all)."""
     autoencoder_sha256: str = ""
-    """Of the autoencoder whose latents were learned; no other is accepted."""
+    """Hash of the autoencoder whose latents were learned; no other one is accepted."""
 
     @property
     def recipe(self) -> tuple[str, ...]:
@@ -55,7 +55,7 @@ class Description(Config):
 
 @dataclass
 class LoadedModel:
-    """A model in eval mode, what its file says about it, and how it was trained."""
+    """A model in eval mode, the description in its file, and its training card."""
 
     model: BCD
     description: Description
@@ -68,12 +68,12 @@ def save_model(
     """Write `path` (safetensors) atomically.
 
     `compress` stores every matrix as int8 with one scale per row, for shipping: a quarter of the size, with an error of
-    at most 1/254 of the row's largest weight.
+    at most 1/254 of the largest weight of the row.
     """
     state = {}
     for name, value in model.state_dict().items():
         if compress and value.is_floating_point() and value.ndim >= 2:
-            row = (1, 2, 3) if value.ndim == 4 else (-1,)  # of a convolution: what computes one output channel
+            row = (1, 2, 3) if value.ndim == 4 else (-1,)  # of a convolution: the kernel of one output channel
             scale = value.float().abs().amax(row, keepdim=True).clamp_min(1e-12) / 127
             state[name] = (value.float() / scale).round().to(torch.int8)
             state[name + SCALE] = scale
@@ -94,9 +94,9 @@ def header(description: Description, card: dict[str, Any]) -> dict[str, str]:
 
 
 def load_model(path: Path, device: str = "cpu") -> LoadedModel:
-    """Read a file written by `save_model`.
+    """Load a file written by `save_model`.
 
-    Raises `UsageError` for anything else: truncated, a pickle, another format or architecture.
+    Raises `UsageError` for anything else: truncated files, pickles, another format or architecture.
     """
     metadata, tensors = read_weight_file(path, form=FORMAT, what="BCD", maker=MAKER)
     stored = {name: value.float() for name, value in tensors.items()}
@@ -109,5 +109,5 @@ def load_model(path: Path, device: str = "cpu") -> LoadedModel:
         card = json.loads(metadata.get("card", "{}"))
     except (KeyError, ValidationError, ValueError, RuntimeError) as error:
         line = str(error).splitlines()[0]
-        raise UsageError(f"{path.name}: weights and configuration do not fit: {line}") from None
+        raise UsageError(f"{path.name}: the weights do not match their configuration: {line}") from None
     return LoadedModel(model.to(device).eval(), description, card)

@@ -1,7 +1,7 @@
-"""Image autoencoders whose latents BCD can work on: any of diffusers in a local folder, and the tiny one for FLUX.2.
+"""Image autoencoders whose latents BCD can use: diffusers models in a local folder, and the tiny one for FLUX.2.
 
-Each maps RGB frames to latents of 1/8 the size and back. They are frozen, never part of a checkpoint, and named there
-by their hash.
+Each maps RGB frames to latents of 1/8 the size and back. They are frozen and not stored in checkpoints, which refer to
+them by their hash.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from bcd_bench_bcd.paper.config import ModelConfig
 __all__ = ["Autoencoder", "open_autoencoder", "random_autoencoder", "tiny_network"]
 
 ASSETS = {"sd2-vae": ("sd2-vae",), "taef2": ("taef2-encoder", "taef2-decoder")}
-"""Name in `LatentConfig.vae` -> the assets it is made of."""
+"""Name in `LatentConfig.vae` -> the assets that contain its files."""
 PART = 8
-"""Frames that pass through at once: a 256 x 256 frame takes some 100 MB inside an autoencoder of SD's size."""
+"""Frames encoded or decoded at once: a 256 x 256 frame takes about 100 MB in an autoencoder of the size of SD's."""
 
 
 @dataclass
 class Autoencoder:
     """A frozen autoencoder on one device.
 
-    `encode_images` maps float [N, 3, H, W] in [-1, 1] to latents, `decode_latents` maps back; `sha256` is that of
+    `encode_images` maps float [N, 3, H, W] in [-1, 1] to latents, `decode_latents` maps back; `sha256` is the hash of
     its files.
     """
 
@@ -61,8 +61,8 @@ class Autoencoder:
         if self.tiny:
             latents: Tensor = self.network.encoder(images)
         else:
-            made: Any = self.network.encode(images * 2 - 1)
-            latents = made.latent_dist.mode() if hasattr(made, "latent_dist") else made.latents
+            encoded: Any = self.network.encode(images * 2 - 1)
+            latents = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
         return latents.float()
 
     @torch.inference_mode()
@@ -74,55 +74,55 @@ class Autoencoder:
         if self.tiny:
             images: Tensor = self.network.decoder(latents.float())
             return images.float() * 2 - 1
-        made: Any = self.network.decode(latents.float())
-        return made.sample.float()
+        decoded: Any = self.network.decode(latents.float())
+        return decoded.sample.float()
 
 
 def open_autoencoder(config: ModelConfig, sha256: str = "", device: torch.device | str = "cpu") -> Autoencoder:
-    """The autoencoder that `config.latent` names; its files are assets. `sha256` is the expected hash (empty: any).
+    """Load the autoencoder named in `config.latent`; its files are assets. `sha256` is the expected hash (empty: any).
 
-    Raises `MissingAssetError` if a file is missing, `UsageError` if it is another autoencoder (hash, number of channels
-    or factor) or cannot be loaded.
+    Raises `MissingAssetError` if a file is missing, `UsageError` if it is a different autoencoder (hash, number of
+    channels or factor) or cannot be loaded.
     """
     from bcd_bench.assets.store import AssetStore
     from bcd_bench.plugin.registry import load_registry
 
     latent = config.latent
     if latent is None:
-        raise ValueError("a model of pixels has no autoencoder")
+        raise ValueError("a model of pixels does not use an autoencoder")
     store = AssetStore(load_registry())
     paths = [store.find(asset) for asset in ASSETS[latent.vae]]
-    made = _tiny(paths) if latent.vae == "taef2" else _from_diffusers(paths[0])
-    for what, found, wanted in (
-        ("channels", made.channels, config.channels),
-        ("pixels a latent", made.factor, latent.factor),
+    autoencoder = _tiny(paths) if latent.vae == "taef2" else _from_diffusers(paths[0])
+    for quantity, value, expected in (
+        ("number of channels", autoencoder.channels, config.channels),
+        ("downsampling factor", autoencoder.factor, latent.factor),
     ):
-        if found != wanted:
-            raise UsageError(f"autoencoder {latent.vae}: {found} {what}, the model is for {wanted}")
-    if sha256 and made.sha256 != sha256:
+        if value != expected:
+            raise UsageError(f"autoencoder {latent.vae}: its {quantity} is {value}, the model requires {expected}")
+    if sha256 and autoencoder.sha256 != sha256:
         raise UsageError(
             f"autoencoder {latent.vae} is not the one the model was trained with "
-            f"(sha256 {made.sha256[:12]}…, expected {sha256[:12]}…)",
-            hint=f"bcd-bench assets list shows where {' and '.join(ASSETS[latent.vae])} is found",
+            f"(sha256 {autoencoder.sha256[:12]}…, expected {sha256[:12]}…)",
+            hint=f"run bcd-bench assets list to see where {' and '.join(ASSETS[latent.vae])} is found",
         )
-    return made.to(device)
+    return autoencoder.to(device)
 
 
 # ---- diffusers -----------------------------------------------------------------------------------------------------
 def _from_diffusers(folder: Path) -> Autoencoder:
-    """An `AutoencoderKL` or `AutoencoderTiny` as `save_pretrained` writes it: config.json and safetensors."""
+    """Load an `AutoencoderKL` or `AutoencoderTiny` saved by `save_pretrained`: config.json and safetensors."""
     import diffusers
 
     try:
-        said = json.loads((folder / "config.json").read_text())
-        kind = said.get("_class_name", "AutoencoderKL")
+        config = json.loads((folder / "config.json").read_text())
+        kind = config.get("_class_name", "AutoencoderKL")
         if kind not in ("AutoencoderKL", "AutoencoderTiny"):
-            raise UsageError(f"{folder}: holds a {kind}, not an AutoencoderKL or AutoencoderTiny of diffusers")
+            raise UsageError(f"{folder}: contains a {kind}, not an AutoencoderKL or AutoencoderTiny of diffusers")
         network = getattr(diffusers, kind).from_pretrained(folder, local_files_only=True, use_safetensors=True)
     except (OSError, ValueError, RuntimeError, AttributeError) as error:
         raise MissingAssetError(
-            f"{folder}: no autoencoder of diffusers ({one_line(error, place=False)})",
-            hint="give a folder with config.json and diffusion_pytorch_model.safetensors",
+            f"{folder}: not an autoencoder of diffusers ({one_line(error, place=False)})",
+            hint="use a folder with config.json and diffusion_pytorch_model.safetensors",
         ) from None
     return _wrapped("sd2-vae", network, sha256_path(folder))
 
@@ -133,7 +133,7 @@ def _wrapped(name: str, network: Any, sha256: str) -> Autoencoder:
 
 
 def random_autoencoder(channels: int = 4, *, width: int = 128, layers: int = 2, groups: int = 32) -> Autoencoder:
-    """An `AutoencoderKL` with random weights: of the size of SD 2.0's by default, for timing; small ones for tests."""
+    """An `AutoencoderKL` with random weights: by default of the size of SD 2.0's, for timing; small ones for tests."""
     import diffusers
 
     network = diffusers.AutoencoderKL(
@@ -149,14 +149,15 @@ def random_autoencoder(channels: int = 4, *, width: int = 128, layers: int = 2, 
 
 # ---- the tiny autoencoder ------------------------------------------------------------------------------------------
 class _Clamp(nn.Module):
-    """Bounds latents softly to -3..3, as what the decoder was trained on."""
+    """Soft bound of latents to -3..3, the range that the decoder was trained on."""
 
     def forward(self, x: Tensor) -> Tensor:
         return 3 * torch.tanh(x / 3)
 
 
 class _Block(nn.Module):
-    """Three convolutions with a residual; with `pool`, preceded by a normalised branch that sees the whole picture."""
+    """Three convolutions with a residual; with `pooled`, preceded by a normalised branch with a global receptive
+    field."""
 
     def __init__(self, width: int, pooled: bool) -> None:
         super().__init__()
@@ -180,28 +181,28 @@ class _Block(nn.Module):
 
 
 def tiny_network(state: Mapping[str, Tensor], *, decoder: bool) -> nn.Sequential:
-    """The network of a tiny autoencoder's half, read off its weights: `N.…` belongs to the N-th layer.
+    """Build one half of a tiny autoencoder from its weights: `N.…` belongs to layer N.
 
-    What has no weights is, in a decoder, the clamp at its start, a ReLU after its first convolution, and elsewhere
-    an enlargement by two. In an encoder a convolution without bias halves the size. Raises `ValueError` or `KeyError`
-    where the weights are of anything else.
+    Layers without weights are, in a decoder, the clamp at its start, a ReLU after its first convolution, and otherwise
+    an upsampling by two. In an encoder a convolution without bias halves the size. Raises `ValueError` or `KeyError` if
+    the weights belong to a different network.
     """
     layers: dict[int, dict[str, Tensor]] = {}
     for name, value in state.items():
-        number, _, rest = name.partition(".")
-        layers.setdefault(int(number), {})[rest] = value
-    made: list[nn.Module] = []
-    for place in range(max(layers) + 1):
-        weights = layers.get(place)
+        number, _, parameter = name.partition(".")
+        layers.setdefault(int(number), {})[parameter] = value
+    modules: list[nn.Module] = []
+    for index in range(max(layers) + 1):
+        weights = layers.get(index)
         if weights is None:
-            made.append(_Clamp() if place == 0 else nn.ReLU() if place == 2 else nn.Upsample(scale_factor=2))
+            modules.append(_Clamp() if index == 0 else nn.ReLU() if index == 2 else nn.Upsample(scale_factor=2))
         elif "conv.0.weight" in weights:
-            made.append(_Block(weights["conv.0.weight"].shape[0], "pool.0.weight" in weights))
+            modules.append(_Block(weights["conv.0.weight"].shape[0], "pool.0.weight" in weights))
         else:
             outward, inward = weights["weight"].shape[:2]
             halves = not decoder and "bias" not in weights
-            made.append(nn.Conv2d(inward, outward, 3, 2 if halves else 1, 1, bias="bias" in weights))
-    network = nn.Sequential(*made)
+            modules.append(nn.Conv2d(inward, outward, 3, 2 if halves else 1, 1, bias="bias" in weights))
+    network = nn.Sequential(*modules)
     network.load_state_dict(dict(state))
     return network
 
@@ -212,7 +213,7 @@ def _tiny(paths: list[Path]) -> Autoencoder:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
             halves.append(tiny_network({k: v.float() for k, v in state.items()}, decoder=decoder))
-        except Exception as error:  # noqa: BLE001 (torch raises many kinds for a file that is not of it)
+        except Exception as error:  # noqa: BLE001 (torch raises many kinds of errors for files it did not write)
             text = f"{path}: not the weights of a tiny autoencoder ({one_line(error, place=False)})"
             raise MissingAssetError(text, hint="bcd-bench assets verify") from None
     network = nn.Module()

@@ -1,8 +1,8 @@
-"""A folder of latents of videos, encoded once: shards in safetensors, read memory-mapped, and what is known of them.
+"""A folder of latents of videos, encoded once: memory-mapped safetensors shards and their metadata.
 
-cache.json               what the latents are, their statistics, every shard with its hash, what was left out; last
-shards/00000.safetensors one tensor a video: bfloat16 [T, C, h, w], the means of the latents
-shards/00000.json        the shard's hash, its videos, those left out and why, and its share of the statistics
+cache.json               the latent space, its statistics, every shard with its hash, skipped videos; written last
+shards/00000.safetensors one tensor per video: bfloat16 [T, C, h, w], the means of the latents
+shards/00000.json        the shard's hash, its videos, skipped videos with the reason, and its sums for the statistics
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ CACHE = "cache.json"
 SHARDS = "shards"
 FORMAT: Literal["bcd-latents-1"] = "bcd-latents-1"
 OPEN_SHARDS = 64
-"""Files that are mapped at once; others are opened again when they are needed."""
+"""Maximum number of mapped files; further ones are reopened when needed."""
 
 
 class _Record(BaseModel):
@@ -61,26 +61,26 @@ class LeftOut(_Record):
 
 
 class Shard(_Record):
-    """What one file of latents holds."""
+    """Metadata of one shard file."""
 
     file: str
     sources: str
-    """Hash over the videos it was to hold, by name and content, and over how they are encoded."""
+    """Hash over the names and contents of its videos and over how they are encoded."""
     sha256: str
     size: int
     videos: tuple[Video, ...]
     left_out: tuple[LeftOut, ...]
     count: int
-    """Latent values a channel, over which `sums` and `squares` (by channel) run."""
+    """Number of latent values per channel that `sums` and `squares` (per channel) run over."""
     sums: tuple[float, ...]
     squares: tuple[float, ...]
 
 
 class MeasuredLatents(LatentConfig):
-    """A latent space with what was measured of it over all videos."""
+    """A latent space with its statistics over all videos."""
 
     sha256: str
-    """Of the autoencoder."""
+    """Hash of the autoencoder."""
     mean: tuple[float, ...]
     """Mean of every channel."""
     std: tuple[float, ...]
@@ -88,7 +88,7 @@ class MeasuredLatents(LatentConfig):
 
 
 class CacheIndex(_Record):
-    """The whole of a cache, as in `cache.json`."""
+    """The index of a cache, as in `cache.json`."""
 
     format: Literal["bcd-latents-1"] = FORMAT
     suite: str
@@ -97,10 +97,10 @@ class CacheIndex(_Record):
     frame_size: tuple[int, int]
     frame_step: int
     fps: float
-    """Frames a second of what is kept: the videos' divided by `frame_step`."""
+    """Frames per second of the latents: the videos' rate divided by `frame_step`."""
     shards: tuple[Shard, ...]
     unusable: tuple[str, ...] = ()
-    """Files that no shard was to hold, a line each with the reason: what the suite could not read."""
+    """Files that belong to no shard because the suite could not read them, one line each with the reason."""
 
     @property
     def videos(self) -> int:
@@ -112,24 +112,24 @@ class CacheIndex(_Record):
 
 
 def read_index(folder: Path) -> CacheIndex:
-    """The index of a cache. Raises `UsageError` if there is none, if it is unfinished or of another format."""
+    """The index of a cache. Raises `UsageError` if it is missing, unfinished or of another format."""
     path = folder / CACHE
     try:
         return CacheIndex.model_validate_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         begun = (folder / SHARDS).is_dir()
-        why = "is not finished" if begun else f"holds no latents ({error.strerror})"
-        hint = "the command that made it, again" if begun else "bcd-bench prepare bcd makes such a folder"
+        why = "is not finished" if begun else f"does not contain latents ({error.strerror})"
+        hint = "rerun the command that created it" if begun else "create such a folder with bcd-bench prepare bcd"
         raise UsageError(f"{folder}: {why}", hint=hint) from None
     except ValidationError as error:
-        raise UsageError(f"{path}: damaged or of another version: {first_error(error)}") from None
+        raise UsageError(f"{path}: damaged or written by another version: {first_error(error)}") from None
 
 
 class LatentClips:
-    """Training clips of `clip_frames` frames out of a cache, without overlap; shorter videos give none.
+    """Non-overlapping training clips of `clip_frames` frames from a cache; shorter videos are skipped.
 
-    Raises `UsageError` if the cache is of another autoencoder, size or frame step than the preset needs, if a shard is
-    missing or cut short, and if no video is long enough.
+    Raises `UsageError` if the cache has another autoencoder, size or frame step than the preset requires, if a shard is
+    missing or truncated, and if no video is long enough.
     """
 
     def __init__(self, folder: Path, preset: Preset) -> None:
@@ -138,31 +138,32 @@ class LatentClips:
         self._check(preset)
         self.length = preset.train.clip_frames or min(v.frames for s in self.index.shards for v in s.videos)
         self._where: list[tuple[int, str, int, int]] = []
-        """Of each clip: shard, video, first frame, and how far it may be moved on."""
+        """For each clip: shard, video, first frame, and the largest shift of its start."""
         self.too_short = 0
         for number, shard in enumerate(self.index.shards):
             for video in shard.videos:
                 count = video.frames // self.length
                 self.too_short += not count
                 slack = video.frames - count * self.length
-                self._where += [(number, video.id, place * self.length, slack) for place in range(count)]
+                self._where += [(number, video.id, position * self.length, slack) for position in range(count)]
         if not self._where:
             raise UsageError(
-                f"{folder}: no video has {self.length} frames at {self.fps:g} a second",
-                hint="--set train.clip_frames=N",
+                f"{folder}: no video has {self.length} frames at {self.fps:g} frames per second",
+                hint="use shorter clips with --set train.clip_frames=N",
             )
         self._open: OrderedDict[int, Any] = OrderedDict()
 
     @property
     def latent(self) -> MeasuredLatents:
-        """The latent space with what was measured of it."""
+        """The latent space with its statistics."""
         return self.index.latent
 
     def __len__(self) -> int:
         return len(self._where)
 
     def latents(self, indices: Sequence[int], step: int = 0) -> Tensor:
-        """bfloat16 [B, T, C, h, w] of B clips. What a video has beyond whole clips lets their frames differ by step."""
+        """bfloat16 [B, T, C, h, w] of B clips. Their first frames vary with `step` if a video is longer than its
+        clips."""
         return torch.stack([self._latents(index, step) for index in indices])
 
     def _latents(self, index: int, step: int) -> Tensor:
@@ -190,28 +191,28 @@ class LatentClips:
 
     @cached_property
     def _repair(self) -> str:
-        return "run the command that made the cache again with --verify: it encodes damaged shards again"
+        return "rerun the command that created the cache with --verify to encode damaged shards again"
 
     def _check(self, preset: Preset) -> None:
-        wanted, index = preset.model.latent, self.index
-        assert wanted is not None
+        latent, index = preset.model.latent, self.index
+        assert latent is not None
         facts = [
-            ("autoencoder", index.latent.vae, wanted.vae),
-            ("pixels a latent", index.latent.factor, wanted.factor),
-            ("channels", index.channels, preset.model.channels),
+            ("autoencoder", index.latent.vae, latent.vae),
+            ("downsampling factor", index.latent.factor, latent.factor),
+            ("number of channels", index.channels, preset.model.channels),
             ("frame size", list(index.frame_size), list(preset.model.frame_size)),
             ("frame step", index.frame_step, preset.train.frame_step),
         ]
-        for what, found, needed in facts:
-            if found != needed:
+        for setting, cached, needed in facts:
+            if cached != needed:
                 raise UsageError(
-                    f"{self.folder}: latents of another {what}: {json.dumps(found)}, the preset needs "
+                    f"{self.folder}: the {setting} of the latents is {json.dumps(cached)}, the preset requires "
                     f"{json.dumps(needed)}",
-                    hint="bcd-bench prepare bcd with this preset, into another --out",
+                    hint="run bcd-bench prepare bcd with this preset and a different --out",
                 )
         for number, shard in enumerate(index.shards):
             path = self._path(number)
             size = path.stat().st_size if path.is_file() else None
             if size != shard.size:
-                why = "is missing" if size is None else f"is cut short or altered ({size} of {shard.size} bytes)"
+                why = "is missing" if size is None else f"is truncated or was modified ({size} of {shard.size} bytes)"
                 raise UsageError(f"{path}: {why}", hint=self._repair)

@@ -1,4 +1,4 @@
-"""Videos to shards of latents: what one process does with one shard."""
+"""Encode videos into shards of latents: the work of one process on one shard."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["Recipe", "ShardJob", "finished_shard", "make_shard", "totals"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How frames become latents; with the videos it decides what a shard holds."""
+    """How frames become latents; together with the videos it determines a shard."""
 
     model: ModelConfig
     frame_step: int
@@ -44,7 +44,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class ShardJob:
-    """One shard to be made below `folder`."""
+    """One shard to encode, written below `folder`."""
 
     number: int
     videos: tuple[ClipRef, ...]
@@ -61,15 +61,15 @@ class ShardJob:
 
 
 def finished_shard(job: ShardJob, *, verify: bool = False) -> Shard | None:
-    """What an earlier call made of these very videos, if it is whole; `verify` reads all of it again."""
+    """The shard if it was already encoded from exactly these videos and is complete; `verify` also checks its hash."""
     try:
         shard = Shard.model_validate_json(job.path.with_suffix(".json").read_text(encoding="utf-8"))
-        whole = shard.sources == job.sources and job.path.stat().st_size == shard.size
-        if whole and verify:
-            whole = sha256_file(job.path) == shard.sha256
+        complete = shard.sources == job.sources and job.path.stat().st_size == shard.size
+        if complete and verify:
+            complete = sha256_file(job.path) == shard.sha256
     except (OSError, ValueError):
         return None  # missing or damaged: encoded again
-    return shard if whole else None
+    return shard if complete else None
 
 
 @lru_cache(maxsize=1)
@@ -78,7 +78,7 @@ def _autoencoder(recipe: Recipe, device: str) -> Autoencoder:
 
 
 def make_shard(job: ShardJob, device: str, threads: int | None = None) -> Shard:
-    """Decode, resize and encode the videos of a shard and write it; a video that cannot be used costs itself alone.
+    """Decode, resize and encode the videos of a shard and write it; videos that cannot be used are skipped.
 
     Raises `OSError` if it cannot be written; no partial file is left.
     """
@@ -121,17 +121,19 @@ def make_shard(job: ShardJob, device: str, threads: int | None = None) -> Shard:
         sums=tuple(sums.tolist()),
         squares=tuple(squares.tolist()),
     )
-    write_json_atomic(job.path.with_suffix(".json"), json.loads(shard.model_dump_json()))  # last: it says it is there
+    write_json_atomic(job.path.with_suffix(".json"), json.loads(shard.model_dump_json()))  # last: marks it as complete
     return shard
 
 
 def _frames(clip: Clip, recipe: Recipe) -> torch.Tensor:
-    """uint8 [T, H, W, 3] as the autoencoder gets them."""
+    """uint8 [T, H, W, 3] in the size that the autoencoder takes."""
     frames: npt.NDArray[np.uint8] = clip.frames[:: recipe.frame_step]
     if frames[0].shape[:2] != recipe.model.frame_size:
         height, width = recipe.model.frame_size
         if frames[0].shape[0] * width != frames[0].shape[1] * height:
-            raise ValueError(f"frames of {frames[0].shape[:2]} have another shape than {recipe.model.frame_size}")
+            raise ValueError(
+                f"frames of {frames[0].shape[:2]} do not have the aspect ratio of {recipe.model.frame_size}"
+            )
         frames = np.stack([resize_frame(frame, (height, width)) for frame in frames])
     return torch.tensor(frames)
 

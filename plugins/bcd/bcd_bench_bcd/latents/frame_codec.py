@@ -1,4 +1,4 @@
-"""Between frames and what a model works on: pixels in [-1, 1], or the latents of an autoencoder."""
+"""Conversion between frames and a model's values: pixels in [-1, 1], or the latents of an autoencoder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def to_frames(values: Tensor) -> Tensor:
 
 
 class FrameCodec:
-    """uint8 frames [B, T, H, W, 3] <-> a model's values [B, T, C, h, w]. A model of pixels needs no files for it."""
+    """uint8 frames [B, T, H, W, 3] <-> a model's values [B, T, C, h, w]. Models of pixels need no autoencoder files."""
 
     def __init__(self, model: BCD, autoencoder_sha256: str = "") -> None:
         self.model, self.autoencoder_sha256 = model, autoencoder_sha256
@@ -30,7 +30,7 @@ class FrameCodec:
             self._autoencoder = open_autoencoder(self.model.config, self.autoencoder_sha256, device)
 
     def values(self, frames: Tensor) -> Tensor:
-        """The values of frames. Every clip is encoded on its own, so that it does not depend on its batch mates."""
+        """The values of frames. Every clip is encoded separately, so that the result does not depend on the batch."""
         if self.model.config.latent is None:
             return self.model.values(frames)
         self.open()

@@ -1,4 +1,4 @@
-"""`bcd-bench prepare bcd`: the videos a preset learns from, encoded once into a cache of latents."""
+"""`bcd-bench prepare bcd`: encode the videos of a preset once into a cache of latents."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
 __all__ = ["SplitClip", "command", "training_videos"]
 
 SHARD_VIDEOS = 64
-"""Videos in a file: what a stop costs at most, and what is held in memory."""
+"""Videos per file: limits the work lost on an interruption, and the memory needed."""
 SHOWN = 20
 
 
 @dataclass(frozen=True)
 class SplitClip:
-    """A clip of a training split that is no file of its own, such as one that is drawn."""
+    """A clip of a training split that is not a file, such as a rendered one."""
 
     factory: str
     index: int
     data: Mapping[str, Path] = field(default_factory=dict)
     version: str = ""
-    """Of the suite, which changes with its pixels."""
+    """Version of the suite, which changes with its pixels."""
 
     def load(self) -> Clip:
         split = _split(self.factory, tuple(sorted(self.data.items())))
@@ -56,76 +56,81 @@ def _split(factory: str, data: tuple[tuple[str, Path], ...]) -> TrainingClips:
 
 
 def training_videos(spec: SuiteSpec, data: Mapping[str, Path]) -> TrainingVideos:
-    """What a suite offers to learn from: whole videos where it has them, else the clips of its training split.
+    """The training data of a suite: whole videos if it has them, else the clips of its training split.
 
-    Raises `UsageError` where it has neither, or lacks `--data`; `MissingAssetError` for its assets.
+    Raises `UsageError` if it has neither, or if `--data` is missing; `MissingAssetError` for its assets.
     """
     from bcd_bench.assets.store import AssetStore
     from bcd_bench.plugin.registry import load_registry
 
     for name in data:
         if name not in spec.data:
-            raise UsageError(f"--data {name}: suite {spec.name!r} takes {', '.join(spec.data) or 'no data'}")
+            raise UsageError(f"--data {name}: suite {spec.name!r} accepts {', '.join(spec.data) or 'no data'}")
     for name in spec.data:
         if name not in data:
             raise UsageError(f"suite {spec.name!r} needs data {name!r}", hint=f"--data {name}=PATH")
         if not data[name].exists():
-            raise UsageError(f"data {name!r} of suite {spec.name!r} is not at {data[name]}")
+            raise UsageError(f"data {name!r} of suite {spec.name!r} does not exist: {data[name]}")
     store = AssetStore(load_registry())
-    given = dict(data) | {asset: store.find(asset) for asset in spec.assets}
+    paths = dict(data) | {asset: store.find(asset) for asset in spec.assets}
     if spec.training_videos:
-        found = load_factory(spec.training_videos)(given)
-        if not isinstance(found, TrainingVideos):
-            raise UsageError(f"suite {spec.name!r} is broken: its training videos are a {type(found).__name__}")
-        return found
+        videos = load_factory(spec.training_videos)(paths)
+        if not isinstance(videos, TrainingVideos):
+            raise UsageError(f"suite {spec.name!r} is broken: its training videos are a {type(videos).__name__}")
+        return videos
     if not spec.training:
-        raise UsageError(f"suite {spec.name!r} has nothing to learn from", hint="--set train.suite=NAME")
-    split = load_factory(spec.training)(given)
+        raise UsageError(
+            f"suite {spec.name!r} has no training data", hint="choose another one with --set train.suite=NAME"
+        )
+    split = load_factory(spec.training)(paths)
     frames = split.clips([0]).shape[1] if len(split) else 0
-    videos = tuple(
-        ClipRef(f"clip-{index:06d}", SplitClip(spec.training, index, given, spec.version), frames=frames)
+    clips = tuple(
+        ClipRef(f"clip-{index:06d}", SplitClip(spec.training, index, paths, spec.version), frames=frames)
         for index in range(len(split))
     )
-    return TrainingVideos(videos, split.fps)
+    return TrainingVideos(clips, split.fps)
 
 
 def command(
-    name: Annotated[str, typer.Argument(help="What is to be trained: bcd.")],
-    preset: Annotated[str, typer.Option(help="A preset that works on latents.")] = "lrs3",
+    name: Annotated[str, typer.Argument(help="Trainable to prepare data for: bcd.")],
+    preset: Annotated[str, typer.Option(help="A preset that uses latents.")] = "lrs3",
     data: Annotated[list[str] | None, typer.Option(metavar="NAME=PATH", help="The videos of the suite.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="K=V", help="Change a setting.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Output folder; by default latents/PRESET.")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes that encode at the same time.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="Output folder (default: latents/PRESET).")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Number of parallel encoding processes.")] = 1,
     device: Annotated[str, typer.Option(help=f"{DEVICES}.")] = "cpu",
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N videos.")] = None,
-    verify: Annotated[bool, typer.Option("--verify", help="Read finished shards again and mend damaged ones.")] = False,
-    plan: Annotated[bool, typer.Option("--plan", help="Say what would be made, and stop.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N videos.")] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Check finished shards and re-encode damaged ones.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan without encoding.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", hidden=True)] = False,
 ) -> None:
-    """Decode, crop and encode the videos a preset learns from, once, into a folder for `train --data latents=PATH`.
+    """Decode, crop and encode the videos of a preset once, into a folder for `train --data latents=PATH`.
 
-    Videos that cannot be used are listed and skipped. The same command continues where it stopped. Under torchrun or
-    Slurm's srun every process makes its share of the shards.
+    Videos that cannot be used are listed and skipped. Rerun the same command to resume. Under torchrun or Slurm's srun
+    every process encodes its share of the shards.
     """
     from bcd_bench.cli.common import parse_data, parse_settings
     from bcd_bench.plugin.registry import load_registry
     from bcd_bench_bcd.presets.registry import resolve_preset
 
     if name != "bcd":
-        raise UsageError(f"{name!r}: only bcd is prepared for", hint="bcd-bench prepare bcd")
-    chosen = resolve_preset(preset, parse_settings(settings or [], "--set"))
-    if chosen.model.latent is None:
+        raise UsageError(f"{name!r}: data can be prepared for bcd only", hint="bcd-bench prepare bcd")
+    resolved = resolve_preset(preset, parse_settings(settings or [], "--set"))
+    if resolved.model.latent is None:
         raise UsageError(
-            f"preset {preset!r} works on pixels and needs no latents", hint=f"bcd-bench train bcd --preset {preset}"
+            f"preset {preset!r} uses pixels and needs no latents", hint=f"bcd-bench train bcd --preset {preset}"
         )
-    spec: SuiteSpec = load_registry().get("suites", chosen.train.suite)
-    found = training_videos(spec, parse_data(data or []))
+    spec: SuiteSpec = load_registry().suite(resolved.train.suite)
+    videos = training_videos(spec, parse_data(data or []))
     folder = Path("latents") / preset if out is None else out
-    _print_some(found.notes, "note: ")
-    Preparation(chosen, spec.name, found, folder, device_name(device), limit).run(jobs=jobs, verify=verify, plan=plan)
+    _print_some(videos.notes, "note: ")
+    Preparation(resolved, spec.name, videos, folder, device_name(device), limit).run(
+        jobs=jobs, verify=verify, plan=dry_run or plan
+    )
 
 
 def _print_some(lines: Sequence[str], before: str, where: str = "") -> None:
-    """The first lines, then how many more there are, and where."""
+    """Print the first lines, then how many more there are and where to find them."""
     for line in lines[:SHOWN]:
         print(before + line)
     if len(lines) > SHOWN:
@@ -133,7 +138,7 @@ def _print_some(lines: Sequence[str], before: str, where: str = "") -> None:
 
 
 class Preparation:
-    """One cache in the making."""
+    """The encoding of one cache."""
 
     def __init__(
         self, preset: Preset, suite: str, found: TrainingVideos, out: Path, device: str, limit: int | None = None
@@ -150,35 +155,35 @@ class Preparation:
         self.recipe = Recipe(preset.model, preset.train.frame_step, sha256)
         self.videos, self.unusable = found.videos[:limit], found.notes
         if not self.videos:
-            raise UsageError("there is no video to encode" + (f": {found.notes[0]}" if found.notes else ""))
+            raise UsageError("there are no videos to encode" + (f": {found.notes[0]}" if found.notes else ""))
         self.jobs: list[ShardJob] = [
             ShardJob(number, tuple(self.videos[start : start + SHARD_VIDEOS]), self.recipe, out)
             for number, start in enumerate(range(0, len(self.videos), SHARD_VIDEOS))
         ]
 
     def bytes_of(self, jobs: Sequence[ShardJob]) -> int:
-        """What the latents of these shards take, where the suite knows how long its videos are."""
+        """Size of the latents of these shards in bytes, as far as the suite knows the lengths of its videos."""
         frames = sum((ref.frames or 0) // self.recipe.frame_step + 1 for job in jobs for ref in job.videos)
         height, width = self.recipe.model.grid
         return 2 * frames * self.recipe.model.channels * height * width
 
     def run(self, *, jobs: int = 1, verify: bool = False, plan: bool = False) -> CacheIndex | None:
-        """Make what is missing; the finished cache, or None where other processes still work on it.
+        """Encode missing shards; returns the finished cache, or None with `plan` or while other processes still encode.
 
-        Raises `UsageError` for a full disk (finished shards stay), `Interrupted` after Ctrl-C.
+        Raises `UsageError` if the disk is full (finished shards are kept), `Interrupted` after Ctrl-C.
         """
         from bcd_bench.assets.store import format_size
         from bcd_bench_bcd.latents.encode_shards import finished_shard
 
         missing = [job for job in self.jobs if finished_shard(job, verify=verify) is None]
-        mine = [job for job in missing if job.number % self.world == self.rank]
-        there = len(self.jobs) - len(missing)
-        needed = self.bytes_of(mine)
+        assigned = [job for job in missing if job.number % self.world == self.rank]
+        finished = len(self.jobs) - len(missing)
+        needed = self.bytes_of(assigned)
         print(
-            f"{len(self.videos)} videos, every {self.recipe.frame_step}. frame, {list(self.recipe.model.frame_size)} "
+            f"{len(self.videos)} videos, frame step {self.recipe.frame_step}, {list(self.recipe.model.frame_size)} "
             f"pixels -> {self.recipe.model.channels} x {list(self.recipe.model.grid)} latents of "
             f"{self.recipe.model.latent.vae if self.recipe.model.latent else ''}: "
-            f"{format_size(self.bytes_of(self.jobs))} in {len(self.jobs)} shards, {there} of them there"
+            f"{format_size(self.bytes_of(self.jobs))} in {len(self.jobs)} shards, {finished} of them finished"
         )
         if plan:
             return None
@@ -186,13 +191,15 @@ class Preparation:
             self.out.mkdir(parents=True, exist_ok=True)
             free = shutil.disk_usage(self.out).free
         except OSError as error:
-            raise UsageError(f"{self.out}: cannot be written ({error.strerror})", hint="give another --out") from None
+            raise UsageError(
+                f"{self.out}: cannot be written ({error.strerror})", hint="use a different --out"
+            ) from None
         if needed > free:
             raise UsageError(
-                f"{self.out}: {format_size(needed)} of latents are to be written, {format_size(free)} are free",
-                hint="give another --out, or make room",
+                f"{self.out}: the latents need {format_size(needed)}, {format_size(free)} are free",
+                hint="use a different --out, or free disk space",
             )
-        self._make(mine, jobs)
+        self._make(assigned, jobs)
         return self._finish()
 
     def _make(self, mine: Sequence[ShardJob], jobs: int) -> None:
@@ -204,18 +211,18 @@ class Preparation:
             with progress.task("prepare", total=sum(len(job.videos) for job in mine), unit="videos") as task:
                 for job, shard in self._made(mine, jobs):
                     done += 1
-                    for left in shard.left_out:
-                        task.message(f"{left.id}: left out: {left.reason}")
+                    for skipped in shard.left_out:
+                        task.message(f"{skipped.id}: left out: {skipped.reason}")
                     task.advance(len(job.videos))
         except OSError as error:
             raise UsageError(
                 f"{self.out}: cannot be written ({error.strerror or error}); {done} of {len(mine)} shards of this call "
-                "are finished and stay",
-                hint="make room, then the same command continues",
+                "are finished and kept",
+                hint="free disk space, then rerun the same command to resume",
             ) from None
         except KeyboardInterrupt:
             raise Interrupted(
-                f"stopped after {done} of {len(mine)} shards", hint="the same command continues"
+                f"interrupted after {done} of {len(mine)} shards", hint="rerun the same command to resume"
             ) from None
 
     def _made(self, mine: Sequence[ShardJob], jobs: int) -> Iterator[tuple[ShardJob, Shard]]:
@@ -247,10 +254,10 @@ class Preparation:
 
         shards = [shard for job in self.jobs if (shard := finished_shard(job)) is not None]
         if len(shards) < len(self.jobs):
-            print(f"{len(shards)} of {len(self.jobs)} shards are finished; other processes make the rest")
+            print(f"{len(shards)} of {len(self.jobs)} shards are finished; other processes encode the rest")
             return None
         if not any(shard.count for shard in shards):
-            raise BcdBenchError("no video could be used; the reasons are above")
+            raise BcdBenchError("no video could be used; see the reasons above")
         mean, std = totals(shards)
         latent = self.recipe.model.latent
         assert latent is not None
@@ -267,9 +274,9 @@ class Preparation:
             unusable=self.unusable,
         )
         write_text_atomic(self.out / CACHE, index.model_dump_json(indent=1) + "\n")
-        left = [*self.unusable, *(f"{one.id}: {one.reason}" for shard in shards for one in shard.left_out)]
+        skipped = [*self.unusable, *(f"{video.id}: {video.reason}" for shard in shards for video in shard.left_out)]
         hours = index.frames / index.fps / 3600
         size = format_size(sum(shard.size for shard in shards))
-        print(f"{self.out}: {index.videos} videos, {hours:.2f} h, {size}; {len(left)} left out")
-        _print_some(left, "  ", f", in {self.out / CACHE}")
+        print(f"{self.out}: {index.videos} videos, {hours:.2f} h, {size}; {len(skipped)} left out")
+        _print_some(skipped, "  ", f", in {self.out / CACHE}")
         return index

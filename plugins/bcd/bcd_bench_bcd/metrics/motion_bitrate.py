@@ -1,4 +1,4 @@
-"""The metric `motion-bitrate`: how many bits per frame the motion codes of a run really take."""
+"""The metric `motion-bitrate`: the actual bitrate of a run's motion codes per frame."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from bcd_bench.types.failed import Failed
 __all__ = ["INFO_KEY", "MotionBitrate", "code_entropy"]
 
 INFO_KEY = "motion_codes"
-"""Where a method puts the codes it used into `Clip.info`: int [T][N], one index per frame and group."""
+"""Key in `Clip.info` under which a method stores the codes it used: int [T][N], one index per frame and group."""
 
 
 def code_entropy(codes: np.ndarray) -> float:
     """Zero-order entropy in bits per frame of codes int [F, N] over F frames, summed over the N groups.
 
-    This is R_hard: the rate of an ideal static coder that knows how often each code occurs in these frames (the hard
+    This is R_hard: the rate of an ideal static coder that knows the frequency of each code in these frames (the hard
     counterpart of eq. 5, which averages soft assignments).
     """
     total = 0.0
@@ -33,7 +33,7 @@ def code_entropy(codes: np.ndarray) -> float:
 
 
 class MotionBitrate(PairMetric):
-    """Rates over all motion clips of a run; needs methods that say their codes."""
+    """Bitrates over all motion clips of a run; requires methods that report their codes."""
 
     columns: Sequence[Column] = (
         Column(
@@ -50,12 +50,12 @@ class MotionBitrate(PairMetric):
     )
 
     def score(self, items: Sequence[Scored]) -> list[Mapping[str, Any] | Failed]:
-        """The codes and the frame rate of every item; `Failed` where the method said none."""
+        """The codes and the frame rate of every item; `Failed` if the method reported none."""
         rows: list[Mapping[str, Any] | Failed] = []
         for item in items:
             codes = item.info.get(INFO_KEY)
             if codes is None:
-                rows.append(Failed("the method gives no motion codes"))
+                rows.append(Failed("the method does not report motion codes"))
             else:
                 rows.append({"codes": codes, "fps": item.output.fps})
         return rows

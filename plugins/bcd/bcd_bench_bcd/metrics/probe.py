@@ -1,4 +1,4 @@
-"""`bcd-bench probe`: what a linear classifier can still read from BCD's content and from its motion codes."""
+"""`bcd-bench probe`: linear probes of BCD's content and motion codes."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ RIDGE = 1e-2
 
 
 def balanced_accuracy(truth: npt.NDArray[np.int64], guess: npt.NDArray[np.int64]) -> float:
-    """Mean recall over the classes that occur, in percent: a constant guess gets exactly 100 / classes."""
+    """Mean recall over the classes that occur, in percent: a constant prediction scores exactly 100 / classes."""
     return float(np.mean([(guess[truth == label] == label).mean() for label in np.unique(truth)]) * 100)
 
 
 def linear_probe(features: npt.NDArray[np.float64], labels: Sequence[Any], groups: Sequence[Any]) -> float:
     """Balanced accuracy (percent) of a ridge classifier on held-out groups, over 4 folds.
 
-    `features` [N, D] are standardised on the training folds; `groups` (the characters) are never on both sides.
+    `features` [N, D] are standardised on the training folds; no group (character) is in both training and test folds.
     """
     truth = np.unique(np.asarray(labels), return_inverse=True)[1]
     group = np.unique(np.asarray(groups), return_inverse=True)[1]
     fold = np.random.RandomState(0).permutation(group.max() + 1)[group] % FOLDS
     targets = np.eye(truth.max() + 1)[truth]
     guess = np.zeros(len(truth), np.int64)
-    for held in range(FOLDS):
-        train, test = fold != held, fold == held
+    for held_out in range(FOLDS):
+        train, test = fold != held_out, fold == held_out
         mean, spread = features[train].mean(0), features[train].std(0)
         used = spread > 1e-6 * max(spread.max(), 1e-12)
         x = (features[:, used] - mean[used]) / spread[used]
@@ -46,14 +46,14 @@ def linear_probe(features: npt.NDArray[np.float64], labels: Sequence[Any], group
 
 
 def command(
-    suite: Annotated[str, typer.Option(help="A suite whose clips carry labels.")] = "sprites-procedural",
+    suite: Annotated[str, typer.Option(help="A suite whose clips have labels.")] = "sprites-procedural",
     weights: Annotated[
-        str | None, typer.Option(help="Name or path of BCD weights; by default the shipped ones.")
+        str | None, typer.Option(help="Name or path of BCD weights (default: the shipped ones).")
     ] = None,
     device: Annotated[str, typer.Option(help=f"{DEVICES}.")] = "cpu",
-    output: Annotated[Path | None, typer.Option(help="Also write the figures as JSON.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Also write the results as JSON.")] = None,
 ) -> None:
-    """Linear probes of BCD's content and motion codes on a suite's content clips, held out by character."""
+    """Linear probes of BCD's content and motion codes on the content clips of a suite, held out by character."""
     from bcd_bench.assets.weights import resolve_weights
     from bcd_bench.io.atomic import write_json_atomic
     from bcd_bench.plugin.registry import load_registry
@@ -61,32 +61,32 @@ def command(
     from bcd_bench_bcd.inference.method import BCDMethod
 
     registry = load_registry()
-    made = load_suite(registry, suite, {})
-    chosen = resolve_weights(registry.method("bcd"), suite, weights)
+    loaded = load_suite(registry, suite, {})
+    resolved = resolve_weights(registry.method("bcd"), suite, weights)
     method = BCDMethod({})
-    method.load(None if chosen is None else chosen.path, device)
-    clips = {pair.content.id: pair.content for pair in made.pairs}
+    method.load(None if resolved is None else resolved.path, device)
+    clips = {pair.content.id: pair.content for pair in loaded.pairs}
     features = _features(method, list(clips.values()))
     labels = [clip.labels for clip in clips.values()]
     subjects = [clip.labels["subject"] for clip in clips.values()]
-    figures: dict[str, dict[str, float]] = {}
+    accuracies: dict[str, dict[str, float]] = {}
     for name in sorted(set(labels[0]) - {"subject"}):
         values = [label[name] for label in labels]
-        figures[name] = {what: linear_probe(values_of, values, subjects) for what, values_of in features.items()}
-        figures[name]["chance"] = 100 / len(set(values))
+        accuracies[name] = {source: linear_probe(values_of, values, subjects) for source, values_of in features.items()}
+        accuracies[name]["chance"] = 100 / len(set(values))
     columns = [*features, "chance"]
     print(f"Balanced accuracy in percent of linear probes on {len(clips)} clips, held out by character")
     print("label".ljust(12) + "".join(column.rjust(len(column) + 2) for column in columns))
-    for name, row in figures.items():
+    for name, row in accuracies.items():
         print(name.ljust(12) + "".join(f"{row[column]:.1f}".rjust(len(column) + 2) for column in columns))
     if output is not None:
-        sha256 = None if chosen is None else chosen.sha256
-        write_json_atomic(output, {"suite": suite, "weights_sha256": sha256, "clips": len(clips), "probes": figures})
+        sha256 = None if resolved is None else resolved.sha256
+        write_json_atomic(output, {"suite": suite, "weights_sha256": sha256, "clips": len(clips), "probes": accuracies})
 
 
 def _features(method: Any, clips: Sequence[Any]) -> dict[str, npt.NDArray[np.float64]]:
-    """What is probed, float64 [N, ...] each: "content" [N, K * C_c] as the decoder gets it, with a bottleneck also
-    "unrounded content", and "motion codes" as one-hot vectors by frame [N, T * G * J].
+    """Features to probe, float64 [N, ...] each: "content" [N, K * C_c] as the decoder gets it, with a bottleneck also
+    "unrounded content", and "motion codes" as one-hot vectors per frame [N, T * G * J].
     """
     import torch
 

@@ -1,7 +1,7 @@
 """Bitrate-Controlled Diffusion as the paper describes it, and nothing else.
 
 Read in this order: `config`, `encoder` (Sec. 3.1), `quantizer` (Sec. 3.2), `decoder` and `edm` (Sec. 3.3), `model`,
-`loss` (eqs. 6-8), `presets` (Tables A7 and A8). This package imports nothing of bcd-bench; additions of ours are in
+`loss` (eqs. 6-8), `presets` (Tables A7 and A8). This package imports nothing from bcd-bench; our additions are in
 `bcd_bench_bcd.extensions`.
 """
 

@@ -1,4 +1,4 @@
-"""The paper's settings, each with its symbol. Fields that the paper does not state say so."""
+"""The paper's settings, each with its symbol. Settings that the paper does not state are marked as such."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ __all__ = [
 ]
 
 Direction = Literal["forward", "same"]
-"""Content from the first half of a training clip and motion from the second one, or both from the second one: the
-paper's ablation without cross-driven training (Table 3)."""
+"""Content from the first half of a training clip and motion from the second one ("forward"), or both from the second
+one ("same"): the paper's ablation without cross-driven training (Table 3)."""
 
 
 class Config(BaseModel):
-    """Settings that cannot be changed after they were validated, and that refuse unknown fields."""
+    """Immutable settings; unknown fields are rejected."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -60,7 +60,7 @@ class QuantizerConfig(Config):
     """alpha, the scale of the distance in the softmax (eq. 2)."""
     distance: Literal["squared", "scaled", "l2"] = "squared"
     """l in eq. 1. "scaled" is the squared distance times 16 / D. With alpha = 5 and the 384 channels of Table A8, a sum
-    of squares makes the softmax one-hot from the start: no rate and no gradient is left, and the codebook collapses
+    of squares makes the softmax one-hot from the start: neither rate nor gradient is left, and the codebook collapses
     within two steps. With the 16 channels of Table A7, "squared" and "scaled" are the same."""
     tau_start: float = Field(default=2.0, gt=0)
     """tau, the temperature of the Gumbel softmax, at the first step."""
@@ -70,12 +70,13 @@ class QuantizerConfig(Config):
     """Factor on the temperature per step (Tables A7 and A8). None: exponential from tau_start at the first step to
     tau_end at the last one."""
     codes_from_data: bool = False
-    """Initialise the codebook from motion latents of training clips instead of U(-1, 1) (not stated in the paper). An
-    untrained T5 gives nearly the same latent for every frame, so few of 64 entries from U(-1, 1) are ever nearest."""
+    """Data-dependent codebook initialisation from motion latents of training clips instead of U(-1, 1) (not stated in
+    the paper). An untrained T5 gives nearly the same latent for every frame, so few of 64 entries from U(-1, 1) are
+    nearest."""
 
 
 class DecoderConfig(Config):
-    """Diffusion transformer with motion per frame, content tokens and temporal blocks (Sec. 3.3, Appendix A.1)."""
+    """Diffusion transformer with per-frame motion, content tokens and temporal blocks (Sec. 3.3, Appendix A.1)."""
 
     depth: int = Field(default=12, ge=1)
     """Spatial blocks."""
@@ -86,14 +87,14 @@ class DecoderConfig(Config):
     patch: int = Field(default=8, ge=1)
     """Side of a patch in pixels (or in latents)."""
     temporal_blocks: tuple[int, ...] = (0, 2, 4, 6, 8, 10)
-    """Indices of the spatial blocks that a temporal block follows."""
+    """Indices of the spatial blocks that are followed by a temporal block."""
     time_positions: Literal["none", "rotary"] = "none"
-    """Positions over time in temporal blocks: rotary (Su et al. 2021), for any number of frames, or none (not stated in
-    the paper). With none, a permutation of the frames permutes the output."""
+    """Position encoding over time in temporal blocks: rotary (Su et al. 2021), for any number of frames, or none (not
+    stated in the paper). With none, a permutation of the frames permutes the output."""
 
 
 class EDMConfig(Config):
-    """Noise of training (Karras et al. 2022, Table 1). The paper names EDM but states none of its constants."""
+    """Training noise (Karras et al. 2022, Table 1). The paper uses EDM but states none of its constants."""
 
     sigma_data: float = Field(default=0.5, gt=0)
     """Standard deviation of the data."""
@@ -104,27 +105,27 @@ class EDMConfig(Config):
 
 
 class LatentConfig(Config):
-    """The image autoencoder whose latents a model works on (Sec. 4.1)."""
+    """The image autoencoder whose latents a model uses (Sec. 4.1)."""
 
     vae: Literal["sd2-vae", "taef2"] = "sd2-vae"
-    """"sd2-vae": a diffusers autoencoder (SD 2.0's, or another one of its form). "taef2": the tiny one for FLUX.2."""
+    """"sd2-vae": a diffusers autoencoder (SD 2.0's, or a compatible one). "taef2": the tiny one for FLUX.2."""
     factor: int = Field(default=8, ge=1)
     """Pixels per latent along a side."""
 
 
 class ModelConfig(Config):
-    """Everything that fixes the architecture; stored beside the weights."""
+    """The complete architecture; stored with the weights."""
 
     frame_size: tuple[int, int] = (64, 64)
     """Height and width of the frames in pixels."""
     channels: int = 3
-    """Channels of what the model works on: 3 for pixels, else those of the latents."""
+    """Channels of the model's input: 3 for pixels, else those of the latents."""
     latent: LatentConfig | None = None
-    """The autoencoder whose latents the model works on (None: pixels)."""
+    """The autoencoder whose latents the model uses (None: pixels)."""
     pixel_mean: float = -0.8
-    """Mean by which the encoder standardises pixels in [-1, 1] (not stated in the paper; that of Sprites)."""
+    """Mean used to standardise pixels in [-1, 1] for the encoder (not stated in the paper; that of Sprites)."""
     pixel_std: float = Field(default=0.45, gt=0)
-    """Standard deviation for the same."""
+    """Standard deviation used to standardise pixels for the encoder."""
     encoder: EncoderConfig = EncoderConfig()
     quantizer: QuantizerConfig = QuantizerConfig()
     decoder: DecoderConfig = DecoderConfig()
@@ -134,28 +135,28 @@ class ModelConfig(Config):
     def _patches_fill_the_frame(self) -> ModelConfig:
         unit = self.decoder.patch * (1 if self.latent is None else self.latent.factor)
         if any(side % unit for side in self.frame_size):
-            raise ValueError(f"frame_size {list(self.frame_size)} is not a multiple of {unit} pixels, a patch's side")
+            raise ValueError(f"frame_size {list(self.frame_size)} is not a multiple of the patch side, {unit} pixels")
         return self
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Height and width of what the model works on, in pixels or latents."""
+        """Height and width of the model's input, in pixels or latents."""
         factor = 1 if self.latent is None else self.latent.factor
         return self.frame_size[0] // factor, self.frame_size[1] // factor
 
 
 class ObjectiveConfig(Config):
-    """L = L_d + lambda * L_VQ (eqs. 6-8)."""
+    """Weights and targets of the loss L = L_d + lambda * L_VQ (eqs. 6-8)."""
 
     rate_weight: float = Field(default=0.04, ge=0)
-    """lambda."""
+    """lambda, the weight of the rate loss."""
     target_bits: float = Field(default=6.0, gt=0)
     """H_target, bits per frame over all groups."""
     rate_form: Literal["per-group", "total"] = "per-group"
-    """Eq. 8 per group, averaged over groups, or on the total over groups as the text says. With one group both are the
-    same."""
+    """Apply eq. 8 per group, averaged over groups, or to the total over groups as the text says. With one group both
+    are the same."""
     condition_drop: float = Field(default=0.1, ge=0, lt=1)
-    """Probability that content and motion of a clip are replaced by learned nulls (classifier-free guidance)."""
+    """Probability of replacing content and motion of a clip by learned nulls (classifier-free guidance)."""
 
 
 class SamplerConfig(Config):
@@ -164,15 +165,15 @@ class SamplerConfig(Config):
     name: Literal["heun", "euler", "dpmpp-2m"] = "heun"
     """The solver: EDM's Algorithm 1 (Heun), Euler, or DPM-Solver++(2M)."""
     steps: int = Field(default=50, ge=1)
-    """Noise levels from sigma_max to sigma_min."""
+    """Number of noise levels from sigma_max to sigma_min."""
     guidance: float = Field(default=1.5, ge=0)
-    """w of classifier-free guidance; 1 is no guidance and half the work."""
+    """w of classifier-free guidance; 1 disables guidance and halves the work."""
     sigma_min: float = Field(default=0.002, gt=0)
-    """The lowest noise level before 0."""
+    """Lowest noise level before 0."""
     sigma_max: float = Field(default=80.0, gt=0)
-    """The highest noise level."""
+    """Highest noise level."""
     rho: float = Field(default=7.0, gt=0)
-    """Exponent of the spacing of the noise levels."""
+    """Exponent of the noise level schedule."""
 
     @property
     def nfe(self) -> int:
@@ -182,12 +183,12 @@ class SamplerConfig(Config):
 
 
 class StageConfig(Config):
-    """One of several stages of a training run (Sec. 4.2); None is as in the preset."""
+    """One of several stages of a training run (Sec. 4.2); None keeps the preset's value."""
 
     name: str
     epochs: int = Field(ge=1)
     temporal: bool = True
-    """With the decoder's temporal blocks or without."""
+    """Whether the decoder has its temporal blocks."""
     lr: float | None = Field(default=None, gt=0)
     encoder_lr: float | None = Field(default=None, gt=0)
 
@@ -197,28 +198,28 @@ class OptimizationConfig(Config):
 
     steps: int = Field(default=100_000, ge=1)
     epochs: int | None = Field(default=None, ge=1)
-    """Passes over the training clips; they then fix the number of steps."""
+    """Passes over the training clips; they determine the number of steps."""
     stages: tuple[StageConfig, ...] = ()
-    """Stages one after the other, each from the weights of the one before; they fix epochs and learning rates."""
+    """Consecutive stages, each initialised with the weights of the previous one; they set epochs and learning rates."""
     clip_frames: int | None = Field(default=None, ge=2)
-    """Frames of a training clip, after `frame_step`; None: as the suite has them."""
+    """Frames of a training clip, after `frame_step`; None: the suite's length."""
     frame_step: int = Field(default=1, ge=1)
-    """Every n-th frame of a video is used (temporal down-sampling)."""
+    """Use every n-th frame of a video (temporal down-sampling)."""
     batch: int = Field(default=128, ge=1)
     """Clips per step, over all processes and all parts of an accumulated step."""
     direction: Direction = "forward"
-    """Which half of a clip gives content and which one motion: "same" is the ablation without cross-driving."""
+    """Halves that give content and motion: "same" is the ablation without cross-driving."""
     lr: float = Field(default=5e-5, gt=0)
     """Learning rate of AdamW."""
     encoder_lr: float = Field(default=1.0, gt=0)
     """Learning rate of encoder and codebook, relative to `lr`."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """Decays of AdamW's moments."""
+    """Decay rates of AdamW's moments."""
     weight_decay: float = Field(default=0.01, ge=0)
-    """Of matrices; vectors do not decay."""
+    """Weight decay of matrices; vectors do not decay."""
     warmup: int = Field(default=0, ge=0)
-    """Steps in which the learning rate grows to `lr` (not stated in the paper)."""
+    """Steps of linear learning-rate warm-up (not stated in the paper)."""
     gradient_clip: float = Field(default=1.0, gt=0)
-    """Largest norm of the gradient (not stated in the paper)."""
+    """Maximum norm of the gradient (not stated in the paper)."""
     ema: float = Field(default=0.9999, ge=0, lt=1)
     """Decay of the moving average of the weights (not stated in the paper)."""

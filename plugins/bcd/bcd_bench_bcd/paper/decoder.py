@@ -26,23 +26,25 @@ def sinusoid(positions: Tensor, width: int, longest: float = 10_000.0) -> Tensor
 
 
 def grid_positions(rows: int, columns: int, width: int) -> Tensor:
-    """Fixed 2-D positions [rows * columns, width], half of the channels per axis."""
+    """Fixed 2-D position encoding [rows * columns, width], half of the channels per axis."""
     row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
     return torch.cat([sinusoid(row.flatten(), width // 2), sinusoid(column.flatten(), width // 2)], -1)
 
 
 def rotate(x: Tensor) -> Tensor:
-    """Rotary positions (Su et al. 2021): rotate pairs of channels of x [..., L, width] by angles that grow along L."""
+    """Rotary position encoding (Su et al. 2021): rotate pairs of channels of x [..., L, width] by angles growing along
+    L."""
     half = x.shape[-1] // 2
     frequencies = 10_000.0 ** (-torch.arange(half, device=x.device) / half)
     angles = torch.arange(x.shape[-2], device=x.device)[:, None] * frequencies
     cos, sin = angles.cos(), angles.sin()
-    first, second, rest = x.float().split([half, half, x.shape[-1] - 2 * half], -1)
-    return torch.cat([first * cos - second * sin, first * sin + second * cos, rest], -1).to(x.dtype)
+    first, second, remainder = x.float().split([half, half, x.shape[-1] - 2 * half], -1)
+    return torch.cat([first * cos - second * sin, first * sin + second * cos, remainder], -1).to(x.dtype)
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention. On CPUs and for short sequences, plain matrix products beat the fused kernel."""
+    """Multi-head self-attention. On CPUs, for short sequences, plain matrix products are faster than the fused
+    kernel."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -66,7 +68,7 @@ class Attention(nn.Module):
 
 
 class DiTBlock(nn.Module):
-    """Attention and feed-forward, each modulated by the condition and gated (adaLN-Zero: it starts as the identity)."""
+    """Attention and feed-forward, each modulated by the condition and gated (adaLN-Zero: initially the identity)."""
 
     def __init__(self, width: int, heads: int, *, rotary: bool = False) -> None:
         super().__init__()
@@ -116,14 +118,14 @@ class VideoDiT(nn.Module):
         self._build_transformer(self.patch_values)
 
     def _build_inputs(self, content_width: int) -> None:
-        """What patches and content tokens become before the first block."""
+        """Build the layers that embed patches and content tokens."""
         d = self.config.decoder.width
         self.patch_in = nn.Linear(self.patch_values, d)
         self.content_in = nn.Linear(content_width, d)
         self.content_type = nn.Parameter(torch.randn(self.config.encoder.content_tokens, d) * 0.1)
 
     def _build_transformer(self, outputs: int) -> None:
-        """The blocks, and the map to `outputs` values per patch."""
+        """Build the blocks, and the projection to `outputs` values per patch."""
         config, d = self.config.decoder, self.config.decoder.width
         rotary = config.time_positions == "rotary"
         self.blocks = nn.ModuleList([DiTBlock(d, config.heads) for _ in range(config.depth)])
@@ -173,13 +175,13 @@ class VideoDiT(nn.Module):
         h = self.patch_in(patches.to(content.dtype))
         h = h + self.positions.to(h.dtype)
         tokens = (self.content_in(content) + self.content_type).to(h.dtype)
-        h = torch.cat([tokens[:, None].expand(-1, h.shape[1], -1, -1), h], 2)  # content beside the noisy input
+        h = torch.cat([tokens[:, None].expand(-1, h.shape[1], -1, -1), h], 2)  # content concatenated with noisy input
         return self._output(self._transform(h, condition, tokens.shape[1]), condition)
 
     def _or_null(
         self, content: Tensor, motion: Tensor, drop_content: Tensor | None, drop_motion: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """The conditions, by the learned nulls in the clips whose mask is true."""
+        """The conditions, replaced by the learned nulls in the clips whose mask is true."""
         if drop_content is not None:
             content = torch.where(drop_content[:, None, None], self.null_content.to(content.dtype), content)
         if drop_motion is not None:
@@ -192,9 +194,9 @@ class VideoDiT(nn.Module):
         return nn.functional.silu(condition)
 
     def _transform(self, h: Tensor, condition: Tensor, tokens: int) -> Tensor:
-        """All blocks over h [B, T, tokens + S, d]; the features of the patches alone, [B, T, S, d].
+        """Apply all blocks to h [B, T, tokens + S, d]; returns the features of the patches alone, [B, T, S, d].
 
-        Temporal blocks see the patches alone: content tokens are the same in every frame.
+        Temporal blocks process the patches alone: content tokens are the same in every frame.
         """
         for index, block in enumerate(self.blocks):
             h = self._run(block, h, condition)
@@ -210,8 +212,8 @@ class VideoDiT(nn.Module):
 
     def _run(self, block: nn.Module, x: Tensor, condition: Tensor, *, over_time: bool = False) -> Tensor:
         if self.activation_checkpointing and torch.is_grad_enabled():
-            kept: Tensor = checkpoint(block, x, condition, over_time=over_time, use_reentrant=False)
-            return kept
+            checkpointed: Tensor = checkpoint(block, x, condition, over_time=over_time, use_reentrant=False)
+            return checkpointed
         result: Tensor = block(x, condition, over_time=over_time)
         return result
 

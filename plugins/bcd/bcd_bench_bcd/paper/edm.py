@@ -33,7 +33,7 @@ def precondition(network: Callable[[Tensor, Tensor], Tensor], x: Tensor, sigma: 
 
 
 def training_sigmas(count: int, config: EDMConfig, rng: RngLike) -> Tensor:
-    """ln sigma ~ N(p_mean, p_std^2), float32 [count], kept within [0.002, 160]."""
+    """Noise levels float32 [count] with ln sigma ~ N(p_mean, p_std^2), clamped to [0.002, 160]."""
     return (as_rng(rng).normal(count) * config.p_std + config.p_mean).exp().clamp(0.002, 160.0)
 
 
@@ -68,7 +68,7 @@ def _euler(denoise: Callable[[Tensor, float], Tensor], x: Tensor, sigmas: list[f
 
 
 def _heun(denoise: Callable[[Tensor, float], Tensor], x: Tensor, sigmas: list[float]) -> Tensor:
-    """EDM's Algorithm 1 without churn: an Euler step, corrected by the slope where it lands (except at 0)."""
+    """EDM's Algorithm 1 without churn: an Euler step, corrected by the slope at its end point (except at 0)."""
     for now, after in pairwise(sigmas):
         slope = (x - denoise(x, now)) / now
         landed = x + (after - now) * slope
@@ -80,7 +80,7 @@ def _heun(denoise: Callable[[Tensor, float], Tensor], x: Tensor, sigmas: list[fl
 
 
 def _dpmpp_2m(denoise: Callable[[Tensor, float], Tensor], x: Tensor, sigmas: list[float]) -> Tensor:
-    """DPM-Solver++(2M) (Lu et al. 2022) in the variable lambda = -ln sigma: one evaluation a step, second order."""
+    """DPM-Solver++(2M) (Lu et al. 2022) in the variable lambda = -ln sigma: one evaluation per step, second order."""
     previous: Tensor | None = None
     step_before = 0.0
     for now, after in pairwise(sigmas):

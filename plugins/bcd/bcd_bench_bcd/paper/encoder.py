@@ -13,7 +13,7 @@ __all__ = ["Encoder", "t5_stack"]
 
 
 def t5_stack(config: EncoderConfig) -> T5Stack:
-    """A T5 encoder with relative positions, so that it takes any number of frames."""
+    """A T5 encoder with relative positions, so that it accepts any number of frames."""
     stack = T5Stack(
         T5Config(
             vocab_size=1,
@@ -27,16 +27,16 @@ def t5_stack(config: EncoderConfig) -> T5Stack:
             eos_token_id=None,
         )
     )
-    del stack.embed_tokens  # tokens are given as embeddings; an unused parameter would stall data-parallel training
+    del stack.embed_tokens  # inputs are embeddings; an unused parameter would stall data-parallel training
     return stack
 
 
 class Encoder(nn.Module):
-    """Separates a clip into content, one set of tokens per clip, and motion, one latent per frame.
+    """Separate a clip into content, one set of tokens per clip, and motion, one latent per frame.
 
-    Every frame z_t becomes one token by a linear map of all its values. K learned content queries q stand before the
-    frame tokens. The outputs of T5 at the query positions are the content c, those at the frame positions the
-    continuous motion m.
+    Every frame z_t becomes one token by a linear map of all its values. K learned content queries q precede the frame
+    tokens. The outputs of T5 at the query positions are the content c, those at the frame positions the continuous
+    motion m.
     """
 
     def __init__(self, config: EncoderConfig, channels: int, grid: tuple[int, int]) -> None:
@@ -46,7 +46,7 @@ class Encoder(nn.Module):
         self.t5 = t5_stack(config)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """`frames` z [B, T, C, h, w], about standardised -> content c [B, K, d], motion m [B, T, d]."""
+        """`frames` z [B, T, C, h, w], roughly standardised -> content c [B, K, d], motion m [B, T, d]."""
         tokens = self.project(frames.flatten(2))
         queries = self.queries.to(tokens.dtype).expand(len(tokens), -1, -1)
         hidden = self.t5(inputs_embeds=torch.cat([queries, tokens], 1)).last_hidden_state

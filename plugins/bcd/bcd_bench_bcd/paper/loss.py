@@ -34,9 +34,9 @@ def bcd_loss(
     direction: Direction = "forward",
     histogram: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """L and its terms (0-dim each), to be minimised in "loss". `clips` are as `BCD.values` takes them.
+    """L ("loss", to be minimised) and its terms, by name, 0-dim each. `clips` are as `BCD.values` takes them.
 
-    `histogram` is that of the whole batch if these clips are a part of one, see `code_histogram`.
+    If these clips are a part of a larger batch, `histogram` is that of the whole batch, see `code_histogram`.
     """
     rng = as_rng(rng)
     content_half, driving_half = (model.values(half) for half in cross_driven_halves(clips, direction))
@@ -63,7 +63,7 @@ def bcd_loss(
 
 @torch.no_grad()
 def code_histogram(model: BCD, clips: Tensor, direction: Direction = "forward") -> Tensor:
-    """P(e_j^i) [N, J] of the driving halves of `clips` (eq. 4), which the rate of `bcd_loss` is computed from."""
+    """P(e_j^i) [N, J] of the driving halves of `clips` (eq. 4), from which `bcd_loss` computes the rate."""
     content_half, driving_half = (model.values(half) for half in cross_driven_halves(clips, direction))
     # with the content halves, as in `bcd_loss`: the same sums in the same order
     latents = model.encode(torch.cat([content_half, driving_half]))[1]

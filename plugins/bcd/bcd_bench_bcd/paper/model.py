@@ -15,7 +15,7 @@ __all__ = ["BCD"]
 
 
 class BCD(nn.Module):
-    """Takes clips apart into content c and quantised motion m-hat, and samples clips from both.
+    """Separate clips into content c and quantised motion m-hat, and sample clips from both.
 
     Clips are values z, float32 [B, T, C, h, w]: pixels in [-1, 1], or an autoencoder's latents, see `values`.
     """
@@ -47,7 +47,7 @@ class BCD(nn.Module):
         return values.float() / self.config.edm.sigma_data * self.latent_std + self.latent_mean
 
     def set_latent_statistics(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-        """Mean and standard deviation of the latents' channels over the training set."""
+        """Set mean and standard deviation of the latents' channels over the training set."""
         for name, measured in (("latent_mean", mean), ("latent_std", std)):
             buffer = getattr(self, name)
             buffer.copy_(torch.tensor(measured).view(-1, 1, 1))
@@ -58,7 +58,7 @@ class BCD(nn.Module):
         return content, motion
 
     def standardized(self, values: Tensor) -> Tensor:
-        """z with a mean of about 0 and a standard deviation of about 1, for the encoder."""
+        """z standardised to a mean of about 0 and a standard deviation of about 1, for the encoder."""
         if self.config.latent is not None:
             return values / self.config.edm.sigma_data
         return (values - self.config.pixel_mean) / self.config.pixel_std
@@ -68,7 +68,7 @@ class BCD(nn.Module):
         return self.encode(values)[0].float()
 
     def encode_motion(self, values: Tensor) -> Quantized:
-        """z -> quantised motion (Sec. 3.2); call it in eval mode."""
+        """z -> quantised motion (Sec. 3.2); requires eval mode."""
         quantized: Quantized = self.quantizer(self.latents_of_motion(values))
         return quantized
 

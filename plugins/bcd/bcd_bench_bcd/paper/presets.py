@@ -22,7 +22,7 @@ __all__ = ["TABLE_A7", "TABLE_A8", "Recipe"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything a table of the paper states, and the readings of what it leaves open."""
+    """The settings of one of the paper's tables, and our choices for those it does not state."""
 
     model: ModelConfig
     objective: ObjectiveConfig

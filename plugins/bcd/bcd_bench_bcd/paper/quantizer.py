@@ -14,7 +14,7 @@ from bcd_bench_bcd.paper.rng import RngLike, as_rng
 __all__ = ["GroupVectorQuantizer", "Quantized", "rate_loss"]
 
 ALPHA_DIM = 16
-"""Channels of the entries (Table A7) that alpha = 5 is meant for."""
+"""Entry channels (those of Table A7) for which alpha = 5 is intended."""
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Quantized:
     group_bits: Tensor
     """H^i [N]: entropy of the batch-mean assignment per group, in bits (eq. 5)."""
     conditional_bits: Tensor
-    """H(code | frame) in bits (0-dim), summed over groups, averaged over frames: how undecided the assignment is."""
+    """Assignment entropy H(code | frame) in bits (0-dim), summed over groups, averaged over frames."""
 
     @property
     def bits(self) -> Tensor:
@@ -39,7 +39,7 @@ class Quantized:
 
 
 def rate_loss(group_bits: Tensor, target_bits: float, form: Literal["per-group", "total"]) -> Tensor:
-    """L_VQ (eq. 8): squared distance of the entropy to the target, per group (averaged) or on the total."""
+    """L_VQ (eq. 8): squared difference between entropy and target, per group (averaged) or on the total."""
     if form == "total":
         return (group_bits.sum() - target_bits) ** 2
     return ((group_bits - target_bits / len(group_bits)) ** 2).mean()
@@ -60,12 +60,12 @@ class GroupVectorQuantizer(nn.Module):
         return self.into(latents.float())
 
     def split(self, latents: Tensor) -> Tensor:
-        """Projected latents [B, T, N * D] -> what each codebook sees, m^i as [N, B * T, D]."""
+        """Projected latents [B, T, N * D] -> the inputs m^i of the codebooks, [N, B * T, D]."""
         return latents.flatten(0, 1).reshape(-1, self.config.groups, self.config.dim).transpose(0, 1)
 
     def logits(self, parts: Tensor) -> Tensor:
         """-alpha d_t^i [N, B * T, J] of the parts m^i [N, B * T, D] (1)."""
-        # by differences: the product form is too coarse between close entries
+        # by differences: the product form is not accurate enough for entries that are close to each other
         distance = torch.cdist(parts, self.codebook, compute_mode="donot_use_mm_for_euclid_dist")
         if self.config.distance != "l2":
             distance = distance.square()
@@ -76,10 +76,11 @@ class GroupVectorQuantizer(nn.Module):
     def forward(
         self, latents: Tensor, tau: float = 1.0, rng: RngLike = None, histogram: Tensor | None = None
     ) -> Quantized:
-        """Motion latents m [B, T, width] -> `Quantized`. `tau` and `rng` matter in training only.
+        """Motion latents m [B, T, width] -> `Quantized`. `tau` and `rng` are used in training only.
 
-        `histogram` [N, J] is that of a larger batch of which these clips are an equal part: the rate is then the
-        larger batch's, and its gradient with regard to these clips is exact once gradients are averaged over the parts.
+        If these clips are an equal part of a larger batch, `histogram` [N, J] is that of the larger batch: the rate is
+        then the larger batch's, and its gradient with regard to these clips is exact once gradients are averaged over
+        the parts.
         """
         config, (batch, frames) = self.config, latents.shape[:2]
         with torch.autocast(latents.device.type, enabled=False):
@@ -102,7 +103,7 @@ class GroupVectorQuantizer(nn.Module):
         return Quantized(motion, codes, sampled, group_bits, conditional)
 
     def embed(self, assignment: Tensor, parts: Tensor) -> Tensor:
-        """m-hat^i [N, B * T, D] from the assignment [N, B * T, J] (2); `parts` are the m^i that it is of."""
+        """m-hat^i [N, B * T, D] from the assignment [N, B * T, J] (2) of the parts m^i."""
         del parts
         return assignment @ self.codebook
 
@@ -115,19 +116,19 @@ class GroupVectorQuantizer(nn.Module):
         return hard - soft.detach() + soft
 
     def histogram(self, latents: Tensor) -> Tensor:
-        """P(e_j^i) [N, J] of motion latents [B, T, width] (4): what the rate is computed from."""
+        """P(e_j^i) [N, J] of motion latents [B, T, width] (4), from which the rate is computed."""
         with torch.autocast(latents.device.type, enabled=False):
             return self.logits(self.split(self.project(latents))).softmax(-1).mean(1)
 
     @torch.no_grad()
     def start_codes_from(self, latents: Tensor, generator: torch.Generator) -> None:
-        """Place the entries on given motion latents [B, T, width], slightly jittered; B * T must be at least J."""
+        """Initialise the entries with motion latents [B, T, width], slightly jittered; B * T must be at least J."""
         flat = self.start_latents(self.into(latents.float()).flatten(0, 1))
-        chosen = flat[torch.randperm(len(flat), generator=generator)[: self.config.entries]]
-        entries = chosen.view(-1, self.config.groups, self.config.dim).transpose(0, 1)
+        samples = flat[torch.randperm(len(flat), generator=generator)[: self.config.entries]]
+        entries = samples.view(-1, self.config.groups, self.config.dim).transpose(0, 1)
         jitter = torch.randn(entries.shape, generator=generator).to(entries)
         self.codebook.copy_(entries + 0.02 * jitter)
 
     def start_latents(self, flat: Tensor) -> Tensor:
-        """Projected latents [B * T, N * D] as the codebook sees them."""
+        """Projected latents [B * T, N * D] as seen by the codebook."""
         return flat

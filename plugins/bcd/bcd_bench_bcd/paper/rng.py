@@ -1,4 +1,4 @@
-"""Random numbers of a training step: one place to draw them, so that a step can be repeated exactly."""
+"""Random numbers of a training step, from one source, so that a step can be repeated exactly."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CPU = torch.device("cpu")
 
 
 class Rng:
-    """Random tensors, the first axis of which is a batch of clips, from one generator (None: torch's own).
+    """Random tensors whose first axis is a batch of clips, from one generator (None: torch's default).
 
     Uniform numbers are drawn on the CPU. Normal ones are drawn on the device that needs them, by a generator there that
     is seeded from this one: a GPU would wait for millions of normals drawn on the CPU.
@@ -26,7 +26,7 @@ class Rng:
 
     @property
     def shared(self) -> Rng:
-        """Random numbers for the batch as a whole, any number of rows."""
+        """Random numbers for the batch as a whole, with any number of rows."""
         return self
 
     def uniform(self, *shape: int) -> Tensor:
@@ -38,7 +38,7 @@ class Rng:
         return torch.randn(shape, generator=self._generator_on(device), device=device)
 
     def uniform_by_frame(self, shape: Sequence[int], batch: int, device: torch.device = CPU) -> Tensor:
-        """Uniform [N, batch * T, J] on `device`: clips and frames share the middle axis."""
+        """Uniform [N, batch * T, J] on `device`; the middle axis holds clips and frames."""
         del batch
         return torch.rand(tuple(shape), generator=self._generator_on(device), device=device)
 
@@ -55,5 +55,5 @@ RngLike: TypeAlias = "torch.Generator | Rng | None"
 
 
 def as_rng(source: RngLike) -> Rng:
-    """`source` itself if it is an `Rng`, else one that draws from it."""
+    """`source` itself if it is an `Rng`, else an `Rng` that uses it as its generator."""
     return source if isinstance(source, Rng) else Rng(source)

@@ -1,4 +1,4 @@
-"""A small model of rendered talking heads, with extensions: what we ship for all suites of faces."""
+"""A small model of rendered talking heads, with extensions; shipped for all face suites."""
 
 from __future__ import annotations
 

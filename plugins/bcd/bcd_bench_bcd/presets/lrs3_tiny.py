@@ -1,4 +1,4 @@
-"""A tiny model of latents, to try the whole path of the preset `lrs3` in minutes."""
+"""A tiny model of latents, to run the whole pipeline of the preset `lrs3` in minutes."""
 
 from __future__ import annotations
 

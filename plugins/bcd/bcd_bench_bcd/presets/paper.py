@@ -1,4 +1,4 @@
-"""The paper's tables as presets, and the same recipe at the size of two CPU cores. None has an extension."""
+"""The paper's tables as presets, and the same recipe scaled down for two CPU cores. None has an extension."""
 
 from __future__ import annotations
 
@@ -40,11 +40,12 @@ SPRITES_PAPER_SMALL = Preset(
             groups=1, entries=64, dim=192, distance="scaled", tau_start=2.0, tau_end=0.5, codes_from_data=True
         ),
         decoder=DecoderConfig(depth=4, width=128, heads=4, patch=8, temporal_blocks=(0, 2), time_positions="rotary"),
-        # At EDM's own levels, ln sigma ~ N(-1.2, 1.2^2), a clip shows through the noise and conditions are not needed.
+        # At EDM's own levels, ln sigma ~ N(-1.2, 1.2^2), a clip is visible through the noise and conditions are not
+        # needed.
         edm=EDMConfig(p_mean=2.0, p_std=1.2),
     ),
     objective=ObjectiveConfig(rate_weight=0.04, target_bits=5.0, condition_drop=0.1),
-    # At 6 x 2 evaluations a clip; the paper's sampler is --config sampler=paper. Below noise level 0.5 a model that was
+    # 6 x 2 evaluations per clip; the paper's sampler is --set sampler=paper. Below noise level 0.5 a model that was
     # trained at high levels adds errors.
     sampler=SamplerConfig(name="dpmpp-2m", steps=6, guidance=1.5, sigma_min=0.5),
     train=TrainConfig(
@@ -61,8 +62,8 @@ SPRITES_PAPER_SMALL = Preset(
         grid_every=500,
     ),
 )
-"""Table A8 with narrower towers, a smaller batch and fewer steps, hence a larger learning rate; what the paper leaves
-open is read as it worked best at this size."""
+"""Table A8 with narrower networks, a smaller batch and fewer steps, hence a larger learning rate; settings that the
+paper does not state have the values that worked best at this size."""
 
 SPRITES_PROCEDURAL_PAPER_SMALL = SPRITES_PAPER_SMALL.model_copy(
     update={

@@ -40,13 +40,13 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def _nearest_fields(key: str, tree: Mapping[str, Any]) -> str:
-    """A clause that names the fields that `key` may have meant: by their last name, then by the whole."""
+    """A hint naming the fields closest to `key`: by their last component, then by the full name."""
     fields = list(_leaves(tree))
     fields += [f"extensions.{name}.{field}" for name, kind in known_extensions().items() for field in kind.model_fields]
     last = {name.rpartition(".")[2] for name in fields}
     close = difflib.get_close_matches(key.rpartition(".")[2], last, n=2, cutoff=0.7)
-    found = [name for one in close for name in dict.fromkeys(fields) if name.rpartition(".")[2] == one]
-    near = found or difflib.get_close_matches(key, fields, n=3, cutoff=0.5)
+    matches = [name for last_name in close for name in dict.fromkeys(fields) if name.rpartition(".")[2] == last_name]
+    near = matches or difflib.get_close_matches(key, fields, n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(near[:3])}?" if near else "; fields look like train.lr or model.decoder.depth"
 
 
@@ -54,7 +54,7 @@ def resolve_preset(name: str, overrides: Mapping[str, Any] | None = None) -> Pre
     """The preset `name` with dotted `overrides` ("train.lr": 1e-4) applied and validated.
 
     "extensions.NAME": null switches an extension off, {} switches it on with its defaults. Raises `UsageError` for
-    unknown presets, fields and extensions, for values out of range, and for settings that exclude each other.
+    unknown presets, fields and extensions, for values out of range, and for mutually exclusive settings.
     """
     if name not in PRESETS:
         near = difflib.get_close_matches(name, PRESETS, n=2)
@@ -84,7 +84,7 @@ def _set(tree: dict[str, Any], key: str, value: Any, preset: str) -> None:
             near = difflib.get_close_matches(path[1], known, n=2)
             raise UsageError(
                 f"--set {key}: unknown extension {path[1]!r}"
-                + (f"; did you mean {' or '.join(near)}?" if near else f"; known are {', '.join(known)}")
+                + (f"; did you mean {' or '.join(near)}?" if near else f"; choose one of: {', '.join(known)}")
             )
         if len(path) > 2 and path[1] not in tree["extensions"]:
             raise UsageError(
@@ -94,8 +94,8 @@ def _set(tree: dict[str, Any], key: str, value: Any, preset: str) -> None:
         if len(path) > 2 and path[2] not in known[path[1]].model_fields:
             fields = known[path[1]].model_fields
             near = difflib.get_close_matches(path[2], fields, n=2)
-            meant = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(fields) or 'none'}"
-            raise UsageError(f"--set {key}: extension {path[1]} has no such field; {meant}")
+            hint = f"did you mean {' or '.join(near)}?" if near else f"its fields: {', '.join(fields) or 'none'}"
+            raise UsageError(f"--set {key}: extension {path[1]} has no such field; {hint}")
         if len(path) == 2:
             tree["extensions"][path[1]] = value
             return
@@ -108,12 +108,12 @@ def _set(tree: dict[str, Any], key: str, value: Any, preset: str) -> None:
 
 
 def fields_of(preset: Preset) -> list[tuple[str, Any, str]]:
-    """Every field of a preset: its dotted name, its value as JSON, and what it means."""
+    """Every field of a preset: its dotted name, its value as JSON, and its description."""
     return list(_fields_of(preset, preset.model_dump(mode="json"), ""))
 
 
 def settings_of(name: str) -> list[tuple[str, Any, str]]:
-    """`fields_of` the preset `name`, then the extensions that it does not use."""
+    """`fields_of` the preset `name`, then the extensions that are off."""
     preset = resolve_preset(name)
     off = [kind for extension, kind in known_extensions().items() if extension not in preset.extensions.names]
     return [*fields_of(preset), *((f"extensions.{kind.name}", "off", kind.summary) for kind in off)]
@@ -134,13 +134,13 @@ def _fields_of(model: BaseModel, tree: Mapping[str, Any], prefix: str) -> Iterat
 
 
 def _docstrings(model: type[BaseModel]) -> dict[str, str]:
-    """The first sentence below every field in the source of a model and its bases."""
+    """The first sentence of every field's docstring in the source of a model and its bases."""
     import ast
     import inspect
     import re
     import textwrap
 
-    found: dict[str, str] = {}
+    descriptions: dict[str, str] = {}
     for base in reversed(model.__mro__):
         if not (isinstance(base, type) and issubclass(base, BaseModel)) or base is BaseModel:
             continue
@@ -151,5 +151,5 @@ def _docstrings(model: type[BaseModel]) -> dict[str, str]:
                 continue
             if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
                 text = " ".join(str(after.value.value).split())
-                found[field.target.id] = re.split(r"(?<=\.) (?=[A-Z\"])", text, maxsplit=1)[0]
-    return found
+                descriptions[field.target.id] = re.split(r"(?<=\.) (?=[A-Z\"])", text, maxsplit=1)[0]
+    return descriptions

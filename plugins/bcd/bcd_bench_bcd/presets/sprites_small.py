@@ -1,4 +1,4 @@
-"""Small models of Sprites, with extensions: what we ship."""
+"""Small models of Sprites, with extensions; shipped."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ SPRITES_SMALL = Preset(
         [
             SymmetricHalves(mode="both"),
             ContentChannels(),
-            # A large penalty, or content dropped while it has one, moves the character into the code, for good.
+            # A large penalty, or content dropout while it is active, moves the character into the code permanently.
             ContentBottleneck(dim=8, kl_weight=Schedule(points=((300, 0.0), (450, 1e-4), (700, 1e-4), (701, 1e-5)))),
             StandardizedLatents(),
             DeadCodeRestart(every=50, start=1300, stop=1800),

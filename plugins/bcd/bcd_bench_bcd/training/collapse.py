@@ -1,4 +1,4 @@
-"""Notices a training run that has gone wrong: a collapsed codebook, or conditions that the decoder does not use."""
+"""Detection of failed training: a collapsed codebook, or conditions that the decoder does not use."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ __all__ = ["CollapseGuard", "condition_contributions"]
 
 WINDOW = 200
 GRACE = 600
-"""Steps before the code has to carry anything, and before conditions have to be used."""
+"""Number of initial steps in which the code may be empty and conditions unused."""
 MIN_INFORMATION = 0.1
-"""Share of the target rate that the code must say about its frame."""
+"""Fraction of the target rate that the code must carry as information about its frame."""
 MIN_CONTRIBUTION = 0.01
-"""Relative rise of the loss by a shuffled condition below which the decoder does not use the condition."""
+"""Relative increase of the loss by a shuffled condition below which the condition counts as unused."""
 MEASURED_CLIPS = 16
-"""Clips of a batch that contributions are measured on."""
+"""Number of clips of a batch on which contributions are measured."""
 
 
 @torch.no_grad()
 def condition_contributions(model: BCD, clips: Tensor, generator: torch.Generator) -> dict[str, float]:
-    """By how much the denoising error rises if a condition is shuffled within the batch, relative to the error.
+    """Relative increase of the denoising error when a condition is shuffled within the batch.
 
     "content_contribution": each clip gets the content of another clip; "motion_contribution": the motion of another
-    clip. About 0: the decoder does not use the condition, so nothing is transferred, whatever the rate is. `clips` are
-    as `BCD.values` takes them (nothing can be said of a single one: empty); the model is evaluated as at inference, and
-    its state does not change.
+    clip. A value of about 0 means that the decoder does not use the condition, so nothing is transferred, whatever the
+    rate. `clips` are as `BCD.values` takes them (empty result for a single one, which cannot be shuffled); the model is
+    evaluated as at inference, and its state does not change.
     """
     if len(clips) < 2:
         return {}
@@ -64,10 +64,10 @@ def condition_contributions(model: BCD, clips: Tensor, generator: torch.Generato
 
 
 class CollapseGuard:
-    """Watches what the code says about a frame, H(code) - H(code | frame) in bits, and whether conditions are used.
+    """Monitors the information of the code about a frame, H(code) - H(code | frame) in bits, and the use of conditions.
 
-    A rate alone does not show a collapse: a code that is uniform noise meets any target and says nothing, and a code
-    that is full of information may not be read by the decoder.
+    The rate alone does not show a collapse: a code that is uniform noise meets any target without carrying information,
+    and an informative code may be ignored by the decoder.
     """
 
     def __init__(self, target_bits: float) -> None:
@@ -76,7 +76,7 @@ class CollapseGuard:
         self._warned: set[str] = set()
 
     def check(self, step: int, values: Mapping[str, float]) -> None:
-        """`values` are the losses of `step` by name. Raises `BcdBenchError` once the codebook has collapsed."""
+        """Raise `BcdBenchError` if the codebook has collapsed. `values` are the losses of `step` by name."""
         bits, noise = values["bits"], values["conditional_bits"]
         self._information.append(bits - noise)
         if step < GRACE or len(self._information) < WINDOW:
@@ -91,7 +91,7 @@ class CollapseGuard:
             )
 
     def warning(self, step: int, line: Mapping[str, float]) -> str | None:
-        """A line for the terminal the first time that a condition turns out unused, after the first steps.
+        """A warning the first time that a condition turns out unused, after the first steps; else None.
 
         `line` is a line of the log, with or without contributions.
         """
@@ -104,7 +104,7 @@ class CollapseGuard:
                 self._warned.add(name)
                 condition = name.partition("_")[0]
                 return (
-                    f"warning: step {step}: the decoder hardly uses the {condition}: with that of another clip "
-                    f"the loss changes by {value:.1%}, so nothing is transferred yet"
+                    f"warning: step {step}: the decoder hardly uses the {condition}: replacing it by another clip's "
+                    f"changes the loss by {value:.1%}, so nothing is transferred yet"
                 )
         return None

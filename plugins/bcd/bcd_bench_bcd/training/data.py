@@ -1,4 +1,4 @@
-"""The training split, and what of the model depends on it."""
+"""The training split, and the parts of the model that depend on it."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ __all__ = ["Fitted", "fit_to_data", "needs_patch_occupancy", "open_training_clip
 
 
 def open_training_clips(preset: Preset, request: TrainRequest) -> TrainingClips | LatentClips:
-    """The clips a preset learns from: the training split of its suite or, for a model of latents, a cache of them.
+    """The training clips of a preset: the training split of its suite or, for a model of latents, a cache of them.
 
-    Raises `UsageError` if there is none or it does not fit, and for `--data` that is not used.
+    Raises `UsageError` if there are none or they do not fit, and for unused `--data`.
     """
     if preset.model.latent is not None:
         return _open_latents(preset, request)
@@ -38,23 +38,23 @@ def _open_latents(preset: Preset, request: TrainRequest) -> LatentClips:
     for name in request.data:
         if name != "latents":
             raise UsageError(
-                f"--data {name}: preset {request.preset!r} learns from latents, which are encoded from {name} once",
+                f"--data {name}: preset {request.preset!r} uses latents, which must be encoded from {name} first",
                 hint=f"bcd-bench prepare bcd --preset {request.preset} --data {name}={request.data[name]}",
             )
     if "latents" not in request.data:
         raise UsageError(
-            f"preset {request.preset!r} learns from a cache of latents", hint=f"--data latents=PATH, made by {prepare}"
+            f"preset {request.preset!r} requires a cache of latents", hint=f"--data latents=PATH, created by {prepare}"
         )
     return LatentClips(request.data["latents"], preset)
 
 
 def needs_patch_occupancy(preset: Preset) -> bool:
-    """Whether `patch_occupancy` has to be measured: it reads every frame, which some suites have to render first."""
+    """Whether `patch_occupancy` must be measured: it reads every frame, which some suites have to render first."""
     return preset.extensions.get(PatchSkipping) is not None
 
 
 def patch_occupancy(clips: TrainingClips, patch: int) -> npt.NDArray[np.float64]:
-    """Share of all frames in which each patch is not all black, float64 [rows * columns]; it reads every frame."""
+    """Fraction of all frames in which each patch is not all black, float64 [rows * columns]; it reads every frame."""
     if not len(clips):
         raise UsageError("the training split is empty")
     lit, frames = np.zeros(0), 0
@@ -69,7 +69,7 @@ def patch_occupancy(clips: TrainingClips, patch: int) -> npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Fitted:
-    """The preset's architecture with what depends on the training data filled in."""
+    """The preset's architecture, with the parts that depend on the training data filled in."""
 
     config: ModelConfig
     preset: Preset
@@ -82,7 +82,7 @@ class Fitted:
 
 
 def fit_to_data(preset: Preset, occupancy: npt.NDArray[np.float64] | None = None) -> Fitted:
-    """Fill in the active patches and, for content by channels, the number of content tokens.
+    """Fill in the active patches and, with content channels, the number of content tokens.
 
     `occupancy` is `patch_occupancy` of the training split, if `needs_patch_occupancy`.
     """

@@ -1,4 +1,4 @@
-"""The training split of a suite as a run sees it: how many clips, which frames; kept in memory once read."""
+"""The training split of a suite as used by a run: its number of clips and frames; cached in memory."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from bcd_bench_bcd.presets.base import Preset
 __all__ = ["KEPT_BYTES", "DeviceClips", "TrainingView", "training_view"]
 
 KEPT_BYTES = 3 << 30
-"""Memory for clips that have been read once, and as much of a GPU: they are kept until it is full."""
+"""Memory for cached clips, in RAM and likewise on a GPU; clips are cached until it is full."""
 
 
 def training_view(clips: TrainingClips, preset: Preset) -> TrainingClips:
-    """`clips` as the preset needs them, or `clips` itself if it needs no change.
+    """`clips` as the preset needs them, or `clips` itself if no change is needed.
 
-    Raises `UsageError` if the split has fewer clips than asked for, no pairs of one person, or no keypoints.
+    Raises `UsageError` if the split has fewer clips than requested, no same-identity clip pairs, or no keypoints.
     """
     pairs = preset.extensions.get(SameIdentityPairs)
     if preset.extensions.get(KeypointSupervision) is not None and not hasattr(clips, "take_points"):
@@ -40,7 +40,7 @@ def training_view(clips: TrainingClips, preset: Preset) -> TrainingClips:
 
 
 class TrainingView:
-    """The first clips of a training split, or two clips of each of its people."""
+    """The first clips of a training split, or same-identity clip pairs of it."""
 
     def __init__(
         self, clips: TrainingClips, suite: str, count: int | None = None, pairs: SameIdentityPairs | None = None
@@ -49,7 +49,7 @@ class TrainingView:
             raise UsageError(f"--set train.clips={count}: suite {suite!r} has {len(clips)} training clips")
         if pairs is not None and not hasattr(clips, "takes"):
             raise UsageError(
-                f"extension same_identity_pairs: the training split of {suite!r} has no two clips of one person",
+                f"extension same_identity_pairs: the training split of {suite!r} has no same-identity clip pairs",
                 hint="train on halves of one clip with --set extensions.same_identity_pairs=null",
             )
         self.fps = clips.fps / pairs.stride if pairs is not None else clips.fps
@@ -64,14 +64,14 @@ class TrainingView:
         return self._count
 
     def clips(self, indices: Sequence[int]) -> npt.NDArray[np.uint8]:
-        """uint8[B, T, H, W, 3]: whole clips, or both clips of each person one after the other."""
+        """uint8[B, T, H, W, 3]: whole clips, or both clips of each pair concatenated over time."""
         for index in indices:
             if not 0 <= index < self._count:
-                raise IndexError(f"training clip {index}: {self._count} are used")
+                raise IndexError(f"training clip {index} is out of range: {self._count} are used")
         return np.stack([self._one(int(index)) for index in indices])
 
     def keypoints(self, indices: Sequence[int]) -> npt.NDArray[np.float32]:
-        """Keypoints in `clips` of the same indices, float32[B, T, P, 2] in -1..1; NaN: not visible."""
+        """Keypoints in `clips` of the same indices, float32[B, T, P, 2] in -1..1; NaN if not visible."""
         assert self._pairs is not None
         for index in indices:
             if index not in self._points:
@@ -88,8 +88,8 @@ class TrainingView:
         if index in self._kept:
             return self._kept[index]
         pairs = self._pairs
-        both = self._clips.clips([index]) if pairs is None else self._clips.takes([index], pairs.frames, pairs.stride)
-        clip: npt.NDArray[np.uint8] = both[0]
+        batch = self._clips.clips([index]) if pairs is None else self._clips.takes([index], pairs.frames, pairs.stride)
+        clip: npt.NDArray[np.uint8] = batch[0]
         if self._bytes + clip.nbytes <= KEPT_BYTES:
             self._kept[index] = clip
             self._bytes += clip.nbytes
@@ -97,7 +97,7 @@ class TrainingView:
 
 
 class DeviceClips:
-    """The clips of a step on a device; on a GPU, clips of pixels that have been read once are kept there."""
+    """The clips of a step on a device; on a GPU, clips of pixels are cached there."""
 
     def __init__(self, clips: Any, device: torch.device) -> None:
         self._clips, self._device = clips, device
@@ -105,9 +105,8 @@ class DeviceClips:
         self._bytes = 0
 
     def batch(self, indices: Sequence[int], step: int = 0) -> Tensor:
-        """uint8 [B, T, H, W, 3], or latents [B, T, C, h, w] of a cache (which may choose another range of frames in
-        another step).
-        """
+        """uint8 [B, T, H, W, 3], or latents [B, T, C, h, w] of a cache (whose range of frames may depend on the
+        step)."""
         if hasattr(self._clips, "latents"):
             latents: Tensor = self._clips.latents(indices, step)
             return latents.to(self._device)
@@ -115,10 +114,10 @@ class DeviceClips:
             return torch.from_numpy(self._clips.clips(indices))
         fetched: dict[int, Tensor] = {}
         if missing := sorted({index for index in indices if index not in self._kept}):
-            made = torch.from_numpy(self._clips.clips(missing)).to(self._device)
-            fetched = dict(zip(missing, made, strict=True))
+            loaded = torch.from_numpy(self._clips.clips(missing)).to(self._device)
+            fetched = dict(zip(missing, loaded, strict=True))
         for index, clip in fetched.items():
             if self._bytes + clip.nbytes <= KEPT_BYTES:
-                self._kept[index] = clip.clone()  # of its own, or the whole batch would stay
+                self._kept[index] = clip.clone()  # a copy, else the whole batch would stay in memory
                 self._bytes += clip.nbytes
         return torch.stack([self._kept[index] if index in self._kept else fetched[index] for index in indices])

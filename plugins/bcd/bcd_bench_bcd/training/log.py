@@ -1,4 +1,4 @@
-"""A line of a training's log in words."""
+"""Log lines of training as text."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ __all__ = ["sentence"]
 
 
 def sentence(means: Mapping[str, float], rate: float) -> str:
-    """What a terminal shows of a line of the log; `rate` is in clips per second."""
+    """Terminal text for a line of the log; `rate` is in clips per second."""
     parts = [
         f"diffusion {means['diffusion']:.4f}",
         f"{means['bits']:.2f} bits per frame ({means['conditional_bits']:.2f} undecided)",
     ]
     if "content_bits" in means:
         parts.append(f"content {means['content_bits']:.1f} bits")
-    for name, what in (("content_contribution", "content"), ("motion_contribution", "motion")):
+    for name, condition in (("content_contribution", "content"), ("motion_contribution", "motion")):
         if name in means:
-            parts.append(f"{what} contributes {means[name]:.0%}")
+            parts.append(f"{condition} contributes {means[name]:.0%}")
     parts += [f"gradient norm {means['gradient_norm']:.2f}", f"{rate:.1f} clips/s"]
     return ", ".join(parts)

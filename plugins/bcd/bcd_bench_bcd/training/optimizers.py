@@ -1,4 +1,4 @@
-"""Which optimiser updates which parameter, and how fast at which step."""
+"""Assignment of parameters to optimisers, and their learning rates per step."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ __all__ = ["Optimizers", "learning_rate_factor"]
 
 
 def learning_rate_factor(step: int, config: TrainConfig) -> float:
-    """Warm-up, then the schedule: the factor on every learning rate at `step` (0-based)."""
+    """Factor on every learning rate at `step` (0-based): warm-up, then the schedule."""
     warm = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
-    done = max(0, step - config.lr_hold_steps) / max(1, config.steps - config.lr_hold_steps)
+    progress = max(0, step - config.lr_hold_steps) / max(1, config.steps - config.lr_hold_steps)
     if config.lr_schedule == "cosine":
-        return warm * (0.015 + 0.985 * (0.5 + 0.5 * math.cos(math.pi * done)))
+        return warm * (0.015 + 0.985 * (0.5 + 0.5 * math.cos(math.pi * progress)))
     if config.lr_schedule == "linear":
-        return warm * max(0.01, 1 - done)
+        return warm * max(0.01, 1 - progress)
     return warm
 
 
 def _is_hidden_matrix(name: str, parameter: nn.Parameter) -> bool:
-    """Weights of attention and feed-forward inside the transformers: what Muon is made for."""
+    """Whether a parameter is a weight of attention or feed-forward inside the transformers, as Muon is intended for."""
     inside = any(part in name for part in ("decoder.blocks.", "decoder.temporal.", "t5.block.", "flow.layers."))
-    last = name.endswith("flow.layers.4.weight")  # what comes out of it are coordinates
+    last = name.endswith("flow.layers.4.weight")  # its outputs are coordinates
     return parameter.ndim == 2 and inside and not last and "modulation" not in name and "relative_attention" not in name
 
 
 def _is_hidden_kernel(name: str, parameter: nn.Parameter) -> bool:
-    """Of the convolutions of the encoder's stem, those that see features. They count as matrices of output channels by
-    what they see (Jordan et al. 2024)."""
+    """Whether a parameter is a convolution kernel of the encoder's stem whose inputs are features. Such kernels are
+    treated as matrices, output channels by inputs (Jordan et al. 2024)."""
     return parameter.ndim == 4 and name.startswith("encoder.stem.down.") and not name.startswith("encoder.stem.down.0.")
 
 

@@ -1,4 +1,4 @@
-"""`bcd-bench train bcd --plan`: data, size, operations, memory and time of a run, before anything is trained."""
+"""`bcd-bench train bcd --dry-run`: estimate data, size, operations, memory and time of a run before training."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from bcd_bench_bcd.training.stages import Stage, stages_of
 __all__ = ["forward_flops", "matmul_flops", "memory_bytes", "parameters", "plan"]
 
 LRS3_HOURS = 437.0
-"""Hours of LRS3's pretrain and trainval clips: assumed if no cache of latents is given."""
+"""Hours of LRS3's pretrain and trainval clips; assumed if no cache of latents is passed."""
 ASSUMED_MFU = 0.4
-"""Assumed fraction of the throughput of a large matrix product."""
+"""Assumed fraction of peak matmul throughput."""
 
 
 def parameters(fitted: Fitted) -> dict[str, int]:
@@ -47,8 +47,8 @@ def parameters(fitted: Fitted) -> dict[str, int]:
 
 def forward_flops(fitted: Fitted, frames: int, *, canonical: bool = True, denoising: bool = True) -> float:
     """Floating-point operations (2 per multiplication and addition) of the forward pass for one clip of `frames`
-    frames: encoder over both halves, decoder over one. Counted on the model itself, attention included; embeddings and
-    norms are not. Steps without the transformer (`denoising`) and without the `canonical` map take less.
+    frames: encoder over both halves, decoder over one. Counted on the model itself, including attention; embeddings and
+    norms are not counted. Steps without the transformer (`denoising`) and without the `canonical` map need fewer.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -60,8 +60,8 @@ def forward_flops(fitted: Fitted, frames: int, *, canonical: bool = True, denois
 
 
 def mean_forward_flops(fitted: Fitted, frames: int, whole: float) -> float:
-    """`forward_flops` of the average step of a run, `whole` being those of a complete step: steps before the starts of
-    `canonical_features` take less."""
+    """`forward_flops` of the average step of a run. `whole` is the number for a complete step; steps before the starts
+    of `canonical_features` need fewer."""
     steps, canonical = fitted.preset.train.steps, fitted.preset.extensions.get(CanonicalFeatures)
     if canonical is None:
         return whole
@@ -78,44 +78,44 @@ def mean_forward_flops(fitted: Fitted, frames: int, whole: float) -> float:
 def memory_bytes(
     fitted: Fitted, frames: int, clips: int, *, precision: str = "bf16", checkpointing: bool = False
 ) -> tuple[int, int]:
-    """(weights, activations) of a training step in bytes: about what a device has to hold for `clips` at once.
+    """(weights, activations) of a training step in bytes: the approximate device memory for `clips` at once.
 
     Weights: parameters, gradients and two AdamW moments in float32, the moving average, and autocast's copies.
-    Activations: what the forward pass keeps for its backward pass in `precision` ("bf16" or "fp32"), counted on tensors
-    without values; with activation `checkpointing`, plus one block of the transformer.
+    Activations: tensors saved by the forward pass for the backward pass in `precision` ("bf16" or "fp32"), counted on
+    fake tensors; with activation `checkpointing`, plus one block of the transformer.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     def fixed_and_by_clip() -> tuple[int, int]:
-        one, two = (_kept_bytes(model, n, frames, precision) for n in (1, 2))
-        return max(0, 2 * one - two), two - one
+        fixed_and_one, fixed_and_two = (_kept_bytes(model, n, frames, precision) for n in (1, 2))
+        return max(0, 2 * fixed_and_one - fixed_and_two), fixed_and_two - fixed_and_one
 
     with FakeTensorMode():
         model = fitted.build()
         fixed, activations = fixed_and_by_clip()
         if checkpointing:
-            every = activations
+            all_activations = activations
             model.decoder.activation_checkpointing = True
             fixed, activations = fixed_and_by_clip()
-            activations += (every - activations) // len(list(model.decoder.transformer_blocks()))
+            activations += (all_activations - activations) // len(list(model.decoder.transformer_blocks()))
     return 20 * sum(parameters(fitted).values()) + fixed, clips * activations
 
 
 def _kept_bytes(model: BCD, clips: int, frames: int, precision: str) -> int:
-    """Bytes that a forward pass keeps for its backward pass, besides the parameters."""
-    kept: dict[int, torch.UntypedStorage] = {}
+    """Bytes saved by a forward pass for the backward pass, excluding the parameters."""
+    saved: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        kept[storage._cdata] = storage
+        saved[storage._cdata] = storage
         return tensor
 
     autocast = torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
     with autocast, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         _forward(model, clips, frames, canonical=True, denoising=True)
     for parameter in model.parameters():
-        kept.pop(parameter.untyped_storage()._cdata, None)
-    return sum(storage.nbytes() for storage in kept.values())
+        saved.pop(parameter.untyped_storage()._cdata, None)
+    return sum(storage.nbytes() for storage in saved.values())
 
 
 def _forward(model: BCD, clips: int, frames: int, *, canonical: bool, denoising: bool) -> None:
@@ -138,12 +138,12 @@ def _forward(model: BCD, clips: int, frames: int, *, canonical: bool, denoising:
 
 
 def matmul_flops(device: torch.device, precision: str) -> float:
-    """Operations per second of a large matrix product on this device, the best of three."""
+    """Operations per second of a large matrix product on this device, best of three runs."""
     side = 8192 if device.type == "cuda" else 1024
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     best = math.inf
-    for _ in range(4):  # the first one warms up
+    for _ in range(4):  # the first one is a warm-up
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         tick = time.perf_counter()
@@ -155,16 +155,16 @@ def matmul_flops(device: torch.device, precision: str) -> float:
 
 
 def plan(preset: Preset, request: TrainRequest, clips: Any = None) -> str:
-    """Data, parameters, operations, memory, disk and time of a run; trains nothing and writes nothing.
+    """Estimate data, parameters, operations, memory, disk and time of a run, without training or writing anything.
 
     Without `clips`, a preset of latents is estimated for the whole of LRS3.
     """
-    place = resolve_device(request.device)
+    device = resolve_device(request.device)
     processes = int(os.environ.get("WORLD_SIZE", 1))
     check_parts(preset, processes)
-    data, count, frames = _data(preset, clips, place)
-    precision = resolve_precision(preset.train.precision, place.type)
-    speed = matmul_flops(place, precision)
+    data, count, frames = _data(preset, clips, device)
+    precision = resolve_precision(preset.train.precision, device.type)
+    speed = matmul_flops(device, precision)
     occupancy = None
     if clips is not None and needs_patch_occupancy(preset):
         occupancy = patch_occupancy(clips, preset.model.decoder.patch)
@@ -172,9 +172,9 @@ def plan(preset: Preset, request: TrainRequest, clips: Any = None) -> str:
     seconds = 0.0
     for stage in stages_of(preset, count, request.out):
         largest = fit_to_data(stage.preset, occupancy)
-        stage_lines, took = _stage(stage, largest, count, frames, precision, processes, speed * ASSUMED_MFU)
+        stage_lines, stage_seconds = _stage(stage, largest, count, frames, precision, processes, speed * ASSUMED_MFU)
         lines += stage_lines
-        seconds += took
+        seconds += stage_seconds
     config, total = largest.config, sum(parameters(largest).values())
     latents = 0 if config.latent is None else 2 * count * frames * config.channels * math.prod(config.grid)
     checkpoints = max(1, len(preset.train.stages)) * total * (16 + 4)
@@ -184,15 +184,15 @@ def plan(preset: Preset, request: TrainRequest, clips: Any = None) -> str:
         f"disk: {format_size(checkpoints)} for checkpoints and weights"
         + (f", {format_size(latents)} for latents" if latents else "")
         + f"; {format_size(_free(request.out))} are free",
-        f"speed here: {speed / 1e12:.3g} TFLOP/s in a large {precision} matrix product on {place.type}, assuming "
+        f"speed here: {speed / 1e12:.3g} TFLOP/s in a large {precision} matrix product on {device.type}, assuming "
         f"{ASSUMED_MFU:.0%} of it, by {processes} process{'es' if processes > 1 else ''}",
-        f"time in all: about {seconds / 3600:.3g} h",
+        f"total time: about {seconds / 3600:.3g} h",
     ]
     return "\n".join(lines)
 
 
 def _data(preset: Preset, clips: Any, place: torch.device) -> tuple[str, int, int]:
-    """What a run learns from, in words; the number of clips, and of frames per clip."""
+    """A description of the training data, the number of clips, and of frames per clip."""
     if clips is None:
         frames = preset.train.clip_frames or 50
         count = int(LRS3_HOURS * 3600 * 25 / preset.train.frame_step // frames)
@@ -206,16 +206,16 @@ def _data(preset: Preset, clips: Any, place: torch.device) -> tuple[str, int, in
     count = len(clips)
     data = f"{preset.train.suite} ({count} training clips)"
     if first is not None and (isinstance(clips, TrainingView) or place.type == "cuda"):
-        held = min(count * first.nbytes, KEPT_BYTES)
-        data += f", of which {format_size(held)} of frames stay in memory"
+        cached = min(count * first.nbytes, KEPT_BYTES)
+        data += f", of which {format_size(cached)} of frames are kept in memory"
     return data, count, frames
 
 
 def _stage(
     stage: Stage, fitted: Fitted, count: int, frames: int, precision: str, processes: int, flops: float
 ) -> tuple[list[str], float]:
-    """Lines about a stage of a run over `count` clips of `frames` frames, and its seconds at `flops` operations per
-    second and process."""
+    """Lines about a stage of a run over `count` clips of `frames` frames, and its duration in seconds at `flops`
+    operations per second and process."""
     train = stage.preset.train
     counts = parameters(fitted)
     forward = forward_flops(fitted, frames)
@@ -223,7 +223,7 @@ def _stage(
     directions = 2 if halves is not None and halves.both else 1
     backward = 4 if train.activation_checkpointing else 3
     step = mean_forward_flops(fitted, frames, forward) * backward * train.batch * directions
-    took = train.steps * step / (flops * processes)
+    seconds = train.steps * step / (flops * processes)
     part = train.batch // (processes * train.accumulate)
     weights, activations = memory_bytes(
         fitted, frames, part, precision=precision, checkpointing=train.activation_checkpointing
@@ -235,18 +235,18 @@ def _stage(
         f"{name}: {sum(counts.values()) / 1e6:.1f} M parameters ({parts})",
         f"  work: {train.steps} steps of {train.batch} clips = {train.steps * train.batch} clips "
         f"= {train.steps * train.batch / count:.1f} epochs",
-        f"  operations: {forward / 1e12:.3g} TFLOP a clip forward, {step / 1e12:.3g} TFLOP a step on average, "
-        f"{train.steps * step / 1e18:.3g} EFLOP in all",
-        f"  memory a process: about {format_size(weights)} for weights, "
+        f"  operations: {forward / 1e12:.3g} TFLOP per clip forward, {step / 1e12:.3g} TFLOP per step on average, "
+        f"{train.steps * step / 1e18:.3g} EFLOP in total",
+        f"  memory per process: about {format_size(weights)} for weights, "
         f"{format_size(activations * directions)} for activations of {part} clips at once"
         + ("" if train.activation_checkpointing else less),
-        f"  time: about {took / 3600:.3g} h",
+        f"  time: about {seconds / 3600:.3g} h",
     ]
-    return lines, took
+    return lines, seconds
 
 
 def _free(path: Path) -> int:
-    """Bytes free where `path` will be."""
+    """Free bytes on the disk of `path`, which need not exist yet."""
     path = path.absolute()
     while not path.exists():
         path = path.parent

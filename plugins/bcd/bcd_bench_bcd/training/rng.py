@@ -1,4 +1,4 @@
-"""The random numbers of training: from (seed, step) alone, so that a run that was stopped continues exactly."""
+"""The random numbers of training: derived from (seed, step) alone, so that an interrupted run resumes exactly."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ def _generator(*key: object) -> torch.Generator:
 
 
 def step_generator(seed: int, step: int, key: int | str = 0) -> torch.Generator:
-    """The random numbers of one step, on the CPU; `key` names another use of random numbers in the same step."""
+    """The random numbers of one step, on the CPU; `key` distinguishes different uses within the same step."""
     return _generator(seed, step, key)
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:
-    """The random numbers that decide the order of the clips in an epoch."""
+    """The random numbers that determine the order of the clips in an epoch."""
     return _generator(seed, "epoch", epoch)
 
 
 def clip_generators(seed: int, step: int, positions: Sequence[int]) -> list[torch.Generator]:
-    """One generator for each clip at these positions of a step's whole batch, whatever process computes it."""
+    """One generator for each clip at these positions of a step's whole batch, independent of the process."""
     return [_generator(seed, step, "clip", position) for position in positions]
 
 

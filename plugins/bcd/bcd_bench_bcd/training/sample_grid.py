@@ -1,4 +1,4 @@
-"""Pictures of swaps: one block a pair, rows of content reference, motion reference and result."""
+"""Images of swaps: one block per pair, with rows for content clip, driving clip and result."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def swap_grid(
     sampler: SamplerConfig,
     generator: torch.Generator,
 ) -> Image.Image:
-    """Transfer the motion of training clips onto `content`, [B, T, …] each as `BCD.values` takes them; all three laid
-    out, frames side by side."""
+    """Transfer the motion of training clips to `content`, [B, T, …] each as `BCD.values` takes them, and lay out all
+    three with frames side by side."""
     model = pipeline.model
     content, motion = model.values(content), model.values(motion)
     encoded = pipeline.encode_content(content)

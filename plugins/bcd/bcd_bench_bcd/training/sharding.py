@@ -1,4 +1,4 @@
-"""Which clips a step learns from, and which of them a process computes."""
+"""The clips of a step, and their distribution over processes."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Part:
     seeds: tuple[int, int, Sequence[int]]
 
     def rng(self) -> ClipRng:
-        """The random numbers of these clips, from their start: the same ones each time."""
+        """The random numbers of these clips, restarted: the same ones on each call."""
         return ClipRng(clip_generators(*self.seeds))
 
 
 def steps_of(train: TrainConfig, clips: int) -> int:
-    """The steps of a run over this many training clips. Raises `UsageError` if they do not fill a batch."""
+    """Number of steps of a run over this many training clips. Raises `UsageError` if they do not fill a batch."""
     if train.epochs is None:
         return train.steps
     if clips < train.batch:
@@ -39,32 +39,32 @@ def steps_of(train: TrainConfig, clips: int) -> int:
 
 
 def check_parts(preset: Preset, processes: int) -> None:
-    """Raise `UsageError` if a step cannot be shared evenly among processes and parts, or only by changing what is
-    learned: some extensions look at the batch as a whole.
+    """Raise `UsageError` if a step cannot be split evenly among processes and parts, or if splitting it would change
+    the training: some extensions need the whole batch at once.
     """
     train = preset.train
     parts = processes * train.accumulate
     if train.batch % parts:
         shared = f"{processes} processes" + (f" with {train.accumulate} parts each" if train.accumulate > 1 else "")
         fit = max(parts, round(train.batch / parts) * parts)
-        raise UsageError(f"{shared} cannot share a batch of {train.batch}", hint=f"--set train.batch={fit}")
+        raise UsageError(f"{shared} cannot split a batch of {train.batch} evenly", hint=f"--set train.batch={fit}")
     if parts == 1:
         return
     if train.order != "epochs":
         raise UsageError(
-            "several processes or parts (train.accumulate) need random numbers per clip",
+            "several processes or parts (train.accumulate) require random numbers per clip",
             hint="--set train.order=epochs",
         )
     for extension in preset.extensions:
         if extension.needs_whole_batch:
             raise UsageError(
-                f"extension {extension.name} needs the whole batch at once: one process and train.accumulate=1",
-                hint=f"--set extensions.{extension.name}=null switches it off",
+                f"extension {extension.name} needs the whole batch at once: use one process and train.accumulate=1",
+                hint=f"or switch it off with --set extensions.{extension.name}=null",
             )
 
 
 class Batches:
-    """The order of the clips: a pure function of seed and step."""
+    """The order of the clips, determined by seed and step."""
 
     def __init__(self, clips: int, train: TrainConfig, processes: int, process: int) -> None:
         self.clips, self.train, self.processes, self.process = clips, train, processes, process
@@ -80,9 +80,9 @@ class Batches:
         return indices
 
     def parts(self, step: int) -> list[Part]:
-        """What this process computes in a step, for the order "epochs"."""
-        whole, parts = self.whole(step), self.train.accumulate
-        size = len(whole) // (self.processes * parts)
+        """The parts that this process computes in a step, for the order "epochs"."""
+        indices, parts = self.whole(step), self.train.accumulate
+        size = len(indices) // (self.processes * parts)
         first = self.process * parts * size
         shares = [range(first + part * size, first + (part + 1) * size) for part in range(parts)]
-        return [Part([whole[position] for position in share], (self.train.seed, step, share)) for share in shares]
+        return [Part([indices[position] for position in share], (self.train.seed, step, share)) for share in shares]

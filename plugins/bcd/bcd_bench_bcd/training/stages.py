@@ -1,4 +1,5 @@
-"""Training in stages: each begins with the weights of the one before (Sec. 4.1: without temporal blocks, then with)."""
+"""Staged training: each stage is initialised with the weights of the previous one (Sec. 4.1: without temporal blocks,
+then with)."""
 
 from __future__ import annotations
 
@@ -20,20 +21,20 @@ FINISHED = "finished.json"
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of a run: its preset with the number of steps filled in, and where it is."""
+    """One stage of a run: its preset with the number of steps filled in, and its folder."""
 
     preset: Preset
     folder: Path
     name: str = ""
     """Empty for a run without stages."""
     steps_before: int = 0
-    """Steps of earlier stages: the Gumbel temperature goes on from there (with `tau_decay`)."""
+    """Steps of earlier stages, from which the Gumbel temperature continues (with `tau_decay`)."""
 
 
 def stages_of(preset: Preset, clips: int, out: Path) -> list[Stage]:
     """The stages of a run over this many training clips, with their folders below `out`.
 
-    A preset without stages is its own only one, in `out` itself.
+    A preset without stages is a single stage, in `out` itself.
     """
     if not preset.train.stages:
         train = preset.train.model_copy(update={"steps": steps_of(preset.train, clips)})
@@ -56,7 +57,7 @@ def stages_of(preset: Preset, clips: int, out: Path) -> list[Stage]:
 
 
 def copy_result(folder: Path, out: Path) -> None:
-    """Copy the weights of the last stage to where a run without stages has them.
+    """Copy the weights of the last stage to the place where a run without stages has them.
 
     Raises `UsageError` if the file cannot be written.
     """
@@ -66,4 +67,6 @@ def copy_result(folder: Path, out: Path) -> None:
         with atomic_path(out / WEIGHTS) as temporary:
             shutil.copy2(folder / WEIGHTS, temporary)
     except OSError as error:
-        raise UsageError(f"{out / WEIGHTS}: cannot be written ({error.strerror}); it is in {folder}") from None
+        raise UsageError(
+            f"{out / WEIGHTS}: cannot be written ({error.strerror}); the weights are in {folder}"
+        ) from None

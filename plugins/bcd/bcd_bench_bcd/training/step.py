@@ -1,4 +1,4 @@
-"""The gradients of one step: of a batch in one go, or of one that is shared among parts and processes."""
+"""The gradients of one step: of a whole batch, or of a batch split into parts and processes."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class TrainingStep(nn.Module):
         )
 
     def histogram(self, clips: Tensor, rng: Rng) -> Tensor:
-        """What the rate of these clips is computed from, float32 [N, J]."""
+        """The histogram from which the rate of these clips is computed, float32 [N, J]."""
         direction = self.preset.train.direction
         if not isinstance(self.model, ExtendedBCD):
             return code_histogram(self.model, clips, direction)
@@ -78,7 +78,7 @@ def gradients_of_batch(
     generator: torch.Generator,
     keep_probabilities: Tensor | None = None,
 ) -> Losses:
-    """Add up the gradients of clips in one process and one part; returns the losses by name, detached."""
+    """Accumulate the gradients of clips in one process and one part; returns the losses by name, detached."""
     with accelerator.autocast():
         losses = module(batch.clips, step, tau, Rng(generator), keep_probabilities, keypoints=batch.keypoints)
     accelerator.backward(losses["loss"])
@@ -94,17 +94,17 @@ def gradients_of_parts(
     step: int,
     tau: float,
 ) -> Losses:
-    """Add up the gradients of a step's whole batch, of which this process computes `parts` one after the other.
+    """Accumulate the gradients of a step's whole batch, of which this process computes `parts` one after the other.
 
-    `wrapped` is `module` as data parallelism has it. The rate is that of the whole batch: its histogram is counted
+    `wrapped` is `module` wrapped for data parallelism. The rate is that of the whole batch: its histogram is computed
     first, over all parts and processes, by the encoder alone. Returns the losses by name, averaged over `parts`.
     """
     processes = accelerator.num_processes
     histogram = None
     if len(parts) * processes > 1:
         with accelerator.autocast():
-            counted = [module.histogram(clips, part.rng()) for clips, part in zip(batches, parts, strict=True)]
-        histogram = torch.stack(counted).mean(0)
+            histograms = [module.histogram(clips, part.rng()) for clips, part in zip(batches, parts, strict=True)]
+        histogram = torch.stack(histograms).mean(0)
         if processes > 1:
             histogram = accelerator.reduce(histogram, "mean")
     all_losses: list[Losses] = []

@@ -1,7 +1,7 @@
-"""`bcd-bench train bcd`: what a step is, and what a run leaves behind.
+"""`bcd-bench train bcd`: the training step, and the files a run writes.
 
-Every random number of a step comes from (seed, step, process), so a run that was stopped continues exactly as if it
-had not been: the step count is all that has to be kept of the random state.
+Every random number of a step comes from (seed, step, process), so an interrupted run resumes exactly as if it had not
+been interrupted: the step count is the only random state to save.
 """
 
 from __future__ import annotations
@@ -61,18 +61,18 @@ from bcd_bench_bcd.training.step import TrainingStep, gradients_of_batch, gradie
 __all__ = ["Trainer", "train"]
 
 CALIBRATION_BATCH, CALIBRATION_BATCHES = 32, 16
-"""Clips from which the grid of rounded content is measured: 512, in parts that fit any memory."""
+"""Clips on which the rounding grid of content is calibrated: 512, in batches that fit any memory."""
 PREVIEW_STEPS = 16
-"""Most steps in which grids of latents are sampled: what the paper's 128 steps show, in a thirtieth of the time."""
+"""Maximum sampler steps for grids of latents: what the paper's 128 steps show, in a thirtieth of the time."""
 CODES, CALIBRATION, GRID, CONTRIBUTION = -1, -3, -2, "contribution"
-"""Keys of random numbers that belong to no step."""
+"""Keys of random numbers that do not belong to a step."""
 NOT_RESULTS = {"train": {"init", "tracker"}}
-"""Settings on which no result depends: they may change when a run is resumed."""
+"""Settings that do not affect results: they may change when a run is resumed."""
 
 
 def train(request: TrainRequest) -> None:
-    """Train BCD. Writes model.safetensors (moving average), config.json, log.jsonl, grids/ and checkpoint.pt; those of
-    a stage into a folder of its name.
+    """Train BCD. Writes model.safetensors (moving average), config.json, log.jsonl, grids/ and checkpoint.pt; each
+    stage writes its files into a folder of its name.
     """
     overrides = dict(request.overrides)
     preset = PRESETS.get(request.preset)
@@ -84,8 +84,8 @@ def train(request: TrainRequest) -> None:
     if request.plan_only:
         from bcd_bench_bcd.training.plan import plan
 
-        known = preset.model.latent is None or request.data
-        print(plan(preset, request, open_training_clips(preset, request) if known else None))
+        available = preset.model.latent is None or request.data
+        print(plan(preset, request, open_training_clips(preset, request) if available else None))
         return
     clips = open_training_clips(preset, request)
     stages = stages_of(preset, len(clips), request.out)
@@ -115,21 +115,21 @@ class Trainer:
         self.stage, self.preset, self.out = stage, stage.preset, stage.folder
         self.clips: Any = clips
         train = stage.preset.train
-        place = resolve_device(device)
-        if place.index is not None:
-            torch.cuda.set_device(place)
-        keep_freed_memory(place.type)
-        self.precision = resolve_precision(train.precision, place.type)
-        AcceleratorState._reset_state()  # else the precision of the process's first training would hold for all
+        resolved = resolve_device(device)
+        if resolved.index is not None:
+            torch.cuda.set_device(resolved)
+        keep_freed_memory(resolved.type)
+        self.precision = resolve_precision(train.precision, resolved.type)
+        AcceleratorState._reset_state()  # else the precision of the process's first training would apply to all
         mixed = "no" if self.precision == "fp32" else "bf16"
-        self.accelerator = Accelerator(cpu=place.type == "cpu", mixed_precision=mixed)
+        self.accelerator = Accelerator(cpu=resolved.type == "cpu", mixed_precision=mixed)
         self.processes = self.accelerator.num_processes
         check_parts(self.preset, self.processes)
         self.store = DeviceClips(clips, self.accelerator.device)
         self.batches = Batches(len(clips), train, self.processes, self.accelerator.process_index)
         torch.manual_seed(train.seed)
         self._build()
-        if train.compile == "auto" and place.type == "cuda":
+        if train.compile == "auto" and resolved.type == "cuda":
             for block in (*self.model.decoder.transformer_blocks(), self.model.encoder.t5):
                 block.compile()
         self.wrapped: nn.Module = self.module
@@ -150,7 +150,7 @@ class Trainer:
         )
 
     def _build(self) -> None:
-        """The model, its moving average, and what of them depends on the training clips."""
+        """Build the model, its moving average, and the parts of them that depend on the training clips."""
         preset = self.preset
         occupancy = None
         if needs_patch_occupancy(preset):
@@ -181,7 +181,7 @@ class Trainer:
 
     # ---- start, resume, save -------------------------------------------------------------------------------------
     def start(self, *, resume: bool) -> None:
-        """Prepare the folder: continue from its checkpoint, or begin. Raises `UsageError` if that is not possible."""
+        """Prepare the folder: resume from its checkpoint, or begin. Raises `UsageError` if that is not possible."""
         if resume:
             self._load(self.out / CHECKPOINT)
             return
@@ -198,20 +198,20 @@ class Trainer:
             self.ema.copy_from(self.model)
 
     def _start_codes(self) -> None:
-        """Place the codebook on motion latents of training clips, the same ones in every process."""
+        """Initialise the codebook with motion latents of training clips, the same ones in every process."""
         generator = step_generator(self.preset.train.seed, CODES)
         clips = self._batch(generator, max(self.preset.train.batch, 64)).clips
         with torch.no_grad(), self.accelerator.autocast():
             latents = self.model.latents_of_motion(self.model.values(clips))
         self.model.quantizer.start_codes_from(latents, generator)
-        if self.processes > 1:  # to the last bit, since only gradients are exchanged from here on
+        if self.processes > 1:  # bitwise equal, since only gradients are exchanged from here on
             from accelerate.utils import broadcast
 
             for tensor in (*self.model.quantizer.parameters(), *self.model.quantizer.buffers()):
                 tensor.data.copy_(broadcast(tensor.data))
 
     def _run(self) -> dict[str, Any]:
-        """What identifies the run; a checkpoint of another one is refused."""
+        """The description of the run; a checkpoint of a different run is rejected."""
         latent = getattr(self.clips, "latent", None)
         return {
             "what": WHAT,
@@ -236,7 +236,7 @@ class Trainer:
             self.loop.load_state_dict(state)
 
     def save(self) -> None:
-        """Write checkpoint.pt and model.safetensors, each whole or not at all."""
+        """Write checkpoint.pt and model.safetensors, each atomically."""
         if not self.accelerator.is_main_process:
             return
         state = {
@@ -254,7 +254,7 @@ class Trainer:
 
     @torch.no_grad()
     def _calibrate(self) -> None:
-        """Fit the grid of the averaged model's rounded content to it, on whole training clips."""
+        """Fit the rounding grid of the averaged model's content, on whole training clips."""
         average = self.ema.module
         if not isinstance(average, ExtendedBCD) or average.bottleneck is None:
             return
@@ -265,7 +265,7 @@ class Trainer:
         average.calibrate(torch.cat(tokens))
 
     def card(self) -> dict[str, Any]:
-        """What the weights were trained on, how, and for how long; travels in the weight file."""
+        """Training data, settings and duration of the weights; stored in the weight file."""
         train = self.preset.train
         return {
             "suite": train.suite,
@@ -282,8 +282,8 @@ class Trainer:
 
     # ---- the loop ------------------------------------------------------------------------------------------------
     def run(self, limits: Limits) -> bool:
-        """Train to the preset's last step or to the limits; whether it reached the preset's end. Interrupted or limited
-        runs leave a checkpoint.
+        """Train to the preset's last step or to the limits; returns whether the preset's end was reached. Interrupted
+        or limited runs leave a checkpoint.
         """
         train = self.preset.train
         finished = self.loop.run(
@@ -303,7 +303,7 @@ class Trainer:
         return finished
 
     def train_step(self, step: int) -> dict[str, float]:
-        """One step of the optimiser; the losses by name, and the norm of the gradient before it was clipped."""
+        """One optimiser step; returns the losses by name, and the norm of the gradient before clipping."""
         train = self.preset.train
         if step > 0 and step in [extension.codebook_start() for extension in self.preset.extensions]:
             self._start_codes()
@@ -332,7 +332,7 @@ class Trainer:
         return values
 
     def _update_average(self, step: int) -> None:
-        """Follow the weights, with a short memory at the start and when new parts begin to train."""
+        """Update the moving average, with a short memory at the start and when new parts begin to train."""
         restarts = [start for extension in self.preset.extensions for start in extension.average_restarts()]
         self.ema.update(self.model, step - max(start for start in (0, *restarts) if start <= step))
 
@@ -340,7 +340,7 @@ class Trainer:
         """How much the decoder uses content and motion after `done` steps, see `condition_contributions`."""
         canonical = self.preset.extensions.get(CanonicalFeatures)
         if canonical is not None and done < canonical.denoise_start:
-            return {}  # the transformer does not train yet
+            return {}  # the transformer is not trained yet
         generator = step_generator(self.preset.train.seed, done, CONTRIBUTION)
         clips = self._batch(generator, min(self.preset.train.batch, 16)).clips
         with self.accelerator.autocast():
@@ -354,7 +354,8 @@ class Trainer:
         return text if warning is None else f"{text}\n{warning}"
 
     def _batch(self, generator: torch.Generator, size: int, *, keypoints: bool = False) -> Batch:
-        """Clips drawn with replacement, prepared by the extensions; with `keypoints` if the recipe uses them."""
+        """Random clips, drawn with replacement and prepared by the extensions; with `keypoints` if the recipe uses
+        them."""
         extensions = self.preset.extensions
         indices = torch.randint(len(self.clips), (size,), generator=generator).tolist()
         batch = Batch(self.store.batch(indices))
@@ -372,12 +373,12 @@ class Trainer:
         if quantizer.tau_decay is not None:
             steps = self.stage.steps_before + step
             return float(max(quantizer.tau_start * quantizer.tau_decay**steps, quantizer.tau_end))
-        fallen: float = (quantizer.tau_end / quantizer.tau_start) ** (step / self.preset.train.steps)
-        return quantizer.tau_start * fallen
+        decay: float = (quantizer.tau_end / quantizer.tau_start) ** (step / self.preset.train.steps)
+        return quantizer.tau_start * decay
 
     @torch.no_grad()
     def write_grid(self) -> None:
-        """Four swaps of training clips by the averaged weights: rows of content, motion and result."""
+        """Write four swaps of training clips by the averaged weights: rows of content, motion and result."""
         from bcd_bench_bcd.training.sample_grid import swap_grid
 
         if not self.accelerator.is_main_process:
@@ -385,7 +386,7 @@ class Trainer:
         try:
             self.codec.open()
         except (MissingAssetError, UsageError) as error:  # training itself needs latents only
-            print(f"no grid: {error}")
+            print(f"no grid written: {error}")
             return
         sampler = self.preset.sampler
         if self.preset.model.latent is not None and sampler.steps > PREVIEW_STEPS:

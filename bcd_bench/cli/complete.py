@@ -1,0 +1,34 @@
+"""Completion of names in the shell, after `bcd-bench --install-completion`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+__all__ = ["assets", "methods", "metrics", "presets", "suites", "trainables"]
+
+
+def _names(kind: str) -> Callable[[str], list[str]]:
+    def complete(incomplete: str) -> list[str]:
+        """The names that complete the last of a list with commas."""
+        from bcd_bench.plugin.registry import load_registry
+
+        before, comma, start = incomplete.rpartition(",")
+        names = sorted(getattr(load_registry(), kind))
+        return [before + comma + name for name in names if name.startswith(start)]
+
+    return complete
+
+
+methods = _names("methods")
+metrics = _names("metrics")
+suites = _names("suites")
+assets = _names("assets")
+trainables = _names("trainables")
+
+
+def presets(incomplete: str) -> list[str]:
+    """The presets of all trainables."""
+    from bcd_bench.plugin.registry import load_registry
+
+    found = {name for spec in load_registry().trainables.values() for name in spec.presets}
+    return sorted(name for name in found if name.startswith(incomplete))
