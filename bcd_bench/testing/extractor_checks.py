@@ -16,7 +16,7 @@ from bcd_bench.types.clip import Clip
 from bcd_bench.types.failed import Failed
 
 if TYPE_CHECKING:
-    from bcd_bench.testing.kit import Subject
+    from bcd_bench.testing.check import Subject
 
 __all__ = ["CHECKS"]
 

@@ -2,65 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bcd_bench.types.errors import MissingAssetError, MissingDependencyError, UsageError
+from bcd_bench.plugin.registry import KINDS, load_registry, nearest
+from bcd_bench.testing import extractor_checks, method_checks, metric_checks, plugin_checks, suite_checks
+from bcd_bench.testing.check import Check, Subject
+from bcd_bench.types.errors import UsageError
 
 if TYPE_CHECKING:
-    from bcd_bench.plugin.registry import PluginInfo, Registry
-    from bcd_bench.types.pair import Pair
+    from bcd_bench.plugin.registry import Registry
 
 __all__ = ["Check", "Subject", "checks_for", "parametrize_with_checks"]
-
-
-@dataclass(frozen=True)
-class Check:
-    """One promise of one thing. Calling it raises AssertionError where the promise is broken."""
-
-    name: str
-    subject: str
-    function: Callable[[], None]
-
-    def __call__(self) -> None:
-        """Run the check; skips the test where an asset or package that the thing needs is not on this machine."""
-        try:
-            self.function()
-        except (MissingAssetError, MissingDependencyError) as error:
-            pytest.skip(str(error))
-
-    def __str__(self) -> str:
-        return f"{self.subject}-{self.name}"
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What a check looks at: a spec, and how its author wants it tried."""
-
-    registry: Registry = field(repr=False)
-    plugin: PluginInfo
-    kind: str
-    spec: Any
-    suite: str | None = None
-    tolerance: float = 0.0
-    count: int = 3
-    config: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Method -> settings to try it with, beside its defaults."""
-
-    def pairs(self) -> list[Pair]:
-        """The pairs to try it on: those of the suite it is made for, else practice clips."""
-        from bcd_bench.plugin.suites import load_suite
-        from bcd_bench.testing.synthetic import practice_pairs
-
-        if self.suite is None:
-            return list(practice_pairs(self.count))
-        suite = load_suite(self.registry, self.suite)
-        step = max(1, len(suite.pairs) // self.count)  # spread over the suite, so that pairs differ
-        return [suite.pairs[index] for index in range(0, step * self.count, step)]
 
 
 def _suite_for(registry: Registry, kind: str, spec: Any, suite: str | None) -> str | None:
@@ -89,16 +45,13 @@ def checks_for(
 
     Raises UsageError for a plugin that is not installed or did not load, and for names it does not bring.
     """
-    from bcd_bench.plugin.registry import KINDS, load_registry, nearest
-    from bcd_bench.testing import extractor_checks, method_checks, metric_checks, plugin_checks, suite_checks
-
     registry = load_registry()
     info = next((p for p in registry.plugins if p.name == plugin), None)
     if info is None:
         raise UsageError(f"no plugin {plugin!r} is installed; {nearest(plugin, [p.name for p in registry.plugins])}")
     if info.status != "ok":
         raise UsageError(f"plugin {plugin} is BROKEN: {info.error}", hint="bcd-bench doctor")
-    rooms = {
+    checks_by_kind = {
         "methods": method_checks.CHECKS,
         "metrics": metric_checks.CHECKS,
         "suites": suite_checks.CHECKS,
@@ -113,7 +66,7 @@ def checks_for(
             found.add(name)
             chosen = _suite_for(registry, kind, spec, suite)
             subject = Subject(registry, info, kind, spec, chosen, tolerance, config=config or {})
-            for check in (*plugin_checks.SPEC_CHECKS, *rooms.get(kind, ())):
+            for check in (*plugin_checks.SPEC_CHECKS, *checks_by_kind.get(kind, ())):
                 checks.append(Check(check.__name__, name, partial(check, subject)))
     if only is not None and set(only) - found:
         raise UsageError(f"plugin {plugin} brings no {', '.join(sorted(set(only) - found))}")

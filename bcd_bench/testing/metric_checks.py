@@ -23,7 +23,7 @@ from bcd_bench.types.failed import Failed
 from bcd_bench.types.pair import Pair
 
 if TYPE_CHECKING:
-    from bcd_bench.testing.kit import Subject
+    from bcd_bench.testing.check import Subject
 
 __all__ = ["CHECKS"]
 

@@ -11,7 +11,7 @@ from bcd_bench.assets.hashing import canonical_json
 from bcd_bench.plugin.loading import load_factory
 
 if TYPE_CHECKING:
-    from bcd_bench.testing.kit import Subject
+    from bcd_bench.testing.check import Subject
 
 __all__ = ["CHECKS", "SPEC_CHECKS"]
 

@@ -9,7 +9,7 @@ import pytest
 from bcd_bench.plugin.suites import SAFE_NAME, load_suite
 
 if TYPE_CHECKING:
-    from bcd_bench.testing.kit import Subject
+    from bcd_bench.testing.check import Subject
     from bcd_bench.types.suite import Suite
 
 __all__ = ["CHECKS"]

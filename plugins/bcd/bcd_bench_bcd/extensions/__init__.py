@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from bcd_bench_bcd.extensions.assignment_entropy import AssignmentEntropy
-from bcd_bench_bcd.extensions.base import Extension, Extensions, Schedule
+from bcd_bench_bcd.extensions.base import Extension, Extensions, Schedule, declare
 from bcd_bench_bcd.extensions.canonical_features import CanonicalFeatures
 from bcd_bench_bcd.extensions.color_jitter import ColorJitter
 from bcd_bench_bcd.extensions.content_bottleneck import ContentBottleneck
@@ -69,3 +69,5 @@ EXTENSIONS: dict[str, type[Extension]] = {
     )
 }
 """Extensions by name, in the order in which their hooks run."""
+
+declare(EXTENSIONS)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -25,14 +25,10 @@ from pydantic import (
 from torch import Tensor
 
 from bcd_bench_bcd.paper import PAPER
-from bcd_bench_bcd.paper.config import Direction
+from bcd_bench_bcd.paper.config import Direction, ModelConfig, ObjectiveConfig
 from bcd_bench_bcd.paper.loss import cross_driven_halves
 from bcd_bench_bcd.paper.quantizer import Quantized
 from bcd_bench_bcd.paper.rng import Rng
-
-if TYPE_CHECKING:
-    from bcd_bench_bcd.extensions.model import ExtendedBCD
-    from bcd_bench_bcd.presets.base import Preset
 
 __all__ = [
     "Batch",
@@ -40,6 +36,7 @@ __all__ = [
     "ExtensionSettings",
     "Extensions",
     "Keypoints",
+    "Recipe",
     "Schedule",
     "StepState",
     "known_extensions",
@@ -131,11 +128,31 @@ class Batch:
     keypoints: Keypoints | None = None
 
 
+class Recipe(Protocol):
+    """The parts of a preset that an extension may check (see `bcd_bench_bcd.presets.base.Preset`)."""
+
+    @property
+    def model(self) -> ModelConfig: ...
+
+    @property
+    def objective(self) -> ObjectiveConfig: ...
+
+    @property
+    def extensions(self) -> Extensions: ...
+
+    @property
+    def train(self) -> Any: ...
+
+    @property
+    def inference(self) -> Any: ...
+
+
 @dataclass
 class StepState:
     """One training step on its way through the model; hooks read and modify it."""
 
-    model: ExtendedBCD
+    model: Any
+    """The model that is trained, an `ExtendedBCD`."""
     step: int
     rng: Rng
     extensions: Extensions
@@ -228,7 +245,7 @@ class Extension(BaseModel):
     training_only: ClassVar[frozenset[str]] = frozenset()
     """For an extension with `changes_model`: the settings that only training uses."""
 
-    def check(self, preset: Preset) -> None:
+    def check(self, preset: Recipe) -> None:
         """Raise `ValueError` if the extension does not fit the rest of the preset."""
 
     # ---- training ----
@@ -279,11 +296,18 @@ class Extension(BaseModel):
 E = TypeVar("E", bound=Extension)
 
 
-def known_extensions() -> dict[str, type[Extension]]:
-    """All extensions by name, in the order in which their hooks run."""
-    from bcd_bench_bcd.extensions import EXTENSIONS
+_KNOWN: dict[str, type[Extension]] = {}
 
-    return EXTENSIONS
+
+def known_extensions() -> dict[str, type[Extension]]:
+    """All extensions by name, in the order in which their hooks run (`bcd_bench_bcd.extensions.EXTENSIONS`)."""
+    return _KNOWN
+
+
+def declare(extensions: Mapping[str, type[Extension]]) -> None:
+    """Set the known extensions; called once by the package, which imports all of them."""
+    _KNOWN.clear()
+    _KNOWN.update(extensions)
 
 
 class Extensions:

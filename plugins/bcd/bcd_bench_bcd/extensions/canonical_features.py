@@ -13,17 +13,14 @@ frames share one map, and the code is the only information about the driving cli
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from bcd_bench_bcd.extensions.base import Extension, StepState
+from bcd_bench_bcd.extensions.base import Extension, Recipe, StepState
 from bcd_bench_bcd.extensions.conv_stem import ConvStem
-
-if TYPE_CHECKING:
-    from bcd_bench_bcd.presets.base import Preset
 
 __all__ = ["CanonicalDecoder", "CanonicalEncoder", "CanonicalFeatures", "FlowField", "Warped", "keypoint_error", "warp"]
 
@@ -54,7 +51,7 @@ class CanonicalFeatures(Extension):
     """First step that trains the transformer. Before it, only the RGB image of the warped map is learned, at half the
     cost of a step."""
 
-    def check(self, preset: Preset) -> None:
+    def check(self, preset: Recipe) -> None:
         names, stem = preset.extensions.names, preset.extensions.get(ConvStem)
         if stem is None:
             raise ValueError("canonical_features requires conv_stem")

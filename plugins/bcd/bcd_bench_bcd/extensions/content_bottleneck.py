@@ -12,17 +12,14 @@ read motion from them.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from bcd_bench_bcd.extensions.base import Extension, Schedule, StepState, constant
+from bcd_bench_bcd.extensions.base import Extension, Recipe, Schedule, StepState, constant
 from bcd_bench_bcd.paper.rng import RngLike, as_rng
-
-if TYPE_CHECKING:
-    from bcd_bench_bcd.presets.base import Preset
 
 __all__ = ["Bottleneck", "ContentBottleneck"]
 
@@ -42,7 +39,7 @@ class ContentBottleneck(Extension):
     kl_weight: Schedule = constant(1e-5)
     """Content KL weight, per nat."""
 
-    def check(self, preset: Preset) -> None:
+    def check(self, preset: Recipe) -> None:
         if "canonical_features" in preset.extensions.names:
             raise ValueError("content_bottleneck and canonical_features are mutually exclusive")
 

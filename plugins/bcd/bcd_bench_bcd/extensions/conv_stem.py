@@ -10,19 +10,16 @@ over the frames.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from bcd_bench_bcd.extensions.base import Extension
+from bcd_bench_bcd.extensions.base import Extension, Recipe
 from bcd_bench_bcd.paper.config import EncoderConfig
 from bcd_bench_bcd.paper.decoder import grid_positions
 from bcd_bench_bcd.paper.encoder import t5_stack
-
-if TYPE_CHECKING:
-    from bcd_bench_bcd.presets.base import Preset
 
 __all__ = ["ConvEncoder", "ConvStem", "PatchReader", "Stem"]
 
@@ -42,7 +39,7 @@ class ConvStem(Extension):
     stride: int = Field(default=8, ge=2)
     """Pixels along a side per position of the grid of features."""
 
-    def check(self, preset: Preset) -> None:
+    def check(self, preset: Recipe) -> None:
         if any(side % self.stride for side in preset.model.grid) or self.stride % 2:
             raise ValueError(
                 f"conv_stem requires frame sides that are multiples of an even stride, not {preset.model.grid}"

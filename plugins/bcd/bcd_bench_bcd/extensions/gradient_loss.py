@@ -6,15 +6,12 @@ Without it, the few pixels of eyes and lips contribute too little to the loss. T
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 from torch import Tensor
 
-from bcd_bench_bcd.extensions.base import Extension, StepState
-
-if TYPE_CHECKING:
-    from bcd_bench_bcd.presets.base import Preset
+from bcd_bench_bcd.extensions.base import Extension, Recipe, StepState
 
 __all__ = ["GradientLoss"]
 
@@ -25,7 +22,7 @@ class GradientLoss(Extension):
 
     weight: float = Field(default=1.0, gt=0)
 
-    def check(self, preset: Preset) -> None:
+    def check(self, preset: Recipe) -> None:
         if "patch_skipping" in preset.extensions.names:
             raise ValueError("gradient_loss compares neighbouring patches and cannot be combined with patch_skipping")
 

@@ -8,17 +8,14 @@ these points to the canonical map and back. LivePortrait's training is supervise
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 from torch import Tensor
 
-from bcd_bench_bcd.extensions.base import Extension, StepState
+from bcd_bench_bcd.extensions.base import Extension, Recipe, StepState
 from bcd_bench_bcd.extensions.canonical_features import keypoint_error
 from bcd_bench_bcd.extensions.symmetric_halves import SymmetricHalves
-
-if TYPE_CHECKING:
-    from bcd_bench_bcd.presets.base import Preset
 
 __all__ = ["KeypointSupervision"]
 
@@ -33,7 +30,7 @@ class KeypointSupervision(Extension):
     weight: float = Field(default=1.0, gt=0)
     """Weight of the mean distance of both fields to the keypoints; 2 is a whole side."""
 
-    def check(self, preset: Preset) -> None:
+    def check(self, preset: Recipe) -> None:
         names = preset.extensions.names
         if "canonical_features" not in names:
             raise ValueError("keypoint_supervision requires canonical_features")

@@ -7,15 +7,12 @@ sampling. This saves time and changes no expected value.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 from torch import Tensor
 
-from bcd_bench_bcd.extensions.base import Extension
-
-if TYPE_CHECKING:
-    from bcd_bench_bcd.presets.base import Preset
+from bcd_bench_bcd.extensions.base import Extension, Recipe
 
 __all__ = ["SKIP_UNTIL", "PatchSkipping", "keep_probabilities"]
 
@@ -32,7 +29,7 @@ class PatchSkipping(Extension):
     min_keep_prob: float = Field(default=0.3, gt=0, le=1)
     """Lowest probability with which a patch is computed in a step; 1 computes all patches that are not always black."""
 
-    def check(self, preset: Preset) -> None:
+    def check(self, preset: Recipe) -> None:
         if "canonical_features" in preset.extensions.names:
             raise ValueError("patch_skipping and canonical_features are mutually exclusive")
 

@@ -6,14 +6,11 @@ much longer to learn where the head is.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 
-from bcd_bench_bcd.extensions.base import Extension
-
-if TYPE_CHECKING:
-    from bcd_bench_bcd.presets.base import Preset
+from bcd_bench_bcd.extensions.base import Extension, Recipe
 
 __all__ = ["SpatialMotion"]
 
@@ -26,6 +23,6 @@ class SpatialMotion(Extension):
     channels: int = Field(default=16, ge=1)
     """Channels per patch."""
 
-    def check(self, preset: Preset) -> None:
+    def check(self, preset: Recipe) -> None:
         if "content_channels" not in preset.extensions.names:
             raise ValueError("spatial_motion requires content_channels")

@@ -8,17 +8,14 @@ motion. Cycle consistency of swaps is known from image translation (e.g. MUNIT, 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from bcd_bench_bcd.extensions.base import Extension, StepState
+from bcd_bench_bcd.extensions.base import Extension, Recipe, StepState
 from bcd_bench_bcd.extensions.quantizer import ExtendedQuantizer
-
-if TYPE_CHECKING:
-    from bcd_bench_bcd.presets.base import Preset
 
 __all__ = ["SwapCycle", "code_nats", "swap_cycle"]
 
@@ -41,7 +38,7 @@ class SwapCycle(Extension):
     start: int = Field(default=0, ge=0)
     """First step with the cycle: before it, generated swaps are not informative."""
 
-    def check(self, preset: Preset) -> None:
+    def check(self, preset: Recipe) -> None:
         if self.content_weight and "content_bottleneck" not in preset.extensions.names:
             raise ValueError("swap_cycle.content_weight requires content_bottleneck")
         if "canonical_features" in preset.extensions.names:

@@ -6,16 +6,13 @@ clip drives the other. The paper takes content from the first half and motion fr
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from bcd_bench_bcd.extensions.base import Extension, StepState
+from bcd_bench_bcd.extensions.base import Extension, Recipe, StepState
 from bcd_bench_bcd.paper.rng import Rng
-
-if TYPE_CHECKING:
-    from bcd_bench_bcd.presets.base import Preset
 
 __all__ = ["SymmetricHalves"]
 
@@ -31,7 +28,7 @@ class SymmetricHalves(Extension):
     def both(self) -> bool:
         return self.mode == "both"
 
-    def check(self, preset: Preset) -> None:
+    def check(self, preset: Recipe) -> None:
         if preset.train.direction != "forward":
             raise ValueError(f"symmetric_halves cannot be combined with train.direction={preset.train.direction}")
 
