@@ -1,4 +1,4 @@
-"""Draws the pictures of this folder: sheets of swaps from run folders, and curves from training logs.
+"""Draw the images of this folder: sheets of swaps from run folders, and curves from training logs.
 
     python results/pictures.py swaps RUN_FOLDER results/swaps-sprites-procedural.png
     python results/pictures.py curve results/training/NAME.jsonl results/training/NAME.png
@@ -7,9 +7,9 @@
     python results/pictures.py transfers RUN_FOLDER results/heads-small.png
     python results/pictures.py sweep results/training/heads-small-rates.json results/training/heads-small-rates.png
 
-A sheet shows, for every pair, the content clip, the motion clip, the output, and the exact target, frame by frame.
-The sheet of heads shows content, motion and target of some pairs of a heads suite. So does the sheet of
-transfers, with the output between motion and target. Curves, doses and sweeps need matplotlib.
+A sheet shows the content clip, the driving clip, the output and the ground-truth target of every pair, per frame.
+The sheet of heads shows content, driving clip and target of some pairs of a heads suite; the sheet of transfers adds
+the output. Curves, doses and sweeps need matplotlib.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from bcd_bench.plugins import load_registry
-from bcd_bench.runs import RunFolder
+from bcd_bench.plugin.registry import load_registry
+from bcd_bench.run.folder import RunFolder
 
 PAIRS = (0, 3, 10, 17, 24, 31)
 HEADS = 6
@@ -123,7 +123,7 @@ def curve(log: Path, target: Path) -> None:
 
 def heads(suite: Path, target: Path) -> None:
     """Six pairs of a heads suite: the content, and four frames each of the motion and the target."""
-    from bcd_bench.specs import load_factory
+    from bcd_bench.plugin.loading import load_factory
 
     pairs = load_factory(load_registry().get("suites", suite.name).factory)({}).pairs[:HEADS]
     strips = []

@@ -39,7 +39,8 @@ def command_of(verb: str):
 
 def options_of(command) -> set[str]:
     children = getattr(command, "commands", {}).values()
-    own = {name for parameter in command.params for name in parameter.opts if name.startswith("--")}
+    shown = [parameter for parameter in command.params if not getattr(parameter, "hidden", False)]
+    own = {name for parameter in shown for name in parameter.opts if name.startswith("--")}
     return own.union(*(options_of(child) for child in children)) - {"--help"}
 
 

@@ -95,3 +95,15 @@ def test_tables_of_faces_have_two_recognisers(suite: str) -> None:
 def test_the_leaderboard_is_made_from_the_records() -> None:
     rows = collect_rows([RESULTS], registry=load_registry())
     assert render(rows) == (RESULTS / "leaderboard.md").read_text()
+
+
+def test_the_script_of_the_pictures_imports_what_exists() -> None:
+    import ast
+    import importlib
+
+    tree = ast.parse((RESULTS / "pictures.py").read_text())
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    for node in imports:
+        if (node.module or "").startswith("bcd_bench"):
+            module = importlib.import_module(node.module)
+            assert all(hasattr(module, alias.name) for alias in node.names), ast.unparse(node)
