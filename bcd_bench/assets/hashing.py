@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import sys
+import tokenize
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,10 @@ from typing import Any
 from bcd_bench.types.errors import UsageError
 
 __all__ = ["canonical_json", "hash_json", "sha256_file", "sha256_path", "sha256_sources", "source_sha256"]
+
+
+_BEGIN = (tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
+"""Tokens after which a statement begins."""
 
 
 def canonical_json(obj: Any) -> str:
@@ -51,12 +57,47 @@ def sha256_path(path: Path | str) -> str:
 
 
 def sha256_sources(root: Path, files: Iterable[Path]) -> str:
-    """One hash over source files, named relative to `root`."""
-    return _named_hash((path.relative_to(root).as_posix(), path) for path in sorted(files))
+    """One hash over the code of source files, named relative to `root`; comments and docstrings do not count."""
+    return hash_json({path.relative_to(root).as_posix(): code_sha256(path.read_bytes()) for path in sorted(files)})
+
+
+def code_sha256(source: bytes) -> str:
+    """sha256 of Python code without comments, docstrings, blank lines and spaces at the ends of lines.
+
+    The remaining text is hashed as it is, so that all Python versions agree. Text that is not Python is hashed whole.
+    """
+    try:
+        return hashlib.sha256(_code(source).encode()).hexdigest()
+    except (SyntaxError, ValueError, tokenize.TokenError):
+        return hashlib.sha256(source).hexdigest()
+
+
+def _code(source: bytes) -> str:
+    encoding = tokenize.detect_encoding(io.BytesIO(source).readline)[0]
+    lines = source.decode(encoding).splitlines()
+    cuts: list[tuple[int, int, int, int]] = []
+    string: tuple[int, int, int, int] | None = None
+    """A string that stands where a statement begins: a docstring if nothing but a comment follows on its line."""
+    begins = True
+    for kind, _, start, end, _ in tokenize.generate_tokens(io.StringIO("\n".join(lines) + "\n").readline):
+        if kind == tokenize.COMMENT:
+            cuts.append((*start, *end))
+        elif kind == tokenize.STRING and begins:
+            string, begins = (*start, *end), False
+        elif kind in _BEGIN:
+            if kind == tokenize.NEWLINE and string is not None:
+                cuts.append(string)
+            string, begins = None, True
+        elif kind != tokenize.NL:
+            string, begins = None, False
+    for first, left, last, right in sorted(cuts, reverse=True):
+        kept = lines[first - 1][:left] + lines[last - 1][right:]
+        lines[first - 1 : last] = [kept, *[""] * (last - first)]
+    return "\n".join(line.rstrip() for line in lines if line.strip())
 
 
 def source_sha256(package: str) -> str:
-    """Hash over every `.py` file of an importable package (or of a one-file module), found without importing it.
+    """Hash over the code of every `.py` file of an importable package (or of a one-file module), without importing it.
 
     Raises `UsageError` where the package has no source files.
     """

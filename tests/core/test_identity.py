@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bcd_bench.assets.hashing import canonical_json, hash_json, sha256_file, sha256_path, source_sha256
+import bcd_bench
+from bcd_bench.assets.hashing import canonical_json, code_sha256, hash_json, sha256_file, sha256_path, source_sha256
 from bcd_bench.run.fingerprint import pair_seed, run_id, run_identity
 from bcd_bench.types.errors import UsageError
 
@@ -113,3 +114,50 @@ def test_source_hash_of_a_package_covers_its_python_files(tmp_path: Path, monkey
     assert source_sha256("hashed_package") != before
     with pytest.raises(UsageError, match="no_such_package"):
         source_sha256("no_such_package")
+
+
+CODE = (
+    b"""import os  # system
+X = "# no comment"  # a comment
+
+def f(a):
+    \'\'\'Docstring \xc3\xa4.\'\'\'
+    \'\'\'Another.\'\'\'; y = 1
+    return a + X + """
+    + b'"""text"""'
+    + b"""
+
+class C:
+    x: int = 1
+    \'\'\'An attribute.
+    On two lines.\'\'\'
+"""
+)
+
+
+def test_comments_docstrings_and_blank_lines_do_not_count() -> None:
+    rewritten = CODE.replace(b"# system", b"# the operating system").replace(b"Docstring \xc3\xa4.", b"Other.")
+    rewritten = rewritten.replace(b"On two lines.", b"On\n    three\n    lines.").replace(b"\ndef f", b"\n\n# f\ndef f")
+    assert rewritten != CODE
+    assert code_sha256(rewritten) == code_sha256(CODE)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(b"y = 1", b"y = 2"), (b'"# no comment"', b'"# no, comment"'), (b"text", b"other"), (b"x: int", b"x: float")],
+)
+def test_code_and_strings_count(old: bytes, new: bytes) -> None:
+    assert old in CODE
+    assert code_sha256(CODE.replace(old, new)) != code_sha256(CODE)
+
+
+def test_code_that_cannot_be_parsed_counts_whole() -> None:
+    assert code_sha256(b"def f(:  # a") != code_sha256(b"def f(:  # b")
+    assert code_sha256(b"\xff\xfe") != code_sha256(b"\xff")
+
+
+def test_every_module_has_one_hash_after_its_comments_are_gone() -> None:
+    for path in Path(bcd_bench.__file__).parent.rglob("*.py"):
+        source = path.read_bytes()
+        assert code_sha256(source) == code_sha256(source + b"\n\n# the end\n")
+        assert code_sha256(source) != code_sha256(source + b"\nx = 1\n")

@@ -188,7 +188,7 @@ def test_owner_and_source_hash_follow_the_source(install, tmp_path: Path) -> Non
     assert (owner.name, owner.dist) == ("a", "dist-a")
     before = owner.source_sha256
     assert load_registry().owner("methods", "x").source_sha256 == before
-    (tmp_path / f"{owner.module}.py").write_text(METHOD.format(name="x") + "\n# changed\n")
+    (tmp_path / f"{owner.module}.py").write_text(METHOD.format(name="x") + "\nchanged = True\n")
     assert load_registry().owner("methods", "x").source_sha256 != before
 
 
