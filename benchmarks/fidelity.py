@@ -31,9 +31,9 @@ from bcd_bench.testing.synthetic import practice_pairs
 from bcd_bench.types.clip import Clip
 from bcd_bench.types.errors import MissingAssetError
 from bcd_bench_fidelity.backbones import INCEPTION
-from bcd_bench_fidelity.distance import FID
 from bcd_bench_fidelity.extractors import InceptionFeatures
 from bcd_bench_fidelity.frechet import frechet_distance
+from bcd_bench_fidelity.frechet_metrics import FID
 from bcd_bench_fidelity.moments import Moments
 from tests.fidelity.seeded import pictures, seeded_inception
 

@@ -18,8 +18,8 @@ from bcd_bench.types.errors import MissingAssetError
 from bcd_bench_baselines.cdsvae.method import CDSVAEMethod
 from bcd_bench_baselines.cdsvae.model import load_model
 from bcd_bench_baselines.cdsvae.specs import METHODS, SHIPPED
+from bcd_bench_sprites.classifier import judge_clips, shipped_judge
 from bcd_bench_sprites.factors import ATTRIBUTES
-from bcd_bench_sprites.judge import judge_clips, shipped_judge
 
 FOLDER = Path(package.__file__).parent / "weights"
 RESULTS = Path(__file__).parents[2] / "results"

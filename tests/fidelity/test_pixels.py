@@ -14,8 +14,8 @@ from bcd_bench.testing.synthetic import practice_pairs
 from bcd_bench.types.clip import Clip
 from bcd_bench.types.failed import Failed
 from bcd_bench_fidelity.flicker import Flicker
+from bcd_bench_fidelity.full_reference import TargetPSNR, TargetSSIM
 from bcd_bench_fidelity.pixels import PSNR_CAP, psnr, ssim, temporal_differences
-from bcd_bench_fidelity.target import TargetPSNR, TargetSSIM
 from tests.fidelity.make_golden import reference_ssim
 from tests.fidelity.seeded import pictures
 

@@ -20,7 +20,7 @@ from bcd_bench.scoring.score import score_run
 from bcd_bench.types.errors import MissingAssetError
 from bcd_bench.types.failed import Failed
 from bcd_bench_fidelity import backbones, kid, plugin
-from bcd_bench_fidelity.distance import FID, FDEfficientNetLite0
+from bcd_bench_fidelity.frechet_metrics import FID, FDEfficientNetLite0
 from bcd_bench_fidelity.kid import KID
 from tests.fidelity.conftest import MakeItem
 

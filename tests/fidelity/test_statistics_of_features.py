@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import sqrtm
 
+from bcd_bench_fidelity.bottom_k_sample import Sample, keys_of
 from bcd_bench_fidelity.frechet import frechet_distance
-from bcd_bench_fidelity.kernel import kernel_distances
+from bcd_bench_fidelity.mmd import kernel_distances
 from bcd_bench_fidelity.moments import Moments
-from bcd_bench_fidelity.sample import Sample, keys_of
 
 WIDTH = 12
 
@@ -148,7 +148,7 @@ def kernel_by_the_book(x: Any, y: Any) -> float:
 
 
 def test_kernel_distance_and_its_replicates_are_those_of_plain_loops(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bcd_bench_fidelity.kernel._CHUNK", 4)
+    monkeypatch.setattr("bcd_bench_fidelity.mmd._CHUNK", 4)
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((11, 5)).astype(np.float32), rng.standard_normal((9, 5)).astype(np.float32) + 1
     x_groups, y_groups = np.arange(11) % 3, np.arange(9) % 3

@@ -18,7 +18,7 @@ from hypothesis.extra import numpy as hnp
 from bcd_bench import Clip, ClipRef, Failed, Pair, Scored
 from bcd_bench_sprites.metric import PSNR_CAP, SpritesJudge, entropies, psnr
 from bcd_bench_sprites.nearest import NearestClip
-from bcd_bench_sprites.shipped import SHIPPED
+from bcd_bench_sprites.pretrained import SHIPPED
 from bcd_bench_sprites.suite import procedural_suite
 
 RATES = ("action", "action-3way", "direction", "skin", "pants", "top", "hair", "exact-nearest")

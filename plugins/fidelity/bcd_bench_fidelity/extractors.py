@@ -16,7 +16,7 @@ from torch.nn import functional
 from bcd_bench.types.clip import Clip
 from bcd_bench.util.devices import resolve_device
 from bcd_bench_fidelity.backbones import EFFICIENTNET_LITE0, INCEPTION, Backbone
-from bcd_bench_fidelity.folding import fold, read_weights
+from bcd_bench_fidelity.fuse_batchnorm import fold, read_weights
 
 __all__ = ["EfficientNetLite0Features", "InceptionFeatures", "passes"]
 

@@ -14,9 +14,9 @@ from bcd_bench.plugin.specs import Column
 from bcd_bench.statistics.intervals import delete_group_jackknife, jackknife_groups
 from bcd_bench.types.failed import Failed
 from bcd_bench_fidelity.backbones import INCEPTION, Backbone
-from bcd_bench_fidelity.kernel import kernel_distances
-from bcd_bench_fidelity.sample import Sample, keys_of
-from bcd_bench_fidelity.sets import REFERENCE, ROLES, FeatureSetMetric, features_of
+from bcd_bench_fidelity.bottom_k_sample import Sample, keys_of
+from bcd_bench_fidelity.feature_set_metric import REFERENCE, ROLES, FeatureSetMetric, features_of
+from bcd_bench_fidelity.mmd import kernel_distances
 
 __all__ = ["KID", "SAMPLE"]
 

@@ -15,12 +15,12 @@ from bcd_bench.plugin.specs import Column
 from bcd_bench.types.clip import ClipRef, Generated
 from bcd_bench.types.failed import Failed
 from bcd_bench_sprites.factors import ATTRIBUTES, DIRECTIONS, FRAMES, SIZE
-from bcd_bench_sprites.shipped import SHIPPED
+from bcd_bench_sprites.pretrained import SHIPPED
 from bcd_bench_sprites.suite import DRAW_CLIP
 
 if TYPE_CHECKING:
     from bcd_bench_sprites.characters import SuiteName
-    from bcd_bench_sprites.judge import Judge
+    from bcd_bench_sprites.classifier import Judge
     from bcd_bench_sprites.nearest import NearestClip
 
 __all__ = ["PSNR_CAP", "SpritesJudge", "entropies", "psnr"]
@@ -135,7 +135,7 @@ class SpritesJudge(PairMetric):
         }
 
     def _rows(self, suite: SuiteName, items: Sequence[Scored]) -> list[Mapping[str, Any]]:
-        from bcd_bench_sprites.judge import judge_clips
+        from bcd_bench_sprites.classifier import judge_clips
 
         judge, nearest = self._tools(suite)
         outputs = np.stack([item.output.frames for item in items])
@@ -159,7 +159,7 @@ class SpritesJudge(PairMetric):
     def _tools(self, suite: SuiteName) -> tuple[Judge, NearestClip]:
         if suite not in self._judges:
             from bcd_bench_sprites.characters import open_characters
-            from bcd_bench_sprites.judge import shipped_judge
+            from bcd_bench_sprites.classifier import shipped_judge
             from bcd_bench_sprites.nearest import NearestClip
 
             self._nearest[suite] = NearestClip(open_characters(suite))

@@ -67,7 +67,7 @@ def bcd_bench_trainables() -> list[TrainableSpec]:
             name="sprites-judge",
             version="1",
             summary="The classifier that judges Sprites clips.",
-            factory="bcd_bench_sprites.judge_train:train_judge",
+            factory="bcd_bench_sprites.train_classifier:train_judge",
             presets={
                 "sprites-procedural": "for the suite sprites-procedural: 1,200 steps, some minutes on one core",
                 "sprites": "for the suite sprites (needs the asset sprites-art): 1,200 steps, some minutes on one core",

@@ -39,8 +39,8 @@ from bcd_bench.training import (
 from bcd_bench.types.errors import UsageError
 from bcd_bench.util.devices import resolve_device
 from bcd_bench_sprites.characters import ART_ASSET, Characters, SuiteName, open_characters
+from bcd_bench_sprites.classifier import HEADS, Judge, judge_clips, network_json, to_input
 from bcd_bench_sprites.factors import ATTRIBUTES, MOTIONS, attributes_of_all, split
-from bcd_bench_sprites.judge import HEADS, Judge, judge_clips, network_json, to_input
 
 __all__ = ["PRESETS", "JudgeTrainer", "JudgeTraining", "accuracy_on_test", "augment", "train_judge"]
 

@@ -12,11 +12,11 @@ import safetensors.torch
 
 from bcd_bench.assets.hashing import sha256_file
 from bcd_bench.types.errors import UsageError
+from bcd_bench_sprites.classifier import HEADS, judge_clips, load_judge, shipped_judge
 from bcd_bench_sprites.factors import ATTRIBUTES, attributes_of_all, split
-from bcd_bench_sprites.judge import HEADS, judge_clips, load_judge, shipped_judge
-from bcd_bench_sprites.judge_train import accuracy_on_test
 from bcd_bench_sprites.layers import LayeredCharacters
-from bcd_bench_sprites.shipped import SHIPPED, shipped_weights
+from bcd_bench_sprites.pretrained import SHIPPED, shipped_weights
+from bcd_bench_sprites.train_classifier import accuracy_on_test
 
 SETS = [("procedural", "sprites-procedural"), ("lpc", "sprites")]
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from bcd_bench.types.errors import UsageError
 from bcd_bench_sprites.factors import ATTRIBUTES, MOTIONS, VALUES
-from bcd_bench_sprites.shipped import SHIPPED, shipped_weights
+from bcd_bench_sprites.pretrained import SHIPPED, shipped_weights
 
 __all__ = [
     "HEADS",

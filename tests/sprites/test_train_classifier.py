@@ -15,10 +15,10 @@ import torch
 
 from bcd_bench.plugin.specs import TrainRequest
 from bcd_bench.types.errors import BcdBenchError, Interrupted, UsageError
-from bcd_bench_sprites import judge_train
-from bcd_bench_sprites.judge import HEADS, load_judge
-from bcd_bench_sprites.judge_train import PRESETS, JudgeTrainer, augment, train_judge
+from bcd_bench_sprites import train_classifier as judge_train
+from bcd_bench_sprites.classifier import HEADS, load_judge
 from bcd_bench_sprites.plugin import bcd_bench_trainables
+from bcd_bench_sprites.train_classifier import PRESETS, JudgeTrainer, augment, train_judge
 
 SMALL = {"steps": 4, "batch": 2}
 

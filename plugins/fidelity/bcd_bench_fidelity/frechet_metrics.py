@@ -12,9 +12,9 @@ from bcd_bench.plugin.protocols import Scored
 from bcd_bench.plugin.specs import Column
 from bcd_bench.types.failed import Failed
 from bcd_bench_fidelity.backbones import EFFICIENTNET_LITE0, INCEPTION, Backbone
+from bcd_bench_fidelity.feature_set_metric import REFERENCE, ROLES, FeatureSetMetric, features_of
 from bcd_bench_fidelity.frechet import frechet_distance
 from bcd_bench_fidelity.moments import Moments
-from bcd_bench_fidelity.sets import REFERENCE, ROLES, FeatureSetMetric, features_of
 
 __all__ = ["FID", "FDEfficientNetLite0"]
 
