@@ -1,4 +1,4 @@
-"""What this distribution offers: the specs of its methods, one light module each; heavy code is imported when used."""
+"""Specs of the methods of this distribution, in one lightweight module each; heavy code is imported when used."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SPECS: tuple[str, ...] = (
     "mcnet.specs",
     "pca_motion.specs",
 )
-"""Modules with any of METHODS, ASSETS and TRAINABLES; none of them imports torch."""
+"""Modules with METHODS, ASSETS or TRAINABLES; none of them imports torch."""
 
 
 def _modules() -> list[ModuleType]:
@@ -34,17 +34,17 @@ def _all(attribute: str) -> list[Any]:
 
 @hookimpl
 def bcd_bench_methods() -> list[MethodSpec]:
-    """Every method of this distribution."""
+    """All methods of this distribution."""
     return _all("METHODS")
 
 
 @hookimpl
 def bcd_bench_assets() -> list[AssetSpec]:
-    """The files they load: published checkpoints, never downloaded at run time."""
+    """The files that the methods load: published checkpoints, never downloaded at run time."""
     return _all("ASSETS")
 
 
 @hookimpl
 def bcd_bench_trainables() -> list[TrainableSpec]:
-    """What is trained here."""
+    """The trainables of this distribution."""
     return _all("TRAINABLES")

@@ -255,7 +255,7 @@ def test_weights_are_kept_and_others_refused(tiny: CDSVAE, tmp_path: Path) -> No
         load_model(path)
     config = TINY.model_copy(update={"hidden": 13}).model_dump_json()
     save_file(tiny.state_dict(), path, {"format": "bcd-bench-cdsvae/1", "config": config})
-    with pytest.raises(UsageError, match="do not fit"):
+    with pytest.raises(UsageError, match="do not match their configuration"):
         load_model(path)
 
 
@@ -306,7 +306,7 @@ def test_other_sizes_fail_and_unknown_settings_are_refused(method: Any) -> None:
 
     (result,) = method().transfer([Pair()], seed=0)
     assert isinstance(result, Failed)
-    assert result.reason == "clip small: (32, 32) pixels, the weights are for (64, 64)"
+    assert result.reason == "clip small has (32, 32) pixels, the weights require (64, 64)"
     results = list(method().transfer(practice_pairs(2), seed=0))
     assert all(isinstance(r, Clip) for r in results)
     with pytest.raises(UsageError, match="--set z"):

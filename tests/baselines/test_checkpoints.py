@@ -67,7 +67,8 @@ def test_another_models_file_is_refused_and_nothing_is_loaded(tmp_path: Path) ->
     found |= {"extra.weight": torch.zeros(1)}
     torch.save({"generator": found}, tmp_path / "keys.pt")
     with pytest.raises(
-        UsageError, match=r"2 of 9 tensors are missing \(0.bias, 2.weight\); 1 are not of this model \(extra.weight\)"
+        UsageError,
+        match=r"2 of 9 tensors are missing \(0.bias, 2.weight\); 1 do not belong to this model \(extra.weight\)",
     ):
         load(tmp_path / "keys.pt")
     torch.save({"generator": {**state(), "0.weight": torch.zeros(4, 3, 5, 5), "0.bias": 3}}, tmp_path / "shape.pt")
@@ -97,7 +98,7 @@ def test_code_in_a_pickle_is_refused_and_never_run(tmp_path: Path, monkeypatch: 
     with pytest.raises(UsageError, match="expected a checkpoint of TOY") as caught:
         load(path)
     if how != "pickle":  # a bare pickle is no checkpoint to begin with
-        assert "holds code or objects (posix.system)" in str(caught.value)
+        assert "contains code or objects (posix.system)" in str(caught.value)
     assert not proof.exists()
     assert "\n" not in str(caught.value)
 
@@ -125,9 +126,9 @@ def test_garbage_is_refused(tmp_path: Path, content: bytes) -> None:
 
 def test_what_is_no_state_dict_is_refused(tmp_path: Path) -> None:
     torch.save([1, 2], tmp_path / "a.pth")
-    with pytest.raises(UsageError, match="holds list, not a state dict"):
+    with pytest.raises(UsageError, match="contains list, not a state dict"):
         load(tmp_path / "a.pth")
-    with pytest.raises(UsageError, match="is no file; expected a checkpoint of TOY"):
+    with pytest.raises(UsageError, match="is not a file; expected a checkpoint of TOY"):
         load(tmp_path)
 
 

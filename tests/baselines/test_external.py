@@ -92,9 +92,9 @@ def test_every_fault_costs_its_own_pair(tmp_path: Path) -> None:
     assert said.pop("endless").startswith("the worker wrote a line of more than 1048576 bytes")
     assert said.pop("other").startswith('the worker answered for another pair: {"pair": "another"}')
     assert said == {
-        "short": "the worker wrote 2 frames, its driver has 3",
-        "sorry": "the worker says: no face found",
-        "list": "the worker's info is no JSON object",
+        "short": "the worker wrote 2 frames, its driving clip has 3",
+        "sorry": "the worker reported an error: no face found",
+        "list": "the worker's info is not a JSON object",
     }
     for pair, result in zip(pairs, results, strict=True):
         if isinstance(result, Clip):
@@ -124,7 +124,7 @@ def test_a_worker_that_hangs_is_ended_with_its_children_and_started_again(tmp_pa
     worked._timeout = 2.0  # the worker runs already: this is time enough to get as far as hanging
     result = worked.one(hang, seed=0, device="cpu")
     assert isinstance(result, Failed)
-    assert result.reason.startswith("the worker gave no answer in 2 s")
+    assert result.reason.startswith("the worker did not answer within 2 s")
     worked._timeout = 60
     assert isinstance(worked.one(fine, seed=0, device="cpu"), Clip)
     worked.close()
@@ -194,13 +194,13 @@ def test_clips_are_exchanged_without_loss(tmp_path: Path, kind: Any) -> None:
 
 def test_arrays_that_are_none_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "output.npy"
-    with pytest.raises(UsageError, match=r"wrote no output\.npy"):
+    with pytest.raises(UsageError, match=r"did not write output\.npy"):
         read_output(path, "npy", 3, SIZE)
     path.write_bytes(b"garbage")
-    with pytest.raises(UsageError, match="does not begin as one of NumPy"):
+    with pytest.raises(UsageError, match="does not begin like a NumPy file"):
         read_output(path, "npy", 3, SIZE)
     np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(UsageError, match="is no array"):
+    with pytest.raises(UsageError, match="is not an array"):
         read_output(path, "npy", 3, SIZE)
     np.save(path, np.zeros((3, *SIZE, 3), np.float32))
     with pytest.raises(UsageError, match=r"wrote float32 \[3, 16, 24, 3\], not uint8"):
@@ -218,8 +218,8 @@ def test_arrays_that_are_none_are_refused(tmp_path: Path) -> None:
         ({"cmd": "python 'x"}, "cannot be split into words"),
         ({"cwd": "no/such"}, "cwd=no/such: no such folder"),
         ({"files": "no-such.pt"}, "no-such.pt: no such file"),
-        ({"frames": "jpg"}, "frames='jpg': there are png, npy, mkv"),
-        ({"timeout": 0}, "timeout=0 is no number of seconds above 0"),
+        ({"frames": "jpg"}, "frames='jpg': must be one of png, npy, mkv"),
+        ({"timeout": 0}, "timeout=0 must be a positive number of seconds"),
         ({"timeout": "soon"}, "timeout='soon'"),
     ],
 )

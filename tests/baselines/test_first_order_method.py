@@ -152,13 +152,13 @@ def test_the_anchor_is_the_closest_frame_where_asked(monkeypatch: pytest.MonkeyP
         def choose(self, source: np.ndarray, driving: np.ndarray) -> int:
             assert source.ndim == 3
             if len(driving) < 3:
-                raise NoFaceError("no face is found")
+                raise NoFaceError("no face was found")
             return 2
 
     monkeypatch.setattr(first_order_method, "FrameChooser", Chooser)
     case, short = pair(7, 4), pair(8, 1)
     plain, [chosen, failed] = loaded(), list(loaded(best_frame=True).transfer([case, short], seed=0))
-    assert failed == Failed("best_frame: no face is found")
+    assert failed == Failed("best_frame: no face was found")
     wanted = plain.animate(case.content.load().frames[0], case.motion.load().frames, 2)
     np.testing.assert_array_equal(chosen.frames, wanted)
 

@@ -72,10 +72,10 @@ def test_every_kind_of_video_and_of_fault(registry: Registry, tmp_path: Path) ->
     errors = {pair: result.error for pair, result in results.items() if result.status == "failed"}
     assert errors.pop("practice-5").startswith("its video cannot be read: cannot read video practice-5.avi: ")
     assert errors == {
-        "practice-3": "its video has 4 frames, its driver 5",
-        "practice-4": "its video is 16x32, the suite 32x48 (resize=true resizes)",
-        "practice-6": "its video is a link out of the folder (followed with BCD_BENCH_FOLLOW_LINKS=1)",
-        "practice-8": "the folder has no video of this pair",
+        "practice-3": "its video has 4 frames, its driving clip 5",
+        "practice-4": "its video is 16x32, the suite is 32x48 (resize=true resizes)",
+        "practice-6": "its video is a link that points outside the folder (set BCD_BENCH_FOLLOW_LINKS=1 to follow)",
+        "practice-8": "the folder does not contain a video of this pair",
     }
     for index in (0, 2, 7):
         expected = answer(pairs[0 if index == 7 else index]).frames
@@ -109,9 +109,9 @@ def test_long_large_and_damaged_videos_fail_early(
     found = run(registry, tmp_path / "runs", {"path": str(videos)}, limit=5).pairs()
     errors = [found[pair.id].error for pair in pairs[:5]]
     assert errors[:3] == [
-        "its video has more than 5 frames, its driver 5",
-        "its video is 128x192, the suite 32x48 (resize=true resizes)",
-        "its video has 70 frames, its driver 5",
+        "its video has more than 5 frames, its driving clip 5",
+        "its video is 128x192, the suite is 32x48 (resize=true resizes)",
+        "its video has 70 frames, its driving clip 5",
     ]
     assert errors[3] == "its video cannot be read: cannot read video practice-3.mkv: damaged 0.00 seconds in"
     assert errors[4].startswith("its video cannot be read: cannot read video")
@@ -163,18 +163,18 @@ def test_what_cannot_work_is_refused_before_it_begins(registry: Registry, tmp_pa
             make_plan(registry, "folder", suite, config=config)
         return caught.value
 
-    assert refused("needs the folder of the videos").hint == "--set path=FOLDER"
+    assert refused("requires the folder of the videos").hint == "--set path=FOLDER"
     refused("no such folder", path=str(videos))
     videos.mkdir()
-    refused(r"practice-0\.mp4 or practice-0/000000\.png is expected .* and there are none at all", path=str(videos))
+    refused(r"practice-0\.mp4 or practice-0/000000\.png for the first of .* pairs, found no videos", path=str(videos))
     (videos / "clip1.mp4").write_bytes(b"")
-    told = refused(r"first of 9, and there are 1 of other names, such as clip1\.mp4", path=str(videos))
+    told = refused(r"first of 9 pairs, found 1 with other names, such as clip1\.mp4", path=str(videos))
     assert "bcd-bench export" in str(told.hint)
     (videos / "practice-1.mp4").write_bytes(b"1")
-    refused(r"name=\[1\] is no text", path=str(videos), name=[1])
+    refused(r"name=\[1\] must be text", path=str(videos), name=[1])
     (videos / "practice-1.mkv").write_bytes(b"2")
     refused(r"2 videos of pair practice-1: practice-1\.mkv, practice-1\.mp4", path=str(videos))
-    refused("resize='yes' is neither true nor false", path=str(videos), resize="yes")
+    refused("resize='yes' must be true or false", path=str(videos), resize="yes")
 
 
 def hub(root: Path, pairs: list[Pair], *, frames: bool = False) -> Path:
@@ -200,7 +200,7 @@ def test_links_out_of_the_folder_are_named_and_followed_only_if_asked(
 ) -> None:
     pairs = list(practice({}).pairs[:4])
     snapshot = hub(tmp_path / "hub", pairs, frames=frames)
-    with pytest.raises(UsageError, match=r"4 links lead out of the folder .*: practice-0") as caught:
+    with pytest.raises(UsageError, match=r"4 links point outside the folder .*: practice-0") as caught:
         run(registry, tmp_path / "out", {"path": str(snapshot)}, limit=4)
     assert "BCD_BENCH_FOLLOW_LINKS=1" in str(caught.value.hint)
     monkeypatch.setenv("BCD_BENCH_FOLLOW_LINKS", "1")
@@ -218,4 +218,4 @@ def test_a_link_of_one_frame_closes_its_folder_of_frames(registry: Registry, tmp
     last.symlink_to(tmp_path / "secret.png")
     folder = run(registry, tmp_path / "out", {"path": str(videos)}, limit=2)
     assert [result.status for result in folder.pairs().values()] == ["ok", "failed"]
-    assert "is a link out of the folder" in str(folder.pairs()[pairs[1].id].error)
+    assert "is a link that points outside the folder" in str(folder.pairs()[pairs[1].id].error)

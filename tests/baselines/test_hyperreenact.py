@@ -254,19 +254,19 @@ def test_pairs_go_through_crops_networks_and_back_to_the_suites_size(monkeypatch
     assert isinstance(again, Clip)
     assert again.sha256 == first.sha256
     assert [result.reason for result in others if isinstance(result, Failed)] == [
-        "content: no face in any of 8 frames",
-        "driver: a face in only 3 of 8 frames",
+        "content: none of 8 frames shows a face",
+        "driving clip: only 3 of 8 frames show a face",
         "content: no model",
     ]
 
 
 def test_what_lacks_or_is_something_else_is_refused(tmp_path: Path) -> None:
     method = HyperReenactMethod({"batch_frames": 3, "mean_seed": 5})
-    with pytest.raises(UsageError, match="needs the original's folder pretrained_models"):
+    with pytest.raises(UsageError, match="requires the original's folder pretrained_models"):
         method.load(None, "cpu")
-    with pytest.raises(UsageError, match=r"lacks e4e-voxceleb\.pt, .*data/deca_model\.tar"):
+    with pytest.raises(UsageError, match=r"e4e-voxceleb\.pt, .*data/deca_model\.tar.* missing"):
         method.load(tmp_path, "cpu")
-    with pytest.raises(UsageError, match="batch_frames=0 is no whole number of at least 1"):
+    with pytest.raises(UsageError, match="batch_frames=0 must be a whole number of at least 1"):
         HyperReenactMethod({"batch_frames": 0, "mean_seed": 5})
     (tmp_path / "data").mkdir()
     for name in FILES:
@@ -298,7 +298,7 @@ video.release()
 def test_the_original_is_driven_in_its_checkout(tmp_path: Path) -> None:
     pytest.importorskip("cv2")
     registry, suite = Registry.from_modules([plugin]), Suite("s", "1", practice_pairs(1), (64, 64), 8.0)
-    with pytest.raises(UsageError, match="a checkout of StelaBou/HyperReenact is needed"):
+    with pytest.raises(UsageError, match="a checkout of StelaBou/HyperReenact is required"):
         make_plan(registry, "hyperreenact-checkout", suite, config={"checkout": str(tmp_path)})
     (tmp_path / "run_inference.py").write_text(FAKE)
     config = {"checkout": str(tmp_path), "python": sys.executable, "timeout": 120}
@@ -310,6 +310,6 @@ def test_the_original_is_driven_in_its_checkout(tmp_path: Path) -> None:
     method.close()
     assert isinstance(good, Clip), good
     assert np.abs(good.frames.astype(int) - suite.pairs[0].motion.load().frames).mean() < 12
-    assert bad == Failed("the worker says: RuntimeError: run_inference.py ended with exit code 1")
+    assert bad == Failed("the worker reported an error: RuntimeError: run_inference.py ended with exit code 1")
     (tmp_path / "model.py").write_text("changed = True")
     assert make_plan(registry, "hyperreenact-checkout", suite, config=config).run_id != before.run_id

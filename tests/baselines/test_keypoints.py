@@ -72,7 +72,7 @@ def test_the_scale_is_the_root_of_the_areas() -> None:
     assert hull_area(square) == pytest.approx(1)
     maps = torch.eye(2).expand(1, 5, 2, 2)
     assert movement_scale(Keypoints(3 * square[None], maps), Keypoints(square[None], maps)) == pytest.approx(3)
-    with pytest.raises(ValueError, match="on a line"):
+    with pytest.raises(ValueError, match="are collinear"):
         hull_area(torch.stack([torch.arange(5.0), torch.arange(5.0)], 1))
 
 
@@ -108,5 +108,5 @@ def test_the_closest_frame_is_the_same_shape_wherever_and_however_large() -> Non
     driving[1, 5] = np.nan
     assert closest_frame(source, driving) == 3
     assert closest_frame(source, driving[:3]) in (0, 2)
-    with pytest.raises(NoFaceError, match="no face is found in any driving frame"):
+    with pytest.raises(NoFaceError, match="no face was found in any driving frame"):
         closest_frame(source, np.full((2, 68, 2), np.nan))

@@ -40,7 +40,7 @@ class Faces:
 
     def of(self, frames: np.ndarray) -> np.ndarray:
         if self.centre is None:
-            raise NoFaceError("no face is found")
+            raise NoFaceError("no face was found")
         points = np.random.default_rng(0).uniform(-1, 1, (478, 2))
         jaw, eyes, mouth = POINTS_68[:17], POINTS_68[36:48], POINTS_68[48:]
         points[list(jaw)] = np.stack([np.linspace(-1, 1, 17), 1 - np.linspace(-1, 1, 17) ** 2 * 2], axis=1)
@@ -143,7 +143,7 @@ def test_a_pair_without_a_face_fails_with_the_reason() -> None:
     method = mirror()
     method.faces = Faces(None)  # type: ignore[assignment]
     [result] = method.transfer([pair(smooth(1, 1), smooth(2, 1))], seed=0)
-    assert result == Failed("liveportrait: the source: no face is found")
+    assert result == Failed("liveportrait: the source: no face was found")
 
 
 def test_open_lips_are_closed_and_closed_ones_left() -> None:
@@ -182,10 +182,10 @@ def test_settings_that_do_not_go_together_are_refused(config: dict[str, Any], sa
 
 def test_a_folder_without_the_networks_is_refused_by_name(tmp_path: Path) -> None:
     method = LivePortrait({"crop": False})
-    with pytest.raises(UsageError, match=r"base_models/appearance_feature_extractor\.pth is no file"):
+    with pytest.raises(UsageError, match=r"base_models/appearance_feature_extractor\.pth is not a file"):
         method.load(tmp_path, "cpu")
     (tmp_path / "one.pth").write_bytes(b"")
-    with pytest.raises(UsageError, match="is no folder; expected LivePortrait's with base_models"):
+    with pytest.raises(UsageError, match="is not a folder; expected LivePortrait's with base_models"):
         method.load(tmp_path / "one.pth", "cpu")
     with pytest.raises(UsageError, match="method liveportrait needs weights: the folder liveportrait"):
         method.load(None, "cpu")

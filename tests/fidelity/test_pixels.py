@@ -106,7 +106,7 @@ def test_rows_against_the_target() -> None:
 def test_what_cannot_be_compared_is_failed_with_a_reason() -> None:
     small = np.zeros((8, 8, 8, 3), np.uint8)
     for metric in (TargetPSNR(), TargetSSIM()):
-        assert metric.score([item(small)]) == [Failed("the output is [8, 8, 8, 3], its target [8, 64, 64, 3]")]
+        assert metric.score([item(small)]) == [Failed("the output has shape [8, 8, 8, 3], its target [8, 64, 64, 3]")]
         assert metric.score([item(small, target=None)]) == [Failed("the suite has no target for this pair")]
     tiny = practice_pairs(1, size=(8, 8))[0]
     [failed] = TargetSSIM().score([Scored(tiny, Clip(small, 8.0))])

@@ -89,7 +89,7 @@ def test_numbers_that_do_not_exist_are_refused(procedural: LayeredCharacters) ->
     for number, motion in ((1296, 0), (-1, 0), (0, 9), (0, -1)):
         with pytest.raises(IndexError):
             procedural.clip(number, motion)
-    with pytest.raises(ValueError, match="one length"):
+    with pytest.raises(ValueError, match="equal length"):
         procedural.clips([0, 1], [0])
 
 
@@ -121,5 +121,5 @@ def test_a_damaged_picture_is_named(art: Path, tmp_path: Path) -> None:
 def test_an_altered_picture_is_refused(art: Path, tmp_path: Path) -> None:
     shutil.copytree(art, tmp_path / "art")
     shutil.copy(art / "hair/1.png", tmp_path / "art/hair/0.png")
-    with pytest.raises(MissingAssetError, match="not those the literature used"):
+    with pytest.raises(MissingAssetError, match="not those used in the literature"):
         LpcCharacters(tmp_path / "art")

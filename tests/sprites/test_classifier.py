@@ -86,12 +86,12 @@ def test_altered_weights_are_refused(copy: Path) -> None:
     data = bytearray(copy.read_bytes())
     data[-1] ^= 1
     copy.write_bytes(data)
-    with pytest.raises(UsageError, match="altered"):
+    with pytest.raises(UsageError, match="were modified"):
         load_judge(copy)
 
 
 def test_other_weights_are_not_taken_for_the_expected_ones(copy: Path) -> None:
-    with pytest.raises(UsageError, match="altered"):
+    with pytest.raises(UsageError, match="were modified"):
         load_judge(copy, expected="0" * 64)
 
 

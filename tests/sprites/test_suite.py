@@ -78,5 +78,5 @@ def test_partners_are_a_permutation_for_any_seed(seed: int) -> None:
 
 
 def test_clips_that_cannot_be_swapped_are_said_so() -> None:
-    with pytest.raises(ValueError, match="finds no partner"):
+    with pytest.raises(ValueError, match="has no partner"):
         partners(np.array([[0, 0], [1, 1]]), 0)

@@ -1,1 +1,1 @@
-"""C-DSVAE (Bai, Wang and Gomes, NeurIPS 2021): one static code a clip, one dynamic code a frame, contrastive terms."""
+"""C-DSVAE (Bai, Wang and Gomes, NeurIPS 2021): a static code per clip, a dynamic code per frame, contrastive terms."""

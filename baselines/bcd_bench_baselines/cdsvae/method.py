@@ -1,4 +1,4 @@
-"""C-DSVAE as a bcd-bench method: f of the content clip, z_1:T of the motion clip, decoded frame by frame."""
+"""C-DSVAE as a bcd-bench method: f from the content clip, z_1:T from the motion clip, decoded frame by frame."""
 
 from __future__ import annotations
 
@@ -24,49 +24,54 @@ __all__ = ["CDSVAEMethod", "MethodConfig"]
 
 
 class MethodConfig(BaseModel):
-    """What `run --set` may change. The literature scores runs in which one of the two codes is drawn."""
+    """Settings that `run --set` may change. The literature also scores runs in which one of the two codes is
+    sampled."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     f: Literal["posterior", "prior"] = "posterior"
-    """"posterior": the mean of q(f | content clip); "prior": drawn from p(f), whatever the content clip shows."""
+    """"posterior": the mean of q(f | content clip); "prior": a sample of p(f), independent of the content clip."""
     z: Literal["posterior", "prior"] = "posterior"
-    """"posterior": the means of q(z_t | motion clip); "prior": drawn from p(z_1:T), as long as the motion clip."""
+    """"posterior": the means of q(z_t | motion clip); "prior": a sample of p(z_1:T) of the motion clip's length."""
 
 
 class CDSVAEMethod:
-    """Transfers motion by C-DSVAE; one instance holds one set of weights."""
+    """Transfer motion by C-DSVAE; an instance holds one set of weights."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.config = validate(MethodConfig, config, "--set", owner="cdsvae")
         self.model: CDSVAE | None = None
 
     def load(self, weights: Path | None, device: str) -> None:
-        """Load C-DSVAE weights (safetensors). Raises `UsageError` where there are none or they do not fit."""
+        """Load C-DSVAE weights (safetensors). Raises `UsageError` if they are missing or do not fit."""
         if weights is None:
             raise UsageError(
-                "method cdsvae needs weights", hint="bcd-bench train cdsvae, then --weights train/…/model.safetensors"
+                "method cdsvae needs weights",
+                hint="run bcd-bench train cdsvae, then pass --weights train/…/model.safetensors",
             )
         self.device = resolve_device(device)
         self.model, self.card = load_model(weights, str(self.device))
 
     def transfer(self, pairs: Sequence[Pair], *, seed: int) -> Iterator[Clip | Failed]:
-        """One clip a pair, as long as its motion clip. Clips of other sizes than the model's are `Failed`."""
+        """Yield one clip per pair, as long as its motion clip; `Failed` for clips whose size differs from the
+        model's."""
         size = self._loaded().config.frame_size
         for pair in pairs:
             content, motion = pair.content.load(), pair.motion.load()
-            wrong = next((clip for clip in (content, motion) if clip.frames.shape[1:3] != size), None)
-            if wrong is not None:
-                yield Failed(f"clip {wrong.id}: {wrong.frames.shape[1:3]} pixels, the weights are for {size}")
+            mismatched = next((clip for clip in (content, motion) if clip.frames.shape[1:3] != size), None)
+            if mismatched is not None:
+                yield Failed(
+                    f"clip {mismatched.id} has {mismatched.frames.shape[1:3]} pixels, the weights require {size}"
+                )
                 continue
             frames = self.swap(content.frames, motion.frames, pair_seed(seed, pair.id))
             yield Clip(frames, motion.fps, pair.id)
 
     @torch.inference_mode()
     def swap(self, content: np.ndarray, motion: np.ndarray, seed: int = 0) -> np.ndarray:
-        """uint8[S, H, W, 3] and uint8[T, H, W, 3] -> uint8[T, H, W, 3]. `seed` is used where a prior is drawn from.
+        """uint8[S, H, W, 3] and uint8[T, H, W, 3] -> uint8[T, H, W, 3]. `seed` is used for samples from a prior.
 
-        Pair by pair: a batch would let rounding depend on its other pairs, and a pair takes milliseconds.
+        One pair at a time: in a batch, rounding would depend on the other pairs, and a pair takes milliseconds.
         """
         model = self._loaded()
         generator = torch.Generator().manual_seed(seed)

@@ -1,7 +1,7 @@
 """The networks of C-DSVAE: p(f) p(z_1:T) p(x_1:T | f, z_1:T) and q(f | x_1:T) q(z_1:T | x_1:T).
 
-f is one Gaussian vector a clip with a standard normal prior; z_t is one a frame with a learned, autoregressive prior
-p(z_t | z_<t) and a causal posterior q(z_t | x_<=t). Frames are decoded one by one from (f, z_t).
+f is one Gaussian vector per clip with a standard normal prior; z_t is one per frame with a learned, autoregressive
+prior p(z_t | z_<t) and a causal posterior q(z_t | x_<=t). Frames are decoded one by one from (f, z_t).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Gaussian(NamedTuple):
     log_variance: Tensor
 
     def sample(self, noise: Tensor) -> Tensor:
-        """mean + deviation * noise."""
+        """mean + standard deviation * noise."""
         return self.mean + (0.5 * self.log_variance).exp() * noise
 
 
@@ -47,7 +47,7 @@ def to_frames(values: Tensor) -> Tensor:
 
 
 class FrameEncoder(nn.Sequential):
-    """[N, 3, H, W] -> [N, frame_features]. Group norm: no frame's features depend on its batch (ours)."""
+    """[N, 3, H, W] -> [N, frame_features]. Group norm makes a frame's features independent of its batch (ours)."""
 
     def __init__(self, config: ModelConfig) -> None:
         quarter, eighth, sixteenth = config.channels
@@ -92,13 +92,13 @@ class FrameDecoder(nn.Sequential):
 
 
 class CDSVAE(nn.Module):
-    """All networks; the methods are what the objective and the transfer put together."""
+    """All networks; the methods are the building blocks of the objective and the transfer."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.bf16 = False
-        """Whether frames are encoded and decoded in bfloat16; everything between is float32."""
+        """Whether frames are encoded and decoded in bfloat16; everything else is float32."""
         self.encoder, self.decoder = FrameEncoder(config), FrameDecoder(config)
         self.static = nn.LSTM(config.frame_features, config.hidden, batch_first=True, bidirectional=True)
         self.static_head = nn.Linear(2 * config.hidden, 2 * config.f_dim)
@@ -108,13 +108,13 @@ class CDSVAE(nn.Module):
         self.prior_head = nn.Linear(config.hidden, 2 * config.z_dim)
 
     def features(self, clips: Tensor) -> Tensor:
-        """Clips [B, T, 3, H, W] in [0, 1] -> [B, T, frame_features], each frame by itself."""
+        """Clips [B, T, 3, H, W] in [0, 1] -> [B, T, frame_features], each frame independently."""
         with self._precision(clips):
             result: Tensor = self.encoder(clips.flatten(0, 1))
         return result.float().unflatten(0, clips.shape[:2])
 
     def posterior_f(self, features: Tensor) -> Gaussian:
-        """q(f | x_1:T) [B, f_dim]: the forward state at the last frame beside the backward state at the first."""
+        """q(f | x_1:T) [B, f_dim]: from the forward state at the last frame and the backward state at the first."""
         _, (states, _) = self.static(features)
         return _gaussian(self.static_head(torch.cat([states[0], states[1]], dim=-1)))
 
@@ -128,14 +128,14 @@ class CDSVAE(nn.Module):
         return _gaussian(self.prior_head(self.prior(before)[0]))
 
     def sample_prior_z(self, noise: Tensor) -> Tensor:
-        """z_1:T [B, T, z_dim] drawn from the prior, each along those before it."""
+        """z_1:T [B, T, z_dim] sampled from the prior, each given the previous ones."""
         codes = noise.new_zeros(len(noise), 1, self.config.z_dim)
-        state, drawn = None, []
+        state, samples = None, []
         for step in noise.unbind(1):
             hidden, state = self.prior(codes, state)
             codes = _gaussian(self.prior_head(hidden)).sample(step[:, None])
-            drawn.append(codes)
-        return torch.cat(drawn, 1)
+            samples.append(codes)
+        return torch.cat(samples, 1)
 
     def decode(self, static: Tensor, dynamic: Tensor) -> Tensor:
         """f [B, f_dim] and z [B, T, z_dim] -> clips [B, T, 3, H, W] in [0, 1]."""
@@ -153,25 +153,25 @@ def _gaussian(values: Tensor) -> Gaussian:
 
 
 def save_model(path: Path, model: CDSVAE, extra: dict[str, Any]) -> None:
-    """Write float16 weights, with configuration and `extra` (the card, plain JSON) in the header, all or nothing."""
+    """Write float16 weights, with configuration and `extra` (the card, plain JSON) in the header, atomically."""
     state = {name: value.detach().half().cpu().contiguous() for name, value in model.state_dict().items()}
     header = {"format": FORMAT, "config": model.config.model_dump_json(), "extra": json.dumps(extra)}
     save_tensors(path, state, header)
 
 
 def load_model(path: Path, device: str = "cpu") -> tuple[CDSVAE, dict[str, Any]]:
-    """Read a file written by `save_model`: the model in eval mode, as float32, and its `extra`.
+    """Load a file written by `save_model`: the model in eval mode, in float32, and its `extra`.
 
-    Raises `UsageError` for anything that is not such a file (truncated, a pickle, another architecture).
+    Raises `UsageError` for any other file (truncated, a pickle, another architecture).
     """
     from pydantic import ValidationError
 
     header, state = read_weight_file(path, form=FORMAT, what="C-DSVAE", maker="bcd-bench train cdsvae")
     try:
         model = CDSVAE(ModelConfig.model_validate_json(header["config"]))
-        model.load_state_dict(state)  # into float32
+        model.load_state_dict(state)  # converts to float32
         extra: dict[str, Any] = json.loads(header.get("extra", "{}"))
     except (KeyError, ValidationError, ValueError, RuntimeError) as error:
         line = str(error).splitlines()[0]
-        raise UsageError(f"{path.name}: weights and configuration do not fit: {line}") from None
+        raise UsageError(f"{path.name}: the weights do not match their configuration: {line}") from None
     return model.to(device).eval(), extra

@@ -1,7 +1,7 @@
 """The objective of C-DSVAE: a sequential ELBO, plus I(f; x) and I(z; x), minus I(f; z).
 
-The first two informations are estimated from below by InfoNCE between a clip's code and that of an augmented copy
-among those of other clips; the last by minibatch-weighted sampling (Chen et al. 2018, of beta-TCVAE).
+The first two mutual informations are estimated from below by InfoNCE between a clip's code and that of an augmented
+copy, with other clips as negatives; the last by minibatch-weighted sampling (Chen et al. 2018, from beta-TCVAE).
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ __all__ = ["Losses", "dependence", "info_nce", "kl", "log_density", "training_lo
 
 @dataclass(frozen=True)
 class Losses:
-    """Scalars of one step. `total` is what is minimised; the others are unweighted, in nats but for the first."""
+    """Scalars of one step. `total` is minimised; the others are unweighted, in nats except for the reconstruction."""
 
     total: Tensor
     reconstruction: Tensor
-    """Squared error in [0, 1], summed over a clip, mean over clips (a Gaussian decoder of variance 1/2)."""
+    """Squared error in [0, 1], summed over a clip, averaged over clips (a Gaussian decoder of variance 1/2)."""
     kl_f: Tensor
     kl_z: Tensor
-    """Sum over frames."""
+    """Summed over frames."""
     contrast_f: Tensor
     contrast_z: Tensor
     dependence: Tensor
@@ -50,9 +50,9 @@ def training_loss(
     z = q_z.sample(noise(*q_z.mean.shape))
 
     frames = min(length, objective.decoded_frames or length)
-    chosen = torch.rand(count, length, generator=generator).argsort(1)[:, :frames].to(device)
+    decoded = torch.rand(count, length, generator=generator).argsort(1)[:, :frames].to(device)
     rows = torch.arange(count, device=device)[:, None]
-    error = (model.decode(f, z[rows, chosen]) - clips[rows, chosen]).square()
+    error = (model.decode(f, z[rows, decoded]) - clips[rows, decoded]).square()
     reconstruction = error.sum() * (length / frames) / count
 
     kl_f = kl(q_f, Gaussian(torch.zeros_like(q_f.mean), torch.zeros_like(q_f.mean))).sum(-1).mean()

@@ -1,4 +1,4 @@
-"""Typed configurations of C-DSVAE. Where we leave the paper, the field says so ("ours")."""
+"""Typed configurations of C-DSVAE. Fields that differ from the paper are marked ("ours")."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ class _Config(BaseModel):
 
 
 class ModelConfig(_Config):
-    """Everything that fixes the architecture; stored beside the weights."""
+    """The complete architecture; stored with the weights."""
 
     frame_size: tuple[int, int] = (64, 64)
     """Height and width, multiples of 16."""
     channels: tuple[int, int, int] = (48, 96, 128)
-    """Ours: channels at 1/4, 1/8 and 1/16 of the frame size, multiples of 8 (the paper's nets have 64 to 512)."""
+    """Ours: channels at 1/4, 1/8 and 1/16 of the frame size, multiples of 8 (the paper's networks have 64 to 512)."""
     frame_features: int = Field(default=128, ge=1)
-    """Features of one frame, which the recurrent nets read."""
+    """Features per frame, the inputs of the recurrent networks."""
     hidden: int = Field(default=128, ge=1)
     """Width of every LSTM (the paper: 256)."""
     f_dim: int = Field(default=256, ge=1)
-    """Static code, one a clip."""
+    """Size of the static code (one per clip)."""
     z_dim: int = Field(default=32, ge=1)
-    """Dynamic code, one a frame."""
+    """Size of the dynamic code (one per frame)."""
 
 
 class ObjectiveConfig(_Config):
-    """Weights of the terms of the objective, and what makes the contrastive views."""
+    """Weights of the terms of the objective, and settings of the contrastive views."""
 
     kl_f: float = Field(default=1.0, ge=0)
     kl_z: float = Field(default=1.0, ge=0)
@@ -45,35 +45,36 @@ class ObjectiveConfig(_Config):
     """Weight of the estimated mutual information I(f; z)."""
     temperature: float = Field(default=0.5, gt=0)
     distortion: float = Field(default=1.0, ge=0, le=1)
-    """Strength of the colour distortion that makes another content of the same motion; 0 leaves colours alone."""
+    """Strength of the colour distortion that creates another content for the same motion; 0 leaves colours
+    unchanged."""
     decoded_frames: int | None = Field(default=4, ge=1)
-    """Ours: frames of a clip that are decoded in a step, drawn at random and weighted so that the expected
+    """Ours: number of frames of a clip to decode per step, selected at random and weighted so that the expected
     reconstruction error is that of all frames (None: all of them)."""
 
 
 class TrainConfig(_Config):
-    """The optimisation of one training run."""
+    """The optimisation settings of a training run."""
 
     suite: str = "sprites-procedural"
-    """The suite whose training split is learned."""
+    """The suite whose training split is used."""
     steps: int = Field(default=2000, ge=1)
     batch: int = Field(default=32, ge=2)
-    """The paper: 128."""
+    """The paper uses 128."""
     lr: float = Field(default=2e-3, gt=0)
-    """Of Adam, constant after the warm-up (the paper: 1e-3)."""
+    """Learning rate of Adam, constant after the warm-up (the paper: 1e-3)."""
     warmup: int = Field(default=50, ge=0)
-    """Ours: steps over which the rate rises."""
+    """Ours: steps of learning-rate warm-up."""
     gradient_clip: float = Field(default=1000.0, gt=0)
-    """Ours: largest norm of a gradient."""
+    """Ours: maximum norm of the gradient."""
     ema: float = Field(default=0.99, ge=0, lt=1)
-    """Ours: decay of the average of the weights that is kept as the result; 0 keeps the last weights."""
+    """Ours: decay of the moving average of the weights, which is the result; 0 uses the last weights."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """What convolutions are computed in; "auto" is bf16 where the processor has instructions for it."""
+    """Precision of convolutions; "auto" is bf16 if the processor has instructions for it."""
     seed: int = 0
     log_every: int = Field(default=25, ge=1)
     checkpoint_every: int = Field(default=50, ge=1)
     tracker: TrackerName = "none"
-    """Where the log is shown besides log.jsonl: "tensorboard" or "trackio"."""
+    """Experiment tracker in addition to log.jsonl: "tensorboard" or "trackio"."""
 
 
 class Preset(_Config):
@@ -86,7 +87,7 @@ class Preset(_Config):
 
 
 NOT_RESULTS = {"train": {"tracker"}}
-"""Settings that no result depends on: a run may be resumed with others."""
+"""Settings that do not affect results: they may change when a run is resumed."""
 
 PRESETS: dict[str, Preset] = {
     "sprites-procedural": Preset(

@@ -1,4 +1,4 @@
-"""C-DSVAE as a method with shipped weights, and as something to train."""
+"""Specs of C-DSVAE: a method with shipped weights, and a trainable."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ METHODS = (
     MethodSpec(
         name="cdsvae",
         version="1",
-        summary="C-DSVAE: a sequential VAE with one static code a clip and one dynamic code a frame, kept apart "
-        "by contrastive terms",
+        summary="C-DSVAE: a sequential VAE with a static code per clip and a dynamic code per frame, separated by "
+        "contrastive terms",
         factory="bcd_bench_baselines.cdsvae.method:CDSVAEMethod",
         licence="Apache-2.0",
         paper="Contrastively Disentangled Sequential Variational Autoencoder",
@@ -39,7 +39,7 @@ TRAINABLES = (
     TrainableSpec(
         name="cdsvae",
         version="1",
-        summary="C-DSVAE from scratch on the training split of a suite",
+        summary="C-DSVAE trained from scratch on the training split of a suite",
         factory="bcd_bench_baselines.cdsvae.train:train",
         presets={
             "sprites-procedural": "the embedded procedural Sprites; no files needed",

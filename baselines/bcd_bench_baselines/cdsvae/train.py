@@ -1,7 +1,7 @@
-"""`bcd-bench train cdsvae`: what one step is, and what a run leaves behind.
+"""`bcd-bench train cdsvae`: the training step, and the files a run writes.
 
-Every random number of a step comes from (seed, step), so a run that was stopped continues exactly as if it had not
-been.
+Every random number of a step comes from (seed, step), so an interrupted run resumes exactly as if it had not been
+interrupted.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ WEIGHTS, SAMPLES = "model.safetensors", "samples.png"
 
 
 def train(request: TrainRequest) -> None:
-    """Train C-DSVAE as `request` says. Writes model.safetensors, config.json, log.jsonl, samples.png and checkpoint.pt.
+    """Train C-DSVAE as requested. Writes model.safetensors, config.json, log.jsonl, samples.png and checkpoint.pt.
 
-    Raises `UsageError` for settings that do not exist, a device that is not there, or a folder that does not fit.
+    Raises `UsageError` for invalid settings, an unavailable device, or a folder that does not fit.
     """
     overrides = dict(request.overrides)
     if request.seed is not None:
@@ -85,9 +85,9 @@ class Trainer:
 
     # ---- start, resume, save -------------------------------------------------------------------------------------
     def start(self, *, resume: bool) -> None:
-        """Continue from the folder's checkpoint, or begin. Raises `UsageError` if the folder does not fit."""
-        if found := checkpoints_to_resume(self.out, resume=resume):
-            path = found[0]
+        """Resume from the folder's checkpoint, or begin. Raises `UsageError` if the folder does not fit."""
+        if checkpoints := checkpoints_to_resume(self.out, resume=resume):
+            path = checkpoints[0]
             state = read_checkpoint(path, what=WHAT)
             check_settings(path, state["description"], self._description(), ("preset", "precision"))
             with restoring(path):
@@ -101,7 +101,7 @@ class Trainer:
             write_json_atomic(self.out / "config.json", self._description())
 
     def save(self) -> None:
-        """Write the checkpoint, the weights and a sheet of swaps, each whole or not at all."""
+        """Write the checkpoint, the weights and a grid of swaps, each atomically."""
         state = {
             "description": self._description(),
             "model": self.model.state_dict(),
@@ -125,7 +125,7 @@ class Trainer:
         }
 
     def card(self) -> dict[str, Any]:
-        """What the weights were trained on, how, and for how long; travels in the weight file."""
+        """Training data, settings and duration of the weights; stored in the weight file."""
         return {
             "suite": self.preset.train.suite,
             "step": self.loop.step,
@@ -144,7 +144,7 @@ class Trainer:
         print(f"weights: {self.out / WEIGHTS}")
 
     def train_step(self, step: int) -> dict[str, float]:
-        """One step of the optimiser: the terms of `Losses` by name, and the norm of the gradient before clipping."""
+        """One optimiser step; returns the terms of `Losses` by name, and the norm of the gradient before clipping."""
         train = self.preset.train
         generator = _generator(train.seed, step)
         indices = torch.randint(len(self.clips), (train.batch,), generator=generator).tolist()
@@ -163,21 +163,21 @@ class Trainer:
         return values
 
     def _psnr(self, line: Mapping[str, float]) -> dict[str, float]:
-        """Decibels of the reconstruction, whose error is a sum over the pixels of a clip."""
+        """PSNR of the reconstruction in dB, from its error, which is a sum over the pixels of a clip."""
         frames = int(self.clips.clips([0]).shape[1])
         pixels = 3 * math.prod(self.preset.model.frame_size) * frames
         return {"psnr": round(10 * math.log10(pixels / line["reconstruction"]), 3)}
 
     def _in_words(self, line: Mapping[str, float]) -> str:
         rate = self.preset.train.batch * self.loop.step / max(self.loop.seconds, 1e-9)
-        others = ", ".join(
+        terms = ", ".join(
             f"{name} {value:.3g}" for name, value in line.items() if name not in ("total", "reconstruction", "psnr")
         )
-        return f"loss {line['total']:.1f}, {line['psnr']:.2f} dB, {others}, {rate:.1f} clips/s"
+        return f"loss {line['total']:.1f}, {line['psnr']:.2f} dB, {terms}, {rate:.1f} clips/s"
 
     @torch.no_grad()
     def _draw_samples(self) -> None:
-        """Four swaps of training clips: rows of content, motion, result, and a line between blocks."""
+        """Write four swaps of training clips: rows of content, motion, result, and a separator between blocks."""
         from PIL import Image
 
         generator = _generator(self.preset.train.seed, -1)
@@ -196,7 +196,7 @@ class Trainer:
 
     # ---- what would be done --------------------------------------------------------------------------------------
     def plan(self) -> str:
-        """Parameters, clips and an estimate of the time from real steps on this device; leaves nothing behind."""
+        """Parameters, clips and an estimate of the time from real steps on this device; writes nothing."""
         train = self.preset.train
         seconds = seconds_per_step(self.train_step)
         parts = {name: count_parameters(part) for name, part in self.model.named_children()}
@@ -208,8 +208,8 @@ class Trainer:
                 f"({', '.join(f'{name} {count / 1e6:.2f} M' for name, count in parts.items())})",
                 f"work: {train.steps} steps of {train.batch} clips = {clips} clips "
                 f"= {clips / len(self.clips):.1f} epochs",
-                f"speed here ({self.device.type}, {self.precision}): {seconds:.2f} s a step, "
-                f"{train.batch / seconds:.1f} clips/s, {seconds * train.steps / 3600:.2f} h in all",
+                f"speed here ({self.device.type}, {self.precision}): {seconds:.2f} s per step, "
+                f"{train.batch / seconds:.1f} clips/s, {seconds * train.steps / 3600:.2f} h in total",
             ]
         )
 

@@ -1,4 +1,4 @@
-"""Which driving frame shows the pose of the source best, by 68 facial landmarks, as FOMM's option of that name asks."""
+"""Select the driving frame closest to the source's pose, by 68 facial landmarks, as FOMM's `find_best_frame` option."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Points = npt.NDArray[np.float64]
 
 
 class FrameChooser:
-    """Finds the frame by the points of `landmarks.FacePoints`; raises as that does."""
+    """Finds the frame by the points of `landmarks.FacePoints`; raises the same errors."""
 
     def __init__(self) -> None:
         self.points = FacePoints()
@@ -25,14 +25,17 @@ class FrameChooser:
     def choose(self, source: npt.NDArray[np.uint8], driving: npt.NDArray[np.uint8]) -> int:
         """The index of the driving frame uint8[T, H, W, 3] closest to the source uint8[H, W, 3].
 
-        Raises `NoFaceError` where the source or every driving frame has no face.
+        Raises `NoFaceError` if the source or every driving frame has no face.
         """
-        [wanted], found = (self.points.of(frames)[:, list(POINTS_68)] for frames in (source[None], driving))
-        return closest_frame(wanted, found)
+        [source_points], driving_points = (
+            self.points.of(frames)[:, list(POINTS_68)] for frames in (source[None], driving)
+        )
+        return closest_frame(source_points, driving_points)
 
 
 def identify(config: Mapping[str, Any], pairs: Sequence[Pair]) -> dict[str, Any]:
-    """The configuration as a run's identity has it (`MethodSpec.identify`): with `best_frame`, the landmarks too."""
+    """The configuration for the run's fingerprint (`MethodSpec.identify`): with `best_frame`, including the
+    landmarks."""
     del pairs
     if not config.get("best_frame"):
         return dict(config)
@@ -40,15 +43,16 @@ def identify(config: Mapping[str, Any], pairs: Sequence[Pair]) -> dict[str, Any]
 
 
 def closest_frame(source: Points, driving: Points) -> int:
-    """Of driving points [T, N, 2] the frame nearest to the source's [N, 2], each about its mean and over the root of
-    its hull's area; the first among equals. Frames with a NaN are passed over. Raises `NoFaceError` where all are."""
-    wanted = _normalised(source)
+    """Index of the driving frame [T, N, 2] whose points are closest to the source's [N, 2], both centred and divided by
+    the square root of their hull's area; the first of equals. Frames with NaN are skipped. Raises `NoFaceError` if all
+    are."""
+    target = _normalised(source)
     distances = [
-        np.inf if np.isnan(points).any() else float(((_normalised(points) - wanted) ** 2).sum()) for points in driving
+        np.inf if np.isnan(points).any() else float(((_normalised(points) - target) ** 2).sum()) for points in driving
     ]
     best = int(np.argmin(distances))
     if not np.isfinite(distances[best]):
-        raise NoFaceError("no face is found in any driving frame")
+        raise NoFaceError("no face was found in any driving frame")
     return best
 
 

@@ -1,6 +1,7 @@
-"""The blocks of first-order motion models and their descendants, in 2-d and 3-d, under the names of published files.
+"""Building blocks of first-order motion models and their descendants, in 2-D and 3-D, with the names of published
+files.
 
-Facts from Siarohin et al., "First Order Motion Model for Image Animation", NeurIPS 2019, and its published weights.
+Based on Siarohin et al., "First Order Motion Model for Image Animation", NeurIPS 2019, and its published weights.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ _NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
 
 def _double(dims: int) -> tuple[int, ...]:
-    """The factors of one step in resolution: of volumes the depth stays."""
+    """The scale factors of one resolution step; the depth of volumes does not change."""
     return (2, 2) if dims == 2 else (1, 2, 2)
 
 
 class ConvBlock(nn.Module):
-    """Convolution of the same size, batch norm, ReLU: [B, C_in, *size] -> [B, C_out, *size]."""
+    """Convolution with the same output size, batch norm, ReLU: [B, C_in, *size] -> [B, C_out, *size]."""
 
     def __init__(self, channels_in: int, channels_out: int, kernel: int = 3, dims: int = 2) -> None:
         super().__init__()
@@ -50,7 +51,7 @@ class ConvBlock(nn.Module):
 
 
 class DownBlock(ConvBlock):
-    """A `ConvBlock`, then averages of 2 x 2 pixels."""
+    """A `ConvBlock` followed by 2 x 2 average pooling."""
 
     def __init__(self, channels_in: int, channels_out: int, dims: int = 2) -> None:
         super().__init__(channels_in, channels_out, 3, dims)
@@ -62,10 +63,10 @@ class DownBlock(ConvBlock):
 
 
 class UpBlock(ConvBlock):
-    """Every pixel doubled in height and width, then a `ConvBlock`.
+    """Nearest-neighbour upsampling by two in height and width, followed by a `ConvBlock`.
 
-    Folded, the doubled map is never made: each of its four phases sees 2 x 2 pixels of the small one, through sums of
-    the kernel's rows and columns, which is 16 products a pixel in place of 36.
+    When folded, the upsampled map is never computed: each of its four phases depends on 2 x 2 pixels of the small one,
+    through sums of the kernel's rows and columns, which takes 16 instead of 36 products per pixel.
     """
 
     def __init__(self, channels_in: int, channels_out: int, dims: int = 2) -> None:
@@ -76,7 +77,7 @@ class UpBlock(ConvBlock):
     def forward(self, x: Tensor) -> Tensor:
         if not self.folded:
             return super().forward(F.interpolate(x, scale_factor=tuple(map(float, self.factors)), mode="nearest"))
-        # with a border of one, row r of the result belongs to the pixels r - 1 and r
+        # with a border of one, row r of the result depends on the pixels r - 1 and r
         y = F.relu(self.conv(x), inplace=True).movedim(1, -1).unflatten(-1, (2, 2, -1))
         height, width = x.shape[-2:]
         rows = []
@@ -88,7 +89,7 @@ class UpBlock(ConvBlock):
     def fold(self) -> None:
         super().fold()
         plain, self.folded = self.conv, True
-        side = plain.weight.shape[2:-2]  # of the depth, which is not doubled
+        side = plain.weight.shape[2:-2]  # of the depth, which is not upsampled
         self.conv = type(plain)(
             plain.in_channels,
             4 * plain.out_channels,
@@ -103,10 +104,10 @@ class UpBlock(ConvBlock):
 
 
 class FewOut(nn.Conv2d):
-    """A large convolution of few output channels, of the same size, in float32 from the sum on.
+    """A large convolution with few output channels and the same output size, in float32 from the sum on.
 
-    Folded, each row of the kernel has outputs of its own, which are then moved and added: with three outputs a
-    machine's vectors are mostly empty, with 7 x 3 they are full.
+    When folded, each row of the kernel has separate outputs, which are then shifted and added: with three outputs most
+    of a machine's vector lanes are empty, with 7 x 3 they are full.
     """
 
     def __init__(self, channels_in: int, channels_out: int, kernel: int = 7) -> None:
@@ -132,7 +133,7 @@ class FewOut(nn.Conv2d):
 
 
 class Residual(nn.Module):
-    """Twice batch norm, ReLU and 3 x 3 convolution, added to the input."""
+    """Batch norm, ReLU and 3 x 3 convolution, twice, added to the input."""
 
     def __init__(self, channels: int, dims: int = 2) -> None:
         super().__init__()
@@ -181,10 +182,12 @@ class _Decoder(nn.Module):
 
 
 class Hourglass(nn.Module):
-    """Down `blocks` times and up again with skips: [B, channels_in, *size] -> [B, base + channels_in, *size].
+    """`blocks` down-sampling and as many up-sampling steps with skips: [B, channels_in, *size] -> [B, base +
+    channels_in, *size].
 
-    Widths are base * 2^i, at most `most`; every up block is joined by the level of its size, the last by the input.
-    With `last`, one more convolution, batch norm and ReLU follow on the whole (parameters `decoder.conv`, `.norm`).
+    Widths are base * 2^i, at most `most`; the output of every up block is concatenated with the level of its size, the
+    last with the input. With `last`, a final convolution, batch norm and ReLU follow (parameters `decoder.conv`,
+    `.norm`).
     """
 
     def __init__(
@@ -204,7 +207,8 @@ class Hourglass(nn.Module):
 
 
 class AntiAlias(nn.Module):
-    """Every fourth pixel of a smoothed image: [B, C, H, W] -> [B, C, H / 4, W / 4]. The kernel is part of the file."""
+    """Every fourth pixel of a smoothed image: [B, C, H, W] -> [B, C, H / 4, W / 4]. The kernel is stored in the
+    file."""
 
     STEP = 4
 
@@ -216,12 +220,12 @@ class AntiAlias(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         side = self.weight.shape[-1]
-        # only what is kept is computed: a stride in place of a selection afterwards
+        # compute only the selected pixels: a stride instead of a selection afterwards
         return F.conv2d(x, self.weight, stride=self.STEP, padding=side // 2, groups=len(self.weight))
 
 
 def gaussian_kernel(step: int, channels: int = 3) -> Tensor:
-    """float32[channels, 1, side, side]: the Gaussian before a down-sampling by `step`, sigma (step - 1) / 2, sum 1."""
+    """float32[channels, 1, side, side]: the Gaussian before down-sampling by `step`, sigma (step - 1) / 2, sum 1."""
     sigma = (step - 1) / 2
     reach = round(4 * sigma)
     line = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=torch.float64, device="cpu") / sigma) ** 2)
@@ -230,10 +234,11 @@ def gaussian_kernel(step: int, channels: int = 3) -> Tensor:
 
 
 def fold(module: nn.Module) -> None:
-    """Make the blocks of a loaded network faster, for good: batch norms go into the convolutions before them, and some
-    convolutions are rewritten. The function stays the same but for rounding; its state dict is no more that of a file.
+    """Make the blocks of a loaded network permanently faster: batch norms are fused into the preceding convolutions,
+    and some convolutions are rewritten. The function is unchanged up to rounding; the state dict no longer matches the
+    file.
     """
     for part in list(module.modules()):
-        own = getattr(part, "fold", None)
-        if callable(own):
-            own()
+        fold_part = getattr(part, "fold", None)
+        if callable(fold_part):
+            fold_part()

@@ -1,7 +1,7 @@
-"""Published checkpoint files into modules: read as data only, matched key by key, refused with one clear line.
+"""Load published checkpoint files into modules: data only, checked key by key, rejected with one clear line.
 
-A published file is what `torch.save` or safetensors wrote: either entries (`generator`, `kp_detector`, ...), each a
-state dict, or one state dict by itself. Nothing in it is ever executed.
+A published file was written by `torch.save` or safetensors: either entries (`generator`, `kp_detector`, ...), each a
+state dict, or a single state dict. Code in it is never executed.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from bcd_bench.types.errors import UsageError, one_line
 __all__ = ["blank", "load_published", "read_checkpoint", "strip_prefix"]
 
 PREFIXES = ("module.",)
-"""What (Distributed)DataParallel puts before every key."""
+"""Prefixes that (Distributed)DataParallel adds to every key."""
 SHOWN = 3
-"""How many keys an error names before it counts the rest."""
+"""Number of keys that an error lists before it counts the others."""
 UNSAFE = re.compile(r"(?:Unsupported (?:global|class|operand)|GLOBAL|class) ['\"]?([\w.]+)")
 
 M = TypeVar("M", bound=nn.Module)
 
 
 def blank(make: Callable[[], M]) -> M:
-    """Build a module without drawing initial weights: all its tensors are undefined until they are loaded.
+    """Build a module without initialising weights: all its tensors are undefined until they are loaded.
 
-    It must not compute buffers in its constructor that no state dict holds.
+    Its constructor must not compute buffers that are not in its state dict.
     """
     with torch.device("meta"):
         module = make()
@@ -45,11 +45,10 @@ def load_published(
 ) -> None:
     """Fill `modules` (entry name -> module) from the published file of `model`; other entries are ignored.
 
-    With `flat` the file itself is the state dict of the one module. A prefix `module.` is taken off. Every key and
-    shape has to be that of the module, no more and no less; numbers are converted to the module's type.
-
-    Raises `UsageError`, naming what was expected and what was found, for a file of another model, one that is
-    truncated, and one with anything but data in it. Modules are untouched then.
+    With `flat` the file itself is the state dict of the single module. A prefix `module.` is removed. Keys and shapes
+    must match those of the module exactly; numbers are converted to the module's type. Raises `UsageError`, with the
+    expected and the actual contents, for a file of another model, a truncated file, and a file with anything but data
+    in it. The modules are unchanged then.
     """
     expected = f"a checkpoint of {model} ({_described(modules, flat)})"
     content = read_checkpoint(path, expected=expected, hint=hint)
@@ -57,26 +56,28 @@ def load_published(
     for name, module in modules.items():
         entry: Any = content if flat else content.get(name)
         if not isinstance(entry, Mapping) or not entry:
-            found = _listed(map(str, content)) if entry is None else f"{name!r} holding {type(entry).__name__}"
-            raise UsageError(f"{path} is not {expected}: it has no entry {name!r}, but {found}", hint=hint)
+            content_text = (
+                _listed(map(str, content)) if entry is None else f"{name!r} containing {type(entry).__name__}"
+            )
+            raise UsageError(f"{path} is not {expected}: it has no entry {name!r}, but {content_text}", hint=hint)
         state = strip_prefix({str(key): value for key, value in entry.items()})
         problem = "; ".join(_differences(module.state_dict(), state))
         if problem:
-            place = "" if flat else f" in entry {name!r}"
-            raise UsageError(f"{path} is not {expected}:{place} {problem}", hint=hint)
+            location = "" if flat else f" in entry {name!r}"
+            raise UsageError(f"{path} is not {expected}:{location} {problem}", hint=hint)
         states[name] = state
     for name, module in modules.items():
         module.load_state_dict(states[name])
 
 
 def read_checkpoint(path: Path, *, expected: str, hint: str | None = None) -> Mapping[str, Any]:
-    """The mapping that a `torch.save` or safetensors file holds, on the CPU. Code in it is refused, never run.
+    """The mapping stored in a `torch.save` or safetensors file, on the CPU. Code in it is rejected, never run.
 
-    `expected` says in errors what the file should be. Raises `UsageError` for a file that cannot be read, is
-    truncated, or holds anything but tensors, numbers, texts and containers of them.
+    `expected` describes the expected file in errors. Raises `UsageError` for a file that cannot be read, is truncated,
+    or contains anything but tensors, numbers, strings and containers of them.
     """
     if not path.is_file():
-        raise UsageError(f"{path} is no file; expected {expected}", hint=hint)
+        raise UsageError(f"{path} is not a file; expected {expected}", hint=hint)
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -87,24 +88,24 @@ def read_checkpoint(path: Path, *, expected: str, hint: str | None = None) -> Ma
         if zipped and not zipfile.is_zipfile(path):  # the directory of a zip file is at its end
             raise UsageError(f"{path} is truncated; expected {expected}", hint=hint)
         with torch.serialization.safe_globals(_harmless()):
-            # mapped where that can be: optimizer states beside the networks are then never read
+            # memory-mapped if possible: optimizer states stored with the networks are then never read
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except UsageError:
         raise
     except pickle.UnpicklingError as error:
         raise UsageError(f"{path} {_refusal(error)}; expected {expected}", hint=hint) from error
-    except Exception as error:  # torch and safetensors raise many kinds for damaged bytes
-        said = one_line(error, place=False)[:160]
+    except Exception as error:  # torch and safetensors raise many kinds of errors for damaged bytes
+        reason = one_line(error, place=False)[:160]
         raise UsageError(
-            f"{path} is truncated or no checkpoint file ({said}); expected {expected}", hint=hint
+            f"{path} is truncated or not a checkpoint file ({reason}); expected {expected}", hint=hint
         ) from error
     if not isinstance(content, Mapping):
-        raise UsageError(f"{path} holds {type(content).__name__}, not a state dict; expected {expected}", hint=hint)
+        raise UsageError(f"{path} contains {type(content).__name__}, not a state dict; expected {expected}", hint=hint)
     return content
 
 
 def strip_prefix(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys without the prefix of data-parallel wrappers, where they have it."""
+    """Remove the prefix of data-parallel wrappers from keys that have it."""
     stripped = {}
     for key, value in state.items():
         for prefix in PREFIXES:
@@ -114,7 +115,7 @@ def strip_prefix(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _harmless() -> list[Any]:
-    """NumPy's scalars and number types, which old files hold beside the networks (epochs, losses)."""
+    """NumPy's scalars and number types, which old files contain in addition to the networks (epochs, losses)."""
     from numpy._core.multiarray import scalar
 
     kinds = [type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool")]
@@ -122,10 +123,10 @@ def _harmless() -> list[Any]:
 
 
 def _refusal(error: pickle.UnpicklingError) -> str:
-    named = UNSAFE.search(str(error))
-    if named:
-        return f"holds code or objects ({named[1]}) beside data and was refused"
-    return "is truncated or no checkpoint file"
+    match = UNSAFE.search(str(error))
+    if match:
+        return f"contains code or objects ({match[1]}) in addition to data and was rejected"
+    return "is truncated or not a checkpoint file"
 
 
 def _described(modules: Mapping[str, nn.Module], flat: bool) -> str:
@@ -136,11 +137,11 @@ def _described(modules: Mapping[str, nn.Module], flat: bool) -> str:
 
 
 def _differences(wanted: Mapping[str, Tensor], found: Mapping[str, Any]) -> Iterator[str]:
-    """What of `found` is not as in `wanted`; nothing where all is well."""
+    """Differences of `found` from `wanted`; empty if there are none."""
     if missing := [key for key in wanted if key not in found]:
         yield f"{len(missing)} of {len(wanted)} tensors are missing ({_listed(missing)})"
-    if more := [key for key in found if key not in wanted]:
-        yield f"{len(more)} are not of this model ({_listed(more)})"
+    if unexpected := [key for key in found if key not in wanted]:
+        yield f"{len(unexpected)} do not belong to this model ({_listed(unexpected)})"
     shapes = []
     for key in wanted.keys() & found.keys():
         shape = list(found[key].shape) if isinstance(found[key], Tensor) else type(found[key]).__name__

@@ -1,4 +1,4 @@
-"""Keypoint detector and dense motion of the first-order motion model, which MCNET shares (Siarohin et al., 2019)."""
+"""Keypoint detector and dense motion of the first-order motion model, also used by MCNET (Siarohin et al., 2019)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from bcd_bench_baselines.common.keypoints import coordinate_grid, expected_posit
 __all__ = ["DenseMotion", "KeypointDetector", "Motion", "sample"]
 
 SIZE = (256, 256)
-"""Height and width of the images that the published weights are for."""
+"""Height and width of the images that the published weights require."""
 TEMPERATURE = 0.1
 
 
 def sample(image: Tensor, places: Tensor, *, align_corners: bool = False) -> Tensor:
-    """Bilinear values of `image` [B or 1, C, H, W] at `places` [B, h, w, 2], zero outside: [B, C, h, w] in float32."""
+    """Bilinear samples of `image` [B or 1, C, H, W] at `places` [B, h, w, 2], zero outside: [B, C, h, w] in float32."""
     image = image.float().expand(len(places), -1, -1, -1)
     return F.grid_sample(image, places, mode="bilinear", padding_mode="zeros", align_corners=align_corners)
 
@@ -44,8 +44,8 @@ class KeypointDetector(nn.Module):
 
 
 class Motion(NamedTuple):
-    """`deformation` [B, h, w, 2]: where in the source each pixel comes from; `occlusion` [B, 1, h, w] in 0..1, 0 where
-    the source does not show it; `mask` [B, K + 1, h, w]: the share of the background and of each keypoint's map."""
+    """`deformation` [B, h, w, 2]: the source position of each pixel; `occlusion` [B, 1, h, w] in 0..1, 0 where the
+    source does not show it; `mask` [B, K + 1, h, w]: the weights of the background's and of each keypoint's map."""
 
     deformation: Tensor
     occlusion: Tensor
@@ -76,7 +76,7 @@ class DenseMotion(nn.Module):
         maps = torch.cat([grid.expand(len(p_t), 1, -1, -1, -1), near], 1)  # [B, K + 1, h, w, 2]
         heat = gaussians(p_t, height, width) - gaussians(p_s, height, width)
         heat = torch.cat([torch.zeros_like(heat[:, :1]), heat], 1)
-        # one image is sampled everywhere at once: the maps of all frames are rows of one large grid
+        # one image is sampled everywhere at once: the maps of all frames are the rows of one large grid
         moved = sample(small, maps.reshape(1, -1, width, 2), align_corners=align_corners)
         moved = moved.view(3, len(p_t), -1, height, width).movedim(0, 2)
         features = self.hourglass(torch.cat([heat[:, :, None], moved], 2).flatten(1, 2))

@@ -1,4 +1,4 @@
-"""The method shared by FOMM and MCNET: keypoints of all frames, carried over, then frames decoded in batches."""
+"""The method shared by FOMM and MCNET: keypoints of all frames are transferred, then frames are decoded in batches."""
 
 from __future__ import annotations
 
@@ -29,18 +29,20 @@ __all__ = ["FirstOrderConfig", "FirstOrderMethod"]
 
 
 class FirstOrderConfig(CommonConfig):
-    """How motion is carried over, beside the common settings."""
+    """Settings of the motion transfer, in addition to the common settings."""
 
     mode: Literal["relative", "absolute"] = "relative"
-    """"relative" adds the driver's motion since its anchor frame to the source's pose, "absolute" takes its pose."""
+    """"relative" adds the motion since the reference driving frame to the source's pose, "absolute" uses the driving
+    pose."""
     adapt_scale: bool = True
-    """Whether relative motion is scaled by the size of the source's face over the driver's."""
+    """Whether to scale relative motion by the ratio of the face sizes in source and driving clip."""
     best_frame: bool = False
-    """Whether the anchor is the driving frame closest to the source's pose (by landmarks) in place of the first."""
+    """Whether the reference driving frame is the one closest to the source's pose (by landmarks) instead of the
+    first."""
 
 
 class FirstOrderMethod(FrameMethod):
-    """A subclass names its `keypoints` and its generator, and how that encodes a source and decodes a frame."""
+    """Base class; a subclass defines its `keypoints`, its generator, and how to encode a source and decode frames."""
 
     Config: ClassVar[type[CommonConfig]] = FirstOrderConfig
     config: FirstOrderConfig
@@ -49,11 +51,11 @@ class FirstOrderMethod(FrameMethod):
 
     @abstractmethod
     def make_generator(self) -> nn.Module:
-        """The generator, its tensors not yet filled."""
+        """The generator, with uninitialised tensors."""
 
     @abstractmethod
     def encode(self, image: Tensor, source: Keypoints) -> Sequence[Tensor]:
-        """What of the source image float32[1, 3, 256, 256] every frame needs, computed once."""
+        """Encode the source image float32[1, 3, 256, 256] into tensors used for every frame, computed once."""
 
     @abstractmethod
     def decode(self, encoded: Sequence[Tensor], source: Keypoints, target: Keypoints) -> Tensor:
@@ -82,7 +84,7 @@ class FirstOrderMethod(FrameMethod):
     def decode_tensors(
         self, encoded: Sequence[Tensor], source: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor]
     ) -> Tensor:
-        """`decode` on plain tensors, as a compiler wants them."""
+        """`decode` with plain tensors as arguments, as required by the compiler."""
         return self.decode(encoded, Keypoints(*source), Keypoints(*target))
 
     def _compile(self) -> None:
@@ -98,7 +100,7 @@ class FirstOrderMethod(FrameMethod):
 
     def transfer(self, pairs: Sequence[Pair], *, seed: int) -> Iterator[Clip | Failed]:
         """As `FrameMethod.transfer`; with `best_frame` a pair without faces is `Failed`."""
-        del seed  # nothing is drawn
+        del seed  # the method is deterministic
         for pair in pairs:
             source, motion = pair.content.load().frames[0], pair.motion.load()
             try:
@@ -110,8 +112,8 @@ class FirstOrderMethod(FrameMethod):
 
     @torch.inference_mode()
     def animate(self, source: Frames, driving: Frames, anchor: int = 0) -> Frames:
-        """uint8[H, W, 3] moved as uint8[T, H', W', 3] does: uint8[T, H', W', 3]. `anchor` is the driving frame to which
-        relative motion refers."""
+        """Animate uint8[H, W, 3] by uint8[T, H', W', 3]: uint8[T, H', W', 3]. `anchor` is the index of the reference
+        driving frame of relative motion."""
         image = to_unit(source[None], SIZE, self.device)
         pose = self.detect(image)
         poses = Keypoints.join(
@@ -121,18 +123,19 @@ class FirstOrderMethod(FrameMethod):
         size = (driving.shape[1], driving.shape[2])
         with self.autocast():
             encoded = self.encode(image, pose)
-            made = [to_uint8(self._frames(encoded, pose, target[s]), size) for s in self.batches(len(driving))]
-        return np.concatenate(made)
+            frames = [to_uint8(self._frames(encoded, pose, target[s]), size) for s in self.batches(len(driving))]
+        return np.concatenate(frames)
 
     def detect(self, images: Tensor) -> Keypoints:
-        """Keypoints of images [B, 3, 256, 256], always in float32: positions would not bear less."""
+        """Keypoints of images [B, 3, 256, 256], always in float32, since lower precision is not sufficient for
+        positions."""
         count = len(images)
         with torch.autocast(self.device.type, enabled=False):
-            found = self.detector(images) if count == 1 else self._detect(self.full(images))
-        return Keypoints(*found)[slice(count)]
+            detected = self.detector(images) if count == 1 else self._detect(self.full(images))
+        return Keypoints(*detected)[slice(count)]
 
     def carry_over(self, source: Keypoints, driving: Keypoints, anchor: int = 0) -> Keypoints:
-        """The keypoints of the frames to make, by the settings `mode` and `adapt_scale`."""
+        """The keypoints of the output frames, according to the settings `mode` and `adapt_scale`."""
         if self.config.mode == "absolute":
             return driving
         start = driving[slice(anchor, anchor + 1)]
@@ -141,5 +144,5 @@ class FirstOrderMethod(FrameMethod):
 
     def _frames(self, encoded: Sequence[Tensor], source: Keypoints, target: Keypoints) -> Tensor:
         value, jacobian = self.full(target.value), self.full(target.jacobian)
-        made = self._decode(encoded, (source.value, source.jacobian), (value, jacobian))
-        return made[: len(target)]
+        decoded = self._decode(encoded, (source.value, source.jacobian), (value, jacobian))
+        return decoded[: len(target)]

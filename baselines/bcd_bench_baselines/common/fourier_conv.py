@@ -9,14 +9,16 @@ from torch import Tensor, nn
 __all__ = ["FourierConv3d"]
 
 TILE = 22
-"""Rows and columns of a tile; with a kernel of 7 each gives 16 new ones, so that 64 are four tiles."""
+"""Rows and columns of a tile; with a kernel of 7 each tile has 16 output rows, so that 64 rows need four tiles."""
 
 
 class FourierConv3d(nn.Conv3d):
-    """A convolution of volumes [B, C_in, D, H, W] with a cubic kernel, of the same size, in float32 from the sum on.
+    """A convolution of volumes [B, C_in, D, H, W] with a cubic kernel and the same output size, in float32 from the sum
+    on.
 
-    Folded on a CPU, products are made between spectra: with a kernel of 7 x 7 x 7 and many channels a small part of the
-    343 products a value, to float32's rounding. Depths are transformed whole, rows and columns in tiles.
+    When folded on a CPU, products are computed between spectra: with a kernel of 7 x 7 x 7 and many channels this takes
+    a small fraction of the 343 products per value, with float32 rounding. The depth is transformed as a whole, rows and
+    columns in tiles.
     """
 
     def __init__(self, channels_in: int, channels_out: int, kernel: int) -> None:
@@ -25,7 +27,7 @@ class FourierConv3d(nn.Conv3d):
         self.spectra: dict[int, Tensor] | None = None
 
     def fold(self) -> None:
-        """Keep the kernel's spectrum of every depth that comes."""
+        """Enable the Fourier transform; the kernel's spectrum is cached for every depth."""
         self.spectra = {}
 
     def forward(self, x: Tensor) -> Tensor:
@@ -52,10 +54,10 @@ class FourierConv3d(nn.Conv3d):
         return laid[..., :height, :width] + self.bias[:, None, None, None]
 
     def _spectrum(self, long: int) -> Tensor:
-        """complex[frequency, C_in, C_out] of the kernel in tiles of a depth."""
-        assert self.spectra is not None, "asked for once folded"
+        """Spectrum complex[frequency, C_in, C_out] of the kernel for tiles of a depth."""
+        assert self.spectra is not None, "requires fold()"
         if long not in self.spectra:
-            # conjugate, since networks correlate: the sum over k of w[k] x[p + k]
+            # conjugate, since networks compute correlations: the sum over k of w[k] x[p + k]
             kernel = torch.fft.rfftn(self.weight, s=(long, TILE, TILE), dim=(-3, -2, -1)).conj()
             self.spectra[long] = kernel.flatten(2).permute(2, 1, 0).resolve_conj().contiguous()
         return self.spectra[long]

@@ -1,4 +1,4 @@
-"""What native methods share: settings, loading, and frames in batches. A method adds its networks and its transfer."""
+"""Common parts of native methods: settings, loading, and frames in batches. A method adds its networks and transfer."""
 
 from __future__ import annotations
 
@@ -25,38 +25,39 @@ Frames = npt.NDArray[np.uint8]
 
 
 class CommonConfig(BaseModel):
-    """What `run --set` may change of every native method. A subclass adds the method's own."""
+    """Settings of every native method that `run --set` may change. A subclass adds method-specific ones."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     seeded: int | None = Field(None, ge=0)
-    """Pseudo-random weights of this seed in place of a published file: tries the plumbing and nothing else."""
+    """Seed of random weights used instead of a published file, to test the pipeline only."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """In which convolutions and matrices are multiplied. Named, never guessed: it is part of a run's identity."""
+    """Precision of convolutions and matrix products. Set explicitly, since it is part of the run's fingerprint."""
     compile: bool = False
-    """Whether the network is compiled (`torch.compile`) for this machine."""
+    """Whether to compile the network for this machine (`torch.compile`)."""
     batch_frames: int = Field(16, ge=1)
-    """Frames that go through the network together."""
+    """Number of frames per batch."""
 
 
 class FrameMethod(ABC):
-    """Transfers motion by making each frame from the source image (the content's first frame) and a driving frame.
+    """Base class of methods that compute each frame from the source image (the content's first frame) and a driving
+    frame.
 
-    A subclass names its `Config`, loads its networks in `load_weights` and makes frames in `animate`.
+    A subclass sets its `Config`, loads its networks in `load_weights` and computes frames in `animate`.
     """
 
     Config: ClassVar[type[CommonConfig]] = CommonConfig
     name: ClassVar[str]
     how_to: ClassVar[str] = ""
-    """How to get the weights, said where they are missing or do not fit."""
+    """How to get the weights; shown if they are missing or do not fit."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.config = validate(self.Config, config, "--set", owner=self.name)
 
     def load(self, weights: Path | None, device: str) -> None:
-        """Load the published file, or fill the networks from the seed of the setting `seeded`, onto `device`.
+        """Load the published file, or random weights from the seed in the setting `seeded`, onto `device`.
 
-        Raises `UsageError` where there is neither or the file does not fit.
+        Raises `UsageError` if neither is given or the file does not fit.
         """
         if weights is None and self.config.seeded is None:
             raise UsageError(f"method {self.name} needs weights: {self.how_to}", hint="--weights PATH")
@@ -64,15 +65,15 @@ class FrameMethod(ABC):
         self.load_weights(weights)
 
     def transfer(self, pairs: Sequence[Pair], *, seed: int) -> Iterator[Clip]:
-        """One clip a pair, as long as its motion clip and of its size. Pairs are done one by one, frames in batches,
-        so that a pair's result does not depend on its company."""
-        del seed  # nothing is drawn
+        """Yield one clip per pair, with the length and size of its motion clip. Pairs are processed one by one, frames
+        in batches, so that the result of a pair does not depend on other pairs."""
+        del seed  # the method is deterministic
         for pair in pairs:
             content, motion = pair.content.load(), pair.motion.load()
             yield Clip(self.animate(content.frames[0], motion.frames), motion.fps, pair.id)
 
     def autocast(self) -> torch.autocast:
-        """The context of `dtype`, for what `animate` draws; sums, coordinates and samplings stay in float32."""
+        """The context of `dtype`, for computing images in `animate`; sums, coordinates and sampling stay in float32."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.dtype == "bfloat16")
 
     def batches(self, count: int) -> Iterator[slice]:
@@ -81,7 +82,8 @@ class FrameMethod(ABC):
             yield slice(start, min(start + self.config.batch_frames, count))
 
     def full(self, batch: Tensor) -> Tensor:
-        """A compiled network takes full batches only: a shorter one is filled up with copies of its last entry."""
+        """Pad a batch to full size with copies of its last entry if the network is compiled, which requires full
+        batches."""
         lacking = self.config.batch_frames - len(batch)
         if not self.config.compile or lacking <= 0:
             return batch
@@ -89,8 +91,8 @@ class FrameMethod(ABC):
 
     @abstractmethod
     def load_weights(self, weights: Path | None) -> None:
-        """Build the networks on `self.device` from the file, or from `self.config.seeded` where there is none."""
+        """Build the networks on `self.device` from the file, or from `self.config.seeded` if there is none."""
 
     @abstractmethod
     def animate(self, source: Frames, driving: Frames) -> Frames:
-        """uint8[H, W, 3] moved as uint8[T, H', W', 3] does: uint8[T, H', W', 3]."""
+        """Animate uint8[H, W, 3] by uint8[T, H', W', 3]: uint8[T, H', W', 3]."""

@@ -1,4 +1,4 @@
-"""The algebra of keypoints with local affine maps: positions, their maps, and how motion is carried over.
+"""Keypoints with local affine maps: positions, their maps, and motion transfer.
 
 Coordinates are (x, y) in [-1, 1] from the centre of the first pixel to that of the last.
 """
@@ -26,7 +26,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Keypoints:
-    """Of B images: `value` [B, K, 2] positions (x, y), `jacobian` [B, K, 2, 2] the local affine maps."""
+    """Keypoints of B images: `value` [B, K, 2] positions (x, y), `jacobian` [B, K, 2, 2] the local affine maps."""
 
     value: Tensor
     jacobian: Tensor
@@ -50,7 +50,7 @@ def coordinate_grid(height: int, width: int, like: Tensor) -> Tensor:
 
 
 def expected_position(heat: Tensor) -> Tensor:
-    """Heat maps that sum to 1, [B, K, H, W] -> their mean position [B, K, 2]."""
+    """Mean position [B, K, 2] of heat maps [B, K, H, W] that sum to 1."""
     grid = coordinate_grid(heat.shape[-2], heat.shape[-1], heat)
     return heat.flatten(2) @ grid.flatten(0, 1)
 
@@ -65,7 +65,7 @@ def gaussians(points: Tensor, height: int, width: int, variance: float = 0.01) -
 
 
 def relative(source: Keypoints, driving: Keypoints, anchor: Keypoints, scale: float = 1.0) -> Keypoints:
-    """The source (of one image) moved as the driving frames differ from the anchor frame.
+    """The keypoints of the source (one image), moved by the difference between the driving frames and the anchor frame.
 
     p = p_s + scale (p_d - p_a) and J = J_d J_a^-1 J_s. `scale` is 1 or `movement_scale`.
     """
@@ -74,20 +74,21 @@ def relative(source: Keypoints, driving: Keypoints, anchor: Keypoints, scale: fl
 
 
 def inverse(matrix: Tensor) -> Tensor:
-    """Of [..., 2, 2], written out: a device need not be waited for to learn whether it exists."""
+    """Inverse of [..., 2, 2], written out to avoid waiting for the device to check that it exists."""
     a, b, c, d = matrix[..., 0, 0], matrix[..., 0, 1], matrix[..., 1, 0], matrix[..., 1, 1]
     adjugate = torch.stack([torch.stack([d, -b], -1), torch.stack([-c, a], -1)], -2)
     return adjugate / (a * d - b * c)[..., None, None]
 
 
 def movement_scale(source: Keypoints, anchor: Keypoints) -> float:
-    """How much larger the source's face is than the anchor frame's: the root of the ratio of their hulls' areas."""
+    """Ratio of the sizes of the source's face and the anchor frame's: the square root of the ratio of their hull
+    areas."""
     return float(np.sqrt(hull_area(source.value[0])) / np.sqrt(hull_area(anchor.value[0])))
 
 
 def hull_area(points: Tensor) -> float:
-    """The area of the convex hull of points [K, 2]. Raises `ValueError` where they lie on a line."""
+    """The area of the convex hull of points [K, 2]. Raises `ValueError` if they are collinear."""
     try:
         return float(ConvexHull(points.double().cpu().numpy()).volume)
     except QhullError:
-        raise ValueError("the keypoints lie on a line, so that no movement scale can be had") from None
+        raise ValueError("the keypoints are collinear, so the movement scale is undefined") from None

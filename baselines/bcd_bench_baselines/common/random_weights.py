@@ -1,7 +1,6 @@
-"""Pseudo-random weights from a seed: a network that runs through every step and knows nothing.
+"""Random weights from a seed, for networks that run through every step without having learned anything.
 
-They stand in for a published file where only the plumbing is tried (`--set seeded=N`); such a run is marked and
-never ranked.
+They replace a published file to test the pipeline only (`--set seeded=N`); such a run is marked and never ranked.
 """
 
 from __future__ import annotations
@@ -18,18 +17,18 @@ __all__ = ["fill_seeded"]
 
 
 def fill_seeded(modules: Mapping[str, nn.Module], seed: int, fixed: Mapping[str, Tensor] | None = None) -> None:
-    """Fill every tensor of `modules` (name -> module), each from the seed and its own name alone.
+    """Fill every tensor of `modules` (name -> module), each from the seed and its name alone.
 
     Convolutions and linear layers get N(0, 2 / fan-in), norm weights 1 + 0.1 n, running variances U(0.5, 1.5), running
-    means 0.1 n and biases 0.05 n. `fixed` maps the end of a key to the tensor that is to stand there instead, such as
-    filters that were never learned.
+    means 0.1 n and biases 0.05 n. `fixed` maps the end of a key to a tensor to use instead, such as filters that are
+    not learned.
     """
     for name, module in modules.items():
         state = {}
         for key, tensor in module.state_dict().items():
-            given = next((value for end, value in (fixed or {}).items() if key.endswith(end)), None)
+            fixed_value = next((value for end, value in (fixed or {}).items() if key.endswith(end)), None)
             values = _draw(f"{name}/{key}", key.rpartition(".")[2], tuple(tensor.shape), seed)
-            state[key] = (values if given is None else given).to(tensor.dtype)
+            state[key] = (values if fixed_value is None else fixed_value).to(tensor.dtype)
         module.load_state_dict(state)
 
 

@@ -1,7 +1,7 @@
-"""The operators of StyleGAN2 (Karras et al., 2020) that LIA is built of: equalised, modulated and filtered layers.
+"""The operators of StyleGAN2 (Karras et al., 2020) used by LIA: equalised, modulated and filtered layers.
 
-Layers are named as in the published checkpoints, so that a state dict loads strictly. Everything runs on batches of
-images, each with a latent of its own.
+Layers are named as in the published checkpoints, so that a state dict loads strictly. All operators accept batches of
+images, each with a separate latent.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ def filtered(x: Tensor, kernel: Tensor, padding: tuple[int, int]) -> Tensor:
 
 
 def upsampled(x: Tensor, kernel: Tensor) -> Tensor:
-    """[B, C, H, W] -> [B, C, 2H, 2W]: zeros between the pixels, then a 4 x 4 filter, 2 zeros before and 1 after.
+    """[B, C, H, W] -> [B, C, 2H, 2W]: zero insertion, then a 4 x 4 filter, with 2 zeros before and 1 after.
 
-    A transposed convolution is just that: it never touches the zeros.
+    Computed as a transposed convolution, which never touches the zeros.
     """
     weight = kernel.to(x.dtype).expand(x.shape[1], 1, *kernel.shape)
     return F.conv_transpose2d(x, weight, stride=2, padding=1, groups=x.shape[1])
 
 
 class Blur(nn.Module):
-    """A fixed low-pass filter; `total` is the sum of its kernel (4 where it follows zero insertion)."""
+    """A fixed low-pass filter; `total` is the sum of its kernel (4 after zero insertion)."""
 
     def __init__(self, padding: tuple[int, int], total: float = 1.0) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class Blur(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Twice the size, by `upsampled`."""
+    """Upsampling by two, by `upsampled`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class Upsample(nn.Module):
 
 
 class ScaledLeakyReLU(nn.Module):
-    """A bias a channel, leaky ReLU with slope 0.2, times the square root of 2."""
+    """A bias per channel, then a leaky ReLU with slope 0.2, times the square root of 2."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class ScaledLeakyReLU(nn.Module):
 
 
 class EqualConv2d(nn.Module):
-    """A convolution without bias whose weights are of unit variance and are scaled by 1 / sqrt(fan-in) when used."""
+    """A convolution without bias whose weights have unit variance and are scaled by 1 / sqrt(fan-in) when used."""
 
     def __init__(self, inputs: int, outputs: int, side: int, *, stride: int = 1, padding: int = 0) -> None:
         super().__init__()
@@ -119,10 +119,10 @@ class EqualLinear(nn.Module):
 
 
 class ModulatedConv2d(nn.Module):
-    """A convolution whose input channels are weighted by a latent, a sample at a time.
+    """A convolution whose input channels are weighted by a latent, separately for each sample.
 
-    Modulating the weights, as the paper writes it, is the same as modulating the input and normalising the output
-    (its Eq. 1 and 3 are linear in the input channels); only that needs no set of weights for each sample.
+    Modulating the weights, as in the paper, is equivalent to modulating the input and normalising the output (its Eq. 1
+    and 3 are linear in the input channels); the latter needs no separate weights for each sample.
     """
 
     def __init__(
@@ -153,8 +153,8 @@ class ModulatedConv2d(nn.Module):
 
 
 def spread_weights(network: nn.Module) -> None:
-    """Bring weights that were drawn as those of ordinary layers, with variance 2 / fan-in, to the unit variance that
-    equalised layers hold, and modulations to about 1."""
+    """Rescale weights initialised as in ordinary layers, with variance 2 / fan-in, to the unit variance of equalised
+    layers, and modulations to about 1."""
     with torch.no_grad():
         for part in network.modules():
             if isinstance(part, EqualConv2d | EqualLinear | ModulatedConv2d):

@@ -1,4 +1,4 @@
-"""How the weights of a network are laid out, and how it is compiled."""
+"""Memory layout of network weights, and compilation."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ __all__ = ["channels_last", "compiled"]
 
 
 def channels_last(module: nn.Module) -> None:
-    """Lay out the weights of 2-d convolutions for pixels whose channels lie together, which is faster everywhere."""
+    """Convert the weights of 2-D convolutions to the channels-last layout, which is faster everywhere."""
     for part in module.modules():
         if isinstance(part, nn.Conv2d):
             part.to(memory_format=torch.channels_last)
 
 
 def compiled(function: Callable[..., Any], try_it: Callable[[Callable[..., Any]], Any]) -> Callable[..., Any]:
-    """`function` compiled whole for one shape of input; `try_it` calls it once, so that trouble comes here.
+    """Compile `function` as a whole for one input shape; `try_it` calls it once, so that errors occur here.
 
-    Raises `UsageError` where this machine cannot compile it, such as one without a C++ compiler.
+    Raises `UsageError` if this machine cannot compile it, for example without a C++ compiler.
     """
-    made: Callable[..., Any] = torch.compile(function, fullgraph=True, dynamic=False)
+    compiled_function: Callable[..., Any] = torch.compile(function, fullgraph=True, dynamic=False)
     try:
-        try_it(made)
-    except Exception as error:  # the compiler raises whatever went wrong below it
-        said = one_line(error, place=False)[:200]
-        raise UsageError(f"--set compile=true: cannot be compiled here: {said}", hint="--set compile=false") from error
-    return made
+        try_it(compiled_function)
+    except Exception as error:  # the compiler passes on any error
+        reason = one_line(error, place=False)[:200]
+        raise UsageError(
+            f"--set compile=true: compilation failed on this machine: {reason}", hint="--set compile=false"
+        ) from error
+    return compiled_function

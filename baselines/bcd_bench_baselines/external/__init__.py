@@ -1,1 +1,1 @@
-"""The method `external`: any command that answers pair by pair, and the protocol it speaks."""
+"""The method `external`: any command that processes one pair at a time, and the protocol it uses."""

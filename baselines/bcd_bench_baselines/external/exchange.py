@@ -1,4 +1,4 @@
-"""Clips as a worker reads and writes them: folders of PNG frames, NumPy arrays, or lossless videos."""
+"""Clips exchanged with a worker: folders of PNG frames, NumPy arrays, or lossless videos."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def write_input(folder: Path, name: str, clip: Clip, kind: Frames) -> Path:
 
 
 def output_path(folder: Path, kind: Frames) -> Path:
-    """Where the worker has to write; for frames an empty folder, made here."""
+    """The path that the worker must write to; for frames an empty folder, created here."""
     path = folder / f"output{SUFFIX[kind]}"
     if kind == "png":
         path.mkdir()
@@ -41,19 +41,19 @@ def output_path(folder: Path, kind: Frames) -> Path:
 
 
 def read_output(path: Path, kind: Frames, frames: int, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """What the worker wrote: uint8[frames, *size, 3]. Raises `UsageError` that says what is wrong with it."""
+    """The worker's output uint8[frames, *size, 3]. Raises `UsageError` with a description of any mismatch."""
     height, width = size
     if kind == "png":
         if not path.is_dir():
-            raise UsageError(f"the worker wrote 0 frames, its driver has {frames}")
+            raise UsageError(f"the worker wrote 0 frames, its driving clip has {frames}")
     elif not path.is_file():
-        raise UsageError(f"the worker wrote no {path.name}")
+        raise UsageError(f"the worker did not write {path.name}")
     elif kind == "npy":
         return _array(path, (frames, height, width, 3))
     try:
         return read_expected(path, frames, size)
     except WrongLengthError as wrong:
-        raise UsageError(f"the worker wrote {wrong}, its driver has {frames}") from None
+        raise UsageError(f"the worker wrote {wrong}, its driving clip has {frames}") from None
     except WrongSizeError as wrong:
         raise UsageError(f"the worker wrote frames of {wrong}, not {frames} frames of {height}x{width}") from None
     except OSError as error:
@@ -61,16 +61,16 @@ def read_output(path: Path, kind: Frames, frames: int, size: tuple[int, int]) ->
 
 
 def _array(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
-    """The array of a file; looked at by its header first, so that no wrong one is read into memory."""
+    """The array in a file; its header is checked first, so that a wrong array is never read into memory."""
     try:
         with path.open("rb") as file:
-            if not file.read(6).startswith((b"\x93NUMPY", b"PK")):  # else NumPy suggests to unpickle it
-                raise UsageError(f"the worker's {path.name} is no array: it does not begin as one of NumPy's files")
+            if not file.read(6).startswith((b"\x93NUMPY", b"PK")):  # else NumPy suggests unpickling it
+                raise UsageError(f"the worker's {path.name} is not an array: it does not begin like a NumPy file")
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise UsageError(f"the worker's {path.name} is no array: {error}") from None
+        raise UsageError(f"the worker's {path.name} is not an array: {error}") from None
     if not isinstance(mapped, np.ndarray) or mapped.dtype != np.uint8 or mapped.shape != shape:
         is_array = isinstance(mapped, np.ndarray)
-        found = f"{mapped.dtype} {list(mapped.shape)}" if is_array else "an archive"
-        raise UsageError(f"the worker wrote {found}, not uint8 {list(shape)}")
+        actual = f"{mapped.dtype} {list(mapped.shape)}" if is_array else "an archive"
+        raise UsageError(f"the worker wrote {actual}, not uint8 {list(shape)}")
     return np.array(mapped)

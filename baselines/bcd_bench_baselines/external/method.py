@@ -1,4 +1,4 @@
-"""Any command as a method: one worker process for the run, asked pair by pair over JSON lines and frame files."""
+"""Any command as a method: one worker process per run, which gets pairs one by one as JSON lines and frame files."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from bcd_bench_baselines.external.worker import Worker, WorkerFailed
 __all__ = ["External", "Worked", "identify"]
 
 STARTS = 3
-"""A command that never answered is started so often; then its pairs fail without another try."""
+"""Number of starts of a command that never answers; its remaining pairs then fail without another attempt."""
 NOT_HASHED = {"__pycache__", ".git", ".venv", "node_modules"}
 
 
 def identify(config: Mapping[str, Any], pairs: Sequence[Pair]) -> dict[str, Any]:
-    """The command by its words and the contents of the files that it and `files` name, without their folders.
+    """The command's words and the contents of the files named in it and in `files`, without their folders.
 
-    Raises `UsageError` for settings that cannot work.
+    Raises `UsageError` for invalid settings.
     """
     del pairs
     settings = _Settings(config)
@@ -45,7 +45,7 @@ def identify(config: Mapping[str, Any], pairs: Sequence[Pair]) -> dict[str, Any]
 
 
 def _sha256(path: Path) -> str:
-    """Of a file, or of all files below a folder by their names, but for hidden folders and caches."""
+    """Hash of a file, or of all files below a folder by their names, excluding hidden folders and caches."""
     if path.is_file():
         return sha256_file(path)
     files = [
@@ -57,7 +57,7 @@ def _sha256(path: Path) -> str:
 
 
 class Worked:
-    """Asks a worker for pairs, starts it again when it fails, and turns whatever goes wrong into `Failed`."""
+    """Sends pairs to a worker, restarts it after failures, and converts errors to `Failed`."""
 
     def __init__(self, command: Sequence[str], *, cwd: Path | None, frames: Frames, timeout: float) -> None:
         self._command, self._cwd, self._frames, self._timeout = command, cwd, frames, timeout
@@ -66,12 +66,12 @@ class Worked:
         self._failures: list[str] = []
 
     def start(self) -> None:
-        """Start the worker, unless it runs. Raises `UsageError` where the command cannot be started."""
+        """Start the worker unless it is running. Raises `UsageError` if the command cannot be started."""
         if self._worker is None:
             self._worker = Worker(self._command, cwd=self._cwd)
 
     def one(self, pair: Pair, **more: Any) -> Clip | Failed:
-        """The output of one pair; `more` goes into the request."""
+        """The output of one pair; `more` is added to the request."""
         if not self._answered and len(self._failures) >= STARTS:
             return Failed(f"the command failed {STARTS} times and never answered: {self._failures[-1]}")
         content, motion = pair.content.load(), pair.motion.load()
@@ -103,9 +103,9 @@ class Worked:
             self._answered = True
             error, info = answer.get("error"), answer.get("info")
             if error:
-                return Failed(f"the worker says: {printable(str(error))[:500]}")
+                return Failed(f"the worker reported an error: {printable(str(error))[:500]}")
             if info is not None and not isinstance(info, dict):
-                return Failed("the worker's info is no JSON object")
+                return Failed("the worker's info is not a JSON object")
             try:
                 frames = read_output(output, self._frames, len(motion), (height, width))
             except UsageError as wrong:
@@ -113,15 +113,16 @@ class Worked:
         return Clip(frames, motion.fps, pair.id, info)
 
     def close(self) -> None:
-        """End the worker."""
+        """Stop the worker."""
         if self._worker is not None:
             self._worker.close()
             self._worker = None
 
 
 class External:
-    """Settings: `cmd`, split as a shell would and run without one; `cwd`, where it runs; `files`, whose contents decide
-    the outputs too; `frames`, png, npy or mkv; `timeout` in seconds a pair; `name`, shown in tables."""
+    """Settings: `cmd`, split like in a shell but run without one; `cwd`, its working directory; `files`, further files
+    whose contents determine the outputs; `frames`, png, npy or mkv; `timeout` in seconds per pair; `name`, shown in
+    tables."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         settings = _Settings(config)
@@ -129,24 +130,26 @@ class External:
         self._device = "cpu"
 
     def load(self, weights: Path | None, device: str) -> None:
-        """Start the command. Raises `UsageError` where it cannot be started, and for weights."""
+        """Start the command. Raises `UsageError` if it cannot be started, or if weights are passed."""
         if weights is not None:
-            raise UsageError("method 'external' takes no weights", hint="name them in the command, and in files=PATH")
+            raise UsageError(
+                "method 'external' does not accept weights", hint="pass them in the command, and in files=PATH"
+            )
         self._device = device
         self._worked.start()
 
     def transfer(self, pairs: Sequence[Pair], *, seed: int) -> Iterator[Clip | Failed]:
-        """One output a pair, asked for one by one, so that no pair depends on another."""
+        """Yield one output per pair, requested one by one, so that pairs are independent."""
         for pair in pairs:
             yield self._worked.one(pair, seed=pair_seed(seed, pair.id), device=self._device)
 
     def close(self) -> None:
-        """End the worker and all its children."""
+        """Stop the worker and all its child processes."""
         self._worked.close()
 
 
 class _Settings:
-    """The settings of `external`, checked. Raises `UsageError`."""
+    """The validated settings of `external`. Raises `UsageError`."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.name = str(config["name"])
@@ -165,11 +168,11 @@ class _Settings:
                 raise UsageError(f"files={path}: no such file or folder", hint="--set files=PATH,PATH")
         self.frames: Frames = config["frames"]
         if self.frames not in get_args(Frames):
-            raise UsageError(f"frames={self.frames!r}: there are {', '.join(get_args(Frames))}")
+            raise UsageError(f"frames={self.frames!r}: must be one of {', '.join(get_args(Frames))}")
         self.timeout = config["timeout"]
-        right = isinstance(self.timeout, int | float) and not isinstance(self.timeout, bool)
-        if not right or not (math.isfinite(self.timeout) and self.timeout > 0):
-            raise UsageError(f"timeout={self.timeout!r} is no number of seconds above 0", hint="--set timeout=300")
+        is_number = isinstance(self.timeout, int | float) and not isinstance(self.timeout, bool)
+        if not is_number or not (math.isfinite(self.timeout) and self.timeout > 0):
+            raise UsageError(f"timeout={self.timeout!r} must be a positive number of seconds", hint="--set timeout=300")
 
 
 def _listed(value: Any) -> list[str]:

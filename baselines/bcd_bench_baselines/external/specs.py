@@ -1,4 +1,4 @@
-"""What this folder offers; light."""
+"""Specs of this package; lightweight."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ METHODS = (
     MethodSpec(
         name="external",
         version="2",
-        summary='Any command that speaks JSON lines: --set cmd="python my_method.py".',
+        summary='Any command that communicates by JSON lines: --set cmd="python my_method.py".',
         factory="bcd_bench_baselines.external.method:External",
         licence="that of the command",
         config={"cmd": "", "name": "", "cwd": "", "files": [], "frames": "png", "timeout": 300},

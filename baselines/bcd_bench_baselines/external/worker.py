@@ -1,4 +1,5 @@
-"""A process that answers JSON lines: asked one at a time, with a limit on its time, and ended with all its children."""
+"""A process that answers requests as JSON lines, one at a time, with a timeout; stopped with all its child
+processes."""
 
 from __future__ import annotations
 
@@ -22,29 +23,29 @@ from bcd_bench.types.errors import UsageError, printable
 __all__ = ["Worker", "WorkerFailed"]
 
 LONGEST_LINE = 1 << 20
-"""Bytes of an answer; a longer line is no answer."""
+"""Maximum bytes of an answer; a longer line is an error."""
 TAIL_LINES = 3
 TAIL_CHARS = 300
-"""How much of what a worker said at the end stands in the reason of a failure."""
+"""Amount of a worker's last output that is quoted in the reason of a failure."""
 FOLDERS = re.compile(r"(?<![\w:/.])/(?:[^\s/:\"']+/)+")
-"""The folders of an absolute path: reasons enter records, which name no folder of this machine."""
+"""The folders of an absolute path: reasons are stored in records, which must not contain local folders."""
 GRACE = 3.0
-"""Seconds that a worker has to end after the end of its input, and again after SIGTERM, before it is killed."""
+"""Seconds to wait for a worker after closing its input, and again after SIGTERM, before it is killed."""
 
 
 class WorkerFailed(Exception):
-    """The worker gave no answer: it died, hung, or said something else. The message ends with the last that it said."""
+    """The worker did not answer: it died, hung, or wrote something else. The message ends with its last output."""
 
 
 class Worker:
-    """Starts `command` (no shell) in a process group of its own and talks to it over stdin and stdout.
+    """Starts `command` (no shell) in a separate process group and communicates over stdin and stdout.
 
-    Requests and answers are JSON objects, one a line. Lines on stdout that are no JSON object are taken for chatter of
-    some library. Raises `UsageError` where the command cannot be started.
+    Requests and answers are JSON objects, one per line. Lines on stdout that are not JSON objects are treated as log
+    output of some library. Raises `UsageError` if the command cannot be started.
     """
 
     def __init__(self, command: Sequence[str], *, cwd: Path | None = None) -> None:
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}  # an answer that waits in a buffer is a hang
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}  # a buffered answer would look like a hang
         try:
             self._process = subprocess.Popen(
                 list(command),
@@ -60,7 +61,7 @@ class Worker:
         self._answers: queue.Queue[bytes | None] = queue.Queue()
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._chatter: deque[str] = deque(maxlen=TAIL_LINES)
-        self._threads = [  # they hold nothing of this object, so that it can be collected
+        self._threads = [  # they hold no reference to this object, so that it can be collected
             threading.Thread(target=_listen, args=(self._process.stdout, self._answers), daemon=True),
             threading.Thread(target=_overhear, args=(self._process.stderr, self._tail), daemon=True),
         ]
@@ -71,7 +72,7 @@ class Worker:
     def ask(self, request: Mapping[str, Any], timeout: float) -> dict[str, Any]:
         """Send a request and wait at most `timeout` seconds for the answer.
 
-        The answer repeats the request's `pair`. Raises `WorkerFailed`, after which the worker has been ended.
+        The answer repeats the request's `pair`. Raises `WorkerFailed`, after which the worker is stopped.
         """
         self._tail.clear()
         self._chatter.clear()
@@ -79,14 +80,14 @@ class Worker:
             return self._ask(request, timeout)
         except WorkerFailed as failure:
             self.close(at_once=True)
-            said = " | ".join(self._tail or self._chatter)
-            raise WorkerFailed(f"{failure}: {said[-TAIL_CHARS:]}" if said else str(failure)) from None
+            last_output = " | ".join(self._tail or self._chatter)
+            raise WorkerFailed(f"{failure}: {last_output[-TAIL_CHARS:]}" if last_output else str(failure)) from None
         except BaseException:
             self.close(at_once=True)
             raise
 
     def close(self, *, at_once: bool = False) -> None:
-        """End the worker and every process it started, after the end of its input unless `at_once`."""
+        """Stop the worker and every process it started, after closing its input unless `at_once`."""
         if not self._finalize.alive:
             return
         if not at_once:
@@ -106,13 +107,13 @@ class Worker:
         try:
             self._stdin.write(json.dumps(request, ensure_ascii=False).encode() + b"\n")
             self._stdin.flush()
-        except (OSError, ValueError):  # it is gone; how it ended is told below
+        except (OSError, ValueError):  # it has ended; the reason is reported below
             raise WorkerFailed(self._ending()) from None
         while True:
             try:
                 line = self._answers.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
-                raise WorkerFailed(f"the worker gave no answer in {timeout:g} s") from None
+                raise WorkerFailed(f"the worker did not answer within {timeout:g} s") from None
             if line is None:
                 raise WorkerFailed(self._ending())
             if len(line) >= LONGEST_LINE:
@@ -125,8 +126,8 @@ class Worker:
                 _note(self._chatter, line)
                 continue
             if answer.get("pair") != request["pair"]:
-                shown = printable(line.decode(errors="replace"))[:TAIL_CHARS]
-                raise WorkerFailed(f"the worker answered for another pair: {shown}")
+                quoted = printable(line.decode(errors="replace"))[:TAIL_CHARS]
+                raise WorkerFailed(f"the worker answered for another pair: {quoted}")
             return answer
 
     def _ending(self) -> str:
@@ -134,7 +135,7 @@ class Worker:
             code = self._process.wait(GRACE)
         except subprocess.TimeoutExpired:
             return "the worker closed its output"
-        self._threads[1].join(GRACE)  # the last words; children may hold the pipe open
+        self._threads[1].join(GRACE)  # its last output; child processes may hold the pipe open
         if code < 0:
             return f"the worker was killed by {signal.Signals(-code).name}"
         return f"the worker ended with exit code {code}"
@@ -160,16 +161,16 @@ def _overhear(stream: IO[bytes], tail: deque[str]) -> None:
 
 
 def _end(process: subprocess.Popen[bytes], threads: Sequence[threading.Thread]) -> None:
-    """End the process group, politely and then for good; nothing of it is left, and nothing is left open."""
+    """Stop the process group, first by SIGTERM, then by SIGKILL; leaves no processes and no open files."""
     with contextlib.suppress(OSError):
         os.killpg(process.pid, signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(GRACE)
-    with contextlib.suppress(OSError):  # whoever is left, children of an ended worker too
+    with contextlib.suppress(OSError):  # remaining processes, including children of an ended worker
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     if process.stdin is not None:
-        with contextlib.suppress(OSError):  # what was not sent any more
+        with contextlib.suppress(OSError):  # unsent requests
             process.stdin.close()
     for thread in threads:
         thread.join(GRACE)

@@ -1,1 +1,1 @@
-"""The method `folder`: videos that were made elsewhere, found by the pairs' ids."""
+"""The method `folder`: existing videos, matched by the pairs' ids."""

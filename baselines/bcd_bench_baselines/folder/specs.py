@@ -1,4 +1,4 @@
-"""What this folder offers; light."""
+"""Specs of this package; lightweight."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ METHODS = (
     MethodSpec(
         name="folder",
         version="2",
-        summary="Videos that exist already, named after the pairs: --set path=FOLDER.",
+        summary="Existing videos, named after the pairs: --set path=FOLDER.",
         factory="bcd_bench_baselines.folder.method:Folder",
         licence="that of the videos",
         config={"path": "", "name": "", "resize": False},

@@ -17,10 +17,10 @@ __all__ = ["FOMM", "FOMMConfig"]
 
 
 class FOMMConfig(FirstOrderConfig):
-    """FOMM's own settings."""
+    """Settings specific to FOMM."""
 
     align_corners: bool = False
-    """Whether images are sampled as by torch up to 1.2, which the published weights may have been trained with."""
+    """Whether to sample images as in torch up to 1.2, with which the published weights may have been trained."""
 
 
 class FOMM(FirstOrderMethod):

@@ -1,4 +1,4 @@
-"""The generator of FOMM: the source's features, warped, masked and decoded."""
+"""The generator of FOMM: the source's features are warped, masked and decoded."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Generator(nn.Module):
         self.final = FewOut(base, 3)
 
     def encode(self, image: Tensor) -> Tensor:
-        """float32[1, 3, H, W] in [0, 1] -> features [1, 256, H / 4, W / 4], once a source."""
+        """float32[1, 3, H, W] in [0, 1] -> features [1, 256, H / 4, W / 4], once per source."""
         x = self.first(image)
         for block in self.down_blocks:
             x = block(x)
@@ -35,7 +35,7 @@ class Generator(nn.Module):
         return features
 
     def decode(self, features: Tensor, motion: Motion, align_corners: bool = False) -> Tensor:
-        """The source's features moved by the motion of B frames -> float32[B, 3, H, W] in (0, 1)."""
+        """The source's features warped by the motion of B frames -> float32[B, 3, H, W] in (0, 1)."""
         x = sample(features, motion.deformation, align_corners=align_corners) * motion.occlusion
         x = self.bottleneck(x)
         for block in self.up_blocks:

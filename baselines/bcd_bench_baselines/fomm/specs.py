@@ -1,4 +1,4 @@
-"""What FOMM brings: the method and the file that users have; nothing heavy is imported."""
+"""Specs of FOMM: the method and the weight file that users provide; imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from bcd_bench_baselines.common.settings import COMMON, SEEDED
 __all__ = ["ASSETS", "HOW_TO", "METHODS"]
 
 HOW_TO = (
-    "vox-cpk.pth.tar or vox-adv-cpk.pth.tar, the checkpoints for VoxCeleb at 256 x 256 that the repository "
-    "AliaksandrSiarohin/first-order-model links to"
+    "vox-cpk.pth.tar or vox-adv-cpk.pth.tar, the checkpoints for VoxCeleb at 256 x 256 linked in the repository "
+    "AliaksandrSiarohin/first-order-model"
 )
 
 ASSETS = (

@@ -1,6 +1,7 @@
-"""The original HyperReenact, in a checkout that the user fetched and a Python that the user set up for it.
+"""The original HyperReenact, in a checkout and a Python environment provided by the user.
 
-A worker of the protocol of `external` runs in that Python (`checkout_worker.py`) and calls the checkout's command line.
+A worker for the protocol of `external` runs in that Python (`checkout_worker.py`) and calls the checkout's command
+line.
 """
 
 from __future__ import annotations
@@ -23,21 +24,22 @@ WORKER = Path(__file__).with_name("checkout_worker.py")
 
 
 def identify(config: Mapping[str, Any], pairs: Sequence[Pair]) -> dict[str, Any]:
-    """The contents of the checkout, with the weights in it. Raises `UsageError` where there is none."""
+    """Hash of the checkout's contents, including the weights. Raises `UsageError` if there is none."""
     return {"files": identify_command(_as_external(config), pairs)["files"]}
 
 
 class Checkout:
     """Settings: `checkout`, the folder with `run_inference.py`; `python`, the interpreter of its environment; `timeout`
-    in seconds a pair, in which the original loads its models anew."""
+    in seconds per pair, for which the original reloads its models each time."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._external = External(_as_external(config))
 
     def load(self, weights: Path | None, device: str) -> None:
-        """Start the worker. Raises `UsageError` for weights, which lie in the checkout, and a missing interpreter."""
+        """Start the worker. Raises `UsageError` if weights are passed (they are in the checkout) or the interpreter is
+        missing."""
         if weights is not None:
-            raise UsageError("the original takes its weights from pretrained_models in the checkout")
+            raise UsageError("the original loads its weights from pretrained_models in the checkout")
         self._external.load(None, device)
 
     def transfer(self, pairs: Sequence[Pair], *, seed: int) -> Iterator[Clip | Failed]:
@@ -45,18 +47,18 @@ class Checkout:
         return self._external.transfer(pairs, seed=seed)
 
     def close(self) -> None:
-        """End the worker and what it started."""
+        """Stop the worker and its child processes."""
         self._external.close()
 
 
 def _as_external(config: Mapping[str, Any]) -> dict[str, Any]:
-    """These settings as those of `external`."""
+    """Convert these settings to those of `external`."""
     import shlex
 
     folder = Path(str(config["checkout"])).expanduser()
     if not config["checkout"] or not (folder / SCRIPT).is_file():
         raise UsageError(
-            f"checkout={config['checkout']}: no {SCRIPT} there; a checkout of StelaBou/HyperReenact is needed",
+            f"checkout={config['checkout']}: {SCRIPT} not found; a checkout of StelaBou/HyperReenact is required",
             hint="--set checkout=FOLDER --set python=FOLDER/venv/bin/python",
         )
     command = shlex.join([str(config["python"]), str(WORKER), SCRIPT])

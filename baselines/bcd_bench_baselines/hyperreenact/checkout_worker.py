@@ -1,6 +1,6 @@
-"""Runs in the Python of a HyperReenact checkout, from its folder: answers pairs by calling its command line.
+"""Runs in the Python of a HyperReenact checkout, from its folder: processes pairs by calling its command line.
 
-Needs nothing but the standard library and OpenCV, which the checkout needs too, and runs on Python 3.7.
+Requires only the standard library and OpenCV, which the checkout needs too, and runs on Python 3.7.
 """
 
 import json
@@ -13,21 +13,21 @@ import cv2
 
 
 def transfer(script, request):
-    """Write the frames that the original makes of a pair, in the driver's size."""
+    """Write the frames produced by the original for a pair, in the size of the driving clip."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, script, "--source_path", str(Path(request["content"]) / "000000.png")]
         command += ["--target_path", request["motion"], "--output_path", folder, "--save_video"]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False)
-        if done.returncode:
-            raise RuntimeError(f"{script} ended with exit code {done.returncode}")
+        process = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, check=False)
+        if process.returncode:
+            raise RuntimeError(f"{script} ended with exit code {process.returncode}")
         path = Path(folder) / "reenacted_video.mp4"
         if not path.is_file():
-            raise RuntimeError(f"{script} wrote no {path.name}")
+            raise RuntimeError(f"{script} did not write {path.name}")
         video, size = cv2.VideoCapture(str(path)), (request["width"], request["height"])
         count = 0
         while True:
-            there, frame = video.read()
-            if not there:
+            success, frame = video.read()
+            if not success:
                 break
             if (frame.shape[1], frame.shape[0]) != size:
                 smaller = frame.shape[0] > request["height"]
@@ -38,13 +38,13 @@ def transfer(script, request):
 
 
 def main():
-    """Answer until the input ends."""
+    """Answer requests until the input ends."""
     for line in sys.stdin:
         request = json.loads(line)
         answer = {"pair": request["pair"]}
         try:
             transfer(sys.argv[1], request)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the pair fails and the worker goes on
+        except Exception as error:  # noqa: BLE001 - any error fails the pair and the worker continues
             answer["error"] = f"{type(error).__name__}: {error}"
         print(json.dumps(answer), flush=True)
 

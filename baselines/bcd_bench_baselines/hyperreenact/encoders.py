@@ -1,4 +1,4 @@
-"""The encoders of HyperReenact: an IR-SE network for identity (ArcFace) and inversion (e4e), a ResNet-50 for pose.
+"""The encoders of HyperReenact: an IR-SE network for identity (ArcFace) and for inversion (e4e), a ResNet-50 for pose.
 
 Parameters are named as in the published files. All run in evaluation mode on float32.
 """
@@ -14,9 +14,9 @@ from bcd_bench_baselines.common.stylegan2 import EqualLinear
 __all__ = ["E4E", "ArcFaceIRSE", "DecaEncoder"]
 
 STAGES = ((64, 64, 3), (64, 128, 4), (128, 256, 14), (256, 512, 3))
-"""Channels in and out and number of blocks, of the 24 blocks of an IR-SE network of 50 layers."""
+"""Input and output channels and number of blocks, of the 24 blocks of a 50-layer IR-SE network."""
 TAPS = (6, 20, 23)
-"""Blocks whose outputs e4e looks at: 128 channels at 64, 256 at 32, 512 at 16 pixels a side."""
+"""Blocks whose outputs e4e uses: 128 channels at side 64, 256 at 32, 512 at 16."""
 STYLES = 14
 
 
@@ -32,7 +32,7 @@ class _SqueezeExcite(nn.Module):
 
 
 class _Block(nn.Module):
-    """Norm, convolution, PReLU, convolution, norm, squeeze-and-excite, beside a shortcut."""
+    """Norm, convolution, PReLU, convolution, norm, squeeze-and-excite, with a shortcut."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -51,12 +51,12 @@ class _Block(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        made: Tensor = self.res_layer(x) + self.shortcut_layer(x)
-        return made
+        out: Tensor = self.res_layer(x) + self.shortcut_layer(x)
+        return out
 
 
 class _IRSE50(nn.Module):
-    """The trunk: [B, 3, S, S] -> 512 channels at S / 16 a side."""
+    """The trunk: [B, 3, S, S] -> 512 channels at side S / 16."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,16 +71,16 @@ class _IRSE50(nn.Module):
 
     def taps(self, x: Tensor) -> list[Tensor]:
         """The outputs of the blocks in `TAPS`."""
-        x, kept = self.input_layer(x), []
+        x, outputs = self.input_layer(x), []
         for index, block in enumerate(self.body):
             x = block(x)
             if index in TAPS:
-                kept.append(x)
-        return kept
+                outputs.append(x)
+        return outputs
 
 
 class ArcFaceIRSE(_IRSE50):
-    """Appearance: aligned faces [B, 3, 112, 112] in -1..1 -> [B, 512, 7, 7]; `identity` gives the unit vector."""
+    """Appearance: aligned faces [B, 3, 112, 112] in -1..1 -> [B, 512, 7, 7]; `identity` returns the unit vector."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,12 +92,12 @@ class ArcFaceIRSE(_IRSE50):
         return self.taps(x)[-1]
 
     def identity(self, features: Tensor) -> Tensor:
-        """[B, 512] of length 1 from features [B, 512, 7, 7]. The transfer does not use it."""
+        """Unit vectors [B, 512] from features [B, 512, 7, 7]. Not used by the transfer."""
         return F.normalize(self.output_layer(features))
 
 
 class _StyleHead(nn.Module):
-    """Halves the size down to one pixel, then a linear layer of weights scaled when used."""
+    """Halve the size down to one pixel, then apply a linear layer whose weights are scaled when used."""
 
     def __init__(self, halvings: int) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class _StyleHead(nn.Module):
 
 
 class E4E(_IRSE50):
-    """Inversion (Tov et al., 2021): pictures [B, 3, 256, 256] in -1..1 -> codes w+ [B, 14, 512]."""
+    """Inversion (Tov et al., 2021): images [B, 3, 256, 256] in -1..1 -> codes w+ [B, 14, 512]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -125,8 +125,8 @@ class E4E(_IRSE50):
         p2 = _enlarged(c3, c2) + self.latlayer1(c2)
         p1 = _enlarged(p2, c1) + self.latlayer2(c1)
         maps = [c3] * 3 + [p2] * 4 + [p1] * 7
-        first, *others = (head(features) for head, features in zip(self.styles, maps, strict=True))
-        return torch.stack([first, *(first + other for other in others)], 1)
+        first, *residual_styles = (head(features) for head, features in zip(self.styles, maps, strict=True))
+        return torch.stack([first, *(first + residual for residual in residual_styles)], 1)
 
 
 def _enlarged(x: Tensor, like: Tensor) -> Tensor:
@@ -161,8 +161,8 @@ class _ResNet50(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, 2, 1)
-        made: Tensor = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return made
+        out: Tensor = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return out
 
 
 def _stage(inputs: int, width: int, count: int, stride: int) -> nn.Sequential:
@@ -171,7 +171,7 @@ def _stage(inputs: int, width: int, count: int, stride: int) -> nn.Sequential:
 
 
 class DecaEncoder(nn.Module):
-    """Pose: face crops [B, 3, 224, 224] in 0..1 -> [B, 2048, 7, 7]; `parameters_of` gives DECA's 236 numbers."""
+    """Pose: face crops [B, 3, 224, 224] in 0..1 -> [B, 2048, 7, 7]; `parameters_of` returns DECA's 236 parameters."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -184,6 +184,6 @@ class DecaEncoder(nn.Module):
 
     def parameters_of(self, features: Tensor) -> Tensor:
         """[B, 236] from features [B, 2048, 7, 7]: shape, texture, expression, pose, camera, light of DECA (Feng et al.,
-        2021). The transfer does not use them."""
-        found: Tensor = self.layers(features.mean((2, 3)))
-        return found
+        2021). Not used by the transfer."""
+        parameters: Tensor = self.layers(features.mean((2, 3)))
+        return parameters

@@ -1,4 +1,4 @@
-"""StyleGAN2 (Karras et al., 2020) at 256 x 256, whose convolutions can be changed a sample at a time.
+"""StyleGAN2 (Karras et al., 2020) at 256 x 256, whose convolutions can be changed separately for each sample.
 
 Parameters are named as in the published `stylegan-voxceleb.pt`, entry `g_ema` (the common PyTorch layout).
 """
@@ -19,9 +19,9 @@ __all__ = ["ChangedConv2d", "Generator"]
 
 LATENT = 512
 WIDTHS = (512, 512, 512, 512, 256, 128, 64)
-"""Channels at 4, 8, … 256 pixels a side."""
+"""Channels at sides 4, 8, … 256."""
 RATE = 0.01
-"""By which the mapping network's weights and biases are scaled beside 1 / sqrt(fan-in)."""
+"""Additional scale of the mapping network's weights and biases, besides 1 / sqrt(fan-in)."""
 
 
 class _Mapping(nn.Module):
@@ -41,7 +41,7 @@ class _PixelNorm(nn.Module):
 
 
 class _Scaled(nn.Module):
-    """Noise, times one strength."""
+    """Noise with a learned strength."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,10 +55,10 @@ class _Bias(nn.Module):
 
 
 class ChangedConv2d(ModulatedConv2d):
-    """A modulated convolution whose weights W are W (1 + change) for each sample."""
+    """A modulated convolution with weights W (1 + change), separately for each sample."""
 
     def changed(self, x: Tensor, latent: Tensor, change: Tensor) -> Tensor:
-        """x [B, C, H, W], latent [B, L], change [B, D, C], the same for all taps."""
+        """x [B, C, H, W], latent [B, L], change [B, D, C], which is the same for all kernel taps."""
         batch, channels, height, width = x.shape
         weight = self.weight * self.scale * (1 + change)[..., None, None]
         weight = weight * self.modulation(latent)[:, None, :, None, None]
@@ -93,8 +93,8 @@ class _ToRGB(nn.Module):
             self.upsample = Upsample()
 
     def forward(self, x: Tensor, latent: Tensor, before: Tensor | None) -> Tensor:
-        made = self.conv(x, latent) + self.bias
-        return made if before is None else made + self.upsample(before)
+        out = self.conv(x, latent) + self.bias
+        return out if before is None else out + self.upsample(before)
 
 
 class _Constant(nn.Module):
@@ -104,7 +104,7 @@ class _Constant(nn.Module):
 
 
 class _Noises(nn.Module):
-    """The noise that every picture gets, kept in the file: one at 4 pixels a side, two at every other size."""
+    """The noise added to every image, stored in the file: one at side 4, two at every other size."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ class _Noises(nn.Module):
 
 
 class Generator(nn.Module):
-    """Codes w+ [B, 14, 512] -> pictures [B, 3, 256, 256], about -1..1."""
+    """Codes w+ [B, 14, 512] -> images [B, 3, 256, 256], about -1..1."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -131,10 +131,10 @@ class Generator(nn.Module):
         self.noises = _Noises()
 
     def mean_code(self, seed: int, count: int = 4096) -> Tensor:
-        """The mean [1, 512] of the mapping network over normal inputs, drawn with `seed`."""
+        """The mean [1, 512] of the mapping network over normal inputs, sampled with `seed`."""
         inputs = torch.randn(count, LATENT, generator=torch.Generator().manual_seed(seed))
-        made: Tensor = self.style(inputs.to(self.input.input)).mean(0, keepdim=True)
-        return made
+        mean: Tensor = self.style(inputs.to(self.input.input)).mean(0, keepdim=True)
+        return mean
 
     def forward(self, codes: Tensor, changes: Mapping[int, Tensor] | None = None) -> Tensor:
         """`changes` maps a layer (per size two convolutions and one to colour, counted from 0) to [B, out, in]."""

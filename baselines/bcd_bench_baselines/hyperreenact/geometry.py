@@ -1,4 +1,4 @@
-"""Crops and alignments of HyperReenact, all from the 68 landmarks of a face.
+"""Crops and alignments of HyperReenact, all based on the 68 landmarks of a face.
 
 Landmarks are float64[68, 2], x and y in pixels, in the order of the 300-W annotations.
 """
@@ -23,15 +23,15 @@ BLUR = 5.0
 TEMPLATE = np.array(
     [[35.343697, 51.6963], [76.453766, 51.5014], [56.029396, 71.7366], [39.14085, 92.3655], [73.18488, 92.2041]]
 )
-"""Where ArcFace's crops of 112 pixels have eyes, nose and mouth corners."""
+"""Positions of eyes, nose and mouth corners in ArcFace's crops of 112 pixels."""
 
 
 def square_crop(picture: npt.NDArray[np.uint8], landmarks: Floats) -> tuple[npt.NDArray[np.uint8], Floats]:
-    """The square around a face, uint8[256, 256, 3], of a picture uint8[H, W, 3], and the landmarks in it.
+    """Square crop around a face, uint8[256, 256, 3], of an image uint8[H, W, 3], and the landmarks in it.
 
-    Twice as wide as the longer side of the landmarks' box, and a sixth of that side higher than the box's middle. What
-    lies outside the picture is mirrored, blurred and faded the more the further out. Raises ValueError where the face
-    has no extent.
+    Its side is twice the longer side of the landmarks' box, and its centre a sixth of that side above the box's centre.
+    Areas outside the image are mirrored, and blurred and faded with growing distance. Raises ValueError if the face has
+    no extent.
     """
     low, high = landmarks.min(0), landmarks.max(0)
     size = int((high - low).max())
@@ -49,8 +49,8 @@ def square_crop(picture: npt.NDArray[np.uint8], landmarks: Floats) -> tuple[npt.
 
 
 def _faded(square: npt.NDArray[np.uint8], over: npt.NDArray[np.int_]) -> npt.NDArray[np.uint8]:
-    """A square uint8[S, S, 3] that reaches beyond the picture by `over` pixels (left, top, right, bottom), blurred and
-    faded to its median colour there, as faces of FFHQ are (Karras et al., 2019)."""
+    """Blur a square uint8[S, S, 3] where it extends beyond the image by `over` pixels (left, top, right, bottom), and
+    fade it to its median colour, as in FFHQ (Karras et al., 2019)."""
     if (over <= 0).all():
         return np.ascontiguousarray(square)
     from scipy.ndimage import gaussian_filter
@@ -73,14 +73,14 @@ def _faded(square: npt.NDArray[np.uint8], over: npt.NDArray[np.int_]) -> npt.NDA
 
 
 def _mirrored(index: npt.NDArray[np.int_], count: int) -> npt.NDArray[np.int_]:
-    """Indices beyond 0..count-1 reflected at the ends, again and again."""
+    """Reflect indices beyond 0..count-1 at the ends, repeatedly."""
     period = max(1, 2 * (count - 1))
     index = np.abs(index) % period
     return np.where(index >= count, period - index, index)
 
 
 def arcface_affine(landmarks: Floats) -> Tensor:
-    """The matrix float32[1, 2, 3] for `affine_grid` that takes a 256-pixel picture to ArcFace's 112-pixel crop."""
+    """Matrix float32[1, 2, 3] for `affine_grid` that maps a 256-pixel image to ArcFace's 112-pixel crop."""
     points = np.stack([landmarks[36:42].mean(0), landmarks[42:48].mean(0), *landmarks[[30, 48, 54]]])
     source, target = TEMPLATE - TEMPLATE.mean(0), points - points.mean(0)
     u, s, vt = np.linalg.svd(target.T @ source)
@@ -99,16 +99,16 @@ def aligned_face(picture: Tensor, affine: Tensor) -> Tensor:
 
 
 def pose_crop(picture: Tensor, landmarks: Floats) -> Tensor:
-    """[1, 3, 256, 256] in 0..255 -> the crop [1, 3, 224, 224] in 0..1 that the pose encoder looks at.
+    """[1, 3, 256, 256] in 0..255 -> the crop [1, 3, 224, 224] in 0..1 for the pose encoder.
 
-    A square around the landmarks' box, 1.375 times as wide as the mean of its sides; a pixel's place is counted corner
-    to corner where the square is laid and edge to edge where it is read, as kornia 0.4.1 does.
+    A square around the landmarks' box, 1.375 times as wide as the mean of its sides; pixel coordinates are
+    corner-aligned in the placement of the square and edge-aligned in sampling, as in kornia 0.4.1.
     """
     low, high = landmarks.min(0), landmarks.max(0)
     side = int((high - low).mean() * 1.1 * 1.25)
     left, top = (low + high) / 2 - side / 2
     zoom = side / (POSE_SIZE - 1)
-    # from the crop's -1..1 to its pixels 0..223, to pixels of the picture, to the picture's -1..1
+    # from the crop's -1..1 to its pixels 0..223, to pixels of the image, to the image's -1..1
     scale = zoom * (POSE_SIZE - 1) / (SIZE - 1)
     shift_x, shift_y = (2 * (start + side / 2) / (SIZE - 1) - 1 for start in (left, top))
     affine = torch.tensor([[[scale, 0.0, shift_x], [0.0, scale, shift_y]]], dtype=picture.dtype, device=picture.device)

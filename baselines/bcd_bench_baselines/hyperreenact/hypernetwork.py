@@ -1,4 +1,4 @@
-"""The hypernetwork: from a face's appearance and another's pose to changes of the generator's weights.
+"""The hypernetwork: predicts changes of the generator's weights from a face's appearance and another's pose.
 
 Parameters are named as in the published `hypernetwork.pt`, without `hypernet.`.
 """
@@ -11,9 +11,9 @@ from torch import Tensor, nn
 __all__ = ["SHARED", "TUNED", "Hypernetwork"]
 
 SHARED = (0, 2, 3, 5, 6, 8, 9)
-"""Layers of the generator with 512 channels in and out, whose changes come from one shared pair of matrices."""
+"""Layers of the generator with 512 input and output channels, whose changes come from one shared pair of matrices."""
 TUNED = {11: (256, 512), 12: (256, 256), 14: (128, 256), 15: (128, 128), 17: (64, 128), 18: (64, 64)}
-"""Layers with a head of their own: channels out and in."""
+"""Layers with separate heads: output and input channels."""
 
 
 class _Spade(nn.Module):
@@ -23,15 +23,15 @@ class _Spade(nn.Module):
 
 
 class _Blend(nn.Module):
-    """Pose and appearance, each [B, 512, 7, 7], as the product of 7 x 7 matrices, channel by channel."""
+    """Blend pose and appearance, each [B, 512, 7, 7], by products of 7 x 7 matrices, channel by channel."""
 
     def __init__(self) -> None:
         super().__init__()
         self.spade_pose, self.spade_app = _Spade(), _Spade()
 
     def forward(self, pose: Tensor, appearance: Tensor) -> Tensor:
-        made = self.spade_pose.conv_gamma(pose) @ pose + self.spade_app.conv_gamma(appearance) @ appearance
-        return made + self.spade_pose.conv_beta(pose) + self.spade_app.conv_beta(appearance)
+        product = self.spade_pose.conv_gamma(pose) @ pose + self.spade_app.conv_gamma(appearance) @ appearance
+        return product + self.spade_pose.conv_beta(pose) + self.spade_app.conv_beta(appearance)
 
 
 class _SharedMatrices(nn.Module):
@@ -70,7 +70,7 @@ class _Refinement(nn.Module):
 
 
 class Hypernetwork(nn.Module):
-    """Changes of the generator's layers, each [B, out, in], the same for all taps of a kernel."""
+    """Predicts changes of the generator's layers, each [B, out, in], the same for all taps of a kernel."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,11 +82,11 @@ class Hypernetwork(nn.Module):
         self.refinement_blocks = nn.ModuleDict(blocks)
 
     def combined(self, pose: Tensor, appearance: Tensor) -> tuple[Tensor, Tensor]:
-        """Pose features [B, 2048, 7, 7] narrowed to 512 channels, and those blended with appearance [B, 512, 7, 7]."""
+        """Pose features [B, 2048, 7, 7] reduced to 512 channels, and these blended with appearance [B, 512, 7, 7]."""
         narrow = self.conv_transf(pose)
         return narrow, self.blend_module(narrow, appearance.expand(len(narrow), -1, -1, -1))
 
     def forward(self, pose: Tensor, appearance: Tensor) -> dict[int, Tensor]:
-        """Layer of the generator -> its change. `appearance` may be of one face for all poses."""
+        """Layer of the generator -> its change. `appearance` may belong to a single face for all poses."""
         _, features = self.combined(pose, appearance)
         return {int(layer): block(features) for layer, block in self.refinement_blocks.items()}

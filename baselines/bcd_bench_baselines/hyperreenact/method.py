@@ -1,8 +1,9 @@
-"""HyperReenact as a method: crops by landmarks, one code for the source, one set of changed weights a driving frame.
+"""HyperReenact as a method: landmark-based crops, one code for the source, one set of changed weights per driving
+frame.
 
-The original finds 68 landmarks with two detectors of its own; here they are the points of the extractor
-`mediapipe-landmarks` that are nearest to their definitions, so that crops differ by some pixels. There is no relative
-mode: the pose is always the driver's.
+The original detects 68 landmarks with two separate detectors; here they are the closest points of the extractor
+`mediapipe-landmarks`, so that crops differ by a few pixels. There is no relative mode: the pose is always that of the
+driving clip.
 """
 
 from __future__ import annotations
@@ -29,26 +30,26 @@ from bcd_bench_baselines.hyperreenact.model import HyperReenact, to_signed
 __all__ = ["HyperReenactMethod", "to_uint8"]
 
 SEEN = 0.5
-"""Share of the driver's frames that must show a face."""
+"""Minimum fraction of driving frames that show a face."""
 LEVELS = 2 + 1e-5
-"""The original's width of the range -1..1 where it goes back to grey levels."""
+"""Width of the range -1..1 used by the original when converting to grey levels."""
 
 
 class HyperReenactMethod:
-    """Settings: `batch_frames`, frames that go through the networks together; `mean_seed`, of the random codes towards
-    whose mean the source's code is truncated (the original draws them anew at each start)."""
+    """Settings: `batch_frames`, the number of frames per batch; `mean_seed`, the seed of the random codes towards whose
+    mean the source's code is truncated (the original samples them again at each start)."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._batch, self._seed = config["batch_frames"], config["mean_seed"]
         for name, value, least in (("batch_frames", self._batch, 1), ("mean_seed", self._seed, 0)):
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise UsageError(f"{name}={value!r} is no whole number of at least {least}")
+                raise UsageError(f"{name}={value!r} must be a whole number of at least {least}")
 
     def load(self, weights: Path | None, device: str) -> None:
-        """Load the five published files from a folder. Raises `UsageError` where there is none or they do not fit."""
+        """Load the five published files from a folder. Raises `UsageError` if they are missing or do not fit."""
         if weights is None:
             raise UsageError(
-                "method 'hyperreenact' needs the original's folder pretrained_models", hint="--weights FOLDER"
+                "method 'hyperreenact' requires the original's folder pretrained_models", hint="--weights FOLDER"
             )
         self._device = resolve_device(device)
         self._model = HyperReenact.load(weights).to(self._device)
@@ -59,32 +60,34 @@ class HyperReenactMethod:
     def transfer(
         self, pairs: Sequence[Pair], *, seed: int, features: Sequence[Mapping[str, Mapping[str, Any]]]
     ) -> Iterator[Clip | Failed]:
-        """Every pair on its own: the first content frame with a face, in the pose of every driving frame."""
+        """Process pairs one by one: the first content frame with a face, in the pose of every driving frame."""
         del seed
-        for pair, found in zip(pairs, features, strict=True):
-            yield self._one(pair, found[EXTRACTOR]["content"], found[EXTRACTOR]["motion"])
+        for pair, pair_features in zip(pairs, features, strict=True):
+            yield self._one(pair, pair_features[EXTRACTOR]["content"], pair_features[EXTRACTOR]["motion"])
 
     def _one(self, pair: Pair, content: Any, motion: Any) -> Clip | Failed:
-        for role, found in (("content", content), ("driver", motion)):
-            if isinstance(found, Failed):
-                return Failed(f"{role}: {found.reason}")
-        known, driving = _landmarks(content), _landmarks(motion)
-        with_face, seen = np.flatnonzero(np.isfinite(known).all((1, 2))), np.isfinite(driving).all((1, 2))
+        for role, role_features in (("content", content), ("driving clip", motion)):
+            if isinstance(role_features, Failed):
+                return Failed(f"{role}: {role_features.reason}")
+        content_points, driving = _landmarks(content), _landmarks(motion)
+        with_face, has_face = np.flatnonzero(np.isfinite(content_points).all((1, 2))), np.isfinite(driving).all((1, 2))
         if not len(with_face):
-            return Failed(f"content: no face in any of {len(known)} frames")
-        if seen.mean() < SEEN:
-            return Failed(f"driver: a face in only {seen.sum()} of {len(driving)} frames")
-        nearest = np.flatnonzero(seen)[np.abs(np.arange(len(seen))[:, None] - np.flatnonzero(seen)).argmin(1)]
+            return Failed(f"content: none of {len(content_points)} frames shows a face")
+        if has_face.mean() < SEEN:
+            return Failed(f"driving clip: only {has_face.sum()} of {len(driving)} frames show a face")
+        nearest = np.flatnonzero(has_face)[
+            np.abs(np.arange(len(has_face))[:, None] - np.flatnonzero(has_face)).argmin(1)
+        ]
         first, clip = int(with_face[0]), pair.motion.load()
         try:
-            picture, points = square_crop(pair.content.load().frames[first], known[first])
+            picture, points = square_crop(pair.content.load().frames[first], content_points[first])
             poses = [self._pose(clip.frames[index], driving[index]) for index in nearest]
         except ValueError as error:
             return Failed(str(error))
         source = to_signed(torch.tensor(picture[None])).to(self._device)
-        made = self._model.source(source, aligned_face(source, arcface_affine(points)), self._mean)
+        encoded = self._model.source(source, aligned_face(source, arcface_affine(points)), self._mean)
         frames = [
-            to_uint8(self._model.frames(made, torch.cat(poses[start : start + self._batch])))
+            to_uint8(self._model.frames(encoded, torch.cat(poses[start : start + self._batch])))
             for start in range(0, len(poses), self._batch)
         ]
         return Clip(_resized(np.concatenate(frames), clip.frames.shape[1:3]), clip.fps, pair.id)
@@ -96,7 +99,7 @@ class HyperReenactMethod:
 
 
 def to_uint8(values: Tensor) -> npt.NDArray[np.uint8]:
-    """float[B, 3, H, W] in about -1..1 -> uint8[B, H, W, 3] as the original does it: cut off, then rounded down."""
+    """float[B, 3, H, W] in about -1..1 -> uint8[B, H, W, 3] as in the original: clipped, then rounded down."""
     levels = ((values.clamp(-1, 1) + 1) / LEVELS * 255).to(torch.uint8)
     frames: npt.NDArray[np.uint8] = levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
     return frames

@@ -1,4 +1,4 @@
-"""HyperReenact's networks together: five published files, and frames from crops of faces and their landmarks."""
+"""HyperReenact's networks combined: five published files, and frames from face crops and their landmarks."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ TRUNCATION = 0.7
 
 
 class Source:
-    """What is computed once for a source face: its code w+ [1, 14, 512], truncated, and appearance [1, 512, 7, 7]."""
+    """The encoding of a source face, computed once: its truncated code w+ [1, 14, 512] and appearance [1, 512, 7,
+    7]."""
 
     def __init__(self, code: Tensor, appearance: Tensor) -> None:
         self.code, self.appearance = code, appearance
 
 
 class HyperReenact(nn.Module):
-    """The networks. `load` fills them; nothing here is trained."""
+    """The networks, filled by `load`; inference only."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,15 +38,15 @@ class HyperReenact(nn.Module):
 
     @classmethod
     def load(cls, folder: Path) -> HyperReenact:
-        """From the folder of the published files, every key of them strictly.
+        """Load from the folder of the published files, with strictly matching keys.
 
-        Raises `UsageError`, naming what was expected, for a folder that lacks one and for files of something else.
+        Raises `UsageError`, with the expected contents, for a folder with missing files and for other files.
         """
         missing = [name for name in FILES if not (folder / name).is_file()]
         if missing:
             raise UsageError(
-                f"{folder} is not the folder of HyperReenact's files: it lacks {', '.join(missing)}",
-                hint="--weights FOLDER, the original's pretrained_models",
+                f"{folder} is not the folder of HyperReenact's files: {', '.join(missing)} missing",
+                hint="--weights FOLDER with the original's pretrained_models",
             )
         model = blank(cls)
         load_published({"e": model.e4e}, folder / "e4e-voxceleb.pt", model="e4e for VoxCeleb")
@@ -57,16 +58,16 @@ class HyperReenact(nn.Module):
         return model
 
     def source(self, picture: Tensor, face: Tensor, mean: Tensor) -> Source:
-        """Of a crop [1, 3, 256, 256] and an aligned face [1, 3, 112, 112] in -1..1; `mean` [1, 512] is the generator's
-        mean code, towards which codes are truncated."""
+        """Encode a crop [1, 3, 256, 256] and an aligned face [1, 3, 112, 112] in -1..1; `mean` [1, 512] is the
+        generator's mean code, towards which codes are truncated."""
         code = mean[:, None] + TRUNCATION * (self.e4e(picture) - mean[:, None])
         return Source(code, self.arcface(face))
 
     def frames(self, source: Source, poses: Tensor) -> Tensor:
         """The source's face in the poses of crops [B, 3, 224, 224] in 0..1: [B, 3, 256, 256], about -1..1."""
         changes = self.hypernetwork(self.deca(poses), source.appearance)
-        made: Tensor = self.generator(source.code.expand(len(poses), -1, -1), changes)
-        return made
+        frames: Tensor = self.generator(source.code.expand(len(poses), -1, -1), changes)
+        return frames
 
 
 def to_signed(pictures: Tensor) -> Tensor:
@@ -75,16 +76,25 @@ def to_signed(pictures: Tensor) -> Tensor:
 
 
 def _load_hypernetwork(network: Hypernetwork, path: Path) -> None:
-    """Its file holds `state_dict` or is one; keys that count begin with `hypernet.`, others are of the training."""
+    """Load a file that contains or is a `state_dict`; only keys that begin with `hypernet.` are used for inference."""
     expected = "the hypernetwork of HyperReenact (keys hypernet.…)"
     content = read_checkpoint(path, expected=expected)
     entry: Any = content.get("state_dict", content)
     state = strip_prefix(entry) if isinstance(entry, Mapping) else {}
-    kept = {key.removeprefix("hypernet."): value for key, value in state.items() if key.startswith("hypernet.")}
-    wanted = network.state_dict()
-    missing, more = sorted(wanted.keys() - kept.keys()), sorted(kept.keys() - wanted.keys())
-    shapes = [key for key in wanted.keys() & kept.keys() if kept[key].shape != wanted[key].shape]
-    for what, keys in (("lacks", missing), ("has besides", more), ("has in another shape", sorted(shapes))):
+    hypernet_state = {
+        key.removeprefix("hypernet."): value for key, value in state.items() if key.startswith("hypernet.")
+    }
+    expected_state = network.state_dict()
+    missing, unexpected = (
+        sorted(expected_state.keys() - hypernet_state.keys()),
+        sorted(hypernet_state.keys() - expected_state.keys()),
+    )
+    shapes = [
+        key
+        for key in expected_state.keys() & hypernet_state.keys()
+        if hypernet_state[key].shape != expected_state[key].shape
+    ]
+    for problem, keys in (("lacks", missing), ("also has", unexpected), ("has with another shape", sorted(shapes))):
         if keys:
-            raise UsageError(f"{path} is not {expected}: it {what} {len(keys)} tensors, such as {keys[0]}")
-    network.load_state_dict(kept)
+            raise UsageError(f"{path} is not {expected}: it {problem} {len(keys)} tensors, such as {keys[0]}")
+    network.load_state_dict(hypernet_state)

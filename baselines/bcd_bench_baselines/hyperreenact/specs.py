@@ -1,4 +1,4 @@
-"""What this folder offers; light."""
+"""Specs of this package; lightweight."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FILES = (
     "stylegan-voxceleb.pt",
     "hypernetwork.pt",
 )
-"""The published files, as they lie in the original's folder `pretrained_models`."""
+"""The published files, as in the original's folder `pretrained_models`."""
 
 ASSETS = (
     AssetSpec(
@@ -51,7 +51,7 @@ METHODS = (
     MethodSpec(
         name="hyperreenact-checkout",
         version="1",
-        summary="The original HyperReenact in a checkout and Python of yours: --set checkout=FOLDER.",
+        summary="The original HyperReenact in your checkout and Python environment: --set checkout=FOLDER.",
         factory="bcd_bench_baselines.hyperreenact.checkout:Checkout",
         licence="none stated by the original",
         paper=PAPER,

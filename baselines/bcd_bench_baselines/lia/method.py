@@ -23,11 +23,11 @@ __all__ = ["LIAConfig", "LIAMethod", "to_signed", "to_uint8"]
 
 
 class LIAConfig(CommonConfig):
-    """LIA's own settings."""
+    """Settings specific to LIA."""
 
     mode: Literal["relative", "absolute"] = "relative"
-    """"relative" adds the driver's motion since its first frame to the source's own pose (the demonstration for
-    VoxCeleb), "absolute" takes the driver's pose (its evaluation, and the weights `ted.pt`)."""
+    """"relative" adds the driving motion since the first driving frame to the source's pose (the demonstration for
+    VoxCeleb), "absolute" uses the driving pose (its evaluation, and the weights `ted.pt`)."""
 
 
 class LIAMethod(FrameMethod):
@@ -41,7 +41,7 @@ class LIAMethod(FrameMethod):
     def load_weights(self, weights: Path | None) -> None:
         self.network = blank(LIA)
         if weights is None:
-            # of the fixed filters, those after zero insertion sum to 4
+            # the fixed filters after zero insertion sum to 4
             kernels = {"blur.kernel": blur_kernel(4), "upsample.kernel": blur_kernel(4), "0.kernel": blur_kernel(1)}
             fill_seeded({"gen": self.network}, self.config.seeded or 0, kernels)
             spread_weights(self.network)
@@ -66,38 +66,38 @@ class LIAMethod(FrameMethod):
 
     @torch.inference_mode()
     def animate(self, source: Frames, driving: Frames) -> Frames:
-        """uint8[H, W, 3] moved as uint8[T, H', W', 3] does: uint8[T, H', W', 3].
+        """Animate uint8[H, W, 3] by uint8[T, H', W', 3]: uint8[T, H', W', 3].
 
-        Where the driver's pose lies is computed in float32 whatever `dtype` is; pictures are drawn in `dtype`.
+        The driving pose is computed in float32 for any `dtype`; images are computed in `dtype`.
         """
         encoded = self.network.encode_source(to_signed(source[None]).to(self.device))
         alphas = torch.cat([self.alphas(driving[part]) for part in self.batches(len(driving))])
         first = alphas[:1] if self.config.mode == "relative" else None
         latents = self.network.latents(encoded, alphas, self.basis, first)
-        made = []
+        frames = []
         with self.autocast():
             for part in self.batches(len(driving)):
-                wanted = latents[part]
-                drawn = self._synthesise(self.full(wanted), encoded.maps)[: len(wanted)]
-                made.append(_resized(to_uint8(drawn), driving.shape[1:3]))
-        return np.concatenate(made)
+                batch = latents[part]
+                images = self._synthesise(self.full(batch), encoded.maps)[: len(batch)]
+                frames.append(_resized(to_uint8(images), driving.shape[1:3]))
+        return np.concatenate(frames)
 
     def alphas(self, frames: Frames) -> Tensor:
-        """How far frames uint8[B, H, W, 3] lie along each direction of motion, [B, 20]."""
+        """Magnitudes [B, 20] of frames uint8[B, H, W, 3] along the directions of motion."""
         return self._alphas(self.full(to_signed(frames).to(self.device)))[: len(frames)]
 
 
 def to_signed(frames: Frames) -> Tensor:
-    """uint8[B, H, W, 3] -> float32[B, 3, 256, 256] in -1..1; other sizes are resized as Pillow does it, bicubic."""
+    """uint8[B, H, W, 3] -> float32[B, 3, 256, 256] in -1..1; other sizes are resized by Pillow's bicubic filter."""
     pixels = torch.tensor(_resized(frames, (SIZE, SIZE))).permute(0, 3, 1, 2).contiguous()
     return (pixels.float() / 255 - 0.5) * 2
 
 
 def to_uint8(values: Tensor) -> Frames:
-    """float[B, 3, H, W] in about -1..1 -> uint8[B, H, W, 3] as LIA's evaluation does it: x * 127.5 + 128, cut off.
+    """float[B, 3, H, W] in about -1..1 -> uint8[B, H, W, 3] as in LIA's evaluation: x * 127.5 + 128, clipped.
 
-    (Its demonstration stretches every clip to the full range by the clip's own extremes, so that a frame would depend
-    on the others.)
+    (Its demonstration rescales every clip to the full range by the clip's extremes, so that frames would depend on each
+    other.)
     """
     levels = (values.float() * 127.5 + 128).clamp(0, 255).to(torch.uint8)
     frames: Frames = levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()

@@ -1,4 +1,4 @@
-"""The networks of LIA: an encoder to a latent, orthonormal directions of motion, a synthesis network with flows.
+"""The networks of LIA: an encoder to a latent, orthonormal directions of motion, a synthesis network with flow fields.
 
 Parameters are named as in the published `vox.pt`, entry `gen`.
 """
@@ -33,7 +33,7 @@ SIZE = 256
 
 
 def _conv(inputs: int, outputs: int, side: int, *, down: bool = False, activate: bool = True) -> nn.Sequential:
-    """A convolution after a blur where it halves the size, and with a bias and leaky ReLU where it is activated."""
+    """A convolution, after a blur if it halves the size, and with a bias and leaky ReLU if `activate`."""
     layers: list[nn.Module] = []
     if down:
         layers += [Blur((2, 2) if side == 3 else (1, 1)), EqualConv2d(inputs, outputs, side, stride=2)]
@@ -45,7 +45,7 @@ def _conv(inputs: int, outputs: int, side: int, *, down: bool = False, activate:
 
 
 class ResidualDown(nn.Module):
-    """Two convolutions to half the size, plus a 1 x 1 one beside them."""
+    """Two convolutions that halve the size, plus a parallel 1 x 1 convolution."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class ResidualDown(nn.Module):
 
 
 class AppearanceNet(nn.Module):
-    """An image [B, 3, 256, 256] -> its latent [B, 512] and its maps, the coarsest (8 x 8) first."""
+    """An image [B, 3, 256, 256] -> its latent [B, 512] and its feature maps, the coarsest (8 x 8) first."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,11 +73,11 @@ class AppearanceNet(nn.Module):
         for layer in self.convs:
             x = layer(x)
             maps.append(x)
-        return x.flatten(1), maps[-3::-1]  # neither the vector nor the 4 x 4 map
+        return x.flatten(1), maps[-3::-1]  # excludes the vector and the 4 x 4 map
 
 
 class Encoder(nn.Module):
-    """The latent of an image, and how far it lies along each direction of motion."""
+    """The latent of an image, and its magnitudes along the directions of motion."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -95,8 +95,8 @@ class Direction(nn.Module):
     def basis(self) -> Tensor:
         """Q [512, 20] of the reduced QR of the weights, with the signs of LAPACK's Householder reflections.
 
-        Always computed on the CPU in float32: another library may flip columns, and the checkpoint would mean
-        something else.
+        Always computed on the CPU in float32: another library may flip the signs of columns, which would change the
+        meaning of the checkpoint.
         """
         weight = self.weight.detach().float().cpu() + 1e-8
         return torch.linalg.qr(weight, mode="reduced").Q.to(self.weight.device)
@@ -111,7 +111,7 @@ class Constant(nn.Module):
 
 
 class UnusedNoise(nn.Module):
-    """The strength of StyleGAN2's noise. It is in the checkpoint; LIA adds no noise at inference."""
+    """The strength of StyleGAN2's noise. It is in the checkpoint, but LIA adds no noise at inference."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -132,7 +132,7 @@ class StyledConv(nn.Module):
 
 
 class ToRGB(nn.Module):
-    """Features [B, C, R, R] -> what they add to the picture [B, 3, R, R]."""
+    """Features [B, C, R, R] -> their contribution to the image [B, 3, R, R]."""
 
     def __init__(self, inputs: int, *, upsample: bool = True) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ class ToRGB(nn.Module):
 
 
 class Level(NamedTuple):
-    """What a flow head gives: the next features, the warped source map, and the raw 3-channel map."""
+    """The output of a flow head: the next features, the warped source map, and the raw 3-channel map."""
 
     features: Tensor
     warped: Tensor
@@ -155,7 +155,7 @@ class Level(NamedTuple):
 
 
 class ToFlow(nn.Module):
-    """A flow and a mask that bring a map of the source to where the driver wants it."""
+    """A flow field and a mask that warp a feature map of the source to the driving pose."""
 
     def __init__(self, inputs: int) -> None:
         super().__init__()
@@ -165,7 +165,7 @@ class ToFlow(nn.Module):
 
     def forward(self, x: Tensor, latent: Tensor, source: Tensor, below: Tensor | None) -> Level:
         """x [B, C, R, R], latent [B, 512], source [1 or B, C, R, R], the raw map of the level below or None."""
-        with torch.autocast(x.device.type, enabled=False):  # positions need float32
+        with torch.autocast(x.device.type, enabled=False):  # positions require float32
             x, source = x.float(), source.float()
             raw = self.conv(x, latent) + self.bias
             if below is not None:
@@ -180,14 +180,14 @@ class ToFlow(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """A latent and the maps of a source -> a picture."""
+    """A latent and the feature maps of a source -> an image."""
 
     def __init__(self) -> None:
         super().__init__()
         self.direction = Direction()
         self.input = Constant()
         self.conv1 = StyledConv(WIDTHS[4], WIDTHS[4])
-        self.to_rgb1 = ToRGB(WIDTHS[4], upsample=False)  # in the checkpoint, never used
+        self.to_rgb1 = ToRGB(WIDTHS[4], upsample=False)  # in the checkpoint, but never used
         self.convs, self.to_rgbs, self.to_flows = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         sides = sorted(WIDTHS)
         for half, side in pairwise(sides):
@@ -197,7 +197,7 @@ class Synthesis(nn.Module):
             self.to_flows.append(ToFlow(outputs))
 
     def forward(self, latent: Tensor, maps: Sequence[Tensor]) -> Tensor:
-        """latent [B, 512], maps of one source ([1, ...]) or of B -> [B, 3, 256, 256], about -1..1, not squashed."""
+        """latent [B, 512], maps of one source ([1, ...]) or of B -> [B, 3, 256, 256], about -1..1, without clipping."""
         x = self.conv1(self.input.input.expand(latent.shape[0], -1, -1, -1), latent)
         raw: Tensor | None = None
         picture: Tensor | None = None
@@ -211,7 +211,7 @@ class Synthesis(nn.Module):
 
 
 class Source(NamedTuple):
-    """What is kept of a source image: latent [1, 512], magnitudes [1, 20], and maps, 8 x 8 first."""
+    """The encoding of a source image: latent [1, 512], magnitudes [1, 20], and feature maps, 8 x 8 first."""
 
     latent: Tensor
     alpha: Tensor
@@ -227,18 +227,19 @@ class LIA(nn.Module):
         self.dec = Synthesis()
 
     def encode_source(self, image: Tensor) -> Source:
-        """Everything that is needed of one image [1, 3, 256, 256] for as many frames as wanted."""
+        """Encode an image [1, 3, 256, 256] once, for any number of frames."""
         latent, maps = self.enc.net_app(image)
         return Source(latent, self.enc.fc(latent), maps)
 
     def alphas(self, images: Tensor) -> Tensor:
-        """Magnitudes [B, 20] along the directions of motion, of images [B, 3, 256, 256]."""
+        """Magnitudes [B, 20] of images [B, 3, 256, 256] along the directions of motion."""
         magnitudes: Tensor = self.enc.fc(self.enc.net_app(images)[0])
         return magnitudes
 
     def latents(self, source: Source, alpha: Tensor, basis: Tensor, first: Tensor | None = None) -> Tensor:
-        """Where to go from the source, [B, 512]: along the driver's `alpha` [B, 20] (absolute), or with `first`
-        [1, 20], the driver's magnitudes in its first frame, along their change, from the source's own (relative)."""
+        """Target latents [B, 512]: the source's, displaced by the driving `alpha` [B, 20] (absolute), or with `first`
+        [1, 20], the magnitudes of the first driving frame, by the change of `alpha` since then added to the source's
+        magnitudes (relative)."""
         if first is not None:
             alpha = alpha - first + source.alpha
         return source.latent + alpha @ basis.mT

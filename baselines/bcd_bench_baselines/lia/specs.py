@@ -1,4 +1,4 @@
-"""What LIA brings: the method and the file that users have; nothing heavy is imported."""
+"""Specs of LIA: the method and the weight file that users provide; imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from bcd_bench_baselines.common.settings import COMMON, SEEDED
 
 __all__ = ["ASSETS", "HOW_TO", "METHODS"]
 
-HOW_TO = "vox.pt, the checkpoint for VoxCeleb at 256 x 256 that the repository wyhsirius/LIA links to"
+HOW_TO = "vox.pt, the checkpoint for VoxCeleb at 256 x 256 linked in the repository wyhsirius/LIA"
 
 ASSETS = (
     AssetSpec(
@@ -19,7 +19,7 @@ ASSETS = (
         how_to=f"{HOW_TO}; or export BCD_BENCH_LIA=PATH",
         also=("vox.pt",),
         variable="BCD_BENCH_LIA",
-        restricted="LIA is for non-commercial research (CC BY-NC 4.0); its weights come without a licence of their own",
+        restricted="LIA is for non-commercial research (CC BY-NC 4.0); its weights have no separate licence",
     ),
 )
 

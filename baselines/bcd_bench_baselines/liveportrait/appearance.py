@@ -1,4 +1,4 @@
-"""F of LivePortrait: an image to a volume of features. Parameters as in `appearance_feature_extractor.pth`."""
+"""F of LivePortrait: an image to a feature volume. Parameters as in `appearance_feature_extractor.pth`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""G of LivePortrait: warped features to a picture. Parameters as in `spade_generator.pth`.
+"""G of LivePortrait: warped features to an image. Parameters as in `spade_generator.pth`.
 
 Its normalisation is SPADE (Park et al., 2019).
 """
@@ -15,9 +15,9 @@ SLOPE = 0.2
 
 
 class SpectralConv2d(nn.Module):
-    """A convolution whose weight is divided by its spectral norm u' W v, of the vectors stored beside it.
+    """A convolution whose weight is divided by its spectral norm u' W v, using the stored vectors u and v.
 
-    They are used as they are: in evaluation the layer never estimates them anew, and theirs is the norm that the
+    The vectors are used unchanged: in evaluation mode they are never re-estimated, and they give the norm that the
     network was trained with.
     """
 
@@ -33,19 +33,19 @@ class SpectralConv2d(nn.Module):
         self.folded = False
 
     def weight(self) -> Tensor:
-        """What the input is convolved with."""
+        """The normalised weight of the convolution."""
         if self.folded:
             return self.weight_orig
         u, v, matrix = self.weight_u.double(), self.weight_v.double(), self.weight_orig.flatten(1).double()
         return (self.weight_orig.double() / torch.dot(u, matrix @ v)).float()
 
     def fold(self) -> None:
-        """Divide once and for all."""
+        """Divide the weight by the norm permanently."""
         self.weight_orig = nn.Parameter(self.weight().detach(), requires_grad=False)
         self.folded = True
 
     def estimate(self, steps: int = 5) -> None:
-        """Vectors for weights that came without, by power iteration."""
+        """Estimate the vectors by power iteration, for weights without stored vectors."""
         matrix = self.weight_orig.detach().flatten(1)
         for _ in range(steps):
             self.weight_v = F.normalize(matrix.mT @ self.weight_u, dim=0)
@@ -56,7 +56,7 @@ class SpectralConv2d(nn.Module):
 
 
 class SPADE(nn.Module):
-    """Instance norm whose scale and shift are drawn from the condition."""
+    """Instance norm whose scale and shift are predicted from the condition."""
 
     def __init__(self, channels: int, condition: int = 256, hidden: int = 128) -> None:
         super().__init__()
@@ -70,7 +70,8 @@ class SPADE(nn.Module):
 
 
 class SpadeBlock(nn.Module):
-    """A residual block of two normalised convolutions; with a 1 x 1 one beside them where the width changes."""
+    """A residual block of two normalised convolutions, with a 1 x 1 convolution in the shortcut if the width
+    changes."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -85,9 +86,9 @@ class SpadeBlock(nn.Module):
             self.norm_s = SPADE(inputs)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        beside = self.conv_s(self.norm_s(x, condition)) if self.learned else x
+        shortcut = self.conv_s(self.norm_s(x, condition)) if self.learned else x
         x = self.conv_0(F.leaky_relu(self.norm_0(x, condition), SLOPE))
-        out: Tensor = beside + self.conv_1(F.leaky_relu(self.norm_1(x, condition), SLOPE))
+        out: Tensor = shortcut + self.conv_1(F.leaky_relu(self.norm_1(x, condition), SLOPE))
         return out
 
 

@@ -1,4 +1,4 @@
-"""What of LivePortrait's settings enters a run's identity; apart, so that planning a run imports no torch."""
+"""The fingerprint of LivePortrait's settings; in a separate module, so that planning a run does not import torch."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["identify"]
 
 
 def identify(config: Mapping[str, Any], pairs: Sequence[Pair]) -> dict[str, Any]:
-    """The settings (`MethodSpec.identify`), and what finds the face where they use it.
+    """The settings (`MethodSpec.identify`), including the face landmarks if the settings use them.
 
-    Raises `UsageError` where nothing does, `MissingAssetError` where it lacks its model.
+    Raises `UsageError` if no landmark extractor is available, `MissingAssetError` if its model is missing.
     """
     del pairs
     if not (config.get("crop") or config.get("normalize_lip")):

@@ -1,4 +1,4 @@
-"""Keypoints of LivePortrait: pose and expression of one face on the canonical points of another."""
+"""Keypoints of LivePortrait: pose and expression of one face applied to the canonical points of another."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ EYE_POINTS = (11, 13, 15, 16, 18)
 
 @dataclass(frozen=True)
 class Motion:
-    """What is said of B images: angles in degrees and scale [B, 1], t [B, 3], exp and kp [B, 21, 3]."""
+    """Predicted motion of B images: angles in degrees and scale [B, 1], t [B, 3], exp and kp [B, 21, 3]."""
 
     pitch: Tensor
     yaw: Tensor
@@ -44,7 +44,7 @@ class Motion:
 
     @property
     def rotation(self) -> Tensor:
-        """[B, 3, 3], for row vectors."""
+        """Rotation [B, 3, 3], for row vectors."""
         return rotation_matrix(self.pitch, self.yaw, self.roll)
 
     def __len__(self) -> int:
@@ -55,18 +55,18 @@ class Motion:
 
     @staticmethod
     def cat(parts: list[Motion]) -> Motion:
-        """The images of all parts, in order."""
+        """Concatenate the images of all parts, in order."""
         return Motion(**{name: torch.cat([vars(part)[name] for part in parts]) for name in vars(parts[0])})
 
 
 def degrees_of_bins(logits: Tensor) -> Tensor:
-    """Logits [B, 66] -> the expected angle in degrees [B, 1]; bins are 3 degrees wide, the first is at -97.5."""
+    """Expected angle in degrees [B, 1] of logits [B, 66]; bins are 3 degrees wide, the first is at -97.5."""
     index = torch.arange(logits.shape[1], device=logits.device, dtype=torch.float32)
     return 3 * (logits.float().softmax(dim=1) * index).sum(dim=1, keepdim=True) - 97.5
 
 
 def rotation_matrix(pitch: Tensor, yaw: Tensor, roll: Tensor) -> Tensor:
-    """(Rz(roll) Ry(yaw) Rx(pitch))' of angles in degrees [B, 1]: [B, 3, 3], to be applied to row vectors."""
+    """(Rz(roll) Ry(yaw) Rx(pitch))' of angles in degrees [B, 1]: [B, 3, 3], for row vectors."""
     x, y, z = (angle[:, 0] * (math.pi / 180) for angle in (pitch, yaw, roll))
     zero, one = torch.zeros_like(x), torch.ones_like(x)
 
@@ -80,18 +80,18 @@ def rotation_matrix(pitch: Tensor, yaw: Tensor, roll: Tensor) -> Tensor:
 
 
 def place(kp: Tensor, rotation: Tensor, exp: Tensor, scale: Tensor, t: Tensor) -> Tensor:
-    """scale (kp R + exp) + (t_x, t_y, 0): keypoints [B, 21, 3]; t's third coordinate is never used."""
+    """scale (kp R + exp) + (t_x, t_y, 0): keypoints [B, 21, 3]; t's third coordinate is not used."""
     flat = t * torch.tensor([1.0, 1.0, 0.0], device=t.device)
     return scale[:, :, None] * (kp @ rotation + exp) + flat[:, None]
 
 
 def keypoints(motion: Motion) -> Tensor:
-    """A face's own keypoints x_s [B, 21, 3]."""
+    """A face's keypoints x_s [B, 21, 3] in its own pose."""
     return place(motion.kp, motion.rotation, motion.exp, motion.scale, motion.t)
 
 
 def exaggeration(x_s: Tensor, x_0: Tensor) -> float:
-    """How much larger the source's cloud of points is than the driver's first, both [1, 21, 3].
+    """Ratio of the sizes of the source's point cloud and the first driving one, both [1, 21, 3].
 
     The square root of the ratio of the volumes of their convex hulls.
     """
@@ -102,10 +102,10 @@ def exaggeration(x_s: Tensor, x_0: Tensor) -> float:
 
 
 def relative_keypoints(source: Motion, driving: Motion, first: Motion, region: Region = "all") -> Tensor:
-    """The source [1] moved as the driver moved since its first frame; before stitching, [B, 21, 3].
+    """The source [1] moved by the driving motion since its first frame; before stitching, [B, 21, 3].
 
-    `region` keeps a part of the motion: "exp" the expression, "pose" the turn and shift of the head, "lip" and "eyes"
-    the expression of their points.
+    `region` restricts the motion: "exp" to the expression, "pose" to the rotation and translation of the head, "lip"
+    and "eyes" to the expression of their points.
     """
     rotation, exp, scale, t = source.rotation, source.exp, source.scale, source.t
     if region in ("all", "pose"):
@@ -115,17 +115,17 @@ def relative_keypoints(source: Motion, driving: Motion, first: Motion, region: R
         scale = scale * (driving.scale / first.scale)
     if region != "pose":
         change = driving.exp - first.exp
-        chosen = {"lip": LIP_POINTS, "eyes": EYE_POINTS}.get(region)
-        if chosen is not None:
-            kept = torch.zeros(POINTS, 1, device=change.device)
-            kept[list(chosen)] = 1
-            change = change * kept
+        indices = {"lip": LIP_POINTS, "eyes": EYE_POINTS}.get(region)
+        if indices is not None:
+            mask = torch.zeros(POINTS, 1, device=change.device)
+            mask[list(indices)] = 1
+            change = change * mask
         exp = exp + change
     return _placed(source, len(driving), rotation, exp, scale, t)
 
 
 def absolute_keypoints(source: Motion, driving: Motion) -> Tensor:
-    """The source's points in the driver's pose, with the driver's expression where it carries across people."""
+    """The source's points in the driving pose, with the driving expression as far as it transfers across people."""
     mask = torch.zeros(POINTS, 3, device=driving.exp.device)
     mask[[1, 2, 6, *range(11, 21)]] = 1
     mask[[3, 4], 1] = 1

@@ -1,4 +1,4 @@
-"""LivePortrait as a bcd-bench method: crop, motion, stitching, picture, paste-back."""
+"""LivePortrait as a bcd-bench method: crop, motion, stitching, image, paste-back."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ from bcd_bench_baselines.liveportrait.warping import Warping
 __all__ = ["LivePortrait"]
 
 SIZE = 256
-"""Pixels a side of what the networks look at; pictures are drawn at 512."""
+"""Side of the networks' input images in pixels; outputs have 512."""
 OPEN_LIPS = 0.03
-"""From this opening of the source's lips on, `normalize_lip` closes them."""
+"""Minimum opening of the source's lips at which `normalize_lip` closes them."""
 
 
 class LivePortrait(FrameMethod):
@@ -76,7 +76,7 @@ class LivePortrait(FrameMethod):
 
     def _load_folder(self, folder: Path, networks: Sequence[nn.Module]) -> None:
         if not folder.is_dir():
-            raise UsageError(f"{folder} is no folder; expected LivePortrait's with {', '.join(FILES)}", hint=HOW_TO)
+            raise UsageError(f"{folder} is not a folder; expected LivePortrait's with {', '.join(FILES)}", hint=HOW_TO)
         for name, network in zip(FILES, networks, strict=True):
             flat = network is not self.retargeting
             modules = {"": network} if flat else dict(network.named_children())
@@ -93,8 +93,8 @@ class LivePortrait(FrameMethod):
                 self._draw = compiled(self.draw, lambda draw: draw(features, points, points[:1]))
 
     def transfer(self, pairs: Sequence[Pair], *, seed: int) -> Iterator[Clip | Failed]:
-        """As `FrameMethod.transfer`; a pair in which a face is needed and not found is `Failed`."""
-        del seed  # nothing is drawn
+        """As `FrameMethod.transfer`; `Failed` for a pair in which a required face is not found."""
+        del seed  # the method is deterministic
         for pair in pairs:
             content, motion = pair.content.load(), pair.motion.load()
             try:
@@ -104,10 +104,10 @@ class LivePortrait(FrameMethod):
 
     @torch.inference_mode()
     def animate(self, source: Frames, driving: Frames) -> Frames:
-        """uint8[H, W, 3] moved as uint8[T, H', W', 3] does: uint8[T, H', W', 3].
+        """Animate uint8[H, W, 3] by uint8[T, H', W', 3]: uint8[T, H', W', 3].
 
-        Poses and keypoints are computed in float32 whatever `dtype` is; pictures are drawn in `dtype`.
-        Raises `NoFaceError` where the settings need a face and none is found.
+        Poses and keypoints are computed in float32 for any `dtype`; images are computed in `dtype`. Raises
+        `NoFaceError` if the settings require a face and none is found.
         """
         picture = self._levels(source[None])
         points = None if self.faces is None else _found(self.faces, source[None], "the source")[0]
@@ -122,22 +122,22 @@ class LivePortrait(FrameMethod):
         ratio = None if points is None else crop.opening(points, *LIPS)
         x_s, x_d = self.carry_over(face, Motion.cat(moves), ratio)
         size = (driving.shape[1], driving.shape[2])
-        made = []
+        frames = []
         with self.autocast():
             for part in self.batches(len(driving)):
-                wanted = x_d[part]
-                drawn = self._draw(features, self.full(wanted), x_s)[: len(wanted)].float()
-                made.append(_frames(self._finish(drawn.mul(255).clamp(0, 255).floor(), picture, matrix), size))
-        return np.concatenate(made)
+                target = x_d[part]
+                images = self._draw(features, self.full(target), x_s)[: len(target)].float()
+                frames.append(_frames(self._finish(images.mul(255).clamp(0, 255).floor(), picture, matrix), size))
+        return np.concatenate(frames)
 
     def draw(self, features: Tensor, x_d: Tensor, x_s: Tensor) -> Tensor:
-        """Pictures [B, 3, 512, 512] in 0..1 of the source's features with its keypoints x_s moved to x_d [B, 21, 3]."""
-        drawn: Tensor = self.generator(self.warping(features, x_d, x_s).features)
-        return drawn
+        """Images [B, 3, 512, 512] in 0..1 of the source's features with its keypoints x_s moved to x_d [B, 21, 3]."""
+        images: Tensor = self.generator(self.warping(features, x_d, x_s).features)
+        return images
 
     def carry_over(self, source: Motion, driving: Motion, lip_ratio: float | None = None) -> tuple[Tensor, Tensor]:
-        """The source's keypoints [1, 21, 3] and where the settings bring them [B, 21, 3]. `lip_ratio` is how far the
-        source's lips are open, for `normalize_lip`."""
+        """The source's keypoints [1, 21, 3] and their targets [B, 21, 3] according to the settings. `lip_ratio` is the
+        opening of the source's lips, for `normalize_lip`."""
         config, x_s = self.config, keypoints(source)
         if config.mode == "absolute":
             x_d = absolute_keypoints(source, driving)
@@ -153,7 +153,7 @@ class LivePortrait(FrameMethod):
         return x_s, x_s + (x_d - x_s) * config.multiplier
 
     def _motion(self, images: Tensor) -> Motion:
-        """Of images [B, 3, 256, 256] in 0..1."""
+        """Motion of images [B, 3, 256, 256] in 0..1."""
         count = len(images)
         heads = self.motion.detector(images) if count == 1 else self._detect(self.full(images))
         return motion_of(heads)[slice(count)]
@@ -162,12 +162,12 @@ class LivePortrait(FrameMethod):
         return torch.tensor(frames).to(self.device).permute(0, 3, 1, 2).float()
 
     def _driving_box(self, driving: Frames) -> npt.NDArray[np.float64] | None:
-        """The one square that a driver which is not square is cut to, around its face in all frames."""
+        """The square crop of a non-square driving clip, around its face in all frames."""
         if not self.config.crop or self.faces is None or driving.shape[1] == driving.shape[2]:
             return None
-        points = _found(self.faces, driving, "the driver")[:, [*POINTS_68]]
-        seen = points[~np.isnan(points).any(axis=(1, 2))]
-        return crop.average_box(np.stack([crop.driving_box(frame, crop.LAYOUT_68) for frame in seen]))
+        points = _found(self.faces, driving, "the driving clip")[:, [*POINTS_68]]
+        detected = points[~np.isnan(points).any(axis=(1, 2))]
+        return crop.average_box(np.stack([crop.driving_box(frame, crop.LAYOUT_68) for frame in detected]))
 
     def _finish(self, crops: Tensor, picture: Tensor, matrix: npt.NDArray[np.float32] | None) -> Tensor:
         if matrix is None or not self.config.paste_back:
@@ -183,7 +183,7 @@ def _found(faces: FacePoints, frames: Frames, whose: str) -> npt.NDArray[np.floa
 
 
 def seen(picture: Tensor, matrix: npt.NDArray[np.float32] | None) -> Tensor:
-    """What the networks see of a source [1, 3, H, W] in grey levels, cut or whole: [1, 3, 256, 256] in 0..1."""
+    """Network input for a source [1, 3, H, W] in grey levels, cropped or whole: [1, 3, 256, 256] in 0..1."""
     if matrix is None:
         return _shrunk(picture) / 255
     cut = crop.warp(picture, matrix, (crop.SIDE, crop.SIDE)).round()
@@ -191,26 +191,26 @@ def seen(picture: Tensor, matrix: npt.NDArray[np.float32] | None) -> Tensor:
 
 
 def seen_driving(frames: Tensor, box: npt.NDArray[np.float64] | None) -> Tensor:
-    """What they see of driving frames [B, 3, H, W], cut to a box or whole: [B, 3, 256, 256] in 0..1."""
+    """Network input for driving frames [B, 3, H, W], cropped to a box or whole: [B, 3, 256, 256] in 0..1."""
     if box is not None:
         frames = crop.warp(frames, crop.box_matrix(box), (crop.SIDE, crop.SIDE)).round()
     return _shrunk(frames) / 255
 
 
 def _shrunk(levels: Tensor) -> Tensor:
-    """Bilinear between pixel centres, without smoothing: what the original asks of OpenCV."""
+    """Bilinear resizing with pixel centres, without smoothing, as the original does with OpenCV."""
     if levels.shape[-2:] == (SIZE, SIZE):
         return levels
     return _rounded(F.interpolate(levels, size=(SIZE, SIZE), mode="bilinear", align_corners=False))
 
 
 def _rounded(levels: Tensor) -> Tensor:
-    """To the nearest whole level, halves up."""
+    """Round to the nearest whole level, halves up."""
     return (levels + 0.5).floor()
 
 
 def _frames(levels: Tensor, size: tuple[int, int]) -> Frames:
-    """Grey levels [B, 3, H, W] -> uint8[B, *size, 3]: averages over areas where smaller, bilinear where larger."""
+    """Grey levels [B, 3, H, W] -> uint8[B, *size, 3]: area averages for reduction, bilinear for enlargement."""
     have = (levels.shape[-2], levels.shape[-1])
     if have != size:
         smaller = size[0] <= have[0] and size[1] <= have[1]

@@ -37,7 +37,7 @@ class ChannelNorm(nn.Module):
 
 
 class GlobalResponseNorm(nn.Module):
-    """Channels that answer more than the others over the whole image are strengthened; [B, H, W, C]."""
+    """Strengthens channels with a larger response than the others over the whole image; [B, H, W, C]."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class GlobalResponseNorm(nn.Module):
 
 
 class Block(nn.Module):
-    """Depth-wise 7 x 7, then two layers on each pixel, plus the input."""
+    """Depthwise 7 x 7 convolution, then two pointwise layers, plus the input."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class Detector(nn.Module):
         self.fc_exp = nn.Linear(DIMS[-1], 3 * POINTS)
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """What the heads say, by their names: `pitch`, `yaw` and `roll` are 66 logits each."""
+        """The outputs of the heads by name: `pitch`, `yaw` and `roll` are 66 logits each."""
         x = image
         for down, stage in zip(self.downsample_layers, self.stages, strict=True):
             x = stage(down(x))
@@ -111,7 +111,7 @@ class MotionExtractor(nn.Module):
 
 
 def motion_of(heads: Mapping[str, Tensor]) -> Motion:
-    """What the heads of `Detector` say, as angles and points."""
+    """Convert the outputs of `Detector`'s heads to angles and points."""
     return Motion(
         pitch=degrees_of_bins(heads["pitch"]),
         yaw=degrees_of_bins(heads["yaw"]),

@@ -1,4 +1,4 @@
-"""What `run --set` may change of LivePortrait."""
+"""Settings of LivePortrait that `run --set` may change."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ __all__ = ["LivePortraitConfig"]
 
 
 class LivePortraitConfig(CommonConfig):
-    """LivePortrait's own settings; the defaults are those of its command line."""
+    """Settings specific to LivePortrait; the defaults are those of its command line."""
 
     batch_frames: int = Field(4, ge=1)
     mode: Literal["relative", "absolute"] = "relative"
-    """"relative" adds the driver's motion since its first frame, "absolute" takes its pose and expression."""
+    """"relative" adds the driving motion since the first frame, "absolute" uses the driving pose and expression."""
     region: Region = "all"
-    """Which part of the relative motion is carried over."""
+    """Part of the relative motion that is transferred."""
     driving: Literal["expression-friendly", "pose-friendly"] = "expression-friendly"
-    """Whether relative motion is scaled by the size of the source's cloud of keypoints over the driver's."""
+    """Whether to scale relative motion by the ratio of the point cloud sizes of source and driving clip."""
     multiplier: float = Field(1.0, gt=0)
-    """How much of the final motion of the keypoints is made."""
+    """Factor on the final motion of the keypoints."""
     stitching: bool = True
-    """Whether shoulders and neck are kept where the source has them."""
+    """Whether to keep shoulders and neck as in the source."""
     normalize_lip: bool = False
-    """Whether the source's open lips are closed before it is moved (relative motion only)."""
+    """Whether to close the source's open lips before it is moved (relative motion only)."""
     crop: bool = True
-    """Whether the face is cut out by its landmarks, as the network saw faces in training; else whole frames go in."""
+    """Whether to crop the face by its landmarks, as in the training data; else whole frames are used."""
     paste_back: bool = True
-    """Whether the moved crop is drawn into the source's frame; else the crop itself is the output."""
+    """Whether to paste the result back into the source's frame; else the crop itself is the output."""
 
     @field_validator("region", "normalize_lip")
     @classmethod
     def _of_relative_motion(cls, value: Any, info: ValidationInfo) -> Any:
         if info.data.get("mode") == "absolute" and value not in ("all", False):
-            raise ValueError("is for mode=relative")
+            raise ValueError("requires mode=relative")
         return value
 
     @property
     def wants_landmarks(self) -> bool:
-        """Whether any setting needs to know where the face is."""
+        """Whether any setting requires face landmarks."""
         return self.crop or self.normalize_lip

@@ -1,4 +1,4 @@
-"""What LivePortrait brings: the method and the folder that users have; nothing heavy is imported."""
+"""Specs of LivePortrait: the method and the folder that users provide; imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ FILES = (
     "base_models/spade_generator.pth",
     "retargeting_models/stitching_retargeting_module.pth",
 )
-"""The networks, as they lie in the folder `liveportrait` of the published weights."""
+"""The networks, as in the folder `liveportrait` of the published weights."""
 
 HOW_TO = (
-    "the folder liveportrait of the weights that the repository KwaiVGI/LivePortrait links to (model page "
-    "KwaiVGI/LivePortrait), with base_models and retargeting_models in it"
+    "the folder liveportrait of the weights linked in the repository KwaiVGI/LivePortrait (model page "
+    "KwaiVGI/LivePortrait), containing base_models and retargeting_models"
 )
 
 ASSETS = (

@@ -1,4 +1,4 @@
-"""W of LivePortrait: the source's features to where the keypoints moved. Parameters as in `warping_module.pth`."""
+"""W of LivePortrait: warps the source's features to the moved keypoints. Parameters as in `warping_module.pth`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["DenseMotion", "Warped", "Warping"]
 
 COMPRESSED = 4
 SPREAD = 0.01
-"""Variance of the Gaussian around a keypoint, in the units of the grid (-1..1)."""
+"""Variance of the Gaussian around a keypoint, in grid units (-1..1)."""
 WIDTH, BLOCKS, MOST = 32, 5, 1024
-"""Of the hourglass."""
+"""Sizes of the hourglass."""
 
 
 class Dense(NamedTuple):
@@ -37,7 +37,7 @@ def coordinates(depth: int, height: int, width: int, device: torch.device) -> Te
 
 
 class DenseMotion(nn.Module):
-    """Sparse keypoints to a flow in space: which of 22 rigid shifts holds where."""
+    """Sparse keypoints to a 3-D flow field: a soft selection among 22 rigid translations at each position."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,22 +58,22 @@ class DenseMotion(nn.Module):
         grid = coordinates(depth, height, width, x_d.device)
         # T_k(z) = z - x_d + x_s, and T_0(z) = z
         shift = F.pad(x_s - x_d, (0, 0, 1, 0))
-        places = grid + shift[:, :, None, None, None, :]
-        sampled = sample_many(compressed, places)
+        positions = grid + shift[:, :, None, None, None, :]
+        sampled = sample_many(compressed, positions)
         heat = F.pad(gaussians(grid, x_d) - gaussians(grid, x_s), (0, 0, 0, 0, 0, 0, 1, 0))
         x = torch.cat([heat[:, :, None], sampled], dim=2).flatten(1, 2)
         x = self.hourglass(x)
         mask = self.mask(x).softmax(dim=1)
         # The masks sum to 1, so that the mean of all T_k is z plus the mean of all shifts. No matrix product: positions
-        # need float32 also where products are done in bfloat16.
+        # require float32 even where products are computed in bfloat16.
         deformation = grid + (mask[..., None] * shift[:, :, None, None, None]).sum(dim=1)
         occlusion = torch.sigmoid(self.occlusion(x.reshape(batch, -1, height, width)).float())
         return Dense(deformation, mask, occlusion)
 
 
 def gaussians(grid: Tensor, points: Tensor) -> Tensor:
-    """A bump around each point [B, K, 3] on a grid [D, H, W, 3]: [B, K, D, H, W]."""
-    # |z - x|^2 falls apart into its axes, whose exponentials are multiplied
+    """A Gaussian around each point [B, K, 3] on a grid [D, H, W, 3]: [B, K, D, H, W]."""
+    # |z - x|^2 separates into its axes, whose exponentials are multiplied
     axes = (grid[0, 0, :, 0], grid[0, :, 0, 1], grid[:, 0, 0, 2])
     x, y, z = (torch.exp((axis - points[..., i, None]).square() / (-2 * SPREAD)) for i, axis in enumerate(axes))
     return z[..., :, None, None] * y[..., None, :, None] * x[..., None, None, :]
@@ -82,7 +82,7 @@ def gaussians(grid: Tensor, points: Tensor) -> Tensor:
 def sample_many(volume: Tensor, places: Tensor) -> Tensor:
     """Trilinear samples of [1 or B, C, D, H, W] at places [B, K, D, H, W, 3] (zeros outside): [B, K, C, D, H, W].
 
-    The K grids are laid behind one another in depth, so that no volume is copied.
+    The K grids are concatenated along the depth, so that no volume is copied.
     """
     batch, count, depth = places.shape[:3]
     grid = places.flatten(0, 2)[None] if len(volume) == 1 else places.flatten(1, 2)
@@ -105,7 +105,7 @@ class LeakyBlock(nn.Module):
 
 
 class Warped(NamedTuple):
-    """What the generator gets, [B, 256, 64, 64], and the flow that led there."""
+    """The generator's input [B, 256, 64, 64], and the flow field that it was warped by."""
 
     features: Tensor
     dense: Dense

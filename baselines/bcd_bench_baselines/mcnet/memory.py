@@ -1,7 +1,7 @@
-"""MCNET's memory unit: features are compared with a memory of faces that the source's identity has adapted.
+"""MCNET's memory unit: features are compared with a facial memory that is adapted to the source's identity.
 
 Hong and Xu, "Implicit Identity Representation Conditioned Memory Compensation Network for Talking Head Video
-Generation", ICCV 2023. One set of weights serves three scales; only the first and last layers belong to one.
+Generation", ICCV 2023. One set of weights serves three scales; only the first and last layers are specific to one.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from bcd_bench_baselines.common.stylegan2 import ModulatedConv2d
 __all__ = ["SCALES", "SIDE", "DynamicConv", "MemoryUnit", "StyledMemory", "Trace", "attend"]
 
 WIDTH = 512
-"""Channels of the memory and of everything compared with it."""
+"""Channels of the memory and of the features compared with it."""
 SIDE = 32
 SCALES = {32: 512, 64: 256, 128: 128}
 """Height and width of the features -> their channels."""
 KERNELS = 4
 TEMPERATURE = 34.0
 DIVISOR = 4.0
-"""Of the products of query and key, in place of the usual root of their length."""
+"""Divisor of the products of query and key, instead of the usual square root of their length."""
 SLOPE = 0.2
 
 
 class _Bias(nn.Module):
-    """A bias a channel, leaky ReLU, times the square root of 2, as StyleGAN2 activates."""
+    """A bias per channel, then a leaky ReLU, times the square root of 2, as in StyleGAN2."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -41,12 +41,12 @@ class _Bias(nn.Module):
 
 
 class StyledMemory(nn.Module):
-    """The memory [1, 512, 32, 32] in the style of B faces [B, 512] -> [B, 512, 32, 32]."""
+    """The memory [1, 512, 32, 32] modulated by the style of B faces [B, 512] -> [B, 512, 32, 32]."""
 
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1))
-        """How strong the noise is."""
+        """Strength of the noise."""
         self.modulated_conv = ModulatedConv2d(WIDTH, WIDTH, 3, WIDTH)
         self.activate = _Bias(WIDTH)
 
@@ -59,7 +59,7 @@ class StyledMemory(nn.Module):
 
 
 class _KernelAttention(nn.Module):
-    """Features [B, N, 512] -> the shares [B, 4] of the kernels."""
+    """Features [B, N, 512] -> weights [B, 4] of the kernels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,7 +74,8 @@ class _KernelAttention(nn.Module):
 
 
 class DynamicConv(nn.Module):
-    """A 3 x 3 convolution with a kernel for each sample, mixed of four: [B, 512, h, w] -> [B, 1024, h, w]."""
+    """A 3 x 3 convolution with a separate kernel for each sample, mixed from four: [B, 512, h, w] -> [B, 1024, h,
+    w]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,13 +86,13 @@ class DynamicConv(nn.Module):
     def forward(self, x: Tensor, shares: Tensor) -> Tensor:
         weight = (shares @ self.weight.flatten(1)).view(len(x), *self.weight.shape[1:])
         bias = shares @ self.bias
-        # one convolution a sample: each is large enough to fill a machine, and groups are slow where they are few
-        parts = [F.conv2d(one[None], w, b, padding=1) for one, w, b in zip(x, weight, bias, strict=True)]
+        # one convolution per sample: each is large enough to use a machine fully, and few groups are slow
+        parts = [F.conv2d(sample[None], w, b, padding=1) for sample, w, b in zip(x, weight, bias, strict=True)]
         return torch.cat(parts)
 
 
 class Trace(NamedTuple):
-    """What the unit computes on its way, of B samples with features of N = w * w pixels.
+    """Intermediate results of the unit, for B samples with features of N = w * w pixels.
 
     feat, query [B, N, 512]; memory [B, 512, 32, 32]; key, value [B, 1024, 512]; style [B, 512]; shares [B, 4].
     """
@@ -106,7 +107,7 @@ class Trace(NamedTuple):
 
 
 class MemoryUnit(nn.Module):
-    """Features [B, C, w, w] of a source, warped -> the same with every second channel compensated from memory."""
+    """Warped source features [B, C, w, w] -> the same with every second channel compensated from memory."""
 
     def __init__(self, keypoints: int) -> None:
         super().__init__()
@@ -126,11 +127,11 @@ class MemoryUnit(nn.Module):
         return self.compensate(x, self.trace(x, source, noise))
 
     def trace(self, x: Tensor, source: Tensor, noise: Tensor | None = None) -> Trace:
-        """Everything up to what the memory is asked."""
+        """All steps up to the memory query."""
         inputs, projection = _tokens(x[:, 1::2]), self._projection(x)
         feat = F.linear(inputs, *projection)
-        known = source.flatten(1).expand(len(x), -1)
-        style = self.style_route(torch.cat([feat.float().mean(1), known], 1))
+        positions = source.flatten(1).expand(len(x), -1)
+        style = self.style_route(torch.cat([feat.float().mean(1), positions], 1))
         memory = self.styleconv(self.mb, style, noise)
         shares = self.conv_kv.attention(feat)
         key, value = F.relu(self.conv_kv(memory, shares)).chunk(2, 1)
@@ -138,9 +139,9 @@ class MemoryUnit(nn.Module):
         return Trace(feat, memory, _tokens(key), _tokens(value), query, style, shares)
 
     def compensate(self, x: Tensor, found: Trace) -> Tensor:
-        """The even channels as they are, the odd ones anew from features and memory."""
+        """Keep the even channels, recompute the odd ones from features and memory."""
         # diff_conv(feat - answer), where the answer is a mean of values: it is applied to the 1024 values, and to the
-        # few channels that feat was made of, in place of every pixel
+        # few channels that feat was computed from, instead of to every pixel
         answer = attend(found.query, found.key, F.linear(found.value, self.diff_conv.weight.flatten(1)))
         features = F.linear(_tokens(x[:, 1::2]), *_after(self._projection(x), self.diff_conv))
         mixed = F.relu(features - answer) + found.feat
@@ -157,7 +158,7 @@ class MemoryUnit(nn.Module):
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """The mean of the values by the softmax of query . key / 4: [B, N, 512] of [B, N, 512] and twice [B, M, 512]."""
+    """Means of the values weighted by softmax(query . key / 4): [B, N, 512] from [B, N, 512] and twice [B, M, 512]."""
     heads = (part[:, None].contiguous() for part in (query, key, value))
     return F.scaled_dot_product_attention(*heads, scale=1 / DIVISOR)[:, 0]
 
@@ -168,7 +169,7 @@ def _tokens(x: Tensor) -> Tensor:
 
 
 def _after(first: tuple[Tensor, Tensor], second: nn.Conv2d) -> tuple[Tensor, Tensor]:
-    """Two 1 x 1 convolutions with nothing between them are one: its weight and bias."""
+    """Weight and bias of two consecutive 1 x 1 convolutions merged into one."""
     weight = second.weight.flatten(1)
     assert second.bias is not None, "it has a bias"
     return weight @ first[0], torch.mv(weight, first[1]) + second.bias

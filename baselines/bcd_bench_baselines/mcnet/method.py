@@ -20,11 +20,11 @@ __all__ = ["MCNET", "MCNETConfig"]
 
 
 class MCNETConfig(FirstOrderConfig):
-    """MCNET's own settings."""
+    """Settings specific to MCNET."""
 
     noise_seed: int | None = Field(None, ge=0)
-    """The original draws noise for its memory anew at every frame. Here it is left out, or drawn once from this seed
-    and the same for every frame."""
+    """Seed of the memory's noise, which is then the same for every frame; None omits it. The original samples new noise
+    for every frame."""
 
 
 class MCNET(FirstOrderMethod):
@@ -41,7 +41,7 @@ class MCNET(FirstOrderMethod):
         return Generator(self.keypoints)
 
     def noise(self) -> tuple[Tensor, ...]:
-        """A map float32[1, 1, 32, 32] for each scale of the memory unit, or none at all."""
+        """A map float32[1, 1, 32, 32] for each scale of the memory unit, or an empty tuple."""
         if self.config.noise_seed is None:
             return ()
         draw = torch.Generator().manual_seed(self.config.noise_seed)

@@ -31,7 +31,8 @@ class Generator(nn.Module):
         self.final = FewOut(64, 3)
 
     def encode(self, image: Tensor) -> list[Tensor]:
-        """float32[1, 3, 256, 256] in [0, 1] -> features of 64, 128, 256 and 512 channels, each half the size."""
+        """float32[1, 3, 256, 256] in [0, 1] -> features of 64, 128, 256 and 512 channels, each at half the previous
+        size."""
         levels = [self.first(image)]
         for block in self.down_blocks:
             levels.append(block(levels[-1]))
@@ -45,10 +46,11 @@ class Generator(nn.Module):
         motion: Motion,
         noise: Sequence[Tensor] | None = None,
     ) -> Tensor:
-        """The source (image, levels of features, positions of its keypoints [1, K, 2]) in the motion of B frames.
+        """Decode the source (image, levels of features, positions of its keypoints [1, K, 2]) with the motion of B
+        frames.
 
-        `noise` are three maps [1 or B, 1, 32, 32], for the scales 32, 64 and 128; None for none. Gives float32[B, 3,
-        256, 256] in [0, 1].
+        `noise` is three maps [1 or B, 1, 32, 32], for the scales 32, 64 and 128, or None. Returns float32[B, 3, 256,
+        256] in [0, 1].
         """
         maps = noise or (None, None, None)
         y = self.mbUnit(self.warped(levels[3], motion), positions, maps[0])
@@ -57,13 +59,13 @@ class Generator(nn.Module):
             if stage < 2:
                 level = self.warped(levels[2 - stage], motion)
                 y = torch.cat([y, self.mbUnit(level, positions, maps[stage + 1]).to(y.dtype)], 1)
-        shown = _resized(motion.occlusion, image)
-        y = y * (1 - shown) + self.warped(levels[0], motion)
+        occlusion = _resized(motion.occlusion, image)
+        y = y * (1 - occlusion) + self.warped(levels[0], motion)
         colours = self.final(y).sigmoid()
-        return colours * (1 - shown) + sample(image, _places(motion, image), align_corners=True) * shown
+        return colours * (1 - occlusion) + sample(image, _places(motion, image), align_corners=True) * occlusion
 
     def warped(self, level: Tensor, motion: Motion) -> Tensor:
-        """Features [1, C, h, w] moved, and dimmed where the source does not show them: [B, C, h, w]."""
+        """Features [1, C, h, w] warped, and attenuated where the source does not show them: [B, C, h, w]."""
         return sample(level, _places(motion, level), align_corners=True) * _resized(motion.occlusion, level)
 
 

@@ -1,4 +1,4 @@
-"""What MCNET brings: the method and the file that users have; nothing heavy is imported."""
+"""Specs of MCNET: the method and the weight file that users provide; imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from bcd_bench_baselines.common.settings import COMMON, SEEDED
 __all__ = ["ASSETS", "HOW_TO", "METHODS"]
 
 HOW_TO = (
-    "the checkpoint for VoxCeleb at 256 x 256 with 15 keypoints that the repository harlanhong/ICCV2023-MCNET links "
-    "to, under the name mcnet-vox256.pth.tar (it has no fixed name)"
+    "the checkpoint for VoxCeleb at 256 x 256 with 15 keypoints linked in the repository harlanhong/ICCV2023-MCNET, "
+    "renamed to mcnet-vox256.pth.tar (it has no fixed name)"
 )
 
 ASSETS = (
@@ -29,7 +29,7 @@ METHODS = (
     MethodSpec(
         name="mcnet",
         version="1",
-        summary="FOMM's motion with a memory of faces, adapted to the source, that fills what it does not show.",
+        summary="FOMM's motion with a facial memory, adapted to the source, that fills in occluded areas.",
         factory="bcd_bench_baselines.mcnet.method:MCNET",
         licence="Apache-2.0; the weights are the user's",
         paper="Hong and Xu, Implicit Identity Representation Conditioned Memory Compensation Network, ICCV 2023",

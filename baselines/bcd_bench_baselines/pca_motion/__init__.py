@@ -1,1 +1,1 @@
-"""The method `pca-motion`: a weight-free baseline for faces that warps one picture by landmarks."""
+"""The method `pca-motion`: a baseline for faces without weights, which warps one image by landmarks."""

@@ -1,6 +1,7 @@
-"""The algebra of landmarks: a face apart from its pose, and a driver's expression as a linear model of few numbers.
+"""Landmark algebra: a face separated from its pose, and a driving clip's expression as a low-dimensional linear model.
 
-All coordinates are those of images: x to the right, y down, z away from the camera, in pixels unless said otherwise.
+All coordinates are image coordinates: x to the right, y down, z away from the camera, in pixels unless stated
+otherwise.
 """
 
 from __future__ import annotations
@@ -18,28 +19,29 @@ Floats = npt.NDArray[np.float64]
 Mode = Literal["absolute", "relative"]
 
 STABLE = (10, 151, 9, 8, 168, 6, 197, 195, 33, 133, 362, 263, 127, 356, 234, 454, 21, 251)
-"""Points of MediaPipe's mesh that expressions hardly move: forehead, nose bridge, eye corners, temples."""
+"""Points of MediaPipe's mesh that hardly move with expressions: forehead, nose bridge, eye corners, temples."""
 BLINKS = (9, 10)
 """Blendshapes eyeBlinkLeft and eyeBlinkRight."""
 FLIP = np.diag([1.0, -1.0, -1.0])
 """MediaPipe's camera has y up and z towards the viewer."""
 BLINK_DEGREES = 60.0
-"""What closed eyes of a source frame count beside the angle to the driver's head: lids cannot be warped open."""
+"""Cost in degrees of closed eyes in a source frame, added to the angle to the driving head: lids cannot be warped
+open."""
 RIDGE = 0.02
-"""Weight of the ridge penalty a frame in the regression on blendshapes (which lie in 0..1)."""
+"""Weight per frame of the ridge penalty in the regression on blendshapes (which are in 0..1)."""
 
 
 @dataclass(frozen=True)
 class Track:
-    """The face of a clip, frame by frame, as the extractor `mediapipe-landmarks` gives it, apart from its pose.
+    """The face of a clip, frame by frame, from the extractor `mediapipe-landmarks`, separated from its pose.
 
-    Frames without a face are filled with the nearest frame that has one; `seen` says which have.
+    Frames without a face are filled with the nearest frame that has one; `seen` marks frames with a face.
     """
 
     points: Floats
     """float64[T, N, 3] in pixels"""
     shape: Floats
-    """float64[T, N, 3]: turned to the front, centred, of mean square 1 over the stable points"""
+    """float64[T, N, 3]: rotated to the front, centred, with mean square 1 over the stable points"""
     rotation: Floats
     """float64[T, 3, 3]"""
     centre: Floats
@@ -52,13 +54,13 @@ class Track:
 
     @classmethod
     def of(cls, features: Mapping[str, Any]) -> Track:
-        """Raises ValueError where no frame has a face."""
+        """Build a track from features. Raises ValueError if no frame has a face."""
         points = np.asarray(features["points"], np.float64)
         seen = np.isfinite(points).all((1, 2))
         if not seen.any():
-            raise ValueError(f"no face in any of {len(points)} frames")
-        known = np.flatnonzero(seen)
-        nearest = known[np.abs(np.arange(len(points))[:, None] - known).argmin(1)]
+            raise ValueError(f"none of {len(points)} frames shows a face")
+        with_face = np.flatnonzero(seen)
+        nearest = with_face[np.abs(np.arange(len(points))[:, None] - with_face).argmin(1)]
         points = points[nearest]
         rotation = FLIP @ np.asarray(features["rotation"], np.float64)[nearest] @ FLIP
         centre = points[:, STABLE].mean(1)
@@ -73,7 +75,7 @@ class Track:
 
 @dataclass(frozen=True)
 class Moved:
-    """A face that was given the motion of a driver of T frames."""
+    """A face with the motion of a driving clip of T frames."""
 
     points: Floats
     """float64[T, N, 3] in pixels"""
@@ -86,7 +88,8 @@ class Moved:
 
 
 def best_frame(content: Track, driver: Track) -> int:
-    """The content frame to warp: seen, turned as the driver mostly is, with open eyes; the first of equals."""
+    """The content frame to warp: with a face, in about the mean driving pose, and with open eyes; the first of
+    equals."""
     u, _, vt = np.linalg.svd(driver.rotation.mean(0))
     mean = u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt
     cosine = (np.einsum("tij,ij->t", content.rotation, mean) - 1) / 2
@@ -97,24 +100,25 @@ def best_frame(content: Track, driver: Track) -> int:
 
 
 def linear_model(driver: Track, components: int) -> tuple[Floats, Floats, Floats]:
-    """A linear PCA of the driver's shapes: mean float64[D], basis float64[K, D] (orthonormal), scores float64[T, K].
+    """A linear PCA of the driving shapes: mean float64[D], basis float64[K, D] (orthonormal), scores float64[T, K].
 
     D is 3 N, and K at most `components` and T - 1.
     """
     flat = driver.shape.reshape(len(driver), -1)
     mean = flat.mean(0)
     u, s, vt = np.linalg.svd(flat - mean, full_matrices=False)
-    kept = min(components, len(flat) - 1)
-    return mean, vt[:kept], u[:, :kept] * s[:kept]
+    count = min(components, len(flat) - 1)
+    return mean, vt[:count], u[:, :count] * s[:count]
 
 
 def retarget(content: Track, frame: int, driver: Track, *, mode: Mode, components: int, gain: float) -> Moved:
-    """Where the landmarks of a content frame go, frame by frame of the driver.
+    """Target landmarks of a content frame, for every driving frame.
 
-    The content's own shape, changed as the driver's changes, in the driver's pose. The change is measured in the
-    driver's linear model. With `mode` "absolute" it counts from what the driver would look like with the expression
-    of the content frame (a ridge regression of the scores on blendshapes, within what the driver shows), and rotation,
-    place and size are those of the driver; with "relative" everything counts from the driver's first frame.
+    They are the content's shape, changed like the driving shape, in the driving pose. The change is measured in the
+    linear model of the driving clip. With `mode` "absolute" it is relative to the driving face with the expression of
+    the content frame (a ridge regression of the scores on blendshapes, within the range of the driving clip), and
+    rotation, position and size are those of the driving clip; with "relative" everything is relative to the first
+    driving frame.
     """
     _, basis, scores = linear_model(driver, components)
     if mode == "absolute":
@@ -133,7 +137,7 @@ def retarget(content: Track, frame: int, driver: Track, *, mode: Mode, component
 
 
 def _scores_at(driver: Track, scores: Floats, blendshapes: Floats) -> Floats:
-    """The scores float64[K] that the driver would have with these blendshapes float64[52]."""
+    """The scores float64[K] of the driving face with these blendshapes float64[52]."""
     mean = driver.blendshapes.mean(0)
     inputs = driver.blendshapes - mean
     gram = inputs @ inputs.T + RIDGE * len(inputs) * np.eye(len(inputs))

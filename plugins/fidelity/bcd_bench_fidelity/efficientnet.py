@@ -1,7 +1,7 @@
-"""EfficientNet-Lite0 up to its last pooling, with batch normalisation folded into the weights.
+"""EfficientNet-Lite0 up to its last pooling, with batch normalisation fused into the weights.
 
-Tan and Le, "EfficientNet", 2019, in the Lite form that Google published with TensorFlow in 2020: ReLU6, no squeeze and
-excitation. TensorFlow pads at the right and bottom first, which a stride of two makes visible. Layers have the names of
+Tan and Le, "EfficientNet", 2019, in the Lite variant published by Google with TensorFlow in 2020: ReLU6, no squeeze and
+excitation. TensorFlow pads at the right and bottom first, which matters with a stride of two. Layers are named as in
 the weights file.
 """
 
@@ -23,7 +23,7 @@ _STEM, _HEAD = 32, 1280
 
 
 class _Convolution(nn.Conv2d):
-    """A convolution with a bias, padded as TensorFlow's "SAME" pads: the odd pixel at the right and bottom."""
+    """A convolution with a bias and TensorFlow's "SAME" padding: the odd pixel is padded at the right and bottom."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> None:
         super().__init__(inputs, outputs, kernel, stride, groups=groups)
@@ -39,7 +39,7 @@ class _Convolution(nn.Conv2d):
 
 
 class _Block(nn.Module):
-    """Expand, filter each channel by itself, project; the input is added where the shape stays."""
+    """Expand, depthwise convolution, project; the input is added if the shape does not change."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()

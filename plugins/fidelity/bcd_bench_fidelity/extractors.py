@@ -1,4 +1,4 @@
-"""The extractors: frames of clips through a backbone, a bounded number of pixels at a time."""
+"""The extractors: frames of clips through a backbone, with a bounded number of pixels at a time."""
 
 from __future__ import annotations
 
@@ -21,41 +21,41 @@ from bcd_bench_fidelity.fuse_batchnorm import fold, read_weights
 __all__ = ["EfficientNetLite0Features", "InceptionFeatures", "passes"]
 
 CPU_FRAMES, GPU_FRAMES = 8, 64
-"""Frames in one pass. A CPU's caches hold the activations of a few; EfficientNet takes half as long again with 32."""
+"""Frames per pass. A CPU's caches hold the activations of a few; EfficientNet takes 1.5 times as long with 32."""
 PIXELS_PER_PASS = 2**23
-"""Larger frames go fewer at a time: 100 MB before they are made small."""
+"""Maximum number of pixels per pass, for large frames: 100 MB before resizing."""
 
 Segment = tuple[int, int, int]
 """Clip, first frame, and the frame after the last."""
 
 
 def passes(clips: Sequence[Clip], frames: int) -> Iterator[list[Segment]]:
-    """Every frame of `clips` once and in order, as groups of segments of one frame size, `frames` in each at most."""
-    waiting: list[Segment] = []
+    """Every frame of `clips` once and in order, as groups of segments of one frame size, at most `frames` per group."""
+    group: list[Segment] = []
     room, size = 0, (0, 0)
     for index, clip in enumerate(clips):
         height, width = clip.frames.shape[1:3]
         start = 0
         while start < len(clip):
-            if waiting and (room == 0 or size != (height, width)):
-                yield waiting
-                waiting = []
-            if not waiting:
+            if group and (room == 0 or size != (height, width)):
+                yield group
+                group = []
+            if not group:
                 size, room = (height, width), max(1, min(frames, PIXELS_PER_PASS // (height * width)))
             stop = min(len(clip), start + room)
-            waiting.append((index, start, stop))
+            group.append((index, start, stop))
             room -= stop - start
             start = stop
-    if waiting:
-        yield waiting
+    if group:
+        yield group
 
 
 class _Features(ABC):
-    """One network, one feature: `features` float32[T, width] of a clip, a row a frame."""
+    """One network, one feature: `features` float32[T, width] of a clip, one row per frame."""
 
     backbone: ClassVar[Backbone]
     side: ClassVar[int]
-    """Frames are made `side` x `side` pixels."""
+    """Frames are resized to `side` x `side` pixels."""
 
     def __init__(self) -> None:
         self._device = torch.device("cpu")
@@ -63,7 +63,7 @@ class _Features(ABC):
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """The weights and the preprocessing; the version of the extractor is in its spec."""
+        """Cache key: the weights and the preprocessing; the version of the extractor is in its spec."""
         return {"weights": self.backbone.sha256, "preprocessing": self.backbone.preprocessing}
 
     def load(self, device: str) -> None:
@@ -71,7 +71,7 @@ class _Features(ABC):
         self.load_from(self.backbone.weights(), device)
 
     def load_from(self, path: Path, device: str = "cpu") -> None:
-        """Read the weights from a file of the user's own, such as one for a test."""
+        """Read the weights from a given file, such as one for a test."""
         self._device = resolve_device(device)
         self._network = self.build(read_weights(path)).to(self._device)
 
@@ -93,12 +93,13 @@ class _Features(ABC):
     @staticmethod
     @abstractmethod
     def scale(frames: Tensor) -> Tensor:
-        """Pixels float32 0..255 as the network wants them; linear, and applied before the frames are resized."""
+        """Scale pixels float32 0..255 to the network's input range; linear, and applied before the frames are
+        resized."""
 
     def _infer(self, frames: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Features float32[B, width] of frames uint8[B, H, W, 3]."""
         assert self._network is not None, "load comes before extract"
-        # Half precision in disguise (TF32) would move distances by more than the parity that is promised.
+        # TF32 would change distances by more than the guaranteed parity.
         exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
         with torch.inference_mode(), exact:
             pixels = torch.tensor(frames).to(self._device).permute(0, 3, 1, 2)
@@ -109,7 +110,7 @@ class _Features(ABC):
 
 
 class InceptionFeatures(_Features):
-    """2,048 numbers a frame, those of pytorch-fid's default layer."""
+    """2,048 features per frame, those of pytorch-fid's default layer."""
 
     backbone = INCEPTION
     side = 299
@@ -118,7 +119,7 @@ class InceptionFeatures(_Features):
     def build(weights: Mapping[str, Tensor]) -> nn.Module:
         from bcd_bench_fidelity.inception import BATCH_NORM_EPS, Convolution, InceptionFID
 
-        with torch.device("meta"):  # no memory and no initial values for what is about to be replaced
+        with torch.device("meta"):  # no memory and no initialisation for weights that are replaced below
             network = InceptionFID()
         names = [name for name, module in network.named_modules() if isinstance(module, Convolution)]
         return fold(network, weights, [(name, f"{name}.conv", f"{name}.bn") for name in names], BATCH_NORM_EPS)
@@ -129,7 +130,7 @@ class InceptionFeatures(_Features):
 
 
 class EfficientNetLite0Features(_Features):
-    """1,280 numbers a frame."""
+    """1,280 features per frame."""
 
     backbone = EFFICIENTNET_LITE0
     side = 224

@@ -1,8 +1,9 @@
-"""The metric `flicker`: how much consecutive frames differ, alone and beside the clip that the output should move like.
+"""The metric `flicker`: differences of consecutive frames, on their own and relative to the target or motion clip.
 
 VBench (Huang et al., CVPR 2024) calls the mean absolute difference of consecutive frames "temporal flickering" and
-measures it on scenes that stand still. Outputs of motion transfer move, so that number alone counts motion as flicker
-and is not ranked; `flicker-error` compares it, step by step, with that of the clip whose motion was asked for.
+measures it on static scenes. Outputs of motion transfer move, so that number alone counts motion as flicker and is not
+ranked; `flicker-error` compares it, step by step, with that of the target clip, or of the motion clip if there is no
+target.
 """
 
 from __future__ import annotations
@@ -43,10 +44,10 @@ class Flicker(PairMetric):
     )
 
     def load(self, device: str) -> None:
-        """Nothing to load: pixels are compared on the CPU."""
+        """Do nothing: pixels are compared on the CPU."""
 
     def score(self, items: Sequence[Scored]) -> Sequence[Mapping[str, Any] | Failed]:
-        """One row per output: None in both columns for a clip of one frame, `Failed` where the lengths differ."""
+        """One row per output: None in both columns for a clip of one frame, `Failed` if the lengths differ."""
         return [_row(item) for item in items]
 
 
@@ -54,7 +55,10 @@ def _row(item: Scored) -> Mapping[str, Any] | Failed:
     reference = (item.pair.target or item.pair.motion).load()
     if len(item.output) != len(reference):
         return Failed(f"the output has {len(item.output)} frames, {reference.id} has {len(reference)}")
-    found, wanted = temporal_differences(item.output.frames), temporal_differences(reference.frames)
-    if len(found) == 0:
+    output_steps, reference_steps = temporal_differences(item.output.frames), temporal_differences(reference.frames)
+    if len(output_steps) == 0:
         return {"flicker": None, "flicker-error": None}
-    return {"flicker": float(found.mean()), "flicker-error": float(np.abs(found - wanted).mean())}
+    return {
+        "flicker": float(output_steps.mean()),
+        "flicker-error": float(np.abs(output_steps - reference_steps).mean()),
+    }

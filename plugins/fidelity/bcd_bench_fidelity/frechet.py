@@ -13,10 +13,10 @@ Floats = npt.NDArray[np.float64]
 def frechet_distance(mean_1: Floats, factor_1: Floats, mean_2: Floats, factor_2: Floats) -> float:
     """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), from means float64[D] and factors L float64[D, R] with L L^T = C.
 
-    C1 C2 = L1 L1^T L2 L2^T has the eigenvalues of (L1^T L2)(L1^T L2)^T other than 0, so the trace of its square root is
-    the sum of the singular values of L1^T L2: exact whatever the ranks, with no complex numbers, nothing added to the
-    diagonal, and only as large a problem as the ranks are. Rounding can make equal Gaussians differ by a little less
-    than 0, which is given as 0.
+    C1 C2 = L1 L1^T L2 L2^T has the nonzero eigenvalues of (L1^T L2)(L1^T L2)^T, so the trace of its square root is the
+    sum of the singular values of L1^T L2: exact for any ranks, with no complex numbers, nothing added to the diagonal,
+    and a problem size that depends only on the ranks. Rounding can make the distance of equal Gaussians slightly
+    negative; it is then returned as 0.
     """
     shift = mean_1 - mean_2
     shared = np.linalg.svd(factor_1.T @ factor_2, compute_uv=False).sum()

@@ -19,7 +19,7 @@ from bcd_bench_fidelity.moments import Moments
 __all__ = ["FID", "FDEfficientNetLite0"]
 
 JACKKNIFE_GROUPS = 10
-"""States that the harness keeps for the interval: on Inception at most 42 MB each, and one distance for each."""
+"""Number of states kept by the harness for the interval: at most 42 MB each on Inception, and one distance for each."""
 
 
 def _columns(name: str, backbone: Backbone) -> tuple[Column, ...]:
@@ -39,27 +39,27 @@ def _columns(name: str, backbone: Backbone) -> tuple[Column, ...]:
 
 
 class _FrechetMetric(FeatureSetMetric):
-    """Frames stream through; a state holds the moments of outputs and references."""
+    """Frames are streamed; a state holds the moments of outputs and references."""
 
     jackknife_groups: ClassVar[int] = JACKKNIFE_GROUPS
     columns: Sequence[Column]
 
     def update(self, state: Any, items: Sequence[Scored]) -> Any:
-        """With the frames of more items; None is the state of nothing."""
+        """The state with the frames of further items added; None is the empty state."""
         grown = {}
         for side in ROLES:
-            found = [features_of(item, self.backbone.extractor, side) for item in items]
-            vectors = [one for one in found if not isinstance(one, Failed)]
-            known = Moments.empty(self.backbone.width) if state is None else Moments.from_tree(state[side])
-            grown[side] = (known.add(np.concatenate(vectors)) if vectors else known).to_tree()
+            features = [features_of(item, self.backbone.extractor, side) for item in items]
+            vectors = [rows for rows in features if not isinstance(rows, Failed)]
+            moments = Moments.empty(self.backbone.width) if state is None else Moments.from_tree(state[side])
+            grown[side] = (moments.add(np.concatenate(vectors)) if vectors else moments).to_tree()
         return grown
 
     def merge(self, states: Sequence[Any]) -> Any:
-        """What one pass over the items of all states gives."""
+        """The state of one pass over the items of all states."""
         return {side: Moments.merge([Moments.from_tree(state[side]) for state in states]).to_tree() for side in ROLES}
 
     def compute(self, state: Any) -> Mapping[str, Any]:
-        """The distance, NaN with fewer than two frames on a side, and the number of output frames (no interval)."""
+        """The distance (NaN with fewer than two frames on a side), and the number of output frames (no interval)."""
         output, reference = (Moments.from_tree(state[side]) for side in ROLES)
         distance = math.nan
         if min(output.count, reference.count) >= 2:
@@ -69,14 +69,14 @@ class _FrechetMetric(FeatureSetMetric):
 
 
 class FID(_FrechetMetric):
-    """Frechet Inception distance (Heusel et al. 2017), on the weights and the network of pytorch-fid only."""
+    """Frechet Inception distance (Heusel et al. 2017), with the weights and the network of pytorch-fid only."""
 
     backbone = INCEPTION
     columns: Sequence[Column] = _columns("fid", INCEPTION)
 
 
 class FDEfficientNetLite0(_FrechetMetric):
-    """The same distance on another backbone. It is on another scale than FID and is never called by that name."""
+    """The same distance on another backbone. Its scale differs from FID's, and it is never reported as FID."""
 
     backbone = EFFICIENTNET_LITE0
     columns: Sequence[Column] = _columns("fd-efficientnet-lite0", EFFICIENTNET_LITE0)

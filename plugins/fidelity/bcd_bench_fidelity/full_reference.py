@@ -1,4 +1,4 @@
-"""The metrics `target-psnr` and `target-ssim`: an output against the exact answer, where the suite has one."""
+"""The metrics `target-psnr` and `target-ssim`: an output against the ground-truth target, if the suite has one."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class _AgainstTarget(PairMetric):
     columns: Sequence[Column]
 
     def load(self, device: str) -> None:
-        """Nothing to load: pixels are compared on the CPU."""
+        """Do nothing: pixels are compared on the CPU."""
 
     def _compare(self, item: Scored, measure: Callable[[Clip, Clip], float | Failed]) -> Mapping[str, Any] | Failed:
         if item.pair.target is None:
             return Failed("the suite has no target for this pair")
         target = item.pair.target.load()
         if item.output.frames.shape != target.frames.shape:
-            found, wanted = list(item.output.frames.shape), list(target.frames.shape)
-            return Failed(f"the output is {found}, its target {wanted}")
+            output_shape, target_shape = list(item.output.frames.shape), list(target.frames.shape)
+            return Failed(f"the output has shape {output_shape}, its target {target_shape}")
         value = measure(item.output, target)
         return value if isinstance(value, Failed) else {self.columns[0].name: value}
 
@@ -48,7 +48,7 @@ class TargetPSNR(_AgainstTarget):
     )
 
     def score(self, items: Sequence[Scored]) -> Sequence[Mapping[str, Any] | Failed]:
-        """One row per output; `Failed` where it has no target or another shape than its target."""
+        """One row per output; `Failed` if it has no target or its shape differs from that of its target."""
         return [self._compare(item, lambda output, target: psnr(output.frames, target.frames)) for item in items]
 
 

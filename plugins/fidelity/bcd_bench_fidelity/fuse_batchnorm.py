@@ -1,4 +1,5 @@
-"""Weights files into networks: batch normalisation becomes part of each convolution, once and in double precision."""
+"""Load weights files into networks: batch normalisation is fused into each convolution, once and in double
+precision."""
 
 from __future__ import annotations
 
@@ -20,23 +21,24 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def read_weights(path: Path) -> Mapping[str, Tensor]:
-    """The tensors of a `.pth` file by name; only tensors, no code of the file is run. Raises `UsageError`."""
+    """The tensors of a `.pth` file by name; reads tensors only, without running code from the file. Raises
+    `UsageError`."""
     try:
-        found: Any = torch.load(path, map_location="cpu", weights_only=True)
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, UnpicklingError) as error:
-        raise UsageError(f"{path}: not a file of weights ({' '.join(str(error).split())[:120]})") from error
-    if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise UsageError(f"{path}: not a file of weights (it holds {type(found).__name__})")
-    return found
+        raise UsageError(f"{path}: not a weights file ({' '.join(str(error).split())[:120]})") from error
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UsageError(f"{path}: not a weights file (it contains {type(state).__name__})")
+    return state
 
 
 def fold(
     network: Network, weights: Mapping[str, Tensor], layers: Iterable[tuple[str, str, str]], eps: float
 ) -> Network:
-    """`network` with the weights of `layers` (layer, its convolution, its batch normalisation), ready to infer.
+    """`network` with the weights of `layers` (layer, its convolution, its batch normalisation), ready for inference.
 
     y = (w * x - mean) / sqrt(var + eps) * gamma + beta is w' * x + b' with w' = w gamma / sqrt(var + eps). Raises
-    `UsageError` where a layer is missing or of another shape.
+    `UsageError` if a layer is missing or has another shape.
     """
     folded = {}
     try:
@@ -44,7 +46,7 @@ def fold(
             gamma, beta, mean, variance = (weights[f"{normalisation}.{part}"].double() for part in _NORMALISATION)
             scale = gamma / torch.sqrt(variance + eps)
             kernel = weights[f"{convolution}.weight"].double() * scale[:, None, None, None]
-            # Channels last, as decoded frames are: convolutions are faster so, on CPUs and GPUs.
+            # Channels last, as in decoded frames: this makes convolutions faster, on CPUs and GPUs.
             folded[f"{layer}.weight"] = kernel.float().contiguous(memory_format=torch.channels_last)
             folded[f"{layer}.bias"] = (beta - mean * scale).float()
         network.load_state_dict(folded, strict=True, assign=True)

@@ -1,8 +1,8 @@
-"""The Inception-v3 on which FID is defined, up to its last pooling, with batch normalisation folded into the weights.
+"""The Inception-v3 on which FID is defined, up to its last pooling, with batch normalisation fused into the weights.
 
-Szegedy et al., "Rethinking the Inception architecture", 2016, as the TensorFlow graph of 2015-12-05 has it and
-pytorch-fid carries it over. That graph differs from other Inception-v3's: average pooling leaves the padding out of its
-mean, and the last block pools by maximum. Layers have the names of the weights file.
+Szegedy et al., "Rethinking the Inception architecture", 2016, as in the TensorFlow graph of 2015-12-05, converted by
+pytorch-fid. That graph differs from other Inception-v3 versions: average pooling excludes the padding from its mean,
+and the last block uses max pooling. Layers are named as in the weights file.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ BATCH_NORM_EPS = 1e-3
 Layer = tuple[str, int, tuple[int, int], int]
 """Name, output channels, kernel (height, width), stride."""
 Chain = Sequence[Sequence[Layer]]
-"""Stages one after another; the layers of one stage see the same input and are joined."""
+"""Consecutive stages; the layers of one stage see the same input and are concatenated."""
 Pool = Literal["average", "maximum", "downsample"]
 
 
 class Convolution(nn.Conv2d):
-    """A convolution with the bias that batch normalisation has become, and the ReLU after it."""
+    """A convolution with the bias resulting from batch normalisation, followed by a ReLU."""
 
     def __init__(
         self, inputs: int, outputs: int, kernel: tuple[int, int], stride: int = 1, padding: tuple[int, int] = (0, 0)
@@ -38,7 +38,7 @@ class Convolution(nn.Conv2d):
 
 
 class _Block(nn.Module):
-    """Chains of convolutions and a pooling side by side, joined along the channels in this order."""
+    """Parallel chains of convolutions and a pooling, concatenated along the channels in this order."""
 
     def __init__(self, inputs: int, chains: Sequence[Chain], pool: Pool, pooled: int = 0) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class _Block(nn.Module):
 
 
 def _chain(name: str, *layers: tuple[int, int, int], stride: int = 1) -> Chain:
-    """Layers (output channels, kernel height, width) named `name_1`, `name_2`, …; the last one has the stride."""
+    """Layers (output channels, kernel height, width) named `name_1`, `name_2`, …; only the last one has the stride."""
     last = len(layers)
     return [
         [(f"{name}_{number}", outputs, (height, width), stride if number == last else 1)]
@@ -89,28 +89,29 @@ def _single(name: str, outputs: int, size: int = 1, stride: int = 1) -> Chain:
 
 
 def _forked(name: str, *layers: tuple[int, int, int]) -> Chain:
-    """A chain that ends in two flat convolutions of 384 channels side by side, `name_Na` wide and `name_Nb` tall."""
+    """A chain that ends in two parallel 1-D convolutions of 384 channels, `name_Na` horizontal and `name_Nb`
+    vertical."""
     number = len(layers) + 1
     fork = [(f"{name}_{number}a", 384, (1, 3), 1), (f"{name}_{number}b", 384, (3, 1), 1)]
     return [*_chain(name, *layers), fork]
 
 
 def _fine(inputs: int, pooled: int) -> _Block:
-    """35 x 35 cells."""
+    """A block at 35 x 35 positions."""
     dense = _chain("branch3x3dbl", (64, 1, 1), (96, 3, 3), (96, 3, 3))
     chains = [_single("branch1x1", 64), _chain("branch5x5", (48, 1, 1), (64, 5, 5)), dense]
     return _Block(inputs, chains, "average", pooled)
 
 
 def _middle(inner: int) -> _Block:
-    """17 x 17 cells, 7 x 7 windows in two flat passes through `inner` channels."""
+    """A block at 17 x 17 positions, with 7 x 7 windows factorised into two 1-D convolutions via `inner` channels."""
     once = _chain("branch7x7", (inner, 1, 1), (inner, 1, 7), (192, 7, 1))
     twice = _chain("branch7x7dbl", (inner, 1, 1), (inner, 7, 1), (inner, 1, 7), (inner, 7, 1), (192, 1, 7))
     return _Block(768, [_single("branch1x1", 192), once, twice], "average", 192)
 
 
 def _coarse(inputs: int, pool: Pool) -> _Block:
-    """8 x 8 cells."""
+    """A block at 8 x 8 positions."""
     chains = [
         _single("branch1x1", 320),
         _forked("branch3x3", (384, 1, 1)),

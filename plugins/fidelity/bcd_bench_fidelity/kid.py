@@ -21,17 +21,17 @@ from bcd_bench_fidelity.mmd import kernel_distances
 __all__ = ["KID", "SAMPLE"]
 
 SAMPLE = 4096
-"""Frames of outputs, and of references, that are kept at most: 34 MB each. KID is usually an average over subsets of
-1,000 frames, so this is less noisy, and it is the same whatever the order."""
+"""Maximum number of frames kept of outputs, and of references: 34 MB each. KID is usually averaged over subsets of
+1,000 frames, so this is less noisy, and it does not depend on the order."""
 
 GROUPS = 20
 
 
 class KID(FeatureSetMetric):
-    """Frames stream into two bounded samples; everything else happens at the end.
+    """Frames are streamed into two bounded samples; everything else is computed at the end.
 
-    The interval is made here, since the kernel sums between groups give every jackknife replicate at once, and since
-    all replicates have to rest on the same sample.
+    The interval is computed here, since the kernel sums between groups give every jackknife replicate at once, and
+    since all replicates must use the same sample.
     """
 
     backbone: ClassVar[Backbone] = INCEPTION
@@ -50,7 +50,7 @@ class KID(FeatureSetMetric):
     )
 
     def update(self, state: Any, items: Sequence[Scored]) -> Any:
-        """With the frames of more items; None is the state of nothing."""
+        """The state with the frames of further items added; None is the empty state."""
         grown = {}
         for side in ROLES:
             sample = Sample.empty(SAMPLE, self.backbone.width) if state is None else Sample.from_tree(state[side])
@@ -62,11 +62,11 @@ class KID(FeatureSetMetric):
         return grown
 
     def merge(self, states: Sequence[Any]) -> Any:
-        """What one pass over the items of all states gives, to the bit."""
+        """The state of one pass over the items of all states, bitwise."""
         return {side: Sample.merge([Sample.from_tree(state[side]) for state in states]).to_tree() for side in ROLES}
 
     def compute(self, state: Any) -> Mapping[str, Any]:
-        """(KID, low, high), NaN where there is too little for a value or an interval, and the number of frames."""
+        """(KID, low, high), NaN if there is too little data for a value or an interval, and the number of frames."""
         output, reference = (Sample.from_tree(state[side]) for side in ROLES)
         names = {int(cluster): f"{int(cluster):016x}" for cluster in {*output.clusters, *reference.clusters}}
         groups = jackknife_groups(list(names.values()), GROUPS) if names else {}
@@ -81,7 +81,7 @@ class KID(FeatureSetMetric):
 
 
 def _keys(item: Scored, side: str, frames: int) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
-    """Key and cluster of every frame. The side enters, so that a sample does not pair outputs with their references:
-    that would weigh those pairs more in the cross term than they weigh among all frames."""
+    """Key and cluster of every frame. The key includes the side, so that a sample does not pair outputs with their
+    references: these pairs would then have a higher weight in the cross term than among all frames."""
     keys = keys_of([f"{side}/{item.pair.id}/{frame}" for frame in range(frames)])
     return keys, np.repeat(keys_of([item.pair.cluster]), frames)

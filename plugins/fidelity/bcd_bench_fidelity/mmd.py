@@ -1,4 +1,4 @@
-"""The kernel distance (KID) of two samples of feature vectors, with its jackknife over groups at no further cost."""
+"""The kernel distance (KID) of two samples of feature vectors, with its jackknife over groups at no extra cost."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ Rows = npt.NDArray[np.float32]
 Groups = npt.NDArray[np.intp]
 
 _CHUNK = 512
-"""Rows of the kernel matrix that are in memory at a time."""
+"""Rows of the kernel matrix in memory at a time."""
 
 
 def kernel_distances(x: Rows, x_groups: Groups, y: Rows, y_groups: Groups, groups: int) -> tuple[float, list[float]]:
     """The unbiased squared maximum mean discrepancy of x [M, D] and y [N, D], and the same without each group.
 
     Kernel (x . y / D + 1)^3; Binkowski et al., "Demystifying MMD GANs", 2018. `x_groups` [M] and `y_groups` [N] are in
-    0..groups-1. NaN where a sample has fewer than two vectors. The value is unbiased, so it can fall below 0.
+    0..groups-1. NaN if a sample has fewer than two vectors. The estimate is unbiased, so it can be negative.
     """
     xx, yy = _sums(x, x_groups, x, x_groups, groups), _sums(y, y_groups, y, y_groups, groups)
     xy = _sums(x, x_groups, y, y_groups, groups)
-    # A vector beside itself is no pair: both diagonals go.
+    # Pairs of a vector with itself do not count: subtract both diagonals.
     xx -= np.diag(np.bincount(x_groups, weights=_kernel((x.astype(np.float64) ** 2).sum(1), x), minlength=groups))
     yy -= np.diag(np.bincount(y_groups, weights=_kernel((y.astype(np.float64) ** 2).sum(1), y), minlength=groups))
     m, n = np.bincount(x_groups, minlength=groups), np.bincount(y_groups, minlength=groups)
@@ -48,11 +48,11 @@ def _kernel(products: Floats, vectors: Rows) -> Floats:
 
 def _sums(x: Rows, x_groups: Groups, y: Rows, y_groups: Groups, groups: int) -> Floats:
     """Sums of the kernel over every pair of groups, float64[groups, groups]."""
-    other = y.astype(np.float64)
+    y_rows = y.astype(np.float64)
     members = np.equal.outer(y_groups, np.arange(groups)).astype(np.float64)
     sums = np.zeros((groups, groups))
     for start in range(0, len(x), _CHUNK):
         part = x[start : start + _CHUNK].astype(np.float64)
-        mine = np.equal.outer(np.arange(groups), x_groups[start : start + _CHUNK]).astype(np.float64)
-        sums += mine @ (_kernel(part @ other.T, y) @ members)
+        membership = np.equal.outer(np.arange(groups), x_groups[start : start + _CHUNK]).astype(np.float64)
+        sums += membership @ (_kernel(part @ y_rows.T, y) @ members)
     return sums

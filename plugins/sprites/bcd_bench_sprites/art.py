@@ -1,4 +1,4 @@
-"""The asset `sprites-art`: the LPC pictures the suite `sprites` is built from, file by file."""
+"""The asset `sprites-art`: the LPC images of the suite `sprites`, file by file."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ ART = AssetSpec(
     size=390_306,
     licence=ART_LICENCE,
     how_to=(
-        "check out the public repository YingzhenLi/Sprites at commit 3ce4048 and add its folder: it holds body/, "
+        "check out the public repository YingzhenLi/Sprites at commit 3ce4048 and add its folder, containing body/, "
         "bottomwear/, topwear/, hair/ and shoes/"
     ),
     urls=("https://raw.githubusercontent.com/YingzhenLi/Sprites/3ce4048c5227802bd8f1888e293fd3afdba91c0c",),

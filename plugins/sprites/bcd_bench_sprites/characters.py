@@ -1,4 +1,4 @@
-"""Where the clips of a Sprites suite come from: one interface for the LPC art and for our own characters."""
+"""Sources of the clips of a Sprites suite: one interface for the LPC art and for our procedural characters."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ class Characters(Protocol):
 def open_characters(name: SuiteName, art: Path | None = None) -> LayeredCharacters:
     """The characters of a suite, opened once per process.
 
-    `art` is the folder of LPC pictures for "sprites"; without it the asset `sprites-art` is looked up and verified.
-    Raises `MissingAssetError` where the art is absent or altered, ValueError for another name.
+    `art` is the folder of LPC images for "sprites"; without it the asset `sprites-art` is located and verified. Raises
+    `MissingAssetError` if the art is missing or modified, ValueError for an unknown name.
     """
     if name == "sprites-procedural":
         return _procedural()
     if name == "sprites":
         return _lpc(Path(art) if art is not None else _find_art())
-    raise ValueError(f"no characters {name!r}; there are 'sprites' and 'sprites-procedural'")
+    raise ValueError(f"unknown characters {name!r}; choose 'sprites' or 'sprites-procedural'")
 
 
 def draw_clip(suite: SuiteName, character: int, motion: int) -> Clip:
-    """One clip by its factors: what the `Generated` sources of the suites call."""
+    """One clip by its factors; called by the `Generated` sources of the suites."""
     frames = open_characters(suite).clip(character, motion)
     return Clip(frames, FPS, f"{character:04d}-{motion_name(motion)}")
 

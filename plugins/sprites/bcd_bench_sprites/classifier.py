@@ -1,4 +1,4 @@
-"""The judge: a small network that names the motion and the four attributes of a Sprites clip."""
+"""The classifier: a small network that predicts the motion and the four attributes of a Sprites clip."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ HEADS: Mapping[str, int] = {"motion": MOTIONS, **dict.fromkeys(ATTRIBUTES, VALUE
 
 @dataclass(frozen=True)
 class JudgeConfig:
-    """The shape of the network."""
+    """Sizes of the network."""
 
     channels: tuple[int, int, int, int] = (24, 48, 64, 64)
     features: int = 96
@@ -46,7 +46,8 @@ class JudgeConfig:
 class Judge(nn.Module):
     """Per-frame CNN (64 -> 16 -> 8 -> 4 -> 2), a GRU over the frames, and five linear heads.
 
-    Colours show in every frame and motion between them: the heads read the mean frame feature beside the GRU's last.
+    Colours are visible in every frame, motion only between frames: the heads use the mean frame feature and the GRU's
+    last output.
     """
 
     def __init__(self, config: JudgeConfig | None = None) -> None:
@@ -78,7 +79,7 @@ class Judge(nn.Module):
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a judge says of B clips: class per head, and the probabilities of the motion head."""
+    """Predictions of a classifier for B clips: class per head, and the probabilities of the motion head."""
 
     classes: Mapping[str, npt.NDArray[np.int64]]
     """Head -> int64[B]."""
@@ -93,25 +94,25 @@ def to_input(frames: npt.NDArray[np.uint8], device: torch.device | str = "cpu") 
 
 @torch.inference_mode()
 def judge_clips(judge: Judge, frames: npt.NDArray[np.uint8], *, batch: int = 16) -> Judgement:
-    """Judge clips uint8[B, T, 64, 64, 3], `batch` at a time."""
+    """Classify clips uint8[B, T, 64, 64, 3], `batch` at a time."""
     device = str(next(judge.parameters()).device)
-    found: dict[str, list[npt.NDArray[np.int64]]] = {name: [] for name in HEADS}
+    predictions: dict[str, list[npt.NDArray[np.int64]]] = {name: [] for name in HEADS}
     probabilities = []
     for start in range(0, len(frames), batch):
         logits = judge(to_input(frames[start : start + batch], device))
         for name, values in logits.items():
-            found[name].append(values.argmax(-1).cpu().numpy())
+            predictions[name].append(values.argmax(-1).cpu().numpy())
         probabilities.append(logits["motion"].double().softmax(-1).cpu().numpy())
     return Judgement(
-        {name: np.concatenate(parts) if parts else np.empty(0, np.int64) for name, parts in found.items()},
+        {name: np.concatenate(parts) if parts else np.empty(0, np.int64) for name, parts in predictions.items()},
         np.concatenate(probabilities) if probabilities else np.empty((0, MOTIONS)),
     )
 
 
 def load_judge(weights: Path, *, expected: str | None = None, device: str = "cpu") -> Judge:
-    """A trained judge from `weights` (safetensors) and the JSON config beside it, ready to judge.
+    """Load a trained classifier from `weights` (safetensors) and the JSON config next to it, ready for inference.
 
-    Raises `UsageError` where a file is missing, its sha256 is not `expected`, or it holds another network.
+    Raises `UsageError` if a file is missing, its sha256 is not `expected`, or it holds a different network.
     """
     import safetensors.torch
 
@@ -119,12 +120,12 @@ def load_judge(weights: Path, *, expected: str | None = None, device: str = "cpu
     try:
         data, config = weights.read_bytes(), json.loads(config_path.read_text())
     except (OSError, ValueError) as error:
-        raise UsageError(f"judge weights {weights.name}: {error}") from error
+        raise UsageError(f"classifier weights {weights.name}: {error}") from error
     actual = sha256(data).hexdigest()
     for promised in (expected, config.get("sha256")):
         if promised is not None and promised != actual:
             raise UsageError(
-                f"judge weights {weights.name} are altered (sha256 {actual[:12]}, expected {promised[:12]})"
+                f"classifier weights {weights.name} were modified (sha256 {actual[:12]}, expected {promised[:12]})"
             )
     try:
         shape: dict[str, Any] = dict(config["network"])
@@ -132,15 +133,15 @@ def load_judge(weights: Path, *, expected: str | None = None, device: str = "cpu
         judge.load_state_dict({name: value.float() for name, value in safetensors.torch.load(data).items()})
     except (KeyError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UsageError(f"judge weights {weights.name} do not fit this judge: {reason}") from error
+        raise UsageError(f"classifier weights {weights.name} do not fit this network: {reason}") from error
     return judge.to(device).eval()
 
 
 def shipped_judge(suite: str, device: str = "cpu") -> Judge:
-    """The judge of a suite that comes with this package, verified against `SHIPPED`."""
+    """The classifier of a suite shipped with this package, verified against `SHIPPED`."""
     return load_judge(shipped_weights(suite), expected=SHIPPED[suite], device=device)
 
 
 def network_json(judge: Judge) -> dict[str, Any]:
-    """The network's shape as plain JSON, as `load_judge` reads it."""
+    """The network's sizes as plain JSON, as read by `load_judge`."""
     return json.loads(json.dumps(asdict(judge.config)))  # type: ignore[no-any-return]

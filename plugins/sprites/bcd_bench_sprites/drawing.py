@@ -56,20 +56,20 @@ def rectangle(left: int, top: int, right: int, bottom: int) -> Mask:
 
 
 class Canvas:
-    """One layer of one frame. Nearer paint (larger depth) covers farther paint, whatever the order of painting."""
+    """One layer of one frame. Nearer paint (larger depth) covers farther paint, in any order of painting."""
 
     def __init__(self) -> None:
         self.pixels: Layer = np.zeros((SIZE, SIZE), np.uint32)
 
     def flat(self, mask: Mask, colour: Colour, depth: int) -> None:
-        """One colour, no outline."""
+        """Paint one colour without an outline."""
         rgb = np.broadcast_to(np.array(colour, np.uint8), (SIZE, SIZE, 3))
         np.maximum(self.pixels, tagged(rgb, mask, depth), out=self.pixels)
 
     def paint(self, mask: Mask, colour: Colour, depth: int, *, outline: bool = True) -> None:
-        """Lit from above left: a light upper rim, a dark lower rim, and a dark outline one pixel outside.
+        """Paint lit from above left: a light upper rim, a dark lower rim, and a dark outline one pixel outside.
 
-        Takes the depths `depth` (outline) and `depth` + 1 (fill).
+        Uses the depths `depth` (outline) and `depth` + 1 (fill).
         """
         padded = np.pad(mask, 1)
         above, below = padded[:-2, 1:-1], padded[2:, 1:-1]
@@ -79,11 +79,11 @@ class Canvas:
         self.flat(mask, colour, depth + 1)
         shade = mask & ~(below & right)
         light = mask & ~above & ~shade
-        # `flat` keeps the maximum, so the rims are written over the fill by hand, and only where the fill is seen.
-        seen = self.pixels >> np.uint32(24) == depth + 1
+        # `flat` keeps the maximum, so the rims are written directly over the fill, and only where the fill is visible.
+        visible = self.pixels >> np.uint32(24) == depth + 1
         for rim, tone in ((shade, _scaled(colour, 11, 16)), (light, _lightened(colour))):
-            self.pixels[rim & seen] = 0
-            self.flat(rim & seen, tone, depth + 1)
+            self.pixels[rim & visible] = 0
+            self.flat(rim & visible, tone, depth + 1)
 
 
 def _scaled(colour: Colour, numerator: int, denominator: int) -> Colour:

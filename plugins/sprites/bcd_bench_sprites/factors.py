@@ -29,7 +29,7 @@ __all__ = [
 ACTIONS = ("walk", "spellcard", "slash")
 DIRECTIONS = ("front", "left", "right")
 ATTRIBUTES = ("skin", "pants", "top", "hair")
-"""In the order of the numbering: body, bottomwear, topwear, hair."""
+"""In numbering order: body, bottomwear, topwear, hair."""
 
 VALUES = 6
 """Values of each attribute, 0..5."""
@@ -39,14 +39,14 @@ FRAMES = 8
 SIZE = 64
 """Height and width of a frame in pixels."""
 FPS = 25.0
-"""The art has no frame rate of its own; 25 is what the paper reckons with (6 bits a frame are its 150 bit/s)."""
+"""The art does not define a frame rate; the paper assumes 25 (6 bits per frame correspond to its 150 bit/s)."""
 
 _SPLIT_SEED = 423
 _TRAIN_CHARACTERS = 1000
 
 
 def character_index(skin: int, pants: int, top: int, hair: int) -> int:
-    """Index 0..1295 of the character with these attribute values (each 0..5). Raises ValueError outside of that."""
+    """Index 0..1295 of the character with these attribute values (each 0..5). Raises ValueError for other values."""
     values = (skin, pants, top, hair)
     if not all(0 <= value < VALUES for value in values):
         raise ValueError(f"attribute values must be 0..{VALUES - 1}, not {values}")
@@ -54,12 +54,12 @@ def character_index(skin: int, pants: int, top: int, hair: int) -> int:
 
 
 def attributes_of(character: int) -> tuple[int, int, int, int]:
-    """(skin, pants, top, hair) of a character index, each 0..5. Raises ValueError where there is no such character."""
+    """(skin, pants, top, hair) of a character index, each 0..5. Raises ValueError for an invalid index."""
     if not 0 <= character < CHARACTERS:
-        raise ValueError(f"a character index is 0..{CHARACTERS - 1}, not {character}")
-    skin, rest = divmod(character, 216)
-    pants, rest = divmod(rest, 36)
-    return (skin, pants, *divmod(rest, 6))
+        raise ValueError(f"a character index must be 0..{CHARACTERS - 1}, not {character}")
+    skin, remainder = divmod(character, 216)
+    pants, remainder = divmod(remainder, 36)
+    return (skin, pants, *divmod(remainder, 6))
 
 
 def attributes_of_all(characters: npt.ArrayLike) -> npt.NDArray[np.int64]:
@@ -69,21 +69,21 @@ def attributes_of_all(characters: npt.ArrayLike) -> npt.NDArray[np.int64]:
 
 
 def motion_label(action: int, direction: int) -> int:
-    """Motion label 0..8: 3 * action + direction. Raises ValueError outside of 0..2."""
+    """Motion label 0..8: 3 * action + direction. Raises ValueError for values outside 0..2."""
     if not (0 <= action < len(ACTIONS) and 0 <= direction < len(DIRECTIONS)):
         raise ValueError(f"action and direction must be 0..2, not {(action, direction)}")
     return action * len(DIRECTIONS) + direction
 
 
 def motion_of(motion: int) -> tuple[int, int]:
-    """(action, direction) of a motion label 0..8. Raises ValueError where there is no such motion."""
+    """(action, direction) of a motion label 0..8. Raises ValueError for an invalid label."""
     if not 0 <= motion < MOTIONS:
-        raise ValueError(f"a motion label is 0..{MOTIONS - 1}, not {motion}")
+        raise ValueError(f"a motion label must be 0..{MOTIONS - 1}, not {motion}")
     return divmod(motion, len(DIRECTIONS))
 
 
 def motion_name(motion: int) -> str:
-    """Such as "walk-front"."""
+    """The name of a motion, such as "walk-front"."""
     action, direction = motion_of(motion)
     return f"{ACTIONS[action]}-{DIRECTIONS[direction]}"
 

@@ -1,4 +1,4 @@
-"""Our own characters: how each value of each attribute looks in a pose. One function a layer."""
+"""Our procedural characters: the appearance of each attribute value in a pose, one function per layer."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ SWEATER, TSHIRT, VEST, TUNIC, ARMOUR, COAT = range(6)
 _WHITE, _INK, _LIPS = (250, 250, 250), (28, 24, 40), (150, 40, 48)
 _SHOE, _STEEL, _HILT, _GOLD = (206, 150, 92), (214, 222, 236), (176, 128, 40), (232, 184, 48)
 
-# Depths; `Canvas.paint` takes two each, sleeves lie two above their arm.
+# Depths; `Canvas.paint` uses two each, sleeves are two above their arm.
 _HAIR_BEHIND, _FAR_ARM, _FAR_LEG = 4, 8, 14
 _NEAR_LEG, _TRUNK, _HIPS, _CHEST = 22, 30, 34, 38
 _ARM, _HAIR_SIDES, _HEAD, _FACE, _HAIR, _BLADE, _ARM_OVER = 48, 54, 58, 62, 66, 72, 76
 
 
 def skin_layer(pose: Pose, value: int) -> Canvas:
-    """Head, neck, hands, arms."""
+    """Paint head, neck, hands and arms."""
     canvas, colour = Canvas(), SKINS[value]
     (hx, hy), front = pose.head, pose.view == "front"
     canvas.paint(ellipse(pose.head, 17, 18), colour, _HEAD)
@@ -73,7 +73,7 @@ def skin_layer(pose: Pose, value: int) -> Canvas:
 
 
 def pants_layer(pose: Pose, value: int) -> Canvas:
-    """Both legs and the seat."""
+    """Paint both legs and the seat."""
     canvas, colour = Canvas(), PANTS[value]
     for limb, depth in zip(pose.legs, _leg_depths(pose), strict=True):
         ankle = (limb.end[0], limb.end[1] - 3)
@@ -85,7 +85,7 @@ def pants_layer(pose: Pose, value: int) -> Canvas:
 
 
 def top_layer(pose: Pose, value: int) -> Canvas:
-    """Trunk and sleeves; every value has its own cut."""
+    """Paint trunk and sleeves; every value has a different cut."""
     canvas, colour = Canvas(), TOPS[value]
     front = pose.view == "front"
     (cx, cy), (hx, hy) = pose.chest, pose.hips
@@ -115,7 +115,7 @@ def top_layer(pose: Pose, value: int) -> Canvas:
 
 
 def hair_layer(pose: Pose, value: int) -> Canvas:
-    """Hair: six cuts, each in its own colour."""
+    """Paint the hair: six cuts, each in a different colour."""
     canvas, colour = Canvas(), HAIRS[value]
     (x, y), front = pose.head, pose.view == "front"
     behind = _HAIR_BEHIND if front else _HAIR_SIDES
@@ -162,7 +162,7 @@ def hair_layer(pose: Pose, value: int) -> Canvas:
 
 
 def common_layer(pose: Pose) -> Canvas:
-    """What all characters share: face, shoes, and the blade of a slash."""
+    """Paint the parts that all characters share: face, shoes, and the blade of a slash."""
     canvas = Canvas()
     (x, y), front = pose.head, pose.view == "front"
     for eye in (-4, 4) if front else (5,):
@@ -190,7 +190,7 @@ def common_layer(pose: Pose) -> Canvas:
 
 
 def _trunk(pose: Pose, wider: int) -> Mask:
-    """From the shoulders to the hips."""
+    """The trunk from the shoulders to the hips."""
     (cx, cy), (hx, hy) = pose.chest, pose.hips
     shoulder, waist = (7, 6) if pose.view == "front" else (4, 4)
     return polygon(
@@ -270,7 +270,7 @@ def _arm_depth(pose: Pose, limb: Limb) -> int:
 
 
 def _leg_depths(pose: Pose) -> tuple[int, int]:
-    """Shoe depths; the trouser leg lies two above its shoe."""
+    """Shoe depths; the trouser leg is two above its shoe."""
     if pose.view == "side":
         return _NEAR_LEG, _FAR_LEG
     left_ahead = pose.legs[0].end[1] >= pose.legs[1].end[1]

@@ -1,4 +1,4 @@
-"""The LPC characters, cut from the art folder exactly as the literature builds them. Art: CC-BY-SA 3.0 / GPL 3.0."""
+"""The LPC characters, cut from the art folder exactly as in the literature. Art: CC-BY-SA 3.0 / GPL 3.0."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from bcd_bench_sprites.layers import LayeredCharacters, tagged
 __all__ = ["FIRST_CHARACTER_SHA256", "WHOLE_SET_SHA256", "LpcCharacters"]
 
 FIRST_CHARACTER_SHA256 = "6b29bea11bde0ca9e921407998f788589d364f38d2b75118371f3280a05d286f"
-"""Of uint8[9, 8, 64, 64, 3]: character 0 in all motions."""
+"""Hash of uint8[9, 8, 64, 64, 3]: character 0 in all motions."""
 WHOLE_SET_SHA256 = "9a90d76e1172c33b1a9e318a299657cecb9d9d19ddfd0d085e800b796a07a9f3"
-"""Of uint8[1296, 9, 8, 64, 64, 3], characters in index order."""
+"""Hash of uint8[1296, 9, 8, 64, 64, 3], characters in index order."""
 
 _FOLDERS = ("body", "bottomwear", "topwear", "hair")
 _TOP = 2
-"""The place of topwear among the folders, the only one with translucent pixels; its layer's depth is one more."""
+"""Index of topwear among the folders, the only one with translucent pixels; its layer's depth is one more."""
 _SHOES = "shoes/1.png"
 _SHEET_TILES = (21, 13)
-# Sheet row of each action in the directions front, left, right, and the sheet column of each frame: the casts and
-# slashes have 7 and 6 tiles and repeat some, the walk starts with its last tile and leaves the standing one out.
+# Sheet row of each action in the directions front, left, right, and the sheet column of each frame: casts and slashes
+# have 7 and 6 tiles and repeat some, the walk starts with its last tile and omits the standing one.
 _ROWS = {"walk": (10, 9, 11), "spellcard": (2, 1, 3), "slash": (14, 13, 15)}
 _COLUMNS = {
     "walk": (8, 1, 2, 3, 4, 5, 6, 7),
@@ -37,7 +37,7 @@ _COLUMNS = {
 class LpcCharacters(LayeredCharacters):
     """The characters of an art folder (`body/0.png` ... `shoes/1.png`); cutting the sheets takes about half a second.
 
-    Raises `MissingAssetError` where a picture is missing, unreadable, or not the one the literature used.
+    Raises `MissingAssetError` if an image is missing, unreadable, or not the one used in the literature.
     """
 
     def __init__(self, art: Path) -> None:
@@ -63,13 +63,13 @@ class LpcCharacters(LayeredCharacters):
     def _finish(
         self, packed: npt.NDArray[np.uint32], attributes: npt.NDArray[np.int64], motions: npt.NDArray[np.int64]
     ) -> None:
-        # One topwear sheet has a few translucent pixels; they are left open in its layer and blended here.
+        # One topwear sheet has a few translucent pixels; they are transparent in its layer and blended here.
         for row, key in enumerate(zip(attributes[:, 2].tolist(), motions.tolist(), strict=True)):
             if key in self._translucent:
                 where, rgb, alpha = self._translucent[key]
                 clip = packed[row].reshape(-1)
-                seen = clip[where] >> 24 <= _TOP  # hair and shoes lie above
-                clip[where[seen]] = _blend(rgb[seen], alpha[seen], clip[where[seen]])
+                visible = clip[where] >> 24 <= _TOP  # not covered by hair or shoes
+                clip[where[visible]] = _blend(rgb[visible], alpha[visible], clip[where[visible]])
 
 
 def _cut(sheet: Path) -> npt.NDArray[np.uint8]:
@@ -96,21 +96,22 @@ Translucent = dict[tuple[int, int], tuple[npt.NDArray[np.int64], npt.NDArray[np.
 
 
 def _translucent(tiles: npt.NDArray[np.uint8]) -> Translucent:
-    """(value, motion) -> flat positions in the clip, RGB and alpha of the pixels that are neither open nor opaque."""
-    found: Translucent = {}
+    """(value, motion) -> flat positions in the clip, RGB and alpha of the pixels that are neither transparent nor
+    opaque."""
+    translucent: Translucent = {}
     for value in range(VALUES):
         for motion in range(MOTIONS):
             pixels = tiles[value, motion].reshape(-1, 4)
             where = np.flatnonzero(pixels[:, 3] % 255)
             if where.size:
-                found[value, motion] = (where, pixels[where, :3], pixels[where, 3])
-    return found
+                translucent[value, motion] = (where, pixels[where, :3], pixels[where, 3])
+    return translucent
 
 
 def _blend(
     rgb: npt.NDArray[np.uint8], alpha: npt.NDArray[np.uint8], below: npt.NDArray[np.uint32]
 ) -> npt.NDArray[np.uint32]:
-    """Translucent RGB over opaque packed pixels, with the fixed-point rounding of the usual alpha compositing."""
+    """Blend translucent RGB over opaque packed pixels, with the fixed-point rounding of the usual alpha compositing."""
     out = np.zeros(len(below), np.uint32)
     weight = alpha.astype(np.uint32) * 128  # 7 fractional bits
     for channel in range(3):
@@ -120,5 +121,5 @@ def _blend(
     return out
 
 
-def _not_the_art(art: Path, why: str = "its pictures are not those the literature used") -> MissingAssetError:
+def _not_the_art(art: Path, why: str = "its images are not those used in the literature") -> MissingAssetError:
     return MissingAssetError(f"sprites-art: {art.name}: {why}", hint="bcd-bench assets verify")

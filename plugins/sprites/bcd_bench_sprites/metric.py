@@ -1,4 +1,4 @@
-"""The metric `sprites-judge`: judged accuracies and leaks, entropies, and closeness to the exact target."""
+"""The metric `sprites-judge`: classifier accuracies and leaks, entropies, and distance to the ground-truth target."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["PSNR_CAP", "SpritesJudge", "entropies", "psnr"]
 
 PSNR_CAP = 60.0
-"""dB given to an output that equals its target, and the most that any output gets."""
+"""PSNR in dB of an output that equals its target, and the maximum for any output."""
 
 _SHAPE = (FRAMES, SIZE, SIZE, 3)
 _JUDGES = ", ".join(f"{suite} {sha256}" for suite, sha256 in SHIPPED.items())
@@ -37,7 +37,7 @@ def _rate(name: str, up: bool, definition: str, *, headline: bool = False) -> Co
 
 
 class SpritesJudge(PairMetric):
-    """Accuracies against the factors that were asked for, on the judge shipped for the suite."""
+    """Accuracies against the requested factors, by the classifier shipped for the suite."""
 
     columns: Sequence[Column] = (
         _rate(
@@ -107,13 +107,13 @@ class SpritesJudge(PairMetric):
         self._nearest: dict[str, NearestClip] = {}
 
     def load(self, device: str) -> None:
-        """Judges and clip tables follow with the first output of their suite."""
+        """Store the device; classifiers and clip tables are loaded with the first output of their suite."""
         self._device = device
 
     def score(self, items: Sequence[Scored]) -> Sequence[Mapping[str, Any] | Failed]:
-        """One row an output: 0/1 for every rate, the PSNR, and the judge's motion distribution for `derive`.
+        """One row per output: 0/1 for every rate, the PSNR, and the classifier's motion distribution for `derive`.
 
-        An output of another shape than its suite's clips is `Failed`, and so is a pair of another suite.
+        Outputs whose shape differs from the suite's clips and pairs of other suites are `Failed`.
         """
         rows: list[Mapping[str, Any] | Failed | None] = [_refusal(item) for item in items]
         by_suite: dict[SuiteName, list[int]] = {}
@@ -139,19 +139,19 @@ class SpritesJudge(PairMetric):
 
         judge, nearest = self._tools(suite)
         outputs = np.stack([item.output.frames for item in items])
-        wanted = [_factors(item.pair.target) for item in items if item.pair.target is not None]
-        characters = np.array([factors["character"] for factors in wanted], np.int64)
-        motions = np.array([factors["motion"] for factors in wanted], np.int64)
+        target_factors = [_factors(item.pair.target) for item in items if item.pair.target is not None]
+        characters = np.array([factors["character"] for factors in target_factors], np.int64)
+        motions = np.array([factors["motion"] for factors in target_factors], np.int64)
         judged = judge_clips(judge, outputs)
         quality = psnr(outputs, nearest.characters.clips(characters, motions))
         is_nearest = nearest.target_is_nearest(outputs, characters, motions)
         rows: list[Mapping[str, Any]] = []
         for number, item in enumerate(items):
-            seen = {head: int(classes[number]) for head, classes in judged.classes.items()}
-            row = _compare(seen, item.pair.content.labels, item.pair.motion.labels)
+            predicted = {head: int(classes[number]) for head, classes in judged.classes.items()}
+            row = _compare(predicted, item.pair.content.labels, item.pair.motion.labels)
             row["exact-psnr"] = round(float(quality[number]), 4)
             row["exact-nearest"] = int(is_nearest[number])
-            row["judged"] = seen
+            row["judged"] = predicted
             row["motion-distribution"] = [round(float(p), 6) for p in judged.motion_probabilities[number]]
             rows.append(row)
         return rows
@@ -177,7 +177,8 @@ def psnr(outputs: npt.NDArray[np.uint8], targets: npt.NDArray[np.uint8]) -> npt.
 
 
 def entropies(distributions: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """(H(y), H(y|x)) in nats of distributions float64[N, classes]: of their mean, and their mean."""
+    """(H(y), H(y|x)) in nats of distributions float64[N, classes]: entropy of their mean, and mean of their
+    entropies."""
 
     def entropy(p: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         nats: npt.NDArray[np.float64] = -(p * np.log(np.where(p > 0, p, 1.0))).sum(-1)
@@ -201,7 +202,7 @@ def _compare(seen: Mapping[str, int], content: Mapping[str, Any], driver: Mappin
 
 
 def _factors(clip: ClipRef) -> Mapping[str, Any]:
-    """suite, character and motion of a clip of ours; empty for any other clip."""
+    """suite, character and motion of a Sprites clip; empty for any other clip."""
     source = clip.source
     return source.arguments if isinstance(source, Generated) and source.function == DRAW_CLIP else {}
 

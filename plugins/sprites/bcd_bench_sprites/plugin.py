@@ -1,4 +1,4 @@
-"""What this plugin offers: specs only; heavy code is imported by whoever uses it."""
+"""Specs of this plugin; heavy code is imported only where it is used."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def bcd_bench_suites() -> list[SuiteSpec]:
         SuiteSpec(
             name="sprites",
             version="1",
-            summary="LPC Sprites: motion swaps over all 2,664 test clips, with exact targets.",
+            summary="LPC Sprites: motion swaps over all 2,664 test clips, with ground-truth targets.",
             factory="bcd_bench_sprites.suite:lpc_suite",
             training="bcd_bench_sprites.training:sprites",
             assets=(ART.name,),
@@ -32,7 +32,7 @@ def bcd_bench_suites() -> list[SuiteSpec]:
         SuiteSpec(
             name="sprites-procedural",
             version="1",
-            summary="Pixel characters drawn by code, with the factors of LPC Sprites; needs no files.",
+            summary="Procedural pixel characters with the factors of LPC Sprites; requires no files.",
             factory="bcd_bench_sprites.suite:procedural_suite",
             training="bcd_bench_sprites.training:procedural",
             licence="Apache-2.0",
@@ -46,7 +46,7 @@ def bcd_bench_metrics() -> list[MetricSpec]:
         MetricSpec(
             name="sprites-judge",
             version="1",
-            summary="Judged motion and attributes, leaks, entropies, and the distance to the exact target.",
+            summary="Classifier accuracies for motion and attributes, leaks, entropies, and distance to the target.",
             factory="bcd_bench_sprites.metric:SpritesJudge",
             suites=("sprites", "sprites-procedural"),
             needs_target=True,
@@ -66,11 +66,11 @@ def bcd_bench_trainables() -> list[TrainableSpec]:
         TrainableSpec(
             name="sprites-judge",
             version="1",
-            summary="The classifier that judges Sprites clips.",
+            summary="The classifier of the metric sprites-judge.",
             factory="bcd_bench_sprites.train_classifier:train_judge",
             presets={
-                "sprites-procedural": "for the suite sprites-procedural: 1,200 steps, some minutes on one core",
-                "sprites": "for the suite sprites (needs the asset sprites-art): 1,200 steps, some minutes on one core",
+                "sprites-procedural": "for the suite sprites-procedural: 1,200 steps, a few minutes on one core",
+                "sprites": "for the suite sprites (requires sprites-art): 1,200 steps, a few minutes on one core",
             },
             default_preset="sprites-procedural",
         )

@@ -1,7 +1,7 @@
-"""The 48 poses of our own characters: where head, hands, knees and feet are in each frame of each action.
+"""The 48 poses of our procedural characters: positions of head, hands, knees and feet in each frame of each action.
 
-Two views are posed, front and right; left is the mirror image of right. All points are (x, y) in pixels of the
-64 x 64 frame. `sides` are (viewer's left, viewer's right) seen from the front and (near, far) seen from the side.
+Two views are defined, front and right; left is the mirror image of right. All points are (x, y) in pixels of the 64 x
+64 frame. `sides` are (viewer's left, viewer's right) in the front view and (near, far) in the side view.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _CENTRE = 32
 
 @dataclass(frozen=True)
 class Limb:
-    """Shoulder, elbow and hand, or hip, knee and foot. `behind`: passes behind the trunk; `over`: before the head."""
+    """Shoulder, elbow and hand, or hip, knee and foot. `behind`: behind the trunk; `over`: in front of the head."""
 
     root: Point
     joint: Point
@@ -43,7 +43,7 @@ class Pose:
     eyes_closed: bool = False
     open_hands: bool = False
     blade: Point | None = None
-    """From the hand of arms[0] to the tip, where a blade is held."""
+    """Vector from the hand of arms[0] to the tip of the blade, if there is one."""
 
 
 def pose(action: str, view: View, frame: int) -> Pose:
@@ -68,7 +68,7 @@ def _walk_front(frame: int) -> Pose:
         legs.append(
             Limb(hip, (_CENTRE + 4 * sign + sign * (lift > 1), (47 + bob + foot) // 2), (_CENTRE + 4 * sign, foot))
         )
-        reach = -swing  # arms go against the legs
+        reach = -swing  # arms move opposite to the legs
         hand = (_CENTRE + sway + sign * (11 - max(reach, 0) // 3), 47 + bob - abs(reach) // 2)
         elbow = (_CENTRE + sway + sign * 11, 41 + bob - max(reach, 0) // 4)
         arms.append(Limb((_CENTRE + sway + 8 * sign, 36 + bob), elbow, hand, behind=reach < -3))
@@ -99,8 +99,8 @@ def _phase(table: tuple[int, ...], frame: int, side: int) -> int:
     return table[(frame + side * FRAMES // 2) % FRAMES]
 
 
-# spellcard: hands gather, join before the chest with the eyes closed, open, and rise --------------------------------
-_CAST_FRONT = (  # (elbow, hand) of the viewer's right side, x from the middle
+# spellcard: hands gather, join in front of the chest with the eyes closed, open, and rise ---------------------------
+_CAST_FRONT = (  # (elbow, hand) of the viewer's right side, x relative to the centre
     ((11, 41), (11, 47)),
     ((13, 41), (9, 45)),
     ((11, 42), (3, 42)),
@@ -110,7 +110,7 @@ _CAST_FRONT = (  # (elbow, hand) of the viewer's right side, x from the middle
     ((14, 29), (16, 19)),
     ((14, 34), (19, 26)),
 )
-_CAST_SIDE = (  # (elbow, hand) of the near arm; the far one is a little ahead
+_CAST_SIDE = (  # (elbow, hand) of the near arm; the far one is slightly ahead
     ((30, 41), (31, 47)),
     ((28, 41), (36, 45)),
     ((30, 42), (40, 42)),
@@ -196,16 +196,18 @@ def _slash(view: View, frame: int) -> Pose:
     x = _CENTRE + lean
     if front:
         sword = Limb((x - 8, 36 + dip), (elbow[0], elbow[1]), hand, over=True)
-        rest = Limb((x + 8, 36 + dip), (x + 12, 41 + dip), (x + 11 + frame % 3, 46 + dip - _SLASH_STEP[frame] // 2))
+        other_arm = Limb(
+            (x + 8, 36 + dip), (x + 12, 41 + dip), (x + 11 + frame % 3, 46 + dip - _SLASH_STEP[frame] // 2)
+        )
     else:
         sword = Limb((x, 36 + dip), elbow, hand, over=True)
-        rest = Limb((x, 36 + dip), (x - 2, 41 + dip), (x - 1 - _SLASH_STEP[frame], 45 + dip), behind=True)
+        other_arm = Limb((x, 36 + dip), (x - 2, 41 + dip), (x - 1 - _SLASH_STEP[frame], 45 + dip), behind=True)
     return Pose(
         view,
         (x + (not front) + lean // 2, 23 + dip),
         (x, 35 + dip),
         (_CENTRE + lean // 2, 46 + dip),
-        (sword, rest),
+        (sword, other_arm),
         _standing(view, 46 + dip, _SLASH_STEP[frame]),
         blade=blade,
     )

@@ -1,4 +1,4 @@
-"""The judges in this package, by suite and hash. Apart from the network, so that naming them imports no torch."""
+"""The classifiers in this package, by suite and hash. Separate from the network, so that torch is not imported."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ SHIPPED = {
     "sprites": "b9e2c356edcbba9d012acb470501ead4820a506174f0b16da921c5a17f701be9",
     "sprites-procedural": "0e553b567b2056c2a5ad466b234832dcba3a6961c7aee55ea611fa39ad2345dc",
 }
-"""Suite -> sha256 of its weights, so that another file is never taken for them."""
+"""Suite -> sha256 of its weights, so that other files are never accepted."""
 
 
 def shipped_weights(suite: str) -> Path:
-    """The weights file (safetensors) of a suite's judge; its JSON config lies beside it."""
+    """The weights file (safetensors) of a suite's classifier; its JSON config is next to it."""
     return Path(__file__).parent / "weights" / f"judge-{suite}.safetensors"

@@ -1,4 +1,4 @@
-"""Our own characters: drawn by code, with the factors of the LPC art, and needing no files."""
+"""Our procedural characters, with the factors of the LPC art; they require no files."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from bcd_bench_sprites.poses import Pose, pose
 __all__ = ["WHOLE_SET_SHA256", "ProceduralCharacters"]
 
 WHOLE_SET_SHA256 = "0e56549ccdfbac389436f989d96e567364538692d16acc5884eed1bb74b6034b"
-"""Of uint8[1296, 9, 8, 64, 64, 3]. Other pixels need a new suite version, a new judge and new results."""
+"""Hash of uint8[1296, 9, 8, 64, 64, 3]. Changed pixels require a new suite version, classifier and results."""
 
 
 class ProceduralCharacters(LayeredCharacters):
-    """1,296 characters x 9 motions; drawing all layers takes about a second, a clip then well under a millisecond."""
+    """1,296 characters x 9 motions; rendering all layers takes about a second, a clip then well under a millisecond."""
 
     def __init__(self) -> None:
         painters = (figure.skin_layer, figure.pants_layer, figure.top_layer, figure.hair_layer)

@@ -1,4 +1,4 @@
-"""The suites `sprites` and `sprites-procedural`: every test clip once as content and once as motion."""
+"""The suites `sprites` and `sprites-procedural`: every test clip once as content clip and once as motion clip."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 VERSION = "1"
-"""Raised with every change of the pairs or the pixels of either suite."""
+"""Bump when the pairs or the pixels of either suite change."""
 SEED = 423
 DRAW_CLIP = "bcd_bench_sprites.characters:draw_clip"
 """The source of every clip, called with suite, character and motion."""
@@ -51,12 +51,12 @@ DRAW_CLIP = "bcd_bench_sprites.characters:draw_clip"
 
 def lpc_suite(data: Mapping[str, Path]) -> Suite:
     """The suite of LPC characters; its art is the asset `sprites-art`."""
-    del data  # clips look the asset up themselves, in whatever process they are drawn
+    del data  # clips locate the asset themselves, in the process that renders them
     return swap_suite("sprites", "LPC Sprites: swaps over all 2,664 test clips, with exact targets.")
 
 
 def procedural_suite(data: Mapping[str, Path]) -> Suite:
-    """The suite of our own characters; it needs no files."""
+    """The suite of our procedural characters; it requires no files."""
     del data
     return swap_suite(
         "sprites-procedural", "Characters drawn by code: swaps over 2,664 test clips, with exact targets."
@@ -64,7 +64,7 @@ def procedural_suite(data: Mapping[str, Path]) -> Suite:
 
 
 def swap_suite(name: SuiteName, summary: str, seed: int = SEED) -> Suite:
-    """2,664 pairs: content and motion differ in the motion and in all four attributes; the target is exact."""
+    """2,664 pairs: content and motion differ in the motion and in all four attributes; the target is ground truth."""
     clips = test_clips()
     motions_from = clips[partners(clips, seed)]
     references = {(character, motion): clip_ref(name, character, motion) for character, motion in clips.tolist()}
@@ -84,40 +84,40 @@ def swap_suite(name: SuiteName, summary: str, seed: int = SEED) -> Suite:
 def test_clips() -> npt.NDArray[np.int64]:
     """int64[2664, 2] of (character, motion), each test clip once.
 
-    Ordered so that any first part of it is varied: every 296 clips show every test character once, and neighbours
-    differ in their motion.
+    Any leading part of it is varied: every 296 clips contain every test character once, and neighbours differ in their
+    motion.
     """
     characters = split("test")
-    place = np.arange(len(characters) * MOTIONS)
-    lap, position = np.divmod(place, len(characters))
+    index = np.arange(len(characters) * MOTIONS)
+    lap, position = np.divmod(index, len(characters))
     return np.stack([characters[position], (position + lap) % MOTIONS], axis=1)
 
 
-test_clips.__test__ = False  # type: ignore[attr-defined]  # the name starts like a test's, but it is none
+test_clips.__test__ = False  # type: ignore[attr-defined]  # not a test, despite its name
 
 
 def partners(clips: npt.NDArray[np.int64], seed: int) -> npt.NDArray[np.int64]:
     """A permutation of the clips: clip i takes its motion from clip `partners[i]`.
 
-    Partners differ in the motion and in all four attributes. A seeded shuffle is mended by swapping a bad partner
-    with that of a random clip for which both then fit, so every clip is still used exactly once. Raises ValueError
-    where a clip has no such exchange (never for the test split; possible for a handful of clips).
+    Partners differ in the motion and in all four attributes. Unsuitable partners in a seeded shuffle are swapped with
+    that of a random clip for which both then fit, so every clip is still used exactly once. Raises ValueError if a clip
+    has no such exchange (never for the test split; possible for a handful of clips).
     """
-    rng = np.random.RandomState(seed)  # the stream of RandomState is frozen, that of default_rng is not
+    rng = np.random.RandomState(seed)  # the stream of RandomState is frozen, that of default_rng may change
     factors = np.column_stack([attributes_of_all(clips[:, 0]), clips[:, 1]]).astype(np.int8)
     fit = np.ones((len(clips), len(clips)), np.bool_)
     for factor in factors.T:
         fit &= factor[:, None] != factor[None]
-    chosen = rng.permutation(len(clips)).astype(np.int64)
-    for bad in np.flatnonzero(~fit[np.arange(len(clips)), chosen]):
-        if fit[bad, chosen[bad]]:
-            continue  # an earlier exchange has mended it
-        options = np.flatnonzero(fit[bad, chosen] & fit[chosen[bad]])
+    partner = rng.permutation(len(clips)).astype(np.int64)
+    for bad in np.flatnonzero(~fit[np.arange(len(clips)), partner]):
+        if fit[bad, partner[bad]]:
+            continue  # fixed by an earlier exchange
+        options = np.flatnonzero(fit[bad, partner] & fit[partner[bad]])
         if not options.size:
-            raise ValueError(f"clip {clips[bad].tolist()} finds no partner that differs in every factor")
-        other = options[rng.randint(options.size)]
-        chosen[bad], chosen[other] = chosen[other], chosen[bad]
-    return chosen
+            raise ValueError(f"clip {clips[bad].tolist()} has no partner that differs in every factor")
+        exchange = options[rng.randint(options.size)]
+        partner[bad], partner[exchange] = partner[exchange], partner[bad]
+    return partner
 
 
 def clip_ref(name: SuiteName, character: int, motion: int) -> ClipRef:

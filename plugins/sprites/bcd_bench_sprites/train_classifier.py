@@ -1,4 +1,5 @@
-"""`bcd-bench train sprites-judge`: trains the judge of one suite on its train characters and tests it on the others."""
+"""`bcd-bench train sprites-judge`: train the classifier of a suite on its train characters and test it on the
+others."""
 
 from __future__ import annotations
 
@@ -50,7 +51,7 @@ _LOG_EVERY, _SAVE_EVERY = 25, 250
 
 @dataclass(frozen=True)
 class JudgeTraining:
-    """A training recipe; `--set` changes fields by name."""
+    """A training recipe; `--set` changes its fields."""
 
     suite: SuiteName
     steps: int = 1200
@@ -58,16 +59,16 @@ class JudgeTraining:
     lr: float = 2e-3
     weight_decay: float = 0.05
     warmup: float = 0.1
-    """Share of the steps over which the learning rate rises; a cosine takes it down after that."""
+    """Fraction of the steps with learning-rate warm-up, followed by a cosine decay."""
     noise: float = 0.25
-    """Largest standard deviation of the pixel noise (the range is [-1, 1])."""
+    """Maximum standard deviation of the pixel noise (the range is [-1, 1])."""
     blur: float = 0.8
-    """Largest share of a 3 x 3 box blur."""
+    """Maximum strength of a 3 x 3 box blur."""
     mix: float = 0.3
-    """Largest share of another clip laid over the labelled one."""
+    """Maximum weight of another clip blended with the labelled one."""
     seed: int = 0
     tracker: TrackerName = "none"
-    """Where the log is shown besides log.jsonl: "tensorboard" or "trackio"."""
+    """Experiment tracker in addition to log.jsonl: "tensorboard" or "trackio"."""
 
     def published(self) -> dict[str, Any]:
         """The settings that results depend on."""
@@ -83,9 +84,9 @@ PRESETS: Mapping[str, JudgeTraining] = {
 def train_judge(request: TrainRequest) -> None:
     """Train, test, and write `judge.safetensors` (float16) with `judge.json` into `request.out`.
 
-    A finished step depends on the recipe and its number alone, so `--resume` continues exactly. Raises `UsageError`
-    for settings that do not exist, a folder that holds a run if `--resume` is not given, and `--resume` in a folder
-    without one or with one of other settings; `Interrupted` after Ctrl-C (resumable).
+    A step depends on the recipe and its number alone, so `--resume` continues exactly. Raises `UsageError` for invalid
+    settings, for a folder that already contains a run without `--resume`, and for `--resume` in a folder without one or
+    with one of other settings; `Interrupted` after Ctrl-C (resumable).
     """
     recipe = _recipe(request)
     if request.plan_only:
@@ -113,24 +114,24 @@ class JudgeTrainer:
         self._train = split("train")
 
     def start(self, *, resume: bool) -> None:
-        """Continue from the folder's checkpoint, or begin."""
-        if found := checkpoints_to_resume(self.out, resume=resume):
-            self._load(found[0])
+        """Resume from the folder's checkpoint, or begin."""
+        if checkpoints := checkpoints_to_resume(self.out, resume=resume):
+            self._load(checkpoints[0])
             return
         with writing_into(self.out):
             self.loop.log.begin()
 
     def train_step(self, step: int) -> dict[str, float]:
-        """One step of the optimizer; its loss: the cross-entropies of all heads, added up."""
+        """One optimiser step; returns its loss, the sum of the cross-entropies of all heads."""
         recipe, rng = self.recipe, np.random.default_rng([self.recipe.seed, step])
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        chosen = rng.choice(self._train, recipe.batch)
+        subjects = rng.choice(self._train, recipe.batch)
         motions = rng.integers(0, MOTIONS, recipe.batch)
-        clips = augment(to_input(self.characters.clips(chosen, motions), self.device), recipe, generator)
+        clips = augment(to_input(self.characters.clips(subjects, motions), self.device), recipe, generator)
         logits = self.judge(clips)
         losses = [
             functional.cross_entropy(logits[head], torch.from_numpy(truth).to(self.device))
-            for head, truth in _labels(chosen, motions).items()
+            for head, truth in _labels(subjects, motions).items()
         ]
         loss = torch.stack(losses).sum()
         self.optimizer.zero_grad(set_to_none=True)
@@ -145,7 +146,7 @@ class JudgeTrainer:
         return values
 
     def save(self) -> None:
-        """Write checkpoint.pt, whole or not at all."""
+        """Write checkpoint.pt atomically."""
         state = {
             "description": self._description(),
             "judge": self.judge.state_dict(),
@@ -156,7 +157,7 @@ class JudgeTrainer:
             save_torch(self.out / CHECKPOINT, state)
 
     def finish(self) -> None:
-        """Write the float16 weights, test what they hold (not what was trained), and write judge.json beside them."""
+        """Write the float16 weights, test these (rather than the trained ones), and write judge.json next to them."""
         judge, weights = self.judge, self.out / "judge.safetensors"
         halves = {name: value.half().cpu().contiguous() for name, value in judge.state_dict().items()}
         write_bytes_atomic(weights, safetensors.torch.save(halves))
@@ -178,8 +179,8 @@ class JudgeTrainer:
                 "test_accuracy_percent_with_noise_0.1": noisy,
             },
         )
-        shown = ", ".join(f"{head} {value:.2f}" for head, value in clean.items())
-        print(f"test accuracy in percent after {self.loop.step} steps: {shown}\nwrote {weights}")
+        accuracies = ", ".join(f"{head} {value:.2f}" for head, value in clean.items())
+        print(f"test accuracy in percent after {self.loop.step} steps: {accuracies}\nwrote {weights}")
 
     def _description(self) -> dict[str, Any]:
         return {"what": WHAT, "recipe": self.recipe.published(), "torch": str(torch.__version__)}
@@ -194,9 +195,9 @@ class JudgeTrainer:
 
 
 def augment(clips: Tensor, recipe: JudgeTraining, generator: torch.Generator) -> Tensor:
-    """Clips [B, T, 3, 64, 64] as imperfect generators show them: another clip faintly on top, blurred, noisy.
+    """Clips [B, T, 3, 64, 64] as imperfect generators might produce them: blended with another clip, blurred, noisy.
 
-    Each happens to half of the clips, in its own strength, so that clean clips stay part of the training.
+    Each effect applies to half of the clips, with a random strength, so that clean clips remain part of the training.
     """
 
     def strength(largest: float) -> Tensor:
@@ -214,9 +215,10 @@ def augment(clips: Tensor, recipe: JudgeTraining, generator: torch.Generator) ->
 
 
 def accuracy_on_test(judge: Judge, characters: Characters, *, noise: float = 0.0) -> dict[str, float]:
-    """Accuracy in percent of every head over the 2,664 test clips; `noise` is Gaussian, its deviation in [-1, 1]."""
+    """Accuracy in percent of every head over the 2,664 test clips; `noise` is the standard deviation of Gaussian noise
+    in units of [-1, 1]."""
     numbers = split("test")
-    right = dict.fromkeys(HEADS, 0)
+    correct = dict.fromkeys(HEADS, 0)
     for start in range(0, len(numbers), 16):
         part = np.repeat(numbers[start : start + 16], MOTIONS)
         motions = np.tile(np.arange(MOTIONS), len(part) // MOTIONS)
@@ -224,10 +226,10 @@ def accuracy_on_test(judge: Judge, characters: Characters, *, noise: float = 0.0
         if noise:
             grain = np.random.default_rng([start, 1]).standard_normal(frames.shape, np.float32) * (noise * 127.5)
             frames = (frames + grain).round().clip(0, 255).astype(np.uint8)
-        found = judge_clips(judge, frames).classes
+        predictions = judge_clips(judge, frames).classes
         for head, truth in _labels(part, motions).items():
-            right[head] += int((found[head] == truth).sum())
-    return {head: 100 * count / (len(numbers) * MOTIONS) for head, count in right.items()}
+            correct[head] += int((predictions[head] == truth).sum())
+    return {head: 100 * count / (len(numbers) * MOTIONS) for head, count in correct.items()}
 
 
 def _labels(characters: npt.NDArray[np.int64], motions: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.int64]]:

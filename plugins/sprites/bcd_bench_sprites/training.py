@@ -33,7 +33,7 @@ class SpritesTrainingClips:
 
 
 def sprites(data: Mapping[str, Path] | None = None) -> SpritesTrainingClips:
-    """Training clips of `sprites`; the art comes from the asset `sprites-art`."""
+    """Training clips of `sprites`; the art is the asset `sprites-art`."""
     del data
     return SpritesTrainingClips("sprites")
 
