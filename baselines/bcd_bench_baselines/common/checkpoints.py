@@ -37,7 +37,8 @@ def blank(make: Callable[[], M]) -> M:
     """
     with torch.device("meta"):
         module = make()
-    return module.to_empty(device="cpu").eval().requires_grad_(False)
+    module.to_empty(device="cpu").eval().requires_grad_(False)
+    return module
 
 
 def load_published(
@@ -82,7 +83,8 @@ def read_checkpoint(path: Path, *, expected: str, hint: str | None = None) -> Ma
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            return load_file(path)
+            tensors: Mapping[str, Any] = load_file(path)
+            return tensors
         with path.open("rb") as stream:
             zipped = stream.read(2) == b"PK"
         if zipped and not zipfile.is_zipfile(path):  # the directory of a zip file is at its end

@@ -16,6 +16,7 @@ from torch import Tensor
 from bcd_bench.plugin.settings import validate
 from bcd_bench.types.clip import Clip
 from bcd_bench.types.errors import UsageError
+from bcd_bench.types.failed import Failed
 from bcd_bench.types.pair import Pair
 from bcd_bench.util.devices import resolve_device
 
@@ -64,7 +65,7 @@ class FrameMethod(ABC):
         self.device = resolve_device(device)
         self.load_weights(weights)
 
-    def transfer(self, pairs: Sequence[Pair], *, seed: int) -> Iterator[Clip]:
+    def transfer(self, pairs: Sequence[Pair], *, seed: int) -> Iterator[Clip | Failed]:
         """Yield one clip per pair, with the length and size of its motion clip. Pairs are processed one by one, frames
         in batches, so that the result of a pair does not depend on other pairs."""
         del seed  # the method is deterministic

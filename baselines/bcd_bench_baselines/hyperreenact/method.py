@@ -70,7 +70,8 @@ class HyperReenactMethod:
             if isinstance(role_features, Failed):
                 return Failed(f"{role}: {role_features.reason}")
         content_points, driving = _landmarks(content), _landmarks(motion)
-        with_face, has_face = np.flatnonzero(np.isfinite(content_points).all((1, 2))), np.isfinite(driving).all((1, 2))
+        with_face = np.flatnonzero(np.isfinite(content_points).all((1, 2)))
+        has_face = np.asarray(np.isfinite(driving).all((1, 2)))
         if not len(with_face):
             return Failed(f"content: none of {len(content_points)} frames shows a face")
         if has_face.mean() < SEEN:

@@ -159,8 +159,8 @@ class MemoryUnit(nn.Module):
 
 def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Means of the values weighted by softmax(query . key / 4): [B, N, 512] from [B, N, 512] and twice [B, M, 512]."""
-    heads = (part[:, None].contiguous() for part in (query, key, value))
-    return F.scaled_dot_product_attention(*heads, scale=1 / DIVISOR)[:, 0]
+    q, k, v = (part[:, None].contiguous() for part in (query, key, value))
+    return F.scaled_dot_product_attention(q, k, v, scale=1 / DIVISOR)[:, 0]
 
 
 def _tokens(x: Tensor) -> Tensor:

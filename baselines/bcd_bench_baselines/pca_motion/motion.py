@@ -56,7 +56,7 @@ class Track:
     def of(cls, features: Mapping[str, Any]) -> Track:
         """Build a track from features. Raises ValueError if no frame has a face."""
         points = np.asarray(features["points"], np.float64)
-        seen = np.isfinite(points).all((1, 2))
+        seen = np.asarray(np.isfinite(points).all((1, 2)))
         if not seen.any():
             raise ValueError(f"none of {len(points)} frames shows a face")
         with_face = np.flatnonzero(seen)

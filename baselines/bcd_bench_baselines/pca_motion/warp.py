@@ -65,7 +65,7 @@ class FaceMesh:
         halo = _halo(len(landmarks))
         ring = _ring(landmarks, halo, rotation, scale)
         points = np.concatenate([landmarks, ring])[:, :2]
-        within = ((points >= 1) & (points <= [width - 1, height - 1])).all(1)
+        within = np.asarray(((points >= 1) & (points <= [width - 1, height - 1])).all(1))
         hidden = Delaunay(landmarks[:, :2]).find_simplex(ring[:, :2]) >= 0  # behind the face, not visible
         within[len(landmarks) :] &= ~hidden
         if within[: len(landmarks)].mean() < 0.5:
@@ -99,7 +99,7 @@ def mouth_opening(shape: Floats) -> Floats:
     """Area float64[T] between the inner lips of frontal faces float64[T, N, 3], in units of the face."""
     x, y = shape[:, INNER_LIPS, 0], shape[:, INNER_LIPS, 1]
     area = (x * np.roll(y, -1, 1) - y * np.roll(x, -1, 1)).sum(1) / 2
-    return np.maximum(area, 0.0)
+    return np.asarray(np.maximum(area, 0.0))
 
 
 def newly_open(source: float, target: Floats) -> Floats:

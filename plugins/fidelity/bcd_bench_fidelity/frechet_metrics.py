@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -41,7 +41,7 @@ def _columns(name: str, backbone: Backbone) -> tuple[Column, ...]:
 class _FrechetMetric(FeatureSetMetric):
     """Frames are streamed; a state holds the moments of outputs and references."""
 
-    jackknife_groups: ClassVar[int] = JACKKNIFE_GROUPS
+    jackknife_groups = JACKKNIFE_GROUPS
     columns: Sequence[Column]
 
     def update(self, state: Any, items: Sequence[Scored]) -> Any:

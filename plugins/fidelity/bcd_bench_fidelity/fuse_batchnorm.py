@@ -53,4 +53,5 @@ def fold(
     except (KeyError, RuntimeError, IndexError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"the weights are not those of {type(network).__name__}: {reason}") from error
-    return network.requires_grad_(False).eval()
+    network.requires_grad_(False).eval()
+    return network

@@ -134,7 +134,8 @@ def load_judge(weights: Path, *, expected: str | None = None, device: str = "cpu
     except (KeyError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"classifier weights {weights.name} do not fit this network: {reason}") from error
-    return judge.to(device).eval()
+    judge.to(device).eval()
+    return judge
 
 
 def shipped_judge(suite: str, device: str = "cpu") -> Judge:

@@ -135,7 +135,7 @@ class JudgeTrainer:
         ]
         loss = torch.stack(losses).sum()
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.judge.parameters() if p.grad is not None])
         values = {"loss": loss.item()}
         check_finite(step, {**values, "gradient_norm": norm.item()}, rate=recipe.lr, setting="lr")
