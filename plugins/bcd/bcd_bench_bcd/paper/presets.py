@@ -86,6 +86,6 @@ TABLE_A8 = Recipe(
     objective=ObjectiveConfig(rate_weight=0.04, target_bits=6.0, condition_drop=0.1),
     sampler=SamplerConfig(name="heun", steps=50, guidance=1.5),
     optimization=OptimizationConfig(
-        steps=100_000, batch=128, lr=5e-5, betas=(0.9, 0.999), weight_decay=0.01, warmup=0, ema=0.9999
+        steps=100_000, batch=128, lr=5e-5, betas=(0.9, 0.999), weight_decay=0.01, warmup=1000, ema=0.9999
     ),
 )
