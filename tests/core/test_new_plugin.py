@@ -18,6 +18,7 @@ def test_it_writes_a_whole_distribution(tmp_path: Path) -> None:
     assert files == sorted(
         [
             Path(".gitignore"),
+            Path(".github/workflows/test.yml"),
             Path("README.md"),
             *(package / name for name in ("__init__.py", "method.py", "metric.py", "plugin.py")),
             Path("pyproject.toml"),
@@ -35,6 +36,18 @@ def test_it_writes_a_whole_distribution(tmp_path: Path) -> None:
         if file.suffix == ".py":
             assert ast.get_docstring(ast.parse(text)), f"{file} has no docstring"
     assert "class MotionCopy2(Method):" in (folder / package / "method.py").read_text()
+
+
+def test_parts_are_written_if_they_are_asked_for(tmp_path: Path) -> None:
+    files = write_plugin("demo", tmp_path / "all", ["metric", "suite", "extractor", "executor"])
+    modules = {file.stem for file in files if file.parent.name == "bcd_bench_demo"}
+    assert modules == {"__init__", "method", "metric", "suite", "extractor", "executor", "plugin"}
+    text = (tmp_path / "all" / "README.md").read_text()
+    assert "the suite `demo-squares`, the extractor `demo-changes`, the executor `demo-processes`" in text
+    assert {file.stem for file in write_plugin("demo", tmp_path / "none", [])} >= {"method", "plugin"}
+    assert not (tmp_path / "none" / "bcd_bench_demo" / "metric.py").exists()
+    with pytest.raises(UsageError, match="--with report: choose from metric, suite, extractor, executor"):
+        write_plugin("demo", tmp_path / "other", ["report"])
 
 
 @pytest.mark.parametrize("name", ["", "My", "2fast", "a--b", "a_b", "-a", "a-", "a/b", "../a", "ä"])

@@ -13,10 +13,9 @@ import pytest
 pytest.importorskip("bcd_bench_sprites", reason="the sprites plugin is not installed")
 
 
-@pytest.fixture
-def third_party(cli, tmp_path: Path, toy_env: dict[str, str]) -> dict[str, str]:
-    """The environment in which the fresh plugin is installed (into a folder of its own, with pip)."""
-    written = cli("new-plugin", "my-method")
+def install(cli, tmp_path: Path, *arguments: str) -> dict[str, str]:
+    """Write the plugin my-method and install it into a folder of its own; the environment in which it is installed."""
+    written = cli("new-plugin", "my-method", *arguments)
     assert written.returncode == 0, written.stderr
     target = tmp_path / "site"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
@@ -30,6 +29,27 @@ def third_party(cli, tmp_path: Path, toy_env: dict[str, str]) -> dict[str, str]:
     )
     assert done.returncode == 0, done.stderr
     return {"PYTHONPATH": str(target), "BCD_BENCH_PLUGINS": "my-method,sprites"}
+
+
+def conforms(tmp_path: Path, env: dict[str, str]) -> str:
+    """Run the tests that the plugin brings, and return their output."""
+    kit = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path / "bcd-bench-my-method")],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+    assert kit.returncode == 0, kit.stdout
+    assert "skipped" not in kit.stdout
+    return kit.stdout
+
+
+@pytest.fixture
+def third_party(cli, tmp_path: Path) -> dict[str, str]:
+    return install(cli, tmp_path)
 
 
 @pytest.mark.slow
@@ -53,15 +73,21 @@ def test_it_installs_is_listed_runs_is_reported_and_conforms(
     value = measured["my-method"]["metrics"]["my-method-activity"]
     assert (value["n"], value["unit"]) == (8, "grey levels")
     assert value["value"] > 0
-    kit = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path / "bcd-bench-my-method")],
-        cwd=tmp_path,
-        env={**toy_env, **third_party},
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        check=False,
-    )
-    assert kit.returncode == 0, kit.stdout
-    assert " passed" in kit.stdout
-    assert "skipped" not in kit.stdout
+    assert " passed" in conforms(tmp_path, {**toy_env, **third_party})
+
+
+@pytest.mark.slow
+def test_a_plugin_with_all_parts_runs_in_processes_and_conforms(cli, tmp_path: Path, toy_env: dict[str, str]) -> None:
+    pytest.importorskip("hatchling", reason="building a plugin without a network needs hatchling installed")
+    env = install(cli, tmp_path, "--with", "metric,suite", "--with", "extractor,executor")
+    command = ("run", "--method", "my-method,oracle", "--suite", "my-method-squares")
+    outputs = []
+    for extra in ((), ("--executor", "my-method-processes", "--jobs", "2")):
+        out = tmp_path / f"runs{len(extra)}"
+        done = cli(*command, *extra, "--out", out, env=env)
+        assert done.returncode == 0, done.stderr
+        records = [json.loads(path.read_text()) for path in sorted(out.rglob("record.json"))]
+        outputs.append({record["method"]["name"]: record["outputs_sha256"] for record in records})
+        assert all(record["values"]["my-method-activity"]["n"] == 30 for record in records)
+    assert outputs[0] == outputs[1]
+    assert " passed" in conforms(tmp_path, {**toy_env, **env})
