@@ -21,9 +21,9 @@ _BEGIN = (tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
 
 
 def canonical_json(obj: Any) -> str:
-    """The one JSON text of `obj`: sorted keys, no spaces, UTF-8 kept, no NaN.
+    """Canonical JSON text of `obj`: sorted keys, no spaces, UTF-8 kept, no NaN.
 
-    Raises `UsageError` for values that JSON in UTF-8 cannot hold (NaN, infinities, objects, lone surrogates).
+    Raises `UsageError` for values that JSON in UTF-8 cannot represent (NaN, infinities, objects, lone surrogates).
     """
     try:
         text = json.dumps(obj, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
@@ -34,12 +34,12 @@ def canonical_json(obj: Any) -> str:
 
 
 def hash_json(obj: Any, n: int | None = None) -> str:
-    """sha256 of the canonical JSON of `obj` in hex, cut to its first `n` digits where `n` is given."""
+    """SHA-256 of the canonical JSON of `obj` in hex, truncated to the first `n` digits if `n` is given."""
     return hashlib.sha256(canonical_json(obj).encode()).hexdigest()[:n]
 
 
 def sha256_file(path: Path | str) -> str:
-    """sha256 of a file's bytes in hex. Raises `OSError` as reading does."""
+    """SHA-256 of a file's bytes in hex. Raises `OSError` if the file cannot be read."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -49,7 +49,7 @@ def _named_hash(files: Iterable[tuple[str, Path]]) -> str:
 
 
 def sha256_path(path: Path | str) -> str:
-    """sha256 of a file, or of a folder as the hash over (relative name -> sha256) of all files in it."""
+    """SHA-256 of a file, or of a folder: the hash over (relative name -> sha256) of all its files."""
     path = Path(path)
     if path.is_dir():
         return _named_hash((p.relative_to(path).as_posix(), p) for p in sorted(path.rglob("*")) if p.is_file())
@@ -99,14 +99,14 @@ def _code(source: bytes) -> str:
 def source_sha256(package: str) -> str:
     """Hash over the code of every `.py` file of an importable package (or of a one-file module), without importing it.
 
-    Raises `UsageError` where the package has no source files.
+    Raises `UsageError` if the package has no source files.
     """
     from importlib.util import find_spec
 
     loaded = sys.modules.get(package)
     spec = loaded.__spec__ if loaded is not None else find_spec(package)
     if spec is not None and spec.submodule_search_locations:
-        roots = [Path(place) for place in spec.submodule_search_locations]
+        roots = [Path(folder) for folder in spec.submodule_search_locations]
         return hash_json([sha256_sources(root, root.rglob("*.py")) for root in roots])
     origin = spec.origin if spec is not None else getattr(loaded, "__file__", None)  # a script has no spec
     if origin is not None and Path(origin).is_file():

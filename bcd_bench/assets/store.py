@@ -27,11 +27,11 @@ __all__ = ["AssetStatus", "AssetStore", "FileHashes", "cache_folder", "format_si
 
 MEMO_NAME = "verified.json"
 SHOWN = 3
-"""How many bad files of a folder an error names before it counts the rest."""
+"""Maximum number of bad files of a folder that an error names; the rest are counted."""
 
 
 def cache_folder() -> Path:
-    """Where bcd-bench keeps files of its own: `BCD_BENCH_HOME`, else the user's cache folder. May not exist yet."""
+    """Folder of bcd-bench's own files: `BCD_BENCH_HOME`, or else the user's cache folder. May not exist yet."""
     home = os.environ.get("BCD_BENCH_HOME")
     if home:
         return Path(home).expanduser()
@@ -41,13 +41,13 @@ def cache_folder() -> Path:
 
 
 def search_path() -> list[Path]:
-    """Folders in which assets are looked for: those of `BCD_BENCH_ASSETS`, then `assets` in the cache folder."""
-    listed = os.environ.get("BCD_BENCH_ASSETS", "").split(os.pathsep)
-    return [*(Path(item).expanduser() for item in listed if item), cache_folder() / "assets"]
+    """Folders searched for assets: those in `BCD_BENCH_ASSETS`, then `assets` in the cache folder."""
+    setting = os.environ.get("BCD_BENCH_ASSETS", "").split(os.pathsep)
+    return [*(Path(item).expanduser() for item in setting if item), cache_folder() / "assets"]
 
 
 def format_size(size: int) -> str:
-    """Bytes for people: `812 B`, `4.2 MB`."""
+    """Human-readable size: `812 B`, `4.2 MB`."""
     amount = float(size)
     for unit in ("B", "kB", "MB", "GB"):
         if amount < 1000 or unit == "GB":
@@ -57,38 +57,38 @@ def format_size(size: int) -> str:
 
 
 def _candidates(spec: AssetSpec) -> list[Path]:
-    """Where a file of this asset may lie, the first choice first. A variable that is set is the only choice."""
-    given = os.environ.get(spec.variable) if spec.variable else None
-    if given:
-        return [Path(given).expanduser()]
+    """Possible paths of this asset, most preferred first. If its environment variable is set, that is the only one."""
+    override = os.environ.get(spec.variable) if spec.variable else None
+    if override:
+        return [Path(override).expanduser()]
     return [folder / name for name in (spec.filename, *spec.also) for folder in search_path()]
 
 
 @dataclass(frozen=True)
 class AssetStatus:
-    """What is known of one asset: `problem` says what is wrong unless its state is "ok"."""
+    """State of one asset; `problem` describes what is wrong unless the state is "ok"."""
 
     spec: AssetSpec
     state: Literal["ok", "missing", "altered"]
     path: Path | None = None
     problem: str = ""
     sha256: str = ""
-    """Of the file that was found, for an asset that may be any file."""
+    """Hash of the file found, for assets that accept any file."""
 
 
 RACY_NS = 2_000_000_000
-"""A file that changed less than so many nanoseconds before it was hashed may change again under the same times."""
+"""Nanoseconds; a file modified more recently than this before hashing may change again without a new timestamp."""
 
 
 class FileHashes:
-    """sha256 of files, remembered in `folder` so that a large file is read once.
+    """SHA-256 hashes of files, cached in `folder` so that large files are read once.
 
-    A hash holds for as long as path, inode, size, time of modification and time of change (ctime, which no program can
-    set) are all the same, as git has it; one that was taken within `RACY_NS` of the last change, or while the file
-    changed, is not remembered. What remains: a clock that was set back, and file systems that keep no ctime of their
-    own. `bcd-bench assets verify` reads every asset again.
+    A cached hash is valid while path, inode, size, modification time and change time (ctime, which programs cannot
+    set) are unchanged, as in git. A hash is not cached if it was computed within `RACY_NS` of the last change or while
+    the file changed. Not detected: clocks set back, and file systems that keep no separate ctime.
+    `bcd-bench assets verify` reads every asset again.
 
-    `save` keeps what was found; `of` raises `OSError` as reading does, and with `fresh` reads the file again.
+    `save` writes the cache; `of` raises `OSError` if a file cannot be read and ignores the cache with `fresh`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -97,10 +97,10 @@ class FileHashes:
 
     @cached_property
     def memo(self) -> dict[str, str]:
-        with contextlib.suppress(OSError, ValueError):  # no memo yet, or a damaged one: everything is hashed anew
-            found = json.loads(self.memo_path.read_text())
-            if isinstance(found, dict):
-                return {str(key): str(value) for key, value in found.items()}
+        with contextlib.suppress(OSError, ValueError):  # no cache yet, or a damaged one: everything is rehashed
+            cached = json.loads(self.memo_path.read_text())
+            if isinstance(cached, dict):
+                return {str(key): str(value) for key, value in cached.items()}
         return {}
 
     def of(self, path: Path, *, fresh: bool = False) -> str:
@@ -115,14 +115,15 @@ class FileHashes:
 
     def save(self) -> None:
         if self.changed:
-            with contextlib.suppress(OSError):  # only a memory: without it files are hashed again next time
+            with contextlib.suppress(OSError):  # only a cache: without it, files are rehashed next time
                 self.memo_path.parent.mkdir(parents=True, exist_ok=True)
                 write_text_atomic(self.memo_path, canonical_json(self.memo) + "\n")
             self.changed = False
 
 
 def _file_key(path: Path) -> tuple[str, bool]:
-    """What tells one content of a file from another without reading it, and whether it changed long enough ago."""
+    """Key of a file's current state, computed without reading its content, and whether its last change is old
+    enough."""
     info = path.stat()
     key = [str(path.resolve()), info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns]
     return hash_json(key), time.time_ns() - max(info.st_mtime_ns, info.st_ctime_ns) > RACY_NS
@@ -137,7 +138,7 @@ def _writing(target: Path) -> Iterator[None]:
 
 
 def _replace_folder(draft: Path, target: Path) -> None:
-    """Give a finished folder its name; what had the name before goes."""
+    """Rename a finished folder to `target`, replacing an existing folder."""
     if target.is_dir():
         shutil.rmtree(target)
     draft.replace(target)
@@ -147,8 +148,8 @@ def _replace_folder(draft: Path, target: Path) -> None:
 class AssetStore:
     """Finds, verifies, downloads and adds the assets that plugins declare.
 
-    Search order: the folders of `BCD_BENCH_ASSETS` by file name, then `assets` in the cache; nothing else. A file
-    whose hash differs is never handed out.
+    Assets are searched by file name in the folders of `BCD_BENCH_ASSETS`, then in `assets` in the cache folder; nowhere
+    else. A file with the wrong hash is never returned.
     """
 
     def __init__(self, registry: Registry) -> None:
@@ -156,14 +157,15 @@ class AssetStore:
         self._hashes = FileHashes(cache_folder())
 
     def find(self, name: str) -> Path:
-        """The verified file or folder. Raises `MissingAssetError`: what is missing or altered, and how to get it."""
+        """Path of the verified file or folder. Raises `MissingAssetError` if it is missing or modified, with a hint on
+        how to get it."""
         status = self.status_of(name)
         if status.state != "ok" or status.path is None:
             raise self._error(status)
         return status.path
 
     def status_of(self, name: str, *, fresh: bool = False) -> AssetStatus:
-        """Where an asset is and whether it is what it should be; `fresh` hashes every file and calls `check` again."""
+        """Location and state of an asset; `fresh` rehashes every file and calls `check` again."""
         spec: AssetSpec = self.registry.asset(name)
         bad: AssetStatus | None = None
         try:
@@ -174,20 +176,20 @@ class AssetStore:
                     problem = "; ".join(self._problems(spec, path, fresh=fresh))
                     if fresh and not problem:
                         problem = self._refusal(spec, path)
-                except OSError as error:  # the folder itself may not be entered
+                except OSError as error:  # no permission to enter the folder
                     problem = f"{path} cannot be read ({error.strerror})"
                 if not problem:
                     return AssetStatus(spec, "ok", path, sha256=self._chosen(path) if spec.any_file else "")
                 bad = bad or AssetStatus(spec, "altered", path, problem)
         finally:
             self._hashes.save()
-        given = os.environ.get(spec.variable) if spec.variable else None
-        why = f"{spec.variable}={given} does not exist" if given else "not found"
-        return bad or AssetStatus(spec, "missing", None, why)
+        override = os.environ.get(spec.variable) if spec.variable else None
+        reason = f"{spec.variable}={override} does not exist" if override else "not found"
+        return bad or AssetStatus(spec, "missing", None, reason)
 
     @staticmethod
     def _refusal(spec: AssetSpec, path: Path) -> str:
-        """What `AssetSpec.check` has against a file whose bytes are right; "" if nothing."""
+        """Reason why `AssetSpec.check` rejects a file with the right hash; "" if it accepts it."""
         try:
             if spec.check:
                 load_factory(spec.check)(path)
@@ -203,14 +205,15 @@ class AssetStore:
         return [self.status_of(name) for name in sorted(self.registry.assets)]
 
     def verify(self) -> list[AssetStatus]:
-        """As `status`, but every file that is there is hashed again."""
+        """Like `status`, but rehash every existing file."""
         return [self.status_of(name, fresh=True) for name in sorted(self.registry.assets)]
 
     def fetch(self, name: str) -> Path:
-        """Download an asset into the cache, verify it, and return its path; one that is there already is returned.
+        """Download an asset into the cache, verify it, and return its path. Assets that are already present are not
+        downloaded again.
 
-        Of a folder each file is fetched from its place under the first URL. Raises `UsageError` where it has to be
-        added by hand, `MissingAssetError` where no source delivers the right bytes.
+        The files of a folder are fetched relative to its first URL. Raises `UsageError` if the asset must be added
+        manually, `MissingAssetError` if no source delivers the expected bytes.
         """
         status = self.status_of(name)
         if status.state == "ok" and status.path is not None:
@@ -224,7 +227,7 @@ class AssetStore:
         if not spec.directory:
             self._download(spec, "", spec.sha256, target)
             return self.find(name)
-        # A folder gets its name when it is whole. What came of one that did not get that far is kept for the next try.
+        # A folder is renamed when it is complete. An incomplete download is kept for the next attempt.
         draft = target.with_name(f".{target.name}{TEMPORARY_SUFFIX}")
         for relative, sha256 in spec.files.items():
             self._download(spec, relative, sha256, draft / relative)
@@ -233,10 +236,10 @@ class AssetStore:
         return self.find(name)
 
     def add(self, name: str, path: Path) -> Path:
-        """Copy a file or folder the user has into the cache, if it is the right one, and return where it is now.
+        """Copy a file or folder of the user into the cache after verifying it, and return its new path.
 
-        Raises `MissingAssetError` where it is not what the asset should be, `UsageError` where it cannot be copied, and
-        what `AssetSpec.check` raises.
+        Raises `MissingAssetError` if it is not the declared asset, `UsageError` if it cannot be copied, and whatever
+        `AssetSpec.check` raises.
         """
         spec: AssetSpec = self.registry.asset(name)
         if not path.exists():
@@ -247,19 +250,19 @@ class AssetStore:
         if spec.check:
             load_factory(spec.check)(path)
         target = cache_folder() / "assets" / spec.filename
-        if spec.any_file:  # it keeps its name, since the name tells in records which file it was
+        if spec.any_file:  # keep its name, which identifies the file in records
             names = [spec.filename, *spec.also]
             if path.name not in names:
                 hint = f"export {spec.variable}={path}" if spec.variable else None
-                raise UsageError(f"asset {name!r} is looked for as {' or '.join(names)}, not as {path.name}", hint=hint)
+                raise UsageError(f"asset {name!r} must be named {' or '.join(names)}, not {path.name}", hint=hint)
             target = target.with_name(path.name)
         with _writing(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             if spec.directory:
                 with tempfile.TemporaryDirectory(dir=target.parent, suffix=TEMPORARY_SUFFIX, prefix=".") as scratch:
                     draft = Path(scratch) / target.name
-                    chosen = [p.relative_to(path) for p in path.rglob("*") if p.is_file()] if spec.any_file else []
-                    for relative in spec.files or chosen:
+                    contents = [p.relative_to(path) for p in path.rglob("*") if p.is_file()] if spec.any_file else []
+                    for relative in spec.files or contents:
                         (draft / relative).parent.mkdir(parents=True, exist_ok=True)
                         shutil.copy2(path / relative, draft / relative)
                     _replace_folder(draft, target)
@@ -269,7 +272,7 @@ class AssetStore:
         return self.find(name)
 
     def _problems(self, spec: AssetSpec, path: Path, *, fresh: bool) -> Iterator[str]:
-        """What is wrong with a candidate, the first few files by name; nothing where all is well."""
+        """Yield the problems of a candidate, at most `SHOWN` files by name; nothing if it is valid."""
         if path.is_dir() != spec.directory:
             yield f"{path} is a {'folder' if path.is_dir() else 'file'}, not a {'folder' if spec.directory else 'file'}"
         elif spec.directory and spec.any_file and not any(path.iterdir()):
@@ -277,15 +280,15 @@ class AssetStore:
         elif not spec.directory:
             yield from self._problem_of_file(path, path.name, spec.sha256, spec.size, fresh)
         else:
-            found = (
+            problems = (
                 problem
                 for relative, sha256 in spec.files.items()
                 for problem in self._problem_of_file(path / relative, relative, sha256, None, fresh)
             )
-            every = list(found)
-            yield from every[:SHOWN]
-            if len(every) > SHOWN:
-                yield f"and {len(every) - SHOWN} more"
+            listed = list(problems)
+            yield from listed[:SHOWN]
+            if len(listed) > SHOWN:
+                yield f"and {len(listed) - SHOWN} more"
 
     def _problem_of_file(self, path: Path, name: str, sha256: str, size: int | None, fresh: bool) -> Iterator[str]:
         if not path.is_file():
@@ -303,7 +306,7 @@ class AssetStore:
             yield f"{name} cannot be read ({error.strerror})"
             return
         if sha256 and actual != sha256:
-            yield f"{name} is altered (sha256 {actual[:12]}…, expected {sha256[:12]}…)"
+            yield f"{name} was modified (sha256 {actual[:12]}…, expected {sha256[:12]}…)"
 
     def _download(self, spec: AssetSpec, relative: str, sha256: str, target: Path) -> None:
         import pooch
@@ -320,20 +323,20 @@ class AssetStore:
                 reasons.append(f"{source}: {' '.join(str(error).split())[:200]}")
             else:
                 with _writing(target):
-                    usual_mode(target)  # pooch makes it private
+                    usual_mode(target)  # pooch creates private files
                 return
-        raise MissingAssetError(f"asset {spec.name!r} could not be fetched: {'; '.join(reasons)}", hint=spec.how_to)
+        raise MissingAssetError(f"asset {spec.name!r} could not be downloaded: {'; '.join(reasons)}", hint=spec.how_to)
 
     def _error(self, status: AssetStatus) -> MissingAssetError:
         spec = status.spec
-        place = f" at {status.path}" if status.path else ""
-        what = f"{len(spec.files)} files" if spec.directory else f"sha256 {spec.sha256}"
+        location = f" at {status.path}" if status.path else ""
+        identity = f"{len(spec.files)} files" if spec.directory else f"sha256 {spec.sha256}"
         size = f"{format_size(spec.size)}, " if spec.size else ""
-        facts = f"{spec.filename}, {what}, {size}licence {spec.licence}"
+        facts = f"{spec.filename}, {identity}, {size}licence {spec.licence}"
         if spec.any_file:
             kind = "folder" if spec.directory else "file"
             facts = f"{' or '.join([spec.filename, *spec.also])}, any such {kind}, licence {spec.licence}"
         hint = f"bcd-bench assets fetch {spec.name}"
         if not spec.urls:
             hint = f"bcd-bench assets add {spec.name} PATH   ({spec.how_to})"
-        return MissingAssetError(f"asset {spec.name!r}{place}: {status.problem} ({facts})", hint=hint)
+        return MissingAssetError(f"asset {spec.name!r}{location}: {status.problem} ({facts})", hint=hint)

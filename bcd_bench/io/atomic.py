@@ -1,4 +1,4 @@
-"""Writes that are there whole or not at all: temporary name in the same folder, fsync, rename."""
+"""Atomic writes: temporary name in the same folder, fsync, rename."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ __all__ = [
 ]
 
 TEMPORARY_SUFFIX = ".part"
-"""What unfinished files are called; anything with this suffix may be deleted while no process runs."""
+"""Suffix of unfinished files; files with this suffix may be deleted while no process is running."""
 
 
 NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EISDIR}
-"""What file systems (CIFS, some FUSE and network mounts) say of a folder that cannot be opened or synced."""
+"""Error codes that file systems (CIFS, some FUSE and network mounts) return for folders that cannot be synced."""
 
 
 def temporary_name(path: Path) -> Path:
-    """The name under which `path` is written before it is renamed, one per process."""
+    """Temporary name, unique per process, under which `path` is written before it is renamed."""
     return path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
 
 
 def fsync_path(path: Path) -> None:
-    """Make a file's bytes, or the renames and new names in a folder, survive a power cut.
+    """Flush a file's bytes, or the renames and new names in a folder, so that they survive a power failure.
 
-    Some file systems cannot sync folders (`NO_SYNC`): what is in them is as durable as they make it.
+    Folders that the file system cannot sync (`NO_SYNC`) are skipped; their durability depends on the file system.
     """
     try:
         handle = os.open(path, os.O_RDONLY)
@@ -56,20 +56,20 @@ def fsync_path(path: Path) -> None:
 
 
 def usual_mode(path: Path) -> None:
-    """Give a file the mode that any new file gets, by the umask of the harness, whatever a plugin has set meanwhile."""
+    """Set the default mode of new files (umask of the harness), even if a plugin has changed the umask meanwhile."""
     mode = 0o666 & ~harness_umask()
     if stat.S_IMODE(path.stat().st_mode) != mode:
-        with contextlib.suppress(OSError):  # a file system without modes
+        with contextlib.suppress(OSError):  # the file system does not support modes
             path.chmod(mode)
 
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path to write to, for code that wants a path; at the end of the block it becomes `path`, synced.
+    """Yield a temporary path to write to; on leaving the block it is synced and renamed to `path`.
 
-    The name ends in `.part`, so a writer that guesses a format from it has to be told (`image.save(…, format="png")`).
-    The file gets the mode that the umask gives, also if its writer made it private (safetensors does).
-    Where the block raises, or wrote no file (`OSError`), the old file stays as it was and nothing is left behind.
+    The name ends in `.part`, so writers that infer the format from the name need it explicitly (`image.save(…,
+    format="png")`). The file gets the mode given by the umask, even if its writer made it private (as safetensors
+    does). If the block raises or writes no file (`OSError`), the old file is unchanged and nothing is left behind.
     """
     temporary = temporary_name(path)
     try:
@@ -85,23 +85,23 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_bytes_atomic(path: Path, data: bytes) -> None:
-    """Write `data` to `path`, whole or not at all. Raises `OSError` and leaves the old file as it was."""
+    """Write `data` to `path` atomically. Raises `OSError` on failure and leaves the old file unchanged."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 
 
 def write_text_atomic(path: Path, text: str) -> None:
-    """Write UTF-8 text to `path`, whole or not at all."""
+    """Write UTF-8 text to `path` atomically."""
     write_bytes_atomic(path, text.encode())
 
 
 def write_json_atomic(path: Path, obj: Any) -> None:
-    """Write `obj` as indented JSON (key order kept, no NaN) to `path`, whole or not at all."""
+    """Write `obj` as indented JSON (key order kept, no NaN) to `path` atomically."""
     write_text_atomic(path, json.dumps(obj, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def append_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """Append one JSON line per record in a single write, then fsync. A torn line of a crash is ended first."""
+    """Append one JSON line per record in a single write, then fsync. An incomplete last line is terminated first."""
     text = "".join(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records)
     with path.open("ab+") as stream:
         if stream.tell() > 0:
@@ -114,12 +114,13 @@ def append_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The whole records of a JSON-lines file, in order; lines torn by a crash are left out, no file is no records."""
+    """The complete records of a JSON-lines file, in order. Lines torn by a crash are skipped; a missing file is
+    empty."""
     records = []
     if path.exists():
         with path.open("rb") as stream:
             for line in stream:
-                with contextlib.suppress(ValueError):  # torn by a crash: its work is done again
+                with contextlib.suppress(ValueError):  # torn by a crash: its work is repeated
                     record = json.loads(line)
                     if isinstance(record, dict):
                         records.append(record)

@@ -1,4 +1,4 @@
-"""Video files as decoded frames: what is opened, which stream, in which order, and what counts as damaged."""
+"""Decoding of video files: accepted formats, stream selection, frame order, and detection of damage."""
 
 from __future__ import annotations
 
@@ -19,36 +19,38 @@ from bcd_bench.types.errors import UnreadableVideoError, UnsupportedVideoError, 
 __all__ = ["OpenVideo", "open_video", "supported_av"]
 
 OLDEST_AV, NEWEST_AV = (17, 1), (19, 0)
-"""The first version of PyAV with which every test of reading passes, and the first that is not known yet. Before 17 it
-converts every video as BT.601 of limited range; 17.0 crashes on MPEG program streams."""
+"""The oldest PyAV version that passes all reading tests, and the first untested one. Versions before 17 convert every
+video as limited-range BT.601; 17.0 crashes on MPEG program streams."""
 FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif,apng,asf,flv,mpeg,mpegts,mpegvideo,m4v,h264,hevc,ivf,obu,nut,mxf,dv,"
     "mjpeg,yuv4mpegpipe,webp,webp_anim,image2,png_pipe,jpeg_pipe,bmp_pipe,webp_pipe,tiff_pipe,gif_pipe,pgm_pipe,ppm_pipe,"
     "pam_pipe,pbm_pipe,qoi_pipe,jpegls_pipe,j2k_pipe,exr_pipe,dpx_pipe"
 )
-"""FFmpeg's readers of a single file. Those of lists of other files (hls, dash, concat, sdp, …) are not among them."""
+"""FFmpeg demuxers of single files. Demuxers of playlists and lists of files (hls, dash, concat, sdp, …) are
+excluded."""
 PICTURES = ("_pipe", "image2")
-"""How the readers of one still picture are named."""
+"""Name patterns of the demuxers of still images."""
 STRICT = {"err_detect": "crccheck+bitstream+buffer+explode"}
-"""For the decoders in `STRICT_CODECS`: an error ends the frame, where they would draw what they can and say nothing."""
+"""Decoder options for `STRICT_CODECS`: an error discards the frame, which would otherwise be partly decoded
+silently."""
 STRICT_CODECS = ("hevc", "mjpeg", "png", "apng")
-"""Others either mark such frames anyway (H.264, MPEG-4) or are too strict with good files (TIFF)."""
+"""Other decoders either mark damaged frames anyway (H.264, MPEG-4) or reject valid files (TIFF)."""
 ONE_BY_ONE = ("h264", "hevc")
-"""Codecs of which every packet is one shown frame, and whose decoders leave out what they cannot decode."""
+"""Codecs in which every packet is one displayed frame and whose decoders skip undecodable frames."""
 SMALL = 512 * 512
-"""Pixels up to which starting threads costs more than it saves."""
+"""Frame area in pixels up to which starting threads costs more than it saves."""
 LARGEST_RATE = 1000.0
-"""Frames per second. Above it a stated rate is the clock of the time stamps (90000, …), not a rate."""
+"""Frames per second. A higher stated rate is the timestamp clock (90000, …), not a frame rate."""
 
 
 def supported_av() -> None:
-    """Raises `UsageError` where the installed PyAV converts colours in another way than this harness is tested with."""
+    """Raise `UsageError` if the installed PyAV is not a version whose colour conversion has been tested."""
     import av
 
-    found = tuple(int(part) for part in re.findall(r"[0-9]+", av.__version__)[:2])
-    if not OLDEST_AV <= found < NEWEST_AV:
+    installed = tuple(int(part) for part in re.findall(r"[0-9]+", av.__version__)[:2])
+    if not OLDEST_AV <= installed < NEWEST_AV:
         raise UsageError(
-            f"PyAV {av.__version__} is installed; videos are read with {OLDEST_AV[0]}.{OLDEST_AV[1]} or newer, "
+            f"PyAV {av.__version__} is installed; reading videos requires {OLDEST_AV[0]}.{OLDEST_AV[1]} or newer, "
             f"below {NEWEST_AV[0]}",
             hint=f'pip install "av>={OLDEST_AV[0]}.{OLDEST_AV[1]},<{NEWEST_AV[0]}"',
         )
@@ -56,11 +58,11 @@ def supported_av() -> None:
 
 @contextmanager
 def open_video(path: Path | str) -> Iterator[OpenVideo]:
-    """The video in a file, to be read once.
+    """Open the video in a file for reading once.
 
-    Raises `OSError` where the file cannot be opened or read, `UnsupportedVideoError` where this installation lacks its
-    decoder, and `UnreadableVideoError` where the content is at fault, also from within the context. The messages do not
-    name the file.
+    Raises `OSError` if the file cannot be opened or read, `UnsupportedVideoError` if this installation lacks the
+    decoder, and `UnreadableVideoError` if the content is invalid, also within the context. The messages do not include
+    the file name.
     """
     import av
 
@@ -75,7 +77,7 @@ def open_video(path: Path | str) -> Iterator[OpenVideo]:
     opened = False
     options = {"protocol_whitelist": "file", "format_whitelist": FORMATS, "pattern_type": "none"}
     try:
-        # An address of its own, so that FFmpeg never takes a part of the name for a protocol or a pattern.
+        # An explicit URL, so that FFmpeg never interprets part of the name as a protocol or a pattern.
         address = "file:" + os.path.abspath(path)  # noqa: PTH100 - keeps links
         with av.open(address, options=options, metadata_errors="replace") as container:
             opened = True
@@ -85,36 +87,36 @@ def open_video(path: Path | str) -> Iterator[OpenVideo]:
 
 
 def _plain_file(path: Path) -> None:
-    """Raises `OSError` as opening does, and for what is no plain file: reading a pipe could wait for ever."""
+    """Raise `OSError` if a file cannot be opened or is not a regular file: reading from a pipe could block forever."""
     try:
         mode = path.stat().st_mode
-    except ValueError as error:  # a zero byte in the name
-        raise UsageError(printable(f"{path} is no name of a file: {error}")) from None
+    except ValueError as error:  # a null byte in the name
+        raise UsageError(printable(f"{path} is not a valid file name: {error}")) from None
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(21, "Is a directory", str(path))
     if not stat.S_ISREG(mode):
-        raise OSError(22, "not a plain file", str(path))
+        raise OSError(22, "not a regular file", str(path))
     with path.open("rb"):
         pass
 
 
 def _told(error: Exception, *, opened: bool) -> Exception:
-    """FFmpeg's error as one of ours: the content's fault, the installation's, or the system's."""
+    """Translate an FFmpeg error into a bcd-bench error: invalid content, missing decoder, or a system error."""
     import av
 
     reason = getattr(error, "strerror", None) or str(error)
     lacking = ("DecoderNotFoundError", "DemuxerNotFoundError", "ProtocolNotFoundError", "PatchWelcomeError")
     if isinstance(error, tuple(getattr(av.error, name) for name in lacking)):
         return UnsupportedVideoError(f"the installed PyAV cannot read it: {reason}")
-    if not opened and isinstance(error, av.error.ArgumentError):  # what the list of formats does
-        return UnreadableVideoError("cannot be decoded: of no format that is read")
+    if not opened and isinstance(error, av.error.ArgumentError):  # raised for formats that are not on the list
+        return UnreadableVideoError("cannot be decoded: unsupported format")
     if isinstance(error, OSError):
         return OSError(error.errno, reason)
     return UnreadableVideoError(f"cannot be decoded: {reason}")
 
 
 class OpenVideo:
-    """One video stream of an open file: what is known of it before decoding, and its frames."""
+    """One video stream of an open file: its metadata and its frames."""
 
     def __init__(self, path: Path, container: Any) -> None:
         self._path, self._container = path, container
@@ -125,23 +127,23 @@ class OpenVideo:
         self.format: str = container.format.name
         self.is_picture = self.format.endswith(PICTURES)
         self.width, self.height = int(codec.width), int(codec.height)
-        """Pixels as stored, before turning and scaling; 0 where the file does not say."""
+        """Pixels as stored, before rotation and scaling; 0 if the file does not state them."""
         self.fps = _rate(self._stream)
-        """Frames per second: 25 where the file says nothing of use."""
+        """Frames per second; 25 if the file states no valid rate."""
         aspect = self._stream.sample_aspect_ratio
         self._aspect = Fraction(aspect) if aspect else Fraction(1)
         self._last: float | None = None
-        """Seconds of the last frame, for messages."""
-        # FFmpeg's own handling of EXIF differs between versions and formats, so it is read here.
+        """Timestamp of the last frame in seconds, for messages."""
+        # FFmpeg's handling of EXIF differs between versions and formats, so it is read here.
         self._picture_turn = exif_turn(path) if self.is_picture else None
 
     def frames(self) -> Iterator[Shown]:
-        """Every frame in the order of showing, to be converted where it is looked at. Nothing is decoded ahead.
+        """Yield every frame in display order, converted lazily. Nothing is decoded ahead.
 
-        Raises `UnreadableVideoError` at the first damage, for interlaced frames, and where the size changes.
+        Raises `UnreadableVideoError` at the first damage, for interlaced frames, and if the frame size changes.
         """
         codec, large = self._stream.codec_context, self.width * self.height > SMALL
-        # Not by frame: then errors would come with later frames, and PyAV drops some of those.
+        # Not frame threading, which reports errors with later frames, some of which PyAV drops.
         self._stream.thread_type = "SLICE"
         codec.thread_count = 0 if large else 1
         if codec.name in STRICT_CODECS:
@@ -149,7 +151,7 @@ class OpenVideo:
         converter = Converter(self._aspect, threads=0 if large else 1)
         slices = SliceChecksums() if codec.name == "ffv1" else None
         usual, size = 1 / self.fps, None
-        due, shown, first = list[int | None](), 0, None
+        due, n_frames, first = list[int | None](), 0, None
         for packet in self._packets():
             last = self._last
             if packet.size > 0 and not packet.is_discard:
@@ -164,41 +166,42 @@ class OpenVideo:
                     raise _damaged(seconds)
                 if frame.interlaced_frame:
                     raise UnreadableVideoError(
-                        "interlaced: every frame shows two moments", hint="ffmpeg -i IN -vf bwdif OUT deinterlaces it"
+                        "interlaced: every frame combines two points in time",
+                        hint="deinterlace it with ffmpeg -i IN -vf bwdif OUT",
                     )
                 if size is not None and size != (frame.width, frame.height):
-                    raise UnreadableVideoError("the frame size changes on the way")
-                if not shown:
+                    raise UnreadableVideoError("the frame size changes within the video")
+                if not n_frames:
                     first = frame.pts
                 self._last = last = seconds
-                size, shown = (frame.width, frame.height), shown + 1
+                size, n_frames = (frame.width, frame.height), n_frames + 1
                 yield Shown(frame, seconds, converter, self._turn(frame))
         if codec.name in ONE_BY_ONE and first is not None and None not in due:
-            # Before the first shown one there may be some that refer to what was cut away; no player shows them.
-            wanted = sum(pts >= first for pts in due if pts is not None)
-            if shown < wanted:
-                raise UnreadableVideoError(f"damaged: {shown} of {wanted} frames can be decoded")
+            # Frames before the first displayed one may refer to removed frames; no player shows them.
+            expected = sum(pts >= first for pts in due if pts is not None)
+            if n_frames < expected:
+                raise UnreadableVideoError(f"damaged: {n_frames} of {expected} frames can be decoded")
 
     def coded_frames(self) -> int:
-        """Frames that are really there and shown, counted without decoding. Raises `UnreadableVideoError`."""
+        """Number of stored and displayed frames, counted without decoding. Raises `UnreadableVideoError`."""
         return sum(packet.size > 0 and not packet.is_discard for packet in self._packets())
 
     def _packets(self) -> Iterator[Any]:
-        """The packets of the stream, checked as far as the container allows."""
-        found, ended = 0, 0
+        """Yield the packets of the stream, verified as far as the container allows."""
+        n_packets, ended = 0, 0
         with Checksums(self._path, self.format) as checksums:
             for packet in self._container.demux(self._stream):
                 if packet.size > 0:
-                    found += 1
+                    n_packets += 1
                     ended = (packet.pos or 0) + packet.size
                     if packet.is_corrupt or not checksums.hold_up_to(ended):
                         raise _damaged(self._last)
                 yield packet
-        # Elsewhere than in MP4 the stated count is not of coded frames.
-        if found < self._stream.frames and "mp4" in self.format:
-            raise UnreadableVideoError(f"damaged: {found} of {self._stream.frames} frames are there")
+        # Only MP4 states the number of coded frames.
+        if n_packets < self._stream.frames and "mp4" in self.format:
+            raise UnreadableVideoError(f"damaged: {n_packets} of {self._stream.frames} frames are present")
         if self.format == "yuv4mpegpipe" and ended != self._path.stat().st_size:
-            raise UnreadableVideoError("damaged: the last frame is cut short")
+            raise UnreadableVideoError("damaged: the last frame is truncated")
 
     def _decoded(self, packet: Any) -> list[Any]:
         import av
@@ -217,7 +220,7 @@ def _damaged(seconds: float | None) -> UnreadableVideoError:
 
 
 def _best_stream(container: Any) -> Any:
-    """The stream a player shows: FFmpeg's choice, but never a cover picture."""
+    """The stream that a player would show: FFmpeg's choice, but never cover art."""
     from av.stream import Disposition
 
     moving = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]

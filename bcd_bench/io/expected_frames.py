@@ -1,4 +1,4 @@
-"""Videos that must have a known length and size, read without ever decoding more than that."""
+"""Reading of videos with a known length and size, without decoding more than necessary."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ __all__ = ["WrongLengthError", "WrongSizeError", "read_expected"]
 
 
 class WrongLengthError(UsageError):
-    """The message is what there is, such as "more than 8 frames"."""
+    """The length is wrong; the message is the actual length, such as "more than 8 frames"."""
 
 
 class WrongSizeError(UsageError):
-    """The message is the size there is, such as "1080x1920" (height first)."""
+    """The size is wrong; the message is the actual size, such as "1080x1920" (height first)."""
 
 
 def read_expected(path: Path, frames: int, size: tuple[int, int], *, resize: bool = False) -> npt.NDArray[np.uint8]:
-    """uint8[frames, *size, 3] of a video file or a folder of pictures; `resize` brings other sizes to this one.
+    """uint8[frames, *size, 3] of a video file or a folder of images; `resize` resizes frames of other sizes.
 
-    A video that is too long is known after one frame more, a wrong size after the first frame. Raises
-    `WrongLengthError`, `WrongSizeError`, and `UsageError` or `OSError` for what cannot be read.
+    A video that is too long is rejected after one extra frame, a wrong size after the first frame. Raises
+    `WrongLengthError`, `WrongSizeError`, and `UsageError` or `OSError` if the video cannot be read.
     """
-    found: list[npt.NDArray[np.uint8]] = []
+    decoded: list[npt.NDArray[np.uint8]] = []
     if path.is_dir():
         pictures = list_frames(path)
         if len(pictures) != frames:
@@ -39,23 +39,23 @@ def read_expected(path: Path, frames: int, size: tuple[int, int], *, resize: boo
         for picture in pictures:
             rgb = read_picture(picture)
             if native not in (None, rgb.shape):
-                raise UsageError(f"{picture.name} has another size than the first frame of {path.name}")
+                raise UsageError(f"{picture.name} differs in size from the first frame of {path.name}")
             native = rgb.shape
-            found.append(_sized(rgb, size, resize=resize))
-        return np.stack(found)
+            decoded.append(_sized(rgb, size, resize=resize))
+        return np.stack(decoded)
     try:
         with open_video(path) as video:
-            for shown in itertools.islice(video.frames(), frames + 1):
-                if len(found) == frames:
+            for frame in itertools.islice(video.frames(), frames + 1):
+                if len(decoded) == frames:
                     raise WrongLengthError(f"more than {_frames(frames)}")
-                if not resize and shown.size != size:
-                    raise WrongSizeError(f"{shown.size[0]}x{shown.size[1]}")
-                found.append(_sized(shown.rgb, size, resize=resize))
+                if not resize and frame.size != size:
+                    raise WrongSizeError(f"{frame.size[0]}x{frame.size[1]}")
+                decoded.append(_sized(frame.rgb, size, resize=resize))
     except (UnreadableVideoError, UnsupportedVideoError) as error:
         raise type(error)(f"cannot read video {path.name}: {error}", hint=error.hint) from None
-    if len(found) < frames:
-        raise WrongLengthError(_frames(len(found)))
-    return np.stack(found)
+    if len(decoded) < frames:
+        raise WrongLengthError(_frames(len(decoded)))
+    return np.stack(decoded)
 
 
 def _frames(count: int) -> str:

@@ -1,4 +1,4 @@
-"""A suite's pairs as files, for tools that are run outside the harness: what `bcd-bench export` writes."""
+"""Export of a suite's pairs as files for tools outside the harness (`bcd-bench export`)."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ Kind = Literal["mkv", "png"]
 
 @dataclass(frozen=True)
 class ExportedPair:
-    """One line of `pairs.jsonl`: `content` and `motion` are paths below the folder, `frames` and `fps` those of the
-    motion clip, which an output has to have, and `output` is the name it has to have for the method `folder`."""
+    """One line of `pairs.jsonl`: `content` and `motion` are paths relative to the folder, `frames` and `fps` those of
+    the driving clip, which an output must match, and `output` is the file name that the method `folder` expects."""
 
     pair: str
     content: str
@@ -48,8 +48,8 @@ def export_suite(
 ) -> list[ExportedPair]:
     """Write the clips of a suite's pairs (the first `limit`) to `folder/clips`, each once, then `pairs.jsonl`.
 
-    Exact targets are left out. A call that was stopped continues: finished clips are not made again. Raises
-    `UsageError` for a folder that holds another suite or cannot be written, and for clips that cannot be had.
+    Ground-truth targets are not exported. An interrupted export resumes and skips finished clips. Raises `UsageError`
+    if the folder contains a different suite or cannot be written, or if a clip cannot be loaded.
     """
     total = len(suite.pairs)
     ids = checked_ids(suite, total if limit is None else min(limit, total))
@@ -60,15 +60,15 @@ def export_suite(
     with writing(folder):
         (folder / "clips").mkdir(parents=True, exist_ok=True)
         _claim(folder / "suite.json", facts)
-    before = {row["motion"]: row for row in read_jsonl(folder / "pairs.jsonl") if "motion" in row}
+    exported = {row["motion"]: row for row in read_jsonl(folder / "pairs.jsonl") if "motion" in row}
     names: dict[str, str] = {}
-    known = {motion: (row["frames"], row["fps"]) for motion, row in before.items()}
+    lengths = {motion: (row["frames"], row["fps"]) for motion, row in exported.items()}
     rows = []
     with (progress or NoProgress()).task("export", total=len(ids)) as task:
         for pair in suite.pairs[: len(ids)]:
             content = _exported(folder, pair.content, kind, names, None)
-            motion = _exported(folder, pair.motion, kind, names, known)
-            frames, fps = known[motion]
+            motion = _exported(folder, pair.motion, kind, names, lengths)
+            frames, fps = lengths[motion]
             output = f"{pair.id}.mkv" if kind == "mkv" else pair.id
             rows.append(ExportedPair(pair.id, content, motion, output, frames, fps, *suite.size))
             task.advance()
@@ -79,22 +79,24 @@ def export_suite(
 
 
 def _claim(path: Path, facts: dict[str, Any]) -> None:
-    """Write `suite.json`, or see that the one that is there is of the same suite and kind."""
+    """Write `suite.json`, or check that the existing one belongs to the same suite and kind."""
     if not path.exists():
         write_json_atomic(path, facts)
         return
     try:
-        found = json.loads(path.read_bytes())
+        existing = json.loads(path.read_bytes())
     except ValueError:
-        found = None
-    if found != facts:
-        raise UsageError(f"{path.parent} holds another suite, or the same in another form", hint="another --out")
+        existing = None
+    if existing != facts:
+        raise UsageError(
+            f"{path.parent} holds a different suite, or the same suite in another format", hint="use a different --out"
+        )
 
 
 def _exported(
     folder: Path, ref: ClipRef, kind: Kind, names: dict[str, str], known: dict[str, tuple[int, float]] | None
 ) -> str:
-    """The path of a clip below `folder`, written where it is not there; `known` gets its length and frame rate."""
+    """Path of a clip relative to `folder`, written if missing; its length and frame rate are stored in `known`."""
     described = hash_json(ref.describe())
     key = described if names.setdefault(ref.id.casefold(), described) != described else ref.id
     name = key if SAFE_NAME.fullmatch(key) else described

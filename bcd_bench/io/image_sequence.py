@@ -1,4 +1,4 @@
-"""Clips as folders of numbered pictures, for tools that read and write frames."""
+"""Clips as folders of numbered images, for tools that read and write frames."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 __all__ = ["PICTURES", "encode_png", "list_frames", "read_frames", "read_picture", "write_frames"]
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
-"""File names of frames end so, in capitals or not."""
+"""File name suffixes of frames, case-insensitive."""
 
 
 def encode_png(rgb: npt.NDArray[np.uint8]) -> bytes:
-    """A frame uint8[H, W, 3] RGB as the bytes of a PNG file, without loss."""
+    """Encode a frame, uint8[H, W, 3] RGB, as PNG bytes (lossless)."""
     import av
 
     codec: Any = av.CodecContext.create("png", "w")
@@ -36,12 +36,12 @@ def encode_png(rgb: npt.NDArray[np.uint8]) -> bytes:
 
 
 def write_frames(folder: Path, clip: Clip) -> None:
-    """Write `000000.png`, `000001.png`, … into the new folder `folder`, which is there whole or not at all.
+    """Write `000000.png`, `000001.png`, … into the new folder `folder`, atomically.
 
-    Raises `OSError` as writing does, also where the folder exists and is not empty.
+    Raises `OSError` if writing fails or the folder exists and is not empty.
     """
     draft = temporary_name(folder)
-    shutil.rmtree(draft, ignore_errors=True)  # of a process that was killed
+    shutil.rmtree(draft, ignore_errors=True)  # left by a killed process
     draft.mkdir()
     try:
         for index, frame in enumerate(clip.frames):
@@ -53,18 +53,18 @@ def write_frames(folder: Path, clip: Clip) -> None:
 
 
 def list_frames(folder: Path) -> list[Path]:
-    """The pictures in `folder`, by name with numbers as numbers (2 before 10). Hidden files are not looked at."""
-    found = [
+    """The images in `folder`, sorted by name with numbers in numeric order (2 before 10). Hidden files are ignored."""
+    images = [
         path
         for path in folder.iterdir()
         if path.suffix.lower() in PICTURES and not path.name.startswith(".") and path.is_file()
     ]
-    return sorted(found, key=lambda path: (_natural(path.name), path.name))
+    return sorted(images, key=lambda path: (_natural(path.name), path.name))
 
 
 def read_picture(path: Path) -> npt.NDArray[np.uint8]:
-    """A picture as uint8[H, W, 3] RGB, upright by its EXIF; transparency is ignored, and of an animation the first
-    frame is taken. Raises `UsageError` where it is missing, damaged or cut short.
+    """Read an image as uint8[H, W, 3] RGB, rotated upright by its EXIF orientation; transparency is ignored, and only
+    the first frame of an animation is read. Raises `UsageError` if it is missing, damaged or truncated.
     """
     from bcd_bench.io.video import read_video
 
@@ -73,15 +73,15 @@ def read_picture(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def read_frames(folder: Path) -> npt.NDArray[np.uint8]:
-    """The pictures of a folder as uint8[T, H, W, 3], in the order of `list_frames`, each as `read_picture` has it.
+    """The images of a folder as uint8[T, H, W, 3], in the order of `list_frames`, each read by `read_picture`.
 
-    Raises `UsageError` where there is none, one cannot be read, or they differ in size.
+    Raises `UsageError` if the folder has no images, one cannot be read, or their sizes differ.
     """
     frames: list[npt.NDArray[np.uint8]] = []
     for path in list_frames(folder):
         frame = read_picture(path)
         if frames and frame.shape != frames[0].shape:
-            raise UsageError(f"{path.name} has another size than the first frame of {folder.name}")
+            raise UsageError(f"{path.name} differs in size from the first frame of {folder.name}")
         frames.append(frame)
     if not frames:
         raise UsageError(f"{folder.name} has no frames ({', '.join(PICTURES)})")
@@ -89,5 +89,5 @@ def read_frames(folder: Path) -> npt.NDArray[np.uint8]:
 
 
 def _natural(name: str) -> list[tuple[int, int, str]]:
-    """Sorts numbers by value among text."""
+    """Sort key that orders numbers within text by value."""
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.findall(r"[0-9]+|[^0-9]+", name)]

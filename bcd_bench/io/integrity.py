@@ -1,4 +1,4 @@
-"""What files say of their own bytes: how long they are, and checksums that FFmpeg reads over or does not report."""
+"""Integrity checks: lengths stated in file headers, and checksums that FFmpeg ignores or does not report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import BinaryIO
 __all__ = ["Checksums", "SliceChecksums", "is_animated_webp", "missing_end"]
 
 EBML, SEGMENT, CLUSTER, CRC32 = 0x1A45DFA3, 0x18538067, 0x1F43B675, 0xBF
-"""Ids of Matroska's elements."""
+"""Ids of Matroska elements."""
 BOXES = (
     b"ftyp",
     b"moov",
@@ -27,18 +27,18 @@ BOXES = (
     b"uuid",
     b"meta",
 )
-"""Boxes that stand at the top of MP4 and QuickTime files."""
+"""Top-level boxes of MP4 and QuickTime files."""
 TOLERATED = 8
-"""Bytes: some writers of AVI count their own header or padding wrongly."""
+"""Bytes; some AVI writers count their header or padding incorrectly."""
 CHUNK = 1 << 20
 REVERSED = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
-"""Every byte with its bits in the other order."""
+"""Every byte with its bits reversed."""
 
 
 def missing_end(path: Path) -> str:
-    """Why the file must have been cut short, by what its format says of its length; empty where nothing tells.
+    """Reason why the file must be truncated, based on the length stated by its format; empty if none is stated.
 
-    Reads headers alone, and pictures. Raises `OSError` as reading does.
+    Reads only headers, and images completely. Raises `OSError` if the file cannot be read.
     """
     length = path.stat().st_size
     with path.open("rb") as file:
@@ -58,11 +58,11 @@ def missing_end(path: Path) -> str:
             file.seek(0)
             if not _jpeg_ends(file.read()):
                 return "its end is missing"
-    return f"{length} of {stated} bytes are there" if stated > length else ""
+    return f"{length} of {stated} bytes are present" if stated > length else ""
 
 
 def _vint(file: BinaryIO, *, keep_marker: bool) -> int | None:
-    """A number of Matroska; None at the end of the file, and for "unknown"."""
+    """Read a Matroska variable-length integer; None at the end of the file and for "unknown"."""
     first = file.read(1)
     if not first or not first[0]:
         return None
@@ -76,7 +76,7 @@ def _vint(file: BinaryIO, *, keep_marker: bool) -> int | None:
 
 
 def _element(file: BinaryIO) -> tuple[int, int] | None:
-    """Id and size of the element that begins here; the file then stands at its content."""
+    """Id and size of the element that starts here; the file is then positioned at its content."""
     kind = _vint(file, keep_marker=True)
     size = None if kind is None else _vint(file, keep_marker=False)
     return None if kind is None or size is None else (kind, size)
@@ -100,14 +100,16 @@ def _boxes_length(file: BinaryIO, length: int) -> int:
         size = int.from_bytes(head[:4], "big")
         if size == 1:
             size = int.from_bytes(head[8:16], "big")
-        if size < 8 or head[4:8] not in BOXES:  # 0: to the end; else what follows is not of this format
+        if (
+            size < 8 or head[4:8] not in BOXES
+        ):  # 0: extends to the end; otherwise the remaining data has a different format
             return length
         at += size
     return at
 
 
 def _jpeg_ends(data: bytes) -> bool:
-    """Whether the end marker stands behind the beginning of the pixels; a preview in the header has its own."""
+    """Whether an end marker follows the start of the pixel data; previews in the header have their own end marker."""
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
         at += 1 if data[at + 1] == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
@@ -115,7 +117,7 @@ def _jpeg_ends(data: bytes) -> bool:
 
 
 class Checksums:
-    """The checksums of a Matroska file's clusters, compared as far as the file is read. Other formats pass."""
+    """Verifies the checksums of a Matroska file's clusters as the file is read. Other formats always pass."""
 
     def __init__(self, path: Path, format_name: str) -> None:
         self._path, self._known = path, "matroska" in format_name
@@ -136,7 +138,7 @@ class Checksums:
             self._file.close()
 
     def hold_up_to(self, position: int) -> bool:
-        """Whether all clusters that begin before `position` (bytes) are as they were written."""
+        """Whether all clusters that begin before byte `position` match their checksums."""
         while self._checked < position:
             end, holds = next(self._results, (1 << 63, True))
             self._checked = end
@@ -146,7 +148,7 @@ class Checksums:
 
 
 def _clusters(file: BinaryIO) -> Iterator[tuple[int, bool]]:
-    """(end, whether the checksum holds) of each element in the segment; stops where sizes are unknown."""
+    """Yield (end, checksum valid) for each element in the segment; stops at elements of unknown size."""
     header = _element(file)
     if header is None or header[0] != EBML:
         return
@@ -158,27 +160,27 @@ def _clusters(file: BinaryIO) -> Iterator[tuple[int, bool]]:
         holds = True
         if kind == CLUSTER and size > 6 and file.read(2) == bytes((CRC32, 0x84)):
             stated = int.from_bytes(file.read(4), "little")
-            left, found = size - 6, 0
-            while left > 0 and (part := file.read(min(left, CHUNK))):
-                found = zlib.crc32(part, found)
-                left -= len(part)
-            holds = left == 0 and found == stated
+            remaining, checksum = size - 6, 0
+            while remaining > 0 and (part := file.read(min(remaining, CHUNK))):
+                checksum = zlib.crc32(part, checksum)
+                remaining -= len(part)
+            holds = remaining == 0 and checksum == stated
         yield start + size, holds
         file.seek(start + size)
 
 
 class SliceChecksums:
-    """The checksums of FFV1's slices; its decoder fills damaged slices from the frame before and says nothing.
+    """Verifies the checksums of FFV1 slices; FFmpeg silently fills damaged slices from the previous frame.
 
-    Whether a stream has them is in its compressed header, so it is concluded: damage is where some frames hold and
-    others do not.
+    Whether a stream has checksums is stated only in its compressed header, so it is inferred: the stream is damaged if
+    some frames match and others do not.
     """
 
     def __init__(self) -> None:
         self._held = self._failed = False
 
     def hold(self, packet: bytes) -> bool:
-        """Whether this frame and those before may be whole."""
+        """Whether this frame and the previous ones may be undamaged."""
         holds = _slices_hold(packet)
         self._held |= holds
         self._failed |= not holds
@@ -186,13 +188,13 @@ class SliceChecksums:
 
 
 def _slices_hold(packet: bytes) -> bool:
-    """Each slice ends with its size (3 bytes), a status (1) and a CRC-32 (4) over all of it, first bit first."""
+    """Each slice ends with its size (3 bytes), a status (1) and a CRC-32 (4) over the whole slice, MSB first."""
     end = len(packet)
     while end > 0:
         size = int.from_bytes(packet[max(0, end - 8) : max(0, end - 5)], "big") + 8
         if size > end:
             return False
-        # zlib's CRC takes the last bit first and begins and ends with all ones; FFV1's does not.
+        # zlib's CRC processes the LSB first and inverts its initial and final values; FFV1's does not.
         if zlib.crc32(packet[end - size : end].translate(REVERSED), 0xFFFFFFFF) != 0xFFFFFFFF:
             return False
         end -= size
@@ -200,7 +202,7 @@ def _slices_hold(packet: bytes) -> bool:
 
 
 def is_animated_webp(path: Path) -> bool:
-    """Raises `OSError` as reading does."""
+    """Whether the file is an animated WebP. Raises `OSError` if it cannot be read."""
     with path.open("rb") as file:
         head = file.read(21)
     return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and len(head) == 21 and bool(head[20] & 2)

@@ -33,9 +33,9 @@ def save_tree(path: Path, tree: Any) -> None:
 
 
 def load_tree(path: Path) -> Any:
-    """Read what `save_tree` wrote. Raises `ValueError` or `OSError` where the file is damaged."""
+    """Read a tree written by `save_tree`. Raises `ValueError` or `OSError` if the file is damaged."""
     try:
-        # From memory: given a path, NumPy leaves a damaged file open.
+        # Read from memory: with a path, NumPy leaves a damaged file open.
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as data:
             return _unpack(json.loads(str(data[_TREE])), data)
     except (KeyError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:

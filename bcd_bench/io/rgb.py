@@ -1,4 +1,4 @@
-"""Decoded frames as RGB: colours, square pixels, upright, and resizing, with the same bits on every processor."""
+"""Conversion of decoded frames to upright RGB with square pixels, and resizing, bit-exact on every processor."""
 
 from __future__ import annotations
 
@@ -17,34 +17,35 @@ __all__ = ["Converter", "Shown", "resize_frame"]
 
 BICUBIC, AREA = 1 << 2, 1 << 5
 FULL_CHROMA, ACCURATE, BITEXACT = (1 << 13) | (1 << 14), 1 << 18, 1 << 19
-"""libswscale's flags. Without ACCURATE results are up to 1.5 levels dark; without BITEXACT they depend on the
+"""libswscale flags. Without ACCURATE, results are up to 1.5 levels too dark; without BITEXACT, they depend on the
 processor."""
 MATRICES = (0, 1, 2, 4, 5, 6, 7, 9)
-"""Colour matrices (ITU-T H.273) that libswscale converts: RGB, BT.709, unspecified (as BT.601), FCC, BT.601 twice,
+"""Colour matrices (ITU-T H.273) that libswscale supports: RGB, BT.709, unspecified (as BT.601), FCC, BT.601 twice,
 SMPTE 240M, BT.2020. It would convert others as BT.601."""
 BGR0 = "bgr0"
 WIDEST = 1 << 16
 
 
 class Converter:
-    """Frames of one video to RGB."""
+    """Converts the frames of one video to RGB."""
 
     def __init__(self, aspect: Fraction, threads: int) -> None:
-        """`aspect` is the width over the height of a pixel; `threads` as libswscale takes it (0: as many as cores)."""
+        """`aspect` is the pixel aspect ratio (width / height); `threads` is passed to libswscale (0: one per core)."""
         from av.video.reformatter import VideoReformatter
 
         self._aspect, self._threads = aspect, threads
         self._reformatter = VideoReformatter()
 
     def size(self, frame: Any) -> tuple[int, int]:
-        """Height and width with square pixels, before turning: the width is stretched and rounded down."""
+        """Height and width with square pixels, before rotation: the width is scaled and rounded down."""
         width = max(1, int(frame.width * self._aspect))
         if width > WIDEST:
             raise UnreadableVideoError(f"its pixels are {self._aspect} times as wide as high: {width} columns")
         return frame.height, width
 
     def rgb(self, frame: Any) -> npt.NDArray[np.uint8]:
-        """uint8[H, W, 3] of the size that `size` tells. Raises `UnreadableVideoError` for colours of another kind."""
+        """uint8[H, W, 3] with the size returned by `size`. Raises `UnreadableVideoError` for unsupported colour
+        matrices."""
         height, width = self.size(frame)
         same = (height, width) == (frame.height, frame.width)
         if same and frame.format.name == BGR0:
@@ -54,7 +55,7 @@ class Converter:
         if not (same and frame.format.name == "rgb24"):
             matrix = int(frame.colorspace)
             if matrix not in MATRICES:
-                raise UnreadableVideoError(f"its colour matrix (number {matrix} of ITU-T H.273) is not converted")
+                raise UnreadableVideoError(f"its colour matrix (number {matrix} of ITU-T H.273) is not supported")
             frame = self._reformatter.reformat(
                 frame,
                 width=width,
@@ -68,30 +69,30 @@ class Converter:
 
 @dataclass(frozen=True)
 class Shown:
-    """A decoded frame, converted only where it is looked at."""
+    """A decoded frame that is converted on first access."""
 
     frame: Any
     seconds: float
-    """Its time stamp."""
+    """Timestamp."""
     converter: Converter
     turn: Turn
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of `rgb`, without converting."""
+        """Height and width of `rgb`, without conversion."""
         height, width = self.converter.size(self.frame)
         return (width, height) if self.turn.transpose else (height, width)
 
     @cached_property
     def rgb(self) -> npt.NDArray[np.uint8]:
-        """uint8[H, W, 3] as a player shows it: upright and with square pixels."""
+        """uint8[H, W, 3] as displayed by a player: upright, with square pixels."""
         return np.ascontiguousarray(turned(self.converter.rgb(self.frame), self.turn))
 
 
 def resize_frame(rgb: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """uint8[H, W, 3] at `size` (height, width): area averaging where smaller, bicubic where larger.
+    """Resize uint8[H, W, 3] to `size` (height, width): area averaging when shrinking, bicubic when enlarging.
 
-    The three channels are scaled each for itself, so a flat colour stays exactly as it is.
+    The three channels are scaled independently, so a constant colour is preserved exactly.
     """
     import av
 
@@ -100,7 +101,7 @@ def resize_frame(rgb: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArr
         return rgb
     smaller = height * width < rgb.shape[0] * rgb.shape[1]
     kernel = AREA if smaller else BICUBIC
-    # Of RGB, libswscale would make YUV and back. Three planes of one size are scaled as they are, whatever they hold.
+    # libswscale would convert RGB to YUV and back. Three planes of equal size are scaled without conversion.
     planes = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb.transpose(2, 0, 1)), format="yuv444p")
     resized = planes.reformat(width=width, height=height, interpolation=kernel | ACCURATE | BITEXACT, threads=1)
     return np.ascontiguousarray(np.asarray(resized.to_ndarray(), np.uint8).transpose(1, 2, 0))

@@ -1,4 +1,5 @@
-"""Weight files of our own making: safetensors that say in their header what they hold. For plugins that use torch.
+"""Weight files written by bcd-bench: safetensors files whose header describes their content. For plugins that use
+torch.
 
 Importing this module imports neither torch nor safetensors.
 """
@@ -18,11 +19,11 @@ __all__ = ["read_weight_file", "read_weight_header"]
 
 
 def read_weight_file(path: Path, *, form: str, what: str, maker: str) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
-    """The header (text by text) and the tensors (on the CPU, in the types of the file) of a safetensors file.
+    """Read the header (strings) and the tensors (on the CPU, with the dtypes of the file) of a safetensors file.
 
-    `form` is what its header must hold under "format". `what` ("BCD") and `maker` (the command that writes such files)
-    are for the errors: raises `UsageError` for a folder, a file that is not there, truncated, a pickle, or of another
-    form, and `MissingDependencyError` without safetensors and torch.
+    `form` is the required value of "format" in the header. `what` ("BCD") and `maker` (the command that writes such
+    files) are used in error messages. Raises `UsageError` if the path is a folder, or the file is missing, truncated, a
+    pickle, or of a different format, and `MissingDependencyError` without safetensors and torch.
     """
     tensors: dict[str, torch.Tensor] = {}
 
@@ -33,24 +34,24 @@ def read_weight_file(path: Path, *, form: str, what: str, maker: str) -> tuple[d
 
 
 def read_weight_header(path: Path, *, form: str, what: str, maker: str) -> dict[str, str]:
-    """The header of `read_weight_file` alone, which needs no torch. Raises as that."""
+    """The header returned by `read_weight_file`, without torch. Raises the same errors."""
     return _opened(path, "np", lambda file: None, form=form, what=what, maker=maker)
 
 
 def _opened(
     path: Path, framework: str, read: Callable[[Any], None], *, form: str, what: str, maker: str
 ) -> dict[str, str]:
-    """The header of a safetensors file, whose tensors `read` may look at while it is open."""
+    """The header of a safetensors file; `read` is called with the open file and may read its tensors."""
     try:
         from safetensors import SafetensorError, safe_open
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
-            f"weights of {what} need the package {error.name!r}", hint=f"pip install {error.name}"
+            f"weights of {what} require the package {error.name!r}", hint=f"pip install {error.name}"
         ) from error
 
-    hint = f"give weights written by {maker}"
+    hint = f"use weights written by {maker}"
     if path.is_dir():
-        raise UsageError(f"{path}: is a folder, not a weight file", hint=f"--weights {path / 'model.safetensors'}")
+        raise UsageError(f"{path}: is a folder, not a weights file", hint=f"--weights {path / 'model.safetensors'}")
     try:
         with safe_open(path, framework) as file:
             header = dict(file.metadata() or {})

@@ -1,4 +1,4 @@
-"""Clips to files and back: lossless FFV1 whose bytes depend only on the frames, and whole clips read."""
+"""Writing clips as lossless FFV1 whose bytes depend only on the frames, and reading clips from video files."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ __all__ = [
 ]
 
 READER = "2"
-"""Bump if reading or resizing a video gives other pixels; part of the manifest of every suite made of videos."""
+"""Bump when the decoded or resized pixels change; part of the manifest of every suite made of videos."""
 
 PIXELS = "bgr0"
-"""FFV1's 8-bit RGB layout: blue, green, red and an unused byte. No colour conversion, so no loss."""
+"""8-bit RGB layout of FFV1: blue, green, red and an unused byte. No colour conversion, hence lossless."""
 SMALL = 128 * 128
-"""Up to this area in pixels a frame is one slice, which is smallest; larger ones are four, for threads to share."""
+"""Area in pixels up to which a frame is one slice (smallest file); larger frames have four slices, one per thread."""
 
 
 def _rate(fps: float) -> Fraction:
-    """Frames per second as a fraction that a container can hold: 29.97 becomes 30000/1001."""
+    """Frame rate as a fraction that a container can store: 29.97 becomes 30000/1001."""
     for denominator in (1, 1001):
         rate = Fraction(round(fps * denominator), denominator)
         if abs(float(rate) - fps) < 1e-6 * fps:
             return rate
     rate = Fraction(fps).limit_denominator(100_000)
     if rate <= 0:
-        raise ValueError(f"a video file cannot hold {fps} frames per second")
+        raise ValueError(f"a video file cannot store {fps} frames per second")
     return rate
 
 
@@ -66,17 +66,19 @@ def _to_bgr0(rgb: npt.NDArray[np.uint8]) -> av.VideoFrame:
 
 
 def encode_lossless(clip: Clip) -> bytes:
-    """The clip as the bytes of a Matroska file with one FFV1 stream.
+    """Encode the clip as a Matroska file with one FFV1 stream and return its bytes.
 
-    The same frames and frame rate give the same bytes: single thread, bit-exact flags, no dates or random ids. Raises
-    `ValueError` where the encoder does not take them.
+    The same frames and frame rate yield the same bytes: single thread, bit-exact flags, no dates or random ids. Raises
+    `ValueError` if the encoder rejects the clip.
     """
     import av
 
     try:
         return _encoded(clip)
     except av.error.FFmpegError as error:
-        raise ValueError(f"FFV1 refuses {list(clip.frames.shape)} at {clip.fps} fps: {error.strerror}") from error
+        raise ValueError(
+            f"FFV1 does not support {list(clip.frames.shape)} at {clip.fps} fps: {error.strerror}"
+        ) from error
 
 
 def _encoded(clip: Clip) -> bytes:
@@ -101,12 +103,12 @@ def _encoded(clip: Clip) -> bytes:
 
 
 def write_video_lossless(path: Path, clip: Clip) -> None:
-    """Write `clip` to `path` (.mkv) losslessly and atomically. Raises `OSError` as writing does."""
+    """Write `clip` to `path` (.mkv) losslessly and atomically. Raises `OSError` if writing fails."""
     write_bytes_atomic(path, encode_lossless(clip))
 
 
 def write_preview(path: Path, clip: Clip, *, scale: int = 1) -> None:
-    """Write an H.264 preview (.mp4) for people to look at: lossy, `scale` times larger by repeated pixels, atomic."""
+    """Write an H.264 preview (.mp4) for viewing: lossy, enlarged `scale` times by repeating pixels, atomic."""
     import av
 
     frames = clip.frames.repeat(scale, axis=1).repeat(scale, axis=2)
@@ -146,26 +148,26 @@ def read_video(
     crop: tuple[int, int, int, int] | None = None,
     size: tuple[int, int] | None = None,
 ) -> Clip:
-    """Decode frames `start` (included) to `stop` (excluded, None for the end) as a player shows them.
+    """Decode frames `start` (inclusive) to `stop` (exclusive, None for the end) as a player shows them.
 
-    `crop` is (left, top, right, bottom) in pixels of the upright frame, `size` is (height, width) after the resize.
-    Nothing behind `stop` is decoded. The clip's id is the file's stem. Raises `UsageError` where the file is missing,
-    damaged, interlaced, without video or too short; docs/videos.md has the rules.
+    `crop` is (left, top, right, bottom) in pixels of the upright frame, `size` is (height, width) after resizing.
+    Nothing beyond `stop` is decoded. The clip's id is the file's stem. Raises `UsageError` if the file is missing,
+    damaged, interlaced, without video or too short; see docs/videos.md.
     """
     path = Path(path)
     frames: list[npt.NDArray[np.uint8]] = []
     try:
         with open_video(path) as video:
             fps = video.fps
-            for shown in itertools.islice(video.frames(), start, stop):
-                frames.append(_cropped(shown.rgb, crop, size, path))
+            for frame in itertools.islice(video.frames(), start, stop):
+                frames.append(_cropped(frame.rgb, crop, size, path))
     except (UnreadableVideoError, UnsupportedVideoError) as error:
         raise type(error)(f"cannot read video {path}: {error}", hint=error.hint) from None
     except OSError as error:
         raise UsageError(f"cannot read video {path}: {error.strerror or error}") from error
     if not frames or (stop is not None and len(frames) < stop - start):
-        wanted = f"frames {start} to {'the end' if stop is None else stop}"
-        raise UsageError(f"{path.name} is too short: {wanted} wanted, {len(frames)} found")
+        expected = f"frames {start} to {'the end' if stop is None else stop}"
+        raise UsageError(f"{path.name} is too short: {expected} requested, {len(frames)} found")
     return Clip(np.stack(frames), fps, path.stem)
 
 
@@ -176,17 +178,17 @@ def _cropped(
         left, top, right, bottom = crop
         height, width = rgb.shape[:2]
         if not (0 <= left < right <= width and 0 <= top < bottom <= height):
-            raise UsageError(f"{path.name}: crop {list(crop)} leaves the {width}x{height} frame")
+            raise UsageError(f"{path.name}: crop {list(crop)} exceeds the {width}x{height} frame")
         rgb = rgb[top:bottom, left:right]
     return rgb if size is None else resize_frame(rgb, size)
 
 
 @dataclass(frozen=True)
 class VideoFile:
-    """A range of frames of a video file, decoded through PyAV.
+    """A range of frames of a video file, decoded with PyAV.
 
     `start`/`stop` are frame indices, `crop` is (left, top, right, bottom) in pixels of the upright frame, `size`
-    is (height, width) after the resize. `content_sha256` of the file stands for the path in the manifest.
+    is (height, width) after resizing. The manifest contains `content_sha256` of the file instead of its path.
     """
 
     path: Path

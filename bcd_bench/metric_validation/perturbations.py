@@ -1,7 +1,7 @@
-"""Known faults in known doses, applied to the exact answer: what `validate-metrics` shows to metrics.
+"""Controlled perturbations of ground-truth targets, used by `validate-metrics` to measure the sensitivity of metrics.
 
-Those here change pixels and the order of frames, so they fit every suite that has targets. A suite that can draw its
-targets anew (with another identity, another pose) brings more of them in `Suite.perturbations`.
+The perturbations defined here change pixels and the order of frames, so they apply to every suite with targets. A suite
+that can re-render its targets (with another subject or pose) provides more of them in `Suite.perturbations`.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ if TYPE_CHECKING:
 __all__ = ["GENERAL", "TRUTH_KEY", "Perturbation"]
 
 TRUTH_KEY = "truth"
-"""Where a perturbed clip says what metrics ought to measure: `Clip.info[TRUTH_KEY]` maps column -> true value."""
+"""Key of the true errors of a perturbed clip: `Clip.info[TRUTH_KEY]` maps column -> true value."""
 
 REFERENCE_HEIGHT = 256
-"""Doses in pixels are those of a frame of this height, and scale with it."""
+"""Severities in pixels refer to frames of this height and scale with the height."""
 
 
 @dataclass(frozen=True)
 class Perturbation:
-    """A fault by name. `function` is "package.module:name", called as `function(pair, dose, seed)`; it returns the
-    pair's target with the fault as a `Clip`, and draws the same fault, only stronger, for a larger dose.
+    """A named perturbation. `function` is "package.module:name", called as `function(pair, dose, seed)`; it returns the
+    perturbed target of the pair as a `Clip`. A larger severity (`dose`) yields the same perturbation, only stronger.
 
-    `changes` says what is no longer right: any of "identity", "motion", "appearance", "time". A metric that measures
-    nothing of it (`MetricSpec.measures`) should not react.
+    `changes` lists the affected aspects: any of "identity", "motion", "appearance", "time". A metric that measures
+    none of them (`MetricSpec.measures`) should not react.
     """
 
     name: str
     unit: str
     doses: tuple[float, ...]
-    """Above 0, ascending; 0 is the target itself."""
+    """Severities, positive and ascending; 0 is the unperturbed target."""
     summary: str
     changes: tuple[str, ...]
     function: str
 
     def apply(self, pair: Pair, dose: float, seed: int) -> Clip:
-        """The target of `pair` with this fault in this dose."""
+        """Return the target of `pair` perturbed with severity `dose`."""
         clip: Clip = load_factory(self.function)(pair, dose, seed)
         return clip
 
@@ -74,7 +74,7 @@ def _rng(pair: Pair, fault: str, seed: int) -> np.random.Generator:
 
 
 def blur(pair: Pair, dose: float, seed: int) -> Clip:
-    """Every frame through a Gaussian of `dose` pixels (standard deviation, at a height of 256)."""
+    """Gaussian blur of every frame with a standard deviation of `dose` pixels (at a height of 256)."""
     import numpy as np
     from scipy.ndimage import gaussian_filter
 
@@ -85,7 +85,7 @@ def blur(pair: Pair, dose: float, seed: int) -> Clip:
 
 
 def flicker(pair: Pair, dose: float, seed: int) -> Clip:
-    """Every frame brighter or darker by `dose` grey levels, as a coin says."""
+    """Brighten or darken every frame by `dose` grey levels, chosen at random."""
     import numpy as np
 
     clip = _target(pair)
@@ -94,7 +94,7 @@ def flicker(pair: Pair, dose: float, seed: int) -> Clip:
 
 
 def frame_shuffle(pair: Pair, dose: float, seed: int) -> Clip:
-    """`dose` (a share of 0 to 1) of the frames, two at least, change places in a ring; the others stay."""
+    """Cyclically permute a fraction `dose` (0 to 1) of the frames, at least two; the others are unchanged."""
     import numpy as np
 
     clip = _target(pair)
@@ -106,7 +106,7 @@ def frame_shuffle(pair: Pair, dose: float, seed: int) -> Clip:
 
 
 def delay(pair: Pair, dose: float, seed: int) -> Clip:
-    """Everything happens `dose` frames too late; the first frame stands still until then."""
+    """Delay the motion by `dose` frames, repeating the first frame."""
     import numpy as np
 
     del seed
@@ -148,4 +148,4 @@ GENERAL = (
         "bcd_bench.metric_validation.perturbations:delay",
     ),
 )
-"""The faults that fit every suite with targets."""
+"""Perturbations that apply to every suite with targets."""

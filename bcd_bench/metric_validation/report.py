@@ -1,4 +1,4 @@
-"""What `validate-metrics` found, as markdown."""
+"""Results of `validate-metrics` as Markdown."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["render"]
 
 
 def _number(value: float | None, digits: int = 3) -> str:
-    """Three significant digits; "-" where there is none."""
+    """Three significant digits by default; "-" for None."""
     return "-" if value is None else f"{value:.{digits}g}"
 
 
@@ -36,11 +36,11 @@ def _grid(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def _ranks(validation: Validation) -> list[str]:
-    faults = list(dict.fromkeys(reaction.perturbation for reaction in validation.reactions))
-    found = {(reaction.column, reaction.perturbation): reaction for reaction in validation.reactions}
+    perturbations = list(dict.fromkeys(reaction.perturbation for reaction in validation.reactions))
+    reactions = {(reaction.column, reaction.perturbation): reaction for reaction in validation.reactions}
     columns = list(dict.fromkeys(reaction.column for reaction in validation.reactions))
-    rows = [[escape(column), *(_rank(found[column, fault]) for fault in faults)] for column in columns]
-    return _grid(["column", *map(escape, faults)], rows)
+    rows = [[escape(column), *(_rank(reactions[column, fault]) for fault in perturbations)] for column in columns]
+    return _grid(["column", *map(escape, perturbations)], rows)
 
 
 def _dagger(share: float | None) -> str:
@@ -60,20 +60,24 @@ def _means(validation: Validation) -> list[str]:
 
 def _truth(agreements: Sequence[Agreement]) -> list[str]:
     rows = []
-    for one in agreements:
-        interval = "" if one.low is None or one.high is None else f" [{one.low:.3f}, {one.high:.3f}]"
-        counted = f"{one.n} ({one.n_failed} without)" if one.n_failed else str(one.n)
-        floor = f"{_number(one.floor)} ({one.n_floor} clips)"
-        rows.append([escape(one.column), f"{one.spearman:.3f}{interval}", counted, floor])
+    for agreement in agreements:
+        interval = (
+            "" if agreement.low is None or agreement.high is None else f" [{agreement.low:.3f}, {agreement.high:.3f}]"
+        )
+        counted = f"{agreement.n} ({agreement.n_failed} without)" if agreement.n_failed else str(agreement.n)
+        floor = f"{_number(agreement.floor)} ({agreement.n_floor} clips)"
+        rows.append([escape(agreement.column), f"{agreement.spearman:.3f}{interval}", counted, floor])
     return _grid(["column", "Spearman with the true error", "clips with an error", "floor: mean without"], rows)
 
 
 def render(validation: Validation) -> str:
-    """Markdown with the rank table, agreement with the truth where it is known, means at every dose, and provenance.
+    """Render Markdown with the rank table, agreement with known true errors, means at every severity, and provenance.
 
-    Headline columns only; the JSON has all.
+    Includes headline columns only; the JSON output includes all columns.
     """
-    validation = replace(validation, reactions=tuple(one for one in validation.reactions if one.headline))
+    validation = replace(
+        validation, reactions=tuple(reaction for reaction in validation.reactions if reaction.headline)
+    )
     lines = [
         f"# Metrics under known faults: {escape(validation.suite)}@{escape(validation.suite_version)}",
         "",

@@ -1,8 +1,7 @@
-"""Are the metrics worth anything? Known faults in known doses are applied to exact targets, and each metric
-scores them.
+"""Validation of metrics: perturbations of known severity are applied to ground-truth targets and scored by each metric.
 
-A metric that measures a fault ranks its doses; one that measures something else should not move. Where a suite knows
-the true error (`perturbations.TRUTH_KEY`), what a column measured is compared with that.
+A metric that measures the perturbed aspect should rank the severities; any other metric should not react. If a suite
+knows the true error (`perturbations.TRUTH_KEY`), the measured column is compared with it.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ __all__ = ["Validation", "validate"]
 
 @dataclass(frozen=True)
 class Validation:
-    """What `validate` found, and what produced it."""
+    """Results of `validate` and their provenance."""
 
     suite: str
     suite_version: str
@@ -54,11 +53,13 @@ class Validation:
 
 
 def _choose(suite: Suite, wanted: Sequence[str] | None) -> tuple[Perturbation, ...]:
-    offered = {fault.name: fault for fault in (*suite.perturbations, *GENERAL)}
+    available = {perturbation.name: perturbation for perturbation in (*suite.perturbations, *GENERAL)}
     for name in wanted or ():
-        if name not in offered:
-            raise UsageError(f"unknown perturbation {name!r} of suite {suite.name!r}; there are: {', '.join(offered)}")
-    return tuple(offered[name] for name in (wanted or offered))
+        if name not in available:
+            raise UsageError(
+                f"unknown perturbation {name!r} of suite {suite.name!r}; available: {', '.join(available)}"
+            )
+    return tuple(available[name] for name in (wanted or available))
 
 
 def validate(
@@ -72,21 +73,21 @@ def validate(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> Validation:
-    """Score the targets of `suite` (of its first `limit` pairs) under every fault and dose with `metrics`.
+    """Score the targets of `suite` (of its first `limit` pairs) under every perturbation and severity with `metrics`.
 
-    `metrics` None means the suite's default ones, without those that lack an asset or a plugin, which `notes`
-    names. Features of perturbed clips are cached, so a second call is quick. Raises `UsageError` for unknown names and
-    for suites without targets, `MissingAssetError` where a metric that was named lacks an asset.
+    If `metrics` is None, the suite's default metrics are used, except those with a missing asset or plugin, which are
+    listed in `notes`. Features of perturbed clips are cached, so repeated calls are fast. Raises `UsageError` for
+    unknown names and for suites without targets, `MissingAssetError` if an explicitly named metric lacks an asset.
     """
     device = device_name(device)
     pairs = [suite.pairs[index] for index in range(min(len(suite.pairs), limit or len(suite.pairs)))]
-    without = next((pair.id for pair in pairs if pair.target is None), None)
-    if without is not None or not pairs:
+    missing_target = next((pair.id for pair in pairs if pair.target is None), None)
+    if missing_target is not None or not pairs:
         raise UsageError(
-            f"suite {suite.name!r} has no exact targets to perturb (pair {without})",
+            f"suite {suite.name!r} has no ground-truth targets to perturb (pair {missing_target})",
             hint="bcd-bench validate-metrics --suite sprites-procedural",
         )
-    faults = _choose(suite, perturbations)
+    selected = _choose(suite, perturbations)
     names, left_out = (metrics, []) if metrics is not None else installed_metrics(registry, suite.default_metrics)
     specs = check_metrics(registry, suite.name, names)
     missing = missing_assets(registry, specs)
@@ -100,16 +101,16 @@ def validate(
         with plugin_code(f"metric {spec.name!r}", "cannot be loaded"), scope:
             metric = load_factory(spec.factory)()
             metric.load(device)
-        jobs.append(DoseResponse(spec, metric, scope, faults, len(pairs)))
+        jobs.append(DoseResponse(spec, metric, scope, selected, len(pairs)))
     store = FeatureStore(registry, device=device, root=cache_folder() / "features")
-    steps = 1 + sum(len(fault.doses) for fault in faults)
+    steps = 1 + sum(len(fault.doses) for fault in selected)
     with (progress or NoProgress()).task("validate", total=len(pairs) * steps, unit="clips") as task:
         for start, block in _blocks(pairs, suite.size):
-            for cells, clips in _doses(block, faults, seed):
+            for cells, clips in _doses(block, selected, seed):
                 _score(jobs, store, block, start, clips, cells)
                 task.advance(len(block))
     clusters = [pair.cluster for pair in pairs]
-    reactions = tuple(reaction for job in jobs for reaction in job.reactions(faults, clusters))
+    reactions = tuple(reaction for job in jobs for reaction in job.reactions(selected, clusters))
     return Validation(
         suite=suite.name,
         suite_version=suite.version,
@@ -117,7 +118,7 @@ def validate(
         n_pairs=len(pairs),
         seed=seed,
         reactions=reactions,
-        agreements=tuple(found for job in jobs for found in job.agreements(clusters)),
+        agreements=tuple(agreement for job in jobs for agreement in job.agreements(clusters)),
         metrics={spec.name: metric_info(registry, spec).model_dump(mode="json") for spec in specs},
         environment=environment(registry, device=device),
         notes=(
@@ -129,7 +130,7 @@ def validate(
 
 
 def _blocks(pairs: Sequence[Pair], size: tuple[int, int]) -> Iterator[tuple[int, Sequence[Pair]]]:
-    """Pairs in batches whose frames fit in memory, with the index of the first one."""
+    """Yield batches of pairs whose frames fit in memory, with the index of the first pair."""
     count = max(1, PIXELS_PER_BATCH // (size[0] * size[1]))
     for start in range(0, len(pairs), count):
         yield start, pairs[start : start + count]
@@ -138,7 +139,7 @@ def _blocks(pairs: Sequence[Pair], size: tuple[int, int]) -> Iterator[tuple[int,
 def _doses(
     block: Sequence[Pair], faults: Sequence[Perturbation], seed: int
 ) -> Iterator[tuple[list[Cell], list[Clip | Failed]]]:
-    """The block's targets as they are, then under every fault and dose, each with the cells it stands for."""
+    """Yield the unperturbed targets of the block, then every perturbation and severity, each with its cells."""
     yield [(fault.name, 0) for fault in faults], [_draw(pair, None, 0.0, seed) for pair in block]
     for fault in faults:
         for level, dose in enumerate(fault.doses, 1):
@@ -150,9 +151,9 @@ def _draw(pair: Pair, fault: Perturbation | None, dose: float, seed: int) -> Cli
         if fault is not None:
             with PluginScope():
                 return read_only(fault.apply(pair, dose, seed))
-        assert pair.target is not None, "validate has asked"
+        assert pair.target is not None, "checked by validate"
         return pair.target.load()
-    except BaseException as error:  # a target that cannot be drawn costs its pair alone
+    except BaseException as error:  # if a target cannot be rendered, only its pair fails
         if not raised_by_plugin(error):
             raise
         return Failed(one_line(error, place=False))
@@ -168,7 +169,7 @@ def _score(
 ) -> None:
     for job in jobs:
         job.failures |= {clip.reason for clip in clips if isinstance(clip, Failed)}
-    # Runs without a failure in between, so that a job is given consecutive pairs.
+    # Split at failures, so that a job receives consecutive pairs.
     index = 0
     while index < len(pairs):
         stop = index
@@ -179,8 +180,8 @@ def _score(
             features = BatchFeatures(store, pairs[index:stop], outputs)
             for job in jobs:
                 items = [
-                    Scored(pair, clip, features.of(place, job.spec.extractors), frozen(clip.info or {}))
-                    for place, (pair, clip) in enumerate(zip(pairs[index:stop], outputs, strict=True))
+                    Scored(pair, clip, features.of(position, job.spec.extractors), frozen(clip.info or {}))
+                    for position, (pair, clip) in enumerate(zip(pairs[index:stop], outputs, strict=True))
                 ]
                 job.take(items, start + index, cells)
         index = stop + 1

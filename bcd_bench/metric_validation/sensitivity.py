@@ -1,4 +1,5 @@
-"""How the columns of one metric answer to faults in known doses, and how well they rank the true error."""
+"""Sensitivity of a metric's columns to perturbations of known severity, and their rank correlation with the true
+error."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Reaction:
-    """How one column answers to one fault."""
+    """Sensitivity of one column to one perturbation."""
 
     metric: str
     column: str
@@ -35,28 +36,30 @@ class Reaction:
     headline: bool
     perturbation: str
     doses: tuple[float, ...]
-    """0 first."""
+    """Severities, starting with 0."""
     means: tuple[float | None, ...]
-    """The column's mean at each dose, over pairs that have a value at every dose; a set metric's value."""
+    """Mean of the column at each severity, over pairs with a value at every severity; the value of a set metric."""
     rank: float | None
-    """Spearman correlation of dose and value within a pair, mean over pairs: 1 says that more of the fault is always
-    worse. Values that do not move count as 0. For columns without a direction, 1 says that the value rises."""
+    """Spearman correlation of severity and value within a pair, averaged over pairs: 1 means that a stronger
+    perturbation always scores worse. Constant values count as 0. For columns without a direction, 1 means that the
+    value rises."""
     rank_low: float | None
     rank_high: float | None
     n: int
     n_failed: int
-    """Pairs without a value at some dose."""
+    """Number of pairs without a value at some severity."""
     frames: tuple[float | None, ...]
-    """Share of the frames, 0..1, that the means rest on at each dose; None for columns that leave no frames out."""
+    """Fraction of frames, 0..1, that the means are based on at each severity; None for columns that use all frames."""
     side_effect: bool
-    """The metric is about nothing that this fault changes, so it should not move."""
+    """True if the metric measures nothing that this perturbation changes, so it should not react."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How well a column ranks the true error, over all pairs, faults and doses for which the truth is known.
+    """Rank correlation of a column with the true error, over all pairs, perturbations and severities with a known
+    truth.
 
-    Clips without an error of this kind are ties in the truth; they tell the floor, and do not enter the correlation.
+    Clips whose true error is 0 would be ties; they define the floor and are excluded from the correlation.
     """
 
     metric: str
@@ -67,12 +70,12 @@ class Agreement:
     n: int
     n_failed: int
     floor: float | None
-    """Mean of the column where the true error is 0: what it reads for nothing."""
+    """Mean of the column over clips whose true error is 0."""
     n_floor: int
 
 
 def rank_correlation(first: Sequence[float] | Floats, second: Sequence[float] | Floats) -> float:
-    """Spearman's correlation with mean ranks for ties; 0 where either side does not move."""
+    """Spearman correlation with mean ranks for ties; 0 if either input is constant."""
     from scipy.stats import rankdata
 
     ranks = [rankdata(values) for values in (first, second)]
@@ -83,11 +86,11 @@ def rank_correlation(first: Sequence[float] | Floats, second: Sequence[float] | 
 
 
 Cell = tuple[str, int]
-"""A fault by name, and which dose: 0 is none, and the same for all faults."""
+"""Name of a perturbation and index of its severity; index 0 is unperturbed and shared by all perturbations."""
 
 
 class DoseResponse:
-    """One loaded metric, whose code runs in `scope`, and what it said of every fault, dose and pair."""
+    """Responses of one loaded metric, whose code runs in `scope`, to every perturbation, severity and pair."""
 
     def __init__(
         self, spec: MetricSpec, metric: Metric, scope: PluginScope, faults: Sequence[Perturbation], pairs: int
@@ -104,7 +107,7 @@ class DoseResponse:
         self._truths = {column.name: {cell: np.full(pairs, math.nan) for cell in cells} for column in self.columns}
 
     def take(self, items: Sequence[Scored], start: int, cells: Sequence[Cell]) -> None:
-        """Score the outputs of one dose; `start` is the index of the first item's pair."""
+        """Score the outputs of one severity; `start` is the index of the first item's pair."""
         if self.spec.level == "set":
             self._fold(items, cells)
             return
@@ -114,22 +117,23 @@ class DoseResponse:
                 continue
             truth: Mapping[str, float] = items[index - start].info.get(TRUTH_KEY, {})
             for column in self.columns:
-                value, known = usable(column, row), truth.get(column.name)
+                value, true_value = usable(column, row), truth.get(column.name)
                 for cell in cells:
                     self._values[column.name][cell][index] = math.nan if value is None else value
                     if column.frames:
                         self._frames[column.name][cell][index] = frame_share(column.frames, row) / 100
-                    self._truths[column.name][cell][index] = math.nan if known is None else known
+                    self._truths[column.name][cell][index] = math.nan if true_value is None else true_value
 
     def _fold(self, items: Sequence[Scored], cells: Sequence[Cell]) -> None:
-        """Add outputs to the sets of `cells`. A metric that raises leaves a set nobody knows, so that set is lost."""
+        """Add outputs to the sets of `cells`. If the metric raises, the state of the set is undefined and the cell is
+        lost."""
         for cell in set(cells) - self._lost:
             try:
                 refuse = getattr(self.metric, "refuse", None)
                 with self._scope:
-                    kept = [item for item in items if refuse is None or refuse(item) is None]
-                    if kept:
-                        self._states[cell] = self.metric.update(self._states[cell], kept)
+                    accepted = [item for item in items if refuse is None or refuse(item) is None]
+                    if accepted:
+                        self._states[cell] = self.metric.update(self._states[cell], accepted)
             except BcdBenchError:
                 raise
             except BaseException as error:
@@ -145,7 +149,7 @@ class DoseResponse:
                 return list(self.metric.score(list(items)))
         except BcdBenchError:
             raise
-        except BaseException as error:  # one bad clip must cost itself alone
+        except BaseException as error:  # an invalid clip must not affect others
             if not raised_by_plugin(error):
                 raise
             if len(items) == 1:
@@ -153,16 +157,16 @@ class DoseResponse:
             return [row for item in items for row in self._rows([item])]
 
     def reactions(self, faults: Sequence[Perturbation], clusters: Sequence[str]) -> Iterator[Reaction]:
-        """A reaction for every column and fault."""
+        """Yield a reaction for every column and perturbation."""
         find = self._of_set if self.spec.level == "set" else self._of_pairs
         for column in self.columns:
             for fault in faults:
                 doses = (0.0, *fault.doses)
-                means, ranks, whole = find(column, fault, doses)
-                kept = [clusters[int(index)] for index in np.flatnonzero(whole)]
+                means, ranks, complete = find(column, fault, doses)
+                cluster_names = [clusters[int(index)] for index in np.flatnonzero(complete)]
                 # A set metric has one value for all pairs: its rank has no interval.
-                enough = len(ranks) == len(kept) and len(set(kept)) >= MIN_CLUSTERS_TO_COMPARE
-                interval = bootstrap_mean(ranks, kept) if enough else None
+                enough = len(ranks) == len(cluster_names) and len(set(cluster_names)) >= MIN_CLUSTERS_TO_COMPARE
+                interval = bootstrap_mean(ranks, cluster_names) if enough else None
                 yield Reaction(
                     metric=self.spec.name,
                     column=column.name,
@@ -174,16 +178,16 @@ class DoseResponse:
                     rank=float(ranks.mean()) if len(ranks) else None,
                     rank_low=interval.low if interval else None,
                     rank_high=interval.high if interval else None,
-                    n=int(whole.sum()),
-                    n_failed=int((~whole).sum()),
-                    frames=self._coverage(column, fault, doses, whole),
+                    n=int(complete.sum()),
+                    n_failed=int((~complete).sum()),
+                    frames=self._coverage(column, fault, doses, complete),
                     side_effect=bool(self.spec.measures) and not set(self.spec.measures) & set(fault.changes),
                 )
 
     def _coverage(
         self, column: Column, fault: Perturbation, doses: tuple[float, ...], whole: npt.NDArray[np.bool_]
     ) -> tuple[float | None, ...]:
-        """Mean share of frames at every dose, over the pairs that have a value at each."""
+        """Mean fraction of frames at every severity, over the pairs with a value at each of them."""
         if not column.frames or self.spec.level == "set" or not whole.any():
             return (None,) * len(doses)
         shares = [self._frames[column.name][fault.name, level][whole] for level in range(len(doses))]
@@ -192,17 +196,17 @@ class DoseResponse:
     def _of_pairs(
         self, column: Column, fault: Perturbation, doses: tuple[float, ...]
     ) -> tuple[Floats, Floats, npt.NDArray[np.bool_]]:
-        """Mean at every dose, rank in every pair that has a value at each, and which pairs those are."""
+        """Mean at every severity, rank of every pair with a value at each of them, and the mask of these pairs."""
         table = np.stack([self._values[column.name][fault.name, level] for level in range(len(doses))], 1)
-        whole = np.isfinite(table).all(1)
+        complete = np.isfinite(table).all(1)
         scale = 100.0 if column.kind == "rate" else 1.0
-        means = table[whole].mean(0) * scale if whole.any() else np.full(len(doses), math.nan)
-        return means, np.array([self._rank(column, doses, row) for row in table[whole]]), whole
+        means = table[complete].mean(0) * scale if complete.any() else np.full(len(doses), math.nan)
+        return means, np.array([self._rank(column, doses, row) for row in table[complete]]), complete
 
     def _of_set(
         self, column: Column, fault: Perturbation, doses: tuple[float, ...]
     ) -> tuple[Floats, Floats, npt.NDArray[np.bool_]]:
-        """The value at every dose, its one rank, and that all pairs are in it."""
+        """Value at every severity, its single rank, and a mask that includes all pairs."""
         states = [self._states[fault.name, level] for level in range(len(doses))]
         numbers = np.array([math.nan if state is None else self._of_state(column, state) for state in states])
         ranks = [self._rank(column, doses, numbers)] if np.isfinite(numbers).all() else []
@@ -223,15 +227,16 @@ class DoseResponse:
 
     @staticmethod
     def _rank(column: Column, doses: Sequence[float], values: Floats) -> float:
-        """1 where more of the fault is always worse; for a column without a direction, where the value rises."""
+        """1 if a stronger perturbation always scores worse; for a column without a direction, if the value always
+        rises."""
         return rank_correlation(doses, -values if column.higher_is_better else values)
 
     def agreements(self, clusters: Sequence[str]) -> Iterator[Agreement]:
-        """An agreement for every column whose true value is known somewhere."""
+        """Yield an agreement for every column with known true values."""
         for column in self.columns:
             truths, values = dict(self._truths[column.name]), self._values[column.name]
             faults = {fault for fault, level in truths if level > 0 and np.isfinite(truths[fault, level]).any()}
-            # The unharmed target has no error, and is the same for all faults: it counts once.
+            # The unperturbed target has no error and is shared by all perturbations, so it is counted once.
             first = min(faults, default="")
             truths |= {(first, 0): np.zeros(len(clusters))}
             cells = [cell for cell in truths if cell[0] in faults and (cell[1] > 0 or cell[0] == first)]

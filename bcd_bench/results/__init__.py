@@ -1,1 +1,1 @@
-"""Records of runs, and the tables made from them."""
+"""Records of runs, and tables built from them."""

@@ -1,4 +1,4 @@
-"""Writing the record of a run: what the metrics found, and everything that produced it."""
+"""Creation of the record of a run: metric values and complete provenance."""
 
 from __future__ import annotations
 
@@ -43,27 +43,27 @@ __all__ = ["build_record", "note_timing", "write_record"]
 def build_record(
     registry: Registry, run: RunFolder, results: Mapping[str, MetricResult]
 ) -> tuple[RunRecord, PairValues | None]:
-    """The record of a finished run from its metrics' results, and the per-pair values that belong beside it.
+    """Build the record of a finished run from its metric results, and the corresponding per-pair values.
 
-    Metrics that an earlier record of the same outputs holds and `results` does not are kept, and all stay in the order
-    they were first scored in, so that scoring again changes nothing. A column name that two metrics share gets the
-    metric's name before it ("metric.column") from the second on. A metric that cannot be scored now for want of an
-    asset or package keeps what an earlier record has of it.
+    Metrics of an earlier record of the same outputs that are not in `results` are kept, and all metrics stay in the
+    order in which they were first scored, so that rescoring changes nothing. From the second metric on, a column name
+    shared by two metrics is prefixed with the metric's name ("metric.column"). A metric that cannot be scored now
+    because an asset or package is missing keeps its values from the earlier record.
     """
     plan, pairs, env = run.plan, run.pairs(), run.env()
     outputs = hash_json([[pair.id, pairs[pair.id].score_key if pair.id in pairs else None] for pair in plan.pairs])
     earlier, frame = _earlier(run.path, outputs)
-    known = {name for name, info in earlier.metrics.items() if not info.error} if earlier else set()
-    results = {name: result for name, result in results.items() if not (result.info.missing and name in known)}
-    before, before_pairs = earlier.values if earlier else {}, frame.columns if frame else {}
+    scored_before = {name for name, info in earlier.metrics.items() if not info.error} if earlier else set()
+    results = {name: result for name, result in results.items() if not (result.info.missing and name in scored_before)}
+    earlier_values, before_pairs = earlier.values if earlier else {}, frame.columns if frame else {}
     metrics = {**(earlier.metrics if earlier else {}), **{name: result.info for name, result in results.items()}}
     values: dict[str, Value] = {}
     columns: dict[str, list[float | None]] = {}
-    for name in dict.fromkeys([*(value.metric for value in before.values()), *results]):
+    for name in dict.fromkeys([*(value.metric for value in earlier_values.values()), *results]):
         if name not in results:
-            kept = {key: value for key, value in before.items() if value.metric == name}
-            values |= kept
-            columns |= {key: before_pairs[key] for key in kept if key in before_pairs}
+            retained = {key: value for key, value in earlier_values.items() if value.metric == name}
+            values |= retained
+            columns |= {key: before_pairs[key] for key in retained if key in before_pairs}
             continue
         result = results[name]
         for column, value in result.values.items():
@@ -81,7 +81,7 @@ def build_record(
         method=MethodInfo(
             name=plan.method.name,
             version=plan.method.version,
-            config=plan.identity["method"]["config"],  # names no folder of this machine, where a method sees to it
+            config=plan.identity["method"]["config"],  # contains no local folders, if the method avoids them
             weights={} if plan.weights is None else {plan.weights.name: plan.weights.sha256},
             recipe=None if plan.weights is None else plan.weights.recipe,
             reference=plan.method.reference,
@@ -112,7 +112,7 @@ def build_record(
 def write_record(registry: Registry, run: RunFolder, results: Mapping[str, MetricResult]) -> RunRecord:
     """Build the record and write `values.json`, `timing.json` and, last, `record.json`, each atomically.
 
-    Raises `UsageError` where the folder cannot be written.
+    Raises `UsageError` if the folder cannot be written.
     """
     record, values = build_record(registry, run, results)
     with writing(run.path):
@@ -125,32 +125,33 @@ def write_record(registry: Registry, run: RunFolder, results: Mapping[str, Metri
 
 
 def note_timing(folder: Path, key: str, value: Any) -> None:
-    """Keep a wall time in `timing.json`, apart from everything that two equal runs share; mappings are merged."""
+    """Store a wall time in `timing.json`, separate from everything that two equal runs share; mappings are merged."""
     path = folder / TIMING_NAME
-    known: dict[str, Any] = {}
+    timings: dict[str, Any] = {}
     if path.is_file():
-        with contextlib.suppress(ValueError):  # damaged: only times, begun anew
-            known = json.loads(path.read_bytes())
+        with contextlib.suppress(ValueError):  # damaged: contains only times, so start over
+            timings = json.loads(path.read_bytes())
     if isinstance(value, Mapping):
-        value = {**known.get(key, {}), **{name: round(seconds, 3) for name, seconds in value.items()}}
-    write_json_atomic(path, {**known, key: value})
+        value = {**timings.get(key, {}), **{name: round(seconds, 3) for name, seconds in value.items()}}
+    write_json_atomic(path, {**timings, key: value})
 
 
 def _earlier(folder: Path, outputs_sha256: str) -> tuple[RunRecord | None, PairValues | None]:
-    """The record that lies in `folder` and its values, if they are of the very same outputs."""
+    """The existing record in `folder` and its values, if they belong to exactly the same outputs."""
     try:
         record = load_record(folder / RECORD_NAME)
     except UsageError:
-        return None, None  # none yet, or of another version: everything is made from the scores
+        return None, None  # missing or of a different version: rebuild everything from the scores
     if record.outputs_sha256 != outputs_sha256:
         return None, None
-    with contextlib.suppress(UsageError):  # damaged: the record's own values stay
+    with contextlib.suppress(UsageError):  # damaged: keep the values of the record
         return record, PairValues.load(folder)
     return record, None
 
 
 def _plugins(registry: Registry, run: RunFolder, metrics: Mapping[str, MetricInfo]) -> dict[str, dict[str, str]]:
-    """The plugins that took part: those of method and metrics as they were at work, that of the suite as it is."""
+    """The plugins involved: those of method and metrics as they were when used, that of the suite in its current
+    state."""
     method = run.plan.method
     origins = [
         {
@@ -165,21 +166,21 @@ def _plugins(registry: Registry, run: RunFolder, metrics: Mapping[str, MetricInf
     if run.plan.suite.name in registry.suites:
         origins.append(plugin_origin(registry.owner("suites", run.plan.suite.name)))
     origins += [info.plugin for info in metrics.values()]
-    found: dict[str, dict[str, str]] = {}
-    for one in origins:
-        if one:
-            found.setdefault(one["name"], {key: value for key, value in one.items() if key != "name"})
-    return dict(sorted(found.items()))
+    plugins: dict[str, dict[str, str]] = {}
+    for origin in origins:
+        if origin:
+            plugins.setdefault(origin["name"], {key: value for key, value in origin.items() if key != "name"})
+    return dict(sorted(plugins.items()))
 
 
 def _features_of(registry: Registry, method: MethodSpec | None) -> list[str]:
-    """The extractors that a method asks for, those that are installed: an old run may be scored without them."""
+    """The installed extractors that a method requires; an old run may be scored without the others."""
     return [name for name in (method.extractors if method else ()) if name in registry.extractors]
 
 
 def _weight_assets(registry: Registry, method: MethodSpec, used: PlannedWeights) -> list[str]:
-    """The assets that the weights of a run are: by name, or those that a file given by its path stands in for, being
-    the same file or one of the user's choice."""
+    """The assets used as weights of a run: by name, or, for a file given by path, the assets it replaces because it is
+    the same file or the asset accepts any file."""
     named = {weights.name: weights.asset for weights in method.weights}
     if used.name in named:
         return [asset for asset in (named[used.name],) if asset]

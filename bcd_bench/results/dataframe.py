@@ -1,10 +1,10 @@
-"""Results as pandas data frames, for notebooks and plots: the figures of runs, and the value of every pair.
+"""Results as pandas data frames, for notebooks and plots: values of runs and values of pairs.
 
     >>> import bcd_bench
     >>> table = bcd_bench.results_frame("results")
     >>> table.pivot_table(index="method", columns="column", values="value")
 
-Both frames are in long form, one line a figure. They are read from records, so neither torch nor plugins are needed.
+Both frames are in long form, one row per value. They are read from records and require neither torch nor plugins.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _PAIR_FIELDS = ("suite", "suite_version", "method", "run_id", "seed", "pair", "c
 
 
 def results_frame(*paths: str | PathLike[str], suite: str | None = None, reported: bool = False) -> pd.DataFrame:
-    """One line for each run and column, with the columns of `bcd-bench report --format csv`.
+    """One row for each run and column, with the columns of `bcd-bench report --format csv`.
 
-    `paths` are run folders, trees of them, or records, by default ./runs; `suite` keeps one suite. With `reported`,
-    figures quoted from papers come too, marked in the column `reported`: they are no measurements of this harness.
-    A value that could not be scored is missing (NaN). Warns of records of one run with different content. Raises
-    `UsageError` for a path that does not exist or a record that cannot be read.
+    `paths` are run folders, directory trees containing them, or record files; default: ./runs. `suite` selects one
+    suite. With `reported`, values quoted from papers are included and marked in the column `reported`; they were not
+    measured by this harness. A value that could not be computed is NaN. Warns about records of one run with different
+    content. Raises `UsageError` for a path that does not exist or a record that cannot be read.
     """
     import pandas as pd
 
@@ -51,11 +51,11 @@ def results_frame(*paths: str | PathLike[str], suite: str | None = None, reporte
 
 
 def pairs_frame(*paths: str | PathLike[str], suite: str | None = None) -> pd.DataFrame:
-    """One line for each run, pair and per-pair column ("mean" and "rate"); a pair that was not scored has NaN.
+    """One row for each run, pair and per-pair column ("mean" and "rate"); NaN for pairs that were not scored.
 
-    The columns are suite, suite_version, method, run_id, seed, pair, content_identity (what intervals are clustered
-    by), column and value. A rate is 0 or 1 here, in percent only in `results_frame`. Runs whose `values.json` is not at
-    hand are left out. `paths`, `suite` and errors are as in `results_frame`.
+    The columns are suite, suite_version, method, run_id, seed, pair, content_identity (the unit for clustering),
+    column and value. Rates are 0 or 1 here and percentages only in `results_frame`. Runs without `values.json` are
+    skipped. `paths`, `suite` and errors are as in `results_frame`.
     """
     import pandas as pd
 

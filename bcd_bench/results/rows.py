@@ -1,4 +1,4 @@
-"""Rows of a report: measured runs from their records, and the figures papers report."""
+"""Rows of a report: measured runs from their records, and values reported in papers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["ReportRow", "collect_rows", "conflict_notes", "row_from_record"]
 
 @dataclass(frozen=True)
 class ReportRow:
-    """One line of a table: a run, or figures quoted from a paper (`reported`, without run, pairs or intervals)."""
+    """One line of a table: a run, or values quoted from a paper (`reported`, without run, pairs or intervals)."""
 
     suite: str
     suite_version: str
@@ -35,28 +35,27 @@ class ReportRow:
     seeded: bool = False
     unhashed: bool = False
     conflict: str = ""
-    """What tells this row from another record of the same run, if there is one with other content ("outputs 1a2b3c4d",
-    "record 2"): then nobody knows which of them is right."""
+    """Distinguishes this row from another record of the same run with different content ("outputs 1a2b3c4d", "record
+    2"); in that case it is unknown which of them is right. Empty without a conflict."""
     manifest_sha256: str | None = None
     record: RunRecord | None = None
     folder: Path | None = field(default=None, repr=False)
 
     @property
     def label(self) -> str:
-        """What tables call it: the method, the name that its configuration gives to this use of it, and the recipe of
-        its weights."""
+        """Name in tables: the method, its configured `name` if any, and the recipe of its weights."""
         name = self.record.method.config.get("name") if self.record else None
         label = f"{self.method}: {name}" if isinstance(name, str) and name else self.method
         return label if self.recipe is None else f"{label} ({self.recipe.label})"
 
     @property
     def recipe(self) -> RecipeInfo | None:
-        """How the weights were trained, if the method says so."""
+        """Training recipe of the weights, if the method states it."""
         return self.record.method.recipe if self.record else None
 
     @property
     def weights(self) -> str:
-        """The names of the weights; empty without any."""
+        """The names of the weights; empty without weights."""
         return ", ".join(self.record.method.weights) if self.record else ""
 
     @property
@@ -68,13 +67,13 @@ class ReportRow:
 
     @cached_property
     def pair_values(self) -> PairValues | None:
-        """The value of every pair, for paired comparisons; None where they are not at hand."""
+        """Per-pair values for paired comparisons; None if they are not available."""
         return None if self.folder is None else PairValues.load(self.folder)
 
     def clusters(self, column: str) -> int | None:
-        """The number of content identities that the value of a column rests on; None where nobody noted it."""
+        """Number of content subjects that the value of a column is based on; None if not recorded."""
         number = self.metrics[column].n_clusters
-        if number is None and self.pair_values is not None:  # of a record before this number entered records
+        if number is None and self.pair_values is not None:  # older records do not contain this number
             clusters = self.pair_values.cluster_by_pair()
             number = len({clusters[pair] for pair in self.pair_values.by_pair(column)}) or None
         return number
@@ -85,8 +84,8 @@ def collect_rows(
 ) -> list[ReportRow]:
     """Rows for every record under `paths` (run folders, a results tree, or record files).
 
-    `suite` keeps one suite. With a `registry`, the figures its suites report from papers come first. Reported rows
-    appear for each suite that has a record, and for `suite` even without one. Raises `UsageError` for a path that
+    `suite` selects one suite. With a `registry`, values that its suites quote from papers come first. Reported rows
+    are included for each suite that has a record, and for `suite` even without one. Raises `UsageError` for a path that
     does not exist or a record that cannot be read.
     """
     measured = [row_from_record(record, path.parent) for path, record in load_records(paths)]
@@ -106,7 +105,7 @@ def collect_rows(
 
 
 def row_from_record(record: RunRecord, folder: Path | None = None) -> ReportRow:
-    """A measured row; `folder` is where `values.json` may lie."""
+    """A measured row; `folder` is the folder that may contain `values.json`."""
     return ReportRow(
         suite=record.suite.name,
         suite_version=record.suite.version,
@@ -128,7 +127,7 @@ def row_from_record(record: RunRecord, folder: Path | None = None) -> ReportRow:
 
 
 def conflict_notes(rows: Iterable[ReportRow]) -> list[str]:
-    """One sentence for each run of which these rows hold contradicting records."""
+    """One sentence for each run with contradictory records among these rows."""
     return [conflict_note(group) for group in conflicting(row.record for row in rows if row.record and row.conflict)]
 
 
@@ -151,16 +150,16 @@ def _provenance(record: RunRecord) -> dict[str, Any]:
 
 
 def _reported(suite: str, version: str, line: ReportedRow, columns: Mapping[str, Value]) -> ReportRow:
-    """A quoted row: unit, direction and decimals come from the measured column of the same name, if there is one."""
+    """A quoted row: unit, direction and decimals are taken from the measured column of the same name, if any."""
     metrics = {}
     for name, figure in line.metrics.items():
-        like = columns.get(name)
+        measured = columns.get(name)
         blank = {"ci_low": None, "ci_high": None, "ci_method": None, "wilson": None, "n": 0, "n_failed": 0}
         blank["frame_coverage"] = None
-        if like is None:
+        if measured is None:
             metrics[name] = Value(metric="", value=figure, n=0, n_failed=0)
         else:
-            metrics[name] = like.model_copy(update={**blank, "value": figure})
+            metrics[name] = measured.model_copy(update={**blank, "value": figure})
     return ReportRow(
         suite=suite,
         suite_version=version,

@@ -1,8 +1,8 @@
-"""The record of a run: every value with its interval, and everything that produced it.
+"""The record of a run: every value with its interval, and complete provenance.
 
-Beside `record.json` lie `values.json` (the value of every pair, so that two runs can be compared from committed
-records alone) and `timing.json`. Wall times live only in the last one: two runs of the same command on one machine
-give identical `record.json` and `values.json`.
+Next to `record.json` are `values.json` (per-pair values, so that two runs can be compared from committed records alone)
+and `timing.json`. Wall times are stored only in the latter: running the same command twice on one machine produces
+identical `record.json` and `values.json`.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ RECORD_NAME = "record.json"
 VALUES_NAME = "values.json"
 TIMING_NAME = "timing.json"
 SHOWN_DIFFERENCES = 4
-"""Differences of provenance that a note on conflicting records names."""
+"""Maximum number of provenance differences listed in a note on conflicting records."""
 MIN_COVERAGE = 0.95
-"""Below this share of what was to be scored (`Value.coverage`) a value carries a dagger and is not ranked."""
+"""A value with lower coverage (`Value.coverage`) is marked with a dagger and not ranked."""
 
 
 class _Model(BaseModel):
@@ -49,16 +49,16 @@ class _Model(BaseModel):
 
 
 class Value(_Model):
-    """One column of one run. `value` is None where nothing could be scored; rates are in percent.
+    """One column of one run. `value` is None if nothing could be scored; rates are in percent.
 
-    `n` pairs entered the value and `n_failed` did not (no output, a failed detection, a metric that raised): these
-    lower the coverage and are never averaged in. A pair to which the column does not apply counts in neither.
-    `ci_method` says how the 95 % interval was made: "clustered bootstrap", "wilson" (a rate whose bootstrap is
-    degenerate), "delete-group jackknife", "metric" (the metric's own), or None without interval. `wilson` is given
-    for every rate. `frame_coverage` is the share of a clip's frames, 0..1, on which a pair's value rests, as the mean
-    over the pairs that entered; None for a column that leaves no frames out. `n_clusters` is the number of content
-    identities among the n pairs: with fewer than `statistics.MIN_CLUSTERS_TO_COMPARE` no interval can be relied on, so
-    there is none. It is None in older records.
+    `n` pairs contributed to the value and `n_failed` did not (no output, a failed detection, a metric that raised):
+    these lower the coverage and are never averaged in. Pairs to which the column does not apply are counted in neither.
+    `ci_method` is the method of the 95 % interval: "clustered bootstrap", "wilson" (a rate whose bootstrap is
+    degenerate), "delete-group jackknife", "metric" (provided by the metric), or None without interval. `wilson` is set
+    for every rate. `frame_coverage` is the fraction of a clip's frames, 0..1, that a pair's value is based on, averaged
+    over the contributing pairs; None for columns that use all frames. `n_clusters` is the number of content subjects
+    among the n pairs: with fewer than `statistics.MIN_CLUSTERS_TO_COMPARE` an interval would be unreliable and is
+    omitted. It is None in older records.
     """
 
     metric: str
@@ -80,19 +80,19 @@ class Value(_Model):
 
     @property
     def coverage(self) -> float:
-        """The share of what was to be scored, 0..1: of pairs, or of their frames, of which a failed pair has none."""
+        """Scored fraction, 0..1, of the pairs, or of their frames, with 0 frames for a failed pair."""
         total = self.n + self.n_failed
         frames = 1.0 if self.frame_coverage is None else self.frame_coverage
         return frames * (self.n / total) if total else 0.0
 
     @property
     def covered(self) -> bool:
-        """Whether enough pairs, and of their frames, were scored for the value to be ranked."""
+        """Whether enough pairs, and enough of their frames, were scored to rank the value."""
         return self.value is not None and self.coverage >= MIN_COVERAGE
 
 
 class SuiteInfo(_Model):
-    """Which pairs: `n_pairs` is the size of the whole suite, whatever the run's limit."""
+    """The suite of a run; `n_pairs` is the size of the complete suite, regardless of the run's limit."""
 
     name: str
     version: str
@@ -101,8 +101,8 @@ class SuiteInfo(_Model):
 
 
 class RecipeInfo(_Model):
-    """How weights were trained: a short `label` for the row, the techniques (`parts`), and those of them that learned
-    from `labels` of the suite. Without any, the recipe is self-supervised."""
+    """Training recipe of weights: a short `label` for the row, the techniques (`parts`), and those that used `labels`
+    of the suite. Without labels, the recipe is self-supervised."""
 
     label: str
     parts: list[str] = Field(default_factory=list)
@@ -110,9 +110,9 @@ class RecipeInfo(_Model):
 
 
 class MethodInfo(_Model):
-    """Which method: its resolved configuration and the sha256 of every weight file by name.
+    """The method of a run: its resolved configuration and the sha256 of every weights file by name.
 
-    `recipe` is that of the weights; None if the method has one recipe only, and in older records.
+    `recipe` is that of the weights; None if the method has only one recipe, and in older records.
     """
 
     name: str
@@ -124,12 +124,12 @@ class MethodInfo(_Model):
 
 
 class MetricInfo(_Model):
-    """Which metric scored; `failures` counts the reasons, `error` is set where the metric as a whole failed.
+    """A metric of a run; `failures` counts the reasons, `error` is set if the metric failed completely.
 
-    `plugin` is what it came from when it scored (name, dist, version, source_sha256), `restrictions` the licences that
-    restrict the use of its assets. `assets` maps each asset that leaves the choice of the file to the user to the
-    name and sha256 of the file that was used. With `missing` the metric did not fail: it was not scored, for want of
-    the asset or package that `error` names.
+    `plugin` describes the plugin version used (name, dist, version, source_sha256), `restrictions` the licences that
+    restrict the use of its assets. `assets` maps each asset that accepts any file to the name and sha256 of the file
+    used. With `missing`, the metric did not fail but was not scored, because the asset or package named in `error` is
+    missing.
     """
 
     version: str
@@ -144,18 +144,18 @@ class MetricInfo(_Model):
 
 
 class Provenance(_Model):
-    """What produced a record, beyond suite and method. `plugins` maps plugin -> {dist, version, source_sha256}."""
+    """Provenance of a record, beyond suite and method. `plugins` maps plugin -> {dist, version, source_sha256}."""
 
     bcd_bench: str
     git: dict[str, Any] | None = None
     plugins: dict[str, dict[str, str]] = Field(default_factory=dict)
     environment: dict[str, Any] = Field(default_factory=dict)
     restrictions: list[str] = Field(default_factory=list)
-    """Licences that restrict use, of every asset that took part; printed under every table."""
+    """Restrictive licences of all assets involved; printed below every table."""
 
 
 class RunRecord(_Model):
-    """What a run came to. Identical between two runs of the same command on one machine."""
+    """The results of a run. Identical for two runs of the same command on one machine."""
 
     format: Literal[1] = 1
     run_id: str
@@ -163,9 +163,10 @@ class RunRecord(_Model):
     method: MethodInfo
     limit: int | None = None
     seeded: bool = False
-    """Pseudo-random weights stood in for learned ones: the run shows that the plumbing holds, and is never ranked."""
+    """Random weights were used instead of trained ones: the run only shows that the pipeline works and is never
+    ranked."""
     unhashed: bool = False
-    """The method is a Python object whose source or state could not be hashed: shown, and never ranked."""
+    """The method is a Python object whose source or state could not be hashed; such a run is never ranked."""
     seed: int
     device: str
     dtype: str
@@ -179,7 +180,7 @@ class RunRecord(_Model):
 
     @property
     def partial(self) -> bool:
-        """A run over part of the suite never enters a ranking."""
+        """Whether the run covers only part of the suite; partial runs are never ranked."""
         return self.n_pairs < self.suite.n_pairs
 
     def to_json(self) -> str:
@@ -187,12 +188,12 @@ class RunRecord(_Model):
 
 
 class PairValues(_Model):
-    """The per-pair values of a run's "mean" and "rate" columns, in plan order; None where a pair was not scored."""
+    """Per-pair values of a run's "mean" and "rate" columns, in plan order; None for pairs that were not scored."""
 
     format: Literal[1] = 1
     pairs: list[str]
     clusters: list[str]
-    """Names of the content identities; `cluster_of` holds an index into it for every pair."""
+    """Names of the content subjects; `cluster_of` contains an index into this list for every pair."""
     cluster_of: list[int]
     columns: dict[str, list[float | None]]
 
@@ -202,26 +203,26 @@ class PairValues(_Model):
         if len(lengths) > 1:
             raise ValueError("pairs, cluster_of and the columns differ in length")
         if len(set(self.pairs)) != len(self.pairs):
-            raise ValueError("a pair stands twice")
+            raise ValueError("a pair is listed twice")
         if any(not 0 <= index < len(self.clusters) for index in self.cluster_of):
-            raise ValueError("cluster_of points outside of clusters")
+            raise ValueError("cluster_of contains an invalid index")
         return self
 
     @staticmethod
     def build(pairs: Sequence[tuple[str, str]], columns: Mapping[str, Sequence[float | None]]) -> PairValues:
-        """From (pair id, cluster) in plan order and the values of every column in the same order; a value that is not
-        finite is none."""
+        """Build from (pair id, cluster) in plan order and the values of every column in the same order; non-finite
+        values become None."""
         names = sorted({cluster for _, cluster in pairs})
-        place = {name: index for index, name in enumerate(names)}
+        position = {name: index for index, name in enumerate(names)}
         return PairValues(
             pairs=[pair for pair, _ in pairs],
             clusters=names,
-            cluster_of=[place[cluster] for _, cluster in pairs],
+            cluster_of=[position[cluster] for _, cluster in pairs],
             columns={name: [_finite(value) for value in values] for name, values in columns.items()},
         )
 
     def by_pair(self, column: str) -> dict[str, float]:
-        """Pair id -> value, for the pairs that have one; empty for an unknown column."""
+        """Pair id -> value, for pairs with a value; empty for an unknown column."""
         values = self.columns.get(column, [])
         return (
             {pair: value for pair, value in zip(self.pairs, values, strict=True) if value is not None} if values else {}
@@ -231,7 +232,7 @@ class PairValues(_Model):
         return {pair: self.clusters[index] for pair, index in zip(self.pairs, self.cluster_of, strict=True)}
 
     def to_json(self) -> str:
-        """One line for each field, so that the file stays small and a diff readable."""
+        """Serialize with one line for each field, which keeps the file small and diffs readable."""
         body = self.model_dump(mode="json")
         columns = body.pop("columns")
         lines = [f"{json.dumps(key)}: {_dense(value)}" for key, value in body.items()]
@@ -242,7 +243,7 @@ class PairValues(_Model):
 
     @staticmethod
     def load(folder: Path) -> PairValues | None:
-        """The values beside a record, or None where the folder has none (a record that was copied alone)."""
+        """The values stored next to a record, or None if the folder has none (such as for a copied record)."""
         path = folder / VALUES_NAME
         if not path.is_file():
             return None
@@ -255,7 +256,7 @@ class PairValues(_Model):
 
 
 def load_record(path: Path) -> RunRecord:
-    """Read one record file. Raises `UsageError` where it is missing, damaged, or of another version."""
+    """Read one record file. Raises `UsageError` if it is missing, damaged, or of a different version."""
     try:
         return RunRecord.model_validate_json(path.read_bytes())
     except OSError as error:
@@ -267,26 +268,26 @@ def load_record(path: Path) -> RunRecord:
 
 
 def find_records(paths: Iterable[Path]) -> list[Path]:
-    """Record files under `paths` (files or folders of any depth), sorted, each once.
+    """Record files under `paths` (files or folders of any depth), sorted, without duplicates.
 
     Raises `UsageError` for a path that does not exist.
     """
-    found: dict[Path, None] = {}
+    files: dict[Path, None] = {}
     for path in paths:
         if path.is_dir():
-            found.update(dict.fromkeys(sorted(path.rglob(RECORD_NAME))))
+            files.update(dict.fromkeys(sorted(path.rglob(RECORD_NAME))))
         elif path.is_file():
-            found[path] = None
+            files[path] = None
         else:
             raise UsageError(f"{path}: no such run folder or record")
-    return list(found)
+    return list(files)
 
 
 def load_records(paths: Iterable[Path]) -> list[tuple[Path, RunRecord]]:
     """Every record under `paths` with its file. Copies of one record count once (the first).
 
-    Records of one run that differ in outputs or values are all kept: which of them is right, nobody here can tell
-    (`conflicting` finds them).
+    Records of one run that differ in outputs or values are all kept, since it is unknown which of them is right
+    (see `conflicting`).
     """
     records: dict[str, tuple[Path, RunRecord]] = {}
     for path in find_records(paths):
@@ -296,7 +297,7 @@ def load_records(paths: Iterable[Path]) -> list[tuple[Path, RunRecord]]:
 
 
 def conflicting(records: Iterable[RunRecord]) -> list[list[RunRecord]]:
-    """Groups of two or more records that claim to be one run: equal suite, method and run id, different content."""
+    """Groups of two or more records of the same run: equal suite, method and run id, but different content."""
     groups: dict[tuple[str, str, str], dict[str, RunRecord]] = {}
     for record in records:
         key = (record.suite.manifest_sha256, record.method.name, record.run_id)
@@ -305,29 +306,29 @@ def conflicting(records: Iterable[RunRecord]) -> list[list[RunRecord]]:
 
 
 def conflict_note(group: Sequence[RunRecord]) -> str:
-    """One sentence on records of one run that differ: what differs, and in which environments they were made."""
+    """One sentence on differing records of one run: which parts differ, and the environments that created them."""
     first = group[0]
     outputs = {record.outputs_sha256 for record in group}
     values = {json.dumps(record.model_dump(mode="json")["values"], sort_keys=True) for record in group}
-    what = "outputs" if len(outputs) > 1 else "values" if len(values) > 1 else "metrics"
+    differing_part = "outputs" if len(outputs) > 1 else "values" if len(values) > 1 else "metrics"
     hashes = f" (outputs_sha256 {' and '.join(sorted(sha[:8] for sha in outputs))})" if len(outputs) > 1 else ""
     differing = []
     environments = [{"device": record.device, **_flat(record.provenance.model_dump(mode="json"))} for record in group]
-    for key in sorted({key for one in environments for key in one}):
-        told = list(dict.fromkeys(str(one.get(key, "none")) for one in environments))
-        if len(told) > 1:
-            differing.append(f"{key}: {' and '.join(told)}")
-    shown = differing[:SHOWN_DIFFERENCES]
-    more = f" and {len(differing) - len(shown)} more" if len(differing) > len(shown) else ""
-    why = f"; they differ in {', '.join(shown)}{more}" if shown else ""
+    for key in sorted({key for environment in environments for key in environment}):
+        texts = list(dict.fromkeys(str(environment.get(key, "none")) for environment in environments))
+        if len(texts) > 1:
+            differing.append(f"{key}: {' and '.join(texts)}")
+    listed = differing[:SHOWN_DIFFERENCES]
+    more = f" and {len(differing) - len(listed)} more" if len(differing) > len(listed) else ""
+    reason = f"; they differ in {', '.join(listed)}{more}" if listed else ""
     return (
         f"{len(group)} records of run {first.run_id} of {first.method.name} on {first.suite.name} have different "
-        f"{what}{hashes}: each has a row, and none is ranked{why}"
+        f"{differing_part}{hashes}: each has a row, and none is ranked{reason}"
     )
 
 
 def _content(record: RunRecord) -> str:
-    """What two copies of one record share: all but where and when it was made."""
+    """The content that copies of one record share: everything except provenance."""
     return record.model_dump_json(exclude={"provenance"})
 
 
@@ -343,7 +344,7 @@ def _finite(value: float | None) -> float | None:
 
 
 def _compact(value: float | None) -> float | None:
-    """Whole numbers as ints and the rest to 9 digits: enough for any comparison, and a third of the size."""
+    """Integers as int, other numbers with 9 digits: sufficient for comparisons, at a third of the size."""
     if value is None:
         return None
     return int(value) if value == int(value) else float(f"{value:.9g}")

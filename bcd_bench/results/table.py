@@ -1,4 +1,4 @@
-"""The tables behind the markdown, LaTeX and HTML formats: cells, marks and the footer, free of any markup."""
+"""Markup-independent tables for the Markdown, LaTeX and HTML formats: cells, marks and footer."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ __all__ = ["Cell", "Line", "Table", "build_tables"]
 
 DAGGER = "†"
 SEEDED = "random weights"
+"""Marks a run with random weights instead of trained ones."""
 UNHASHED = "no fingerprint"
-"""Marks a run in which pseudo-random weights stood in for learned ones."""
+"""Marks a run of a Python object that could not be hashed."""
 CONFLICT = "contradicts another record"
-"""Marks a record of a run of which there is another one with other content."""
+"""Marks a record for which another record of the same run has different content."""
 WHOLE = 0.9995
-"""A frame coverage above it reads as 100 %, so a note that names it would say nothing."""
+"""Frame coverage above this value is displayed as 100 %, so no note is needed."""
 NOT_SCORED = "not scored"
-"""Stands where a metric lacked an asset or a package: a note says which, and what mends it."""
+"""Shown if a metric lacks an asset or a package; a note names it and the fix."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """`text` is the value, `interval` the text of its interval ("" without one); both plain."""
+    """`text` is the value, `interval` the text of its interval ("" without one); both are plain text."""
 
     text: str
     interval: str = ""
@@ -37,7 +38,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """One row: `label` names the method, `status` is why it is not ranked ("" if it is)."""
+    """One row: `label` names the method, `status` is the reason why it is not ranked ("" if it is ranked)."""
 
     label: str
     status: str
@@ -46,7 +47,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Table:
-    """All rows over one manifest. Runs of different versions of a suite never share a table."""
+    """All rows of one manifest. Runs of different versions of a suite never share a table."""
 
     title: str
     headers: tuple[str, ...]
@@ -56,7 +57,7 @@ class Table:
 
 
 def build_tables(rows: Sequence[ReportRow], *, suite: str | None = None) -> list[Table]:
-    """One table for each suite, version and manifest; quoted rows stand in every table of their suite and version."""
+    """One table for each suite, version and manifest; quoted rows appear in every table of their suite and version."""
     rows = [row for row in rows if suite is None or row.suite == suite]
     groups: dict[tuple[str, str, str | None], list[ReportRow]] = {}
     for row in rows:
@@ -73,7 +74,7 @@ def build_tables(rows: Sequence[ReportRow], *, suite: str | None = None) -> list
 
 
 def format_number(value: Value, number: float) -> str:
-    """A number with the column's decimals, never "-0.00"."""
+    """Format a number with the decimals of the column, avoiding "-0.00"."""
     text = f"{number:.{value.decimals}f}"
     return text.lstrip("-") if float(text) == 0 else text
 
@@ -84,11 +85,11 @@ def _table(title: str, manifest: str | None, rows: Sequence[ReportRow]) -> Table
         for name, value in row.metrics.items():
             if value.headline:
                 columns.setdefault(name, value)
-    placed = {name: marks(rows, name) for name in columns}
+    column_marks = {name: marks(rows, name) for name in columns}
     labels = _labels(rows)
     lines = []
     for index, row in enumerate(rows):
-        cells = tuple(_cell(row, name, placed[name].get(index)) for name in columns)
+        cells = tuple(_cell(row, name, column_marks[name].get(index)) for name in columns)
         lines.append(Line(labels[index], _status(row), cells))
     headers = tuple(_header(name, value) for name, value in columns.items())
     definitions = tuple(value.definition for value in columns.values())
@@ -96,18 +97,18 @@ def _table(title: str, manifest: str | None, rows: Sequence[ReportRow]) -> Table
 
 
 def _ordered(quoted: Sequence[ReportRow], measured: Sequence[ReportRow]) -> list[ReportRow]:
-    """Reported rows first, then ranked, partial and random-weight runs, then the reference methods."""
+    """Quoted rows first, then ranked, partial and random-weight runs, then the reference methods."""
     return [*quoted, *sorted(measured, key=lambda row: (row.reference, row.seeded, row.partial))]
 
 
 def _labels(rows: Sequence[ReportRow]) -> list[str]:
-    """Method names; rows that would have the same label get the name of their weights as well, and if that is not
-    enough the start of the run id."""
+    """Method names; for duplicate labels, the name of the weights is added, and if necessary the start of the run
+    id."""
     labels = [row.label for row in rows]
     names = [(label, row.reported) for label, row in zip(labels, rows, strict=True)]
     for index, (row, name) in enumerate(zip(rows, names, strict=True)):
-        alike = [other for other, its in zip(rows, names, strict=True) if its == name]
-        if len(alike) > 1 and len({other.weights for other in alike}) > 1:
+        duplicates = [other for other, other_name in zip(rows, names, strict=True) if other_name == name]
+        if len(duplicates) > 1 and len({other.weights for other in duplicates}) > 1:
             labels[index] += f" {row.weights.removesuffix('.safetensors')}"
     names = [(label, row.reported) for label, row in zip(labels, rows, strict=True)]
     for index, (row, name) in enumerate(zip(rows, names, strict=True)):
@@ -119,14 +120,14 @@ def _labels(rows: Sequence[ReportRow]) -> list[str]:
 def _status(row: ReportRow) -> str:
     if row.reported:
         return "reported"
-    said = ["reference"] if row.reference else []
-    said += [SEEDED] if row.seeded else []
-    said += [UNHASHED] if row.unhashed else []
-    said += [CONFLICT] if row.conflict else []
+    statuses = ["reference"] if row.reference else []
+    statuses += [SEEDED] if row.seeded else []
+    statuses += [UNHASHED] if row.unhashed else []
+    statuses += [CONFLICT] if row.conflict else []
     if row.partial:
         total = row.record.suite.n_pairs if row.record else "?"
-        said.append(f"partial: {row.n_pairs} of {total} pairs")
-    return ", ".join(said)
+        statuses.append(f"partial: {row.n_pairs} of {total} pairs")
+    return ", ".join(statuses)
 
 
 def _cell(row: ReportRow, name: str, mark: Mark | None) -> Cell:
@@ -146,7 +147,7 @@ def _cell(row: ReportRow, name: str, mark: Mark | None) -> Cell:
 
 
 def _few_clusters(row: ReportRow, name: str) -> int | None:
-    """The number of content identities under a value if it is too small for an interval, else None."""
+    """The number of content subjects of a value if it is too small for an interval, else None."""
     number = None if row.reported else row.clusters(name)
     return number if number is not None and number < MIN_CLUSTERS_TO_COMPARE else None
 
@@ -164,7 +165,7 @@ def _header(name: str, value: Value) -> str:
 def _notes(
     title: str, manifest: str | None, rows: Sequence[ReportRow], columns: dict[str, Value], lines: Sequence[Line]
 ) -> list[str]:
-    """The footer: what produced the table, in whole sentences."""
+    """The footer: provenance of the table, in full sentences."""
     measured = [row for row in rows if not row.reported]
     notes = []
     if measured:
@@ -221,21 +222,21 @@ def _notes(
     if sources:
         quoted = "; ".join(f"{', '.join(methods)}: {source}" for source, methods in sources.items())
         notes.append(f"Reported figures are quoted, not measured here, and not ranked: {quoted}.")
-    told: dict[str, list[str]] = {}
+    metric_notes: dict[str, list[str]] = {}
     lacking: list[tuple[str, str]] = []
     for row in measured:
         for name, info in (row.record.metrics if row.record else {}).items():
             if info.missing:
                 lacking.append((name, str(info.error)))
             elif info.error:
-                told.setdefault(f"{name}: {info.error}", []).append(row.method)
+                metric_notes.setdefault(f"{name}: {info.error}", []).append(row.method)
             for asset, used in ({} if info.missing else info.assets).items():
                 model = f"{used['file']} (sha256 {used['sha256'][:12]})"
-                told.setdefault(f"{name} used {model} as {asset}", []).append(row.method)
+                metric_notes.setdefault(f"{name} used {model} as {asset}", []).append(row.method)
     for reason, names in by_reason(lacking).items():
         notes.append(f"Not scored, something is missing: {', '.join(names)}: {reason}.")
-    for what, methods in told.items():
-        notes.append(f"Metric {what} (on {', '.join(dict.fromkeys(methods))}).")
+    for metric_note, methods in metric_notes.items():
+        notes.append(f"Metric {metric_note} (on {', '.join(dict.fromkeys(methods))}).")
     restrictions = sorted({text for row in measured for text in row.provenance.get("restrictions", ())})
     if restrictions:
         notes.append(f"Restricted licences took part: {'; '.join(restrictions)}.")
@@ -243,7 +244,7 @@ def _notes(
 
 
 def _recipe_notes(measured: Sequence[ReportRow]) -> list[str]:
-    """How the weights of a row were trained: the techniques, and whether labels took part."""
+    """Training recipes of the rows: techniques, and whether labels were used."""
     recipes: dict[str, list[str]] = {}
     for row in measured:
         if row.recipe is None:
@@ -259,17 +260,17 @@ def _recipe_notes(measured: Sequence[ReportRow]) -> list[str]:
 
 
 def _frame_notes(measured: Sequence[ReportRow], columns: dict[str, Value]) -> list[str]:
-    """Which values carry a dagger for the frames that they leave out."""
-    found: dict[tuple[str, str], list[str]] = {}
+    """Notes on the values with a dagger because of skipped frames."""
+    columns_by_share: dict[tuple[str, str], list[str]] = {}
     for row in measured:
         for name in columns:
             value = row.metrics.get(name)
             if value is None or value.covered or value.frame_coverage is None or value.frame_coverage > WHOLE:
                 continue
-            found.setdefault((row.label, f"{100 * value.frame_coverage:.3g} %"), []).append(name)
+            columns_by_share.setdefault((row.label, f"{100 * value.frame_coverage:.3g} %"), []).append(name)
     return [
         f"{label}: {', '.join(names)} {'rests' if len(names) == 1 else 'rest'} on {share} of the frames."
-        for (label, share), names in found.items()
+        for (label, share), names in columns_by_share.items()
     ]
 
 

@@ -1,11 +1,11 @@
-"""What scoring leaves on disk, so that nothing is scored twice: rows of pairs, states of sets, finished results.
+"""Score files of a run, so that nothing is scored twice: rows of pairs, states of sets, finished results.
 
     scores/<metric>.jsonl         a header (metric, identity), then one line for each scored pair
     scores/<metric>.state.npz     the mergeable state of a set metric
     scores/<metric>.result.json   values with intervals, valid for exactly these rows
 
-Every line is keyed by the output's hash, every file by the metric's identity: a changed output or metric is scored
-again, and everything else is not.
+Every line is keyed by the output's hash, every file by the metric's identity: if an output or a metric changes, only
+the affected scores are recomputed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Row = Mapping[str, Any] | Failed
 
 
 class MetricResult(BaseModel):
-    """What one metric came to. `pair_values` holds its "mean" and "rate" columns pair by pair."""
+    """Results of one metric. `pair_values` contains the per-pair values of its "mean" and "rate" columns."""
 
     metric: str
     info: MetricInfo
@@ -57,7 +57,7 @@ class ScoreFiles:
         return self.folder / f"{self.metric}.result.json"
 
     def read_rows(self, outputs: Mapping[str, str]) -> dict[str, Row]:
-        """Rows by pair id that are still valid for `outputs` (pair id -> sha256); none under another identity."""
+        """Rows by pair id that are still valid for `outputs` (pair id -> sha256); empty under a different identity."""
         lines = read_jsonl(self.rows_path)
         if not lines or lines[0].get("identity") != self.identity:
             return {}
@@ -69,7 +69,7 @@ class ScoreFiles:
         return rows
 
     def append(self, rows: Iterable[tuple[str, str, Row]]) -> None:
-        """Add (pair id, output sha256, row), durably; rows of another identity are replaced."""
+        """Append (pair id, output sha256, row) durably; rows of a different identity are replaced."""
         lines: list[dict[str, Any]] = []
         for pair, output, row in rows:
             body = {"failed": row.reason} if isinstance(row, Failed) else {"row": dict(row)}
@@ -83,12 +83,12 @@ class ScoreFiles:
             append_jsonl(self.rows_path, lines)
 
     def read_result(self, key: str) -> MetricResult | None:
-        """The finished result, if it was made from exactly what `key` stands for."""
+        """The finished result, if it was computed from exactly the inputs hashed in `key`."""
         try:
             body = json.loads(self.result_path.read_bytes())
             return MetricResult.model_validate(body["result"]) if body["key"] == key else None
         except (OSError, ValueError, KeyError, TypeError, ValidationError):
-            return None  # absent, damaged or of another version: made again
+            return None  # missing, damaged or of a different version: recomputed
 
     def write_result(self, key: str, result: MetricResult) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Features of clips, computed once and kept: one landmark pass serves every metric that needs it."""
+"""Cached features of clips: one landmark pass serves every metric that needs it."""
 
 from __future__ import annotations
 
@@ -31,29 +31,29 @@ T = TypeVar("T")
 
 
 def needed_extractors(registry: Registry, names: Iterable[str]) -> list[ExtractorSpec]:
-    """The specs of these extractors and of all that they need, each once and after what it needs.
+    """The specs of these extractors and all their dependencies, without duplicates, dependencies first.
 
-    Raises `UsageError` for unknown names and for extractors that need one another in a circle.
+    Raises `UsageError` for unknown names and for circular dependencies.
     """
-    found: dict[str, ExtractorSpec] = {}
+    specs: dict[str, ExtractorSpec] = {}
 
     def visit(name: str, path: tuple[str, ...]) -> None:
         if name in path:
             circle = " -> ".join([*path[path.index(name) :], name])
-            raise UsageError(f"extractors need one another in a circle: {circle}")
-        if name not in found:
+            raise UsageError(f"circular dependency of extractors: {circle}")
+        if name not in specs:
             spec: ExtractorSpec = registry.extractor(name)
             for needed in spec.extractors:
                 visit(needed, (*path, name))
-            found[name] = spec
+            specs[name] = spec
 
     for name in names:
         visit(name, ())
-    return list(found.values())
+    return list(specs.values())
 
 
 def extractor_assets(registry: Registry, names: Iterable[str]) -> list[str]:
-    """The assets of these extractors and of all that they need, each once."""
+    """The assets of these extractors and all their dependencies, without duplicates."""
     return list(dict.fromkeys(asset for spec in needed_extractors(registry, names) for asset in spec.assets))
 
 
@@ -62,23 +62,23 @@ def extract_usable(
     needed: Mapping[str, Sequence[Any]],
     extract: Callable[[list[Clip], dict[str, list[Any]]], Sequence[T]],
 ) -> list[T | Failed]:
-    """`extract` on the clips that have all the `needed` features, which are aligned with `clips`; where one of them is
-    `Failed`, that stands in its place."""
-    failed = [
-        next((rows[place] for rows in needed.values() if isinstance(rows[place], Failed)), None)
-        for place in range(len(clips))
+    """Call `extract` on the clips that have all the `needed` features, which are aligned with `clips`; for the other
+    clips, the result is the `Failed` of a needed feature."""
+    failures = [
+        next((rows[index] for rows in needed.values() if isinstance(rows[index], Failed)), None)
+        for index in range(len(clips))
     ]
-    usable = [place for place, verdict in enumerate(failed) if verdict is None]
-    given = {name: [rows[place] for place in usable] for name, rows in needed.items()}
-    found = iter(extract([clips[place] for place in usable], given) if usable else ())
-    return [next(found) if verdict is None else verdict for verdict in failed]
+    usable_indices = [index for index, verdict in enumerate(failures) if verdict is None]
+    usable_features = {name: [rows[index] for index in usable_indices] for name, rows in needed.items()}
+    results = iter(extract([clips[index] for index in usable_indices], usable_features) if usable_indices else ())
+    return [next(results) if verdict is None else verdict for verdict in failures]
 
 
 class FeatureStore:
     """Clip -> named arrays of an extractor, cached under `root` as `.npz` files (no pickle).
 
-    The key is the clip's content hash, the extractor's name and its `identity` (version, weights hash,
-    preprocessing), so a changed extractor never meets old features. Models load at the first miss.
+    The key consists of the clip's content hash, the extractor's name and its `identity` (version, weights hash,
+    preprocessing), so a changed extractor never reuses old features. Models are loaded at the first cache miss.
     """
 
     def __init__(self, registry: Registry, *, device: str, root: Path) -> None:
@@ -86,47 +86,51 @@ class FeatureStore:
         self._extractors: dict[str, Extractor] = {}
         self._scopes: dict[str, PluginScope] = {}
         self._passing: set[tuple[str, str]] = set()
-        """(extractor, clip hash) of failures that another try may mend."""
+        """(extractor, clip hash) of failures that may succeed on retry."""
         self._loaded: set[str] = set()
 
     def identity(self, name: str) -> str:
-        """Hash of everything but the clip that decides the features of `name`: its identity, and of those it needs."""
+        """Hash of everything except the clip that determines the features of `name`, including its dependencies."""
         hashes: dict[str, str] = {}
         for spec in needed_extractors(self._registry, [name]):
-            own = {"name": spec.name, "version": spec.version, "identity": dict(self._extractor(spec.name).identity)}
-            needed = {one: hashes[one] for one in spec.extractors}
-            hashes[spec.name] = hash_json(own | {"needs": needed} if needed else own)
+            description = {
+                "name": spec.name,
+                "version": spec.version,
+                "identity": dict(self._extractor(spec.name).identity),
+            }
+            dependencies = {dependency: hashes[dependency] for dependency in spec.extractors}
+            hashes[spec.name] = hash_json(description | {"needs": dependencies} if dependencies else description)
         return hashes[name]
 
     def get(self, name: str, clips: Sequence[Clip]) -> list[Mapping[str, Any] | Failed]:
         """Features of every clip, in order; equal clips are extracted once.
 
-        An extractor that raises on a batch is tried clip by clip, and a clip it still raises on is `Failed` (not
-        cached). Raises `BcdBenchError` for unknown extractors and missing assets.
+        If an extractor raises on a batch, it is retried clip by clip, and clips on which it still raises are `Failed`
+        (not cached). Raises `BcdBenchError` for unknown extractors and missing assets.
         """
         identity = self.identity(name)
-        found: dict[str, Mapping[str, Any] | Failed] = {}
+        features_by_hash: dict[str, Mapping[str, Any] | Failed] = {}
         missing: dict[str, Clip] = {}
         for clip in clips:
-            if clip.sha256 not in found and clip.sha256 not in missing:
+            if clip.sha256 not in features_by_hash and clip.sha256 not in missing:
                 cached = self._read(self._path(name, identity, clip.sha256))
                 if cached is None:
                     missing[clip.sha256] = clip
                 else:
-                    found[clip.sha256] = cached
+                    features_by_hash[clip.sha256] = cached
         if missing:
             for clip, (features, keep) in zip(missing.values(), self._extract(name, missing.values()), strict=True):
-                found[clip.sha256] = features
+                features_by_hash[clip.sha256] = features
                 if keep:
                     self._write(self._path(name, identity, clip.sha256), features)
                 needs = self._registry.extractor(name).extractors
                 raised = isinstance(features, Failed) and not keep and not needs
-                if raised or any((one, clip.sha256) in self._passing for one in needs):
+                if raised or any((dependency, clip.sha256) in self._passing for dependency in needs):
                     self._passing.add((name, clip.sha256))
-        return [frozen(found[clip.sha256]) for clip in clips]
+        return [frozen(features_by_hash[clip.sha256]) for clip in clips]
 
     def passing(self, name: str, clip: Clip) -> bool:
-        """Whether the features of a clip failed in a way that another try may mend, such as an exception."""
+        """Whether the features of a clip failed in a way that may succeed on retry, such as an exception."""
         return (name, clip.sha256) in self._passing
 
     def _extractor(self, name: str) -> Extractor:
@@ -137,14 +141,15 @@ class FeatureStore:
         return self._extractors[name]
 
     def _extract(self, name: str, clips: Iterable[Clip]) -> list[tuple[Mapping[str, Any] | Failed, bool]]:
-        """Per clip its features, and whether they are to be kept. What a needed extractor failed on fails here too."""
+        """Features of each clip and whether to cache them. If a needed extractor failed on a clip, that clip fails
+        too."""
         clips = list(clips)
         needs = self._registry.extractor(name).extractors
         if not needs:
             return self._call(name, clips, None)
-        needed = {one: self.get(one, clips) for one in needs}
-        found = extract_usable(clips, needed, lambda usable, given: self._call(name, usable, given))
-        return [(one, False) if isinstance(one, Failed) else one for one in found]
+        needed = {dependency: self.get(dependency, clips) for dependency in needs}
+        results = extract_usable(clips, needed, lambda usable, given: self._call(name, usable, given))
+        return [(result, False) if isinstance(result, Failed) else result for result in results]
 
     def _call(
         self, name: str, clips: list[Clip], needed: Mapping[str, list[Any]] | None
@@ -156,22 +161,24 @@ class FeatureStore:
             self._loaded.add(name)
         try:
             with self._scopes[name]:
-                own = list(clips)  # a list of its own
-                found = extractor.extract(own) if needed is None else extractor.extract(own, needed)
-                features = [_taken_over(one) for one in found]
+                clips_copy = list(clips)  # the extractor may modify its list
+                results = extractor.extract(clips_copy) if needed is None else extractor.extract(clips_copy, needed)
+                features = [_taken_over(result) for result in results]
             if len(features) != len(clips):
                 raise ValueError(f"returned {len(features)} results for {len(clips)} clips")
         except BcdBenchError:
             raise
-        except BaseException as error:  # one bad clip must cost itself alone
+        except BaseException as error:  # an invalid clip must not affect others
             if not raised_by_plugin(error):
                 raise
             if len(clips) == 1:
                 return [(Failed(f"{name}: {one_line(error, place=False)}"), False)]
             return [
                 result
-                for place, clip in enumerate(clips)
-                for result in self._call(name, [clip], needed and {one: [rows[place]] for one, rows in needed.items()})
+                for position, clip in enumerate(clips)
+                for result in self._call(
+                    name, [clip], needed and {key: [rows[position]] for key, rows in needed.items()}
+                )
             ]
         return [(item, True) for item in features]
 
@@ -186,38 +193,38 @@ class FeatureStore:
         try:
             tree = load_tree(path)
         except (OSError, ValueError):
-            return None  # damaged: computed again and written over
+            return None  # damaged: recomputed and overwritten
         return Failed(tree[_FAILED]) if _FAILED in tree else tree
 
     @staticmethod
     def _write(path: Path, features: Mapping[str, Any] | Failed) -> None:
-        with contextlib.suppress(OSError):  # only a cache: what cannot be kept is extracted again next time
+        with contextlib.suppress(OSError):  # only a cache: features that cannot be stored are extracted again next time
             path.parent.mkdir(parents=True, exist_ok=True)
             save_tree(path, {_FAILED: features.reason} if isinstance(features, Failed) else dict(features))
 
 
 def frozen(features: Any) -> Any:
-    """The same tree of mappings, lists and arrays, which cannot be written to: metrics share one copy."""
+    """A read-only view of a tree of mappings, lists and arrays: all metrics share one copy."""
     if isinstance(features, np.ndarray):
         view = features.view()
         view.flags.writeable = False
         return view
     if isinstance(features, Mapping):
         return ReadOnlyDict({key: frozen(value) for key, value in features.items()})
-    return tuple(frozen(one) for one in features) if isinstance(features, list) else features
+    return tuple(frozen(item) for item in features) if isinstance(features, list) else features
 
 
 def _taken_over(features: Any) -> Any:
-    """A copy that no later act of their extractor can change: it may yield one buffer again and again."""
+    """A copy that the extractor cannot modify later: it may yield the same buffer repeatedly."""
     if isinstance(features, np.ndarray):
         return features.copy()
     if isinstance(features, Mapping):
         return {key: _taken_over(value) for key, value in features.items()}
-    return [_taken_over(one) for one in features] if isinstance(features, list | tuple) else features
+    return [_taken_over(item) for item in features] if isinstance(features, list | tuple) else features
 
 
 class BatchFeatures:
-    """The features of one batch, extracted for the whole batch when a metric first looks at a (extractor, role).
+    """The features of one batch, extracted for the whole batch when a metric first accesses an (extractor, role).
 
     Roles: "output", "content", "motion", "target".
     """
@@ -227,12 +234,12 @@ class BatchFeatures:
         self._clips: dict[str, list[Clip | Failed]] = {"output": list(outputs)}
         self._features: dict[tuple[str, str], list[Mapping[str, Any] | Failed]] = {}
         self.unread: set[str] = set()
-        """Ids of pairs of which a clip could not be read, or features not be extracted, this time."""
+        """Ids of pairs with a clip that could not be read, or whose features could not be extracted, this time."""
 
     def of(
         self, index: int, extractors: Sequence[str], roles: Sequence[str] = ROLES
     ) -> Mapping[str, Mapping[str, Any]]:
-        """What `Scored.features` holds for one item: extractor -> role -> arrays or `Failed`."""
+        """The value of `Scored.features` for one item: extractor -> role -> arrays or `Failed`."""
         return _Lazy(extractors, lambda extractor: _Lazy(roles, lambda role: self._get(extractor, role)[index]))
 
     def _get(self, extractor: str, role: str) -> list[Mapping[str, Any] | Failed]:
@@ -245,8 +252,8 @@ class BatchFeatures:
                     if isinstance(clip, Failed) and getattr(pair, role) is not None
                 }
             clips = self._clips[role]
-            found = iter(self._store.get(extractor, [clip for clip in clips if isinstance(clip, Clip)]))
-            self._features[extractor, role] = [clip if isinstance(clip, Failed) else next(found) for clip in clips]
+            features = iter(self._store.get(extractor, [clip for clip in clips if isinstance(clip, Clip)]))
+            self._features[extractor, role] = [clip if isinstance(clip, Failed) else next(features) for clip in clips]
             self.unread |= {
                 pair.id
                 for pair, clip in zip(self._pairs, clips, strict=True)
@@ -261,7 +268,7 @@ class _Lazy(Mapping[str, Any]):
 
     def __getitem__(self, key: str) -> Any:
         if key not in self._keys:
-            raise KeyError(f"{key!r} was not asked for; there is {', '.join(self._keys) or 'nothing'}")
+            raise KeyError(f"{key!r} was not requested; available: {', '.join(self._keys) or 'none'}")
         return self._get(key)
 
     def __iter__(self) -> Iterator[str]:
@@ -276,7 +283,7 @@ def _load(reference: Any, role: str) -> Clip | Failed:
         return Failed(f"the pair has no {role} clip")
     try:
         clip: Clip = reference.load()
-    except BaseException as error:  # a clip that cannot be read costs its pair alone
+    except BaseException as error:  # if a clip cannot be read, only its pair fails
         if not raised_by_plugin(error):
             raise
         return Failed(f"{role} clip {reference.id}: {one_line(error, place=False)}")

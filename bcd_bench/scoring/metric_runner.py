@@ -1,4 +1,4 @@
-"""One metric at work on one run: guarded calls into plugin code, rows, states, and the result."""
+"""Execution of one metric on one run: guarded calls into plugin code, rows, states, and the result."""
 
 from __future__ import annotations
 
@@ -26,56 +26,56 @@ __all__ = ["MetricJob", "not_scored"]
 
 
 FOLDERS = re.compile(r"(?<![\w:/.])/(?:[^\s/:]+/)+")
-"""The folders of an absolute path, but not those of an address on the web."""
+"""Matches the folders of an absolute path, but not those of a URL."""
 
 
 def not_scored(spec: MetricSpec, info: MetricInfo, error: BcdBenchError) -> MetricResult:
-    """The result of a metric whose asset or package is missing: every column, empty and without any failed pair."""
+    """The result of a metric whose asset or package is missing: all columns are empty, with no failed pairs."""
     try:
         with PluginScope():
             columns = list(load_factory(spec.factory)().columns)
-    except BaseException as trouble:  # what is missing may be needed to import it: the note is all there is
+    except BaseException as trouble:  # the missing package may be needed for the import, so only the note is available
         if not raised_by_plugin(trouble):
             raise
         columns = []
     values = {column.name: empty_value(spec.name, column) for column in columns}
-    told = info.model_copy(
+    missing_info = info.model_copy(
         update={"columns": list(values), "error": _with_hint(error), "missing": True, "restrictions": []}
     )
-    return MetricResult(metric=spec.name, info=told, values=values)
+    return MetricResult(metric=spec.name, info=missing_info, values=values)
 
 
 def _with_hint(error: BcdBenchError) -> str:
-    """An error with what mends it, for records: files by name, since a record names no folder of this machine."""
+    """An error with its hint, for records: paths are reduced to file names, since records contain no local folders."""
     return FOLDERS.sub("", f"{error} ({error.hint})" if error.hint else str(error))
 
 
 class MetricJob:
-    """Scores batches for one metric. Nothing a metric raises leaves this class; `error` holds what stopped it."""
+    """Scores batches for one metric. Exceptions of the metric never leave this class; `error` stores the fatal one."""
 
     def __init__(self, spec: MetricSpec, info: MetricInfo, files: ScoreFiles, *, device: str) -> None:
         self.spec, self.info, self.files = spec, info, files
         self.error: str | None = None
         self.missing: BcdBenchError | None = None
-        """The error, where it says that an asset or a package is missing: then the metric has not failed."""
+        """The error if an asset or a package is missing; the metric then counts as not scored instead of failed."""
         self.seconds = 0.0
         self.rows: dict[str, Row] = {}
         self.passing: dict[str, Failed] = {}
-        """Failures that another try may mend (an exception, an unreadable output): kept out of the files."""
+        """Failures that may succeed on retry (an exception, an unreadable output): not written to the files."""
         self._device = device
         self._scope = PluginScope()
         self._metric: Metric | None = None
         self._groups: dict[str, int] | None = None
         self._states: list[Any] = [None]
         self._folded: dict[str, str] = {}
-        """Pair id -> cluster of every item that entered the state."""
+        """Pair id -> cluster of every item included in the state."""
 
     @property
     def is_set(self) -> bool:
         return self.spec.level == "set"
 
     def needs(self, pair_ids: Iterable[str]) -> bool:
-        """Whether a batch of these pairs has to be looked at."""
+        """Whether a batch of these pairs has to be scored."""
         if self.error is not None:
             return False
         return self.is_set or any(pair_id not in self.rows for pair_id in pair_ids)
@@ -87,10 +87,10 @@ class MetricJob:
         unreadable: Mapping[str, Failed],
         unread: Collection[str] = (),
     ) -> None:
-        """Score one batch (never empty of both); `outputs` maps pair id -> sha256 of its output.
+        """Score one batch (items or unreadable outputs); `outputs` maps pair id -> sha256 of its output.
 
-        `unread` holds the pairs of which another clip could not be read, or features not be extracted, by the time the
-        metric has looked: what it fails on there may go well another time, so it is not kept.
+        `unread` contains the pairs with another unreadable clip or failed feature extraction, as known after the metric
+        has accessed them: failures of the metric on these pairs may succeed on retry and are not stored.
         """
         self.passing.update(unreadable)
         metric = self._ready()
@@ -112,7 +112,7 @@ class MetricJob:
         self.seconds += time.perf_counter() - started
 
     def finish(self, pairs: Sequence[tuple[str, str]], outputs: Mapping[str, str], key: str) -> MetricResult:
-        """The result over `pairs` (id, cluster) in plan order. Cached, unless another try could mend a failure."""
+        """The result over `pairs` (id, cluster) in plan order. Cached, unless a failure may succeed on retry."""
         started = time.perf_counter()
         metric = self._ready()
         if self.missing is not None:
@@ -126,7 +126,7 @@ class MetricJob:
             else:
                 values, pair_values = self._pair_values(metric, pairs)
         if self.error is None and self.passing and not self.rows and not self.is_set:
-            # Not one row: that is no coverage but a broken metric, or outputs that are all gone.
+            # No row at all is not a coverage problem: the metric is broken, or all outputs are missing.
             reason, count = Counter(row.reason for row in self.passing.values()).most_common(1)[0]
             self.error = f"no output could be scored ({count}x {reason})"
             values, pair_values = {}, None
@@ -140,19 +140,19 @@ class MetricJob:
         return result
 
     def prepare(self, pairs: Sequence[tuple[str, str]]) -> None:
-        """Load the metric, and keep one state per group of `pairs` (id, cluster) where a set metric asks for it.
+        """Load the metric, and keep one state per group of `pairs` (id, cluster) if a set metric requests it.
 
-        A set metric that has an attribute `jackknife_groups` (2 or more) gets its interval by leaving out one group
-        of content identities at a time, at the price of as many states and calls of `compute`.
+        A set metric with an attribute `jackknife_groups` (2 or more) gets an interval computed by leaving out one group
+        of content subjects at a time, which requires that many states and calls of `compute`.
         """
         metric = self._ready()
-        wanted = int(getattr(metric, "jackknife_groups", 0) or 0) if self.is_set else 0
-        if wanted > 1:
-            self._groups = jackknife_groups([cluster for _, cluster in pairs], wanted)
+        n_groups = int(getattr(metric, "jackknife_groups", 0) or 0) if self.is_set else 0
+        if n_groups > 1:
+            self._groups = jackknife_groups([cluster for _, cluster in pairs], n_groups)
             self._states = [None] * (max(self._groups.values()) + 1)
 
     def _ready(self) -> Metric | None:
-        """The loaded metric, or None where it cannot be had."""
+        """The loaded metric, or None if it cannot be loaded."""
         if self._metric is None and self.error is None:
             started = time.perf_counter()
             self._metric = self._guard(self._load)
@@ -167,19 +167,19 @@ class MetricJob:
             raise ValueError(f"columns must be named and unique, got {names}")
         wrong = [column.name for column in metric.columns if (column.kind == "set") != self.is_set]
         if wrong:
-            raise ValueError(f"columns {wrong} do not fit a metric of level {self.spec.level!r}")
+            raise ValueError(f"columns {wrong} are invalid for a metric of level {self.spec.level!r}")
         if lost := unnamed_frames(metric.columns):
             raise ValueError(f"columns {lost}: their `frames` must name another column of the metric")
         return metric
 
     def _guard(self, work: Callable[[], Any]) -> Any:
-        """Do `work`; what it raises becomes the metric's error."""
+        """Run `work`; an exception becomes the metric's error."""
         try:
             with self._scope:
                 return work()
         except BcdBenchError as error:
             self._stop(error)
-        except BaseException as error:  # one metric must take nothing else down
+        except BaseException as error:  # a failing metric must not affect others
             if not raised_by_plugin(error):
                 raise
             self.error = one_line(error, place=False)
@@ -197,26 +197,26 @@ class MetricJob:
             with self._scope:
                 rows = [
                     _plain_row(row) for row in metric.score(list(items))
-                ]  # taken over one by one, if they are yielded
+                ]  # rows may be yielded one by one, so convert each immediately
             if len(rows) != len(items):
                 raise ValueError(f"score returned {len(rows)} rows for {len(items)} outputs")
             return {item.pair.id: row for item, row in zip(items, rows, strict=True)}
         except BcdBenchError as error:
             self._stop(error)
             return {}
-        except BaseException as error:  # one bad output must cost itself alone
+        except BaseException as error:  # an invalid output must not affect others
             if not raised_by_plugin(error):
                 raise
             if len(items) == 1:
                 self.passing[items[0].pair.id] = Failed(one_line(error, place=False))
                 return {}
-        found: dict[str, Row] = {}
+        rows_by_pair: dict[str, Row] = {}
         for item in items:
-            found |= self._score(metric, [item])
-        return found
+            rows_by_pair |= self._score(metric, [item])
+        return rows_by_pair
 
     def _accepted(self, metric: Metric, items: Sequence[Scored], unread: Collection[str]) -> list[Scored]:
-        """The items that a set metric can use; the others are failures with its reason."""
+        """The items that a set metric accepts; the others are stored as failures with its reason."""
         refuse = getattr(metric, "refuse", None)
         if refuse is None:
             return list(items)
@@ -250,19 +250,21 @@ class MetricJob:
         replicates: list[Mapping[str, Any]] = []
         if len(states) > 1:
             left_out = [[*states[:index], *states[index + 1 :]] for index in range(len(states))]
-            replicates = [metric.compute(metric.merge(rest)) for rest in left_out]
+            replicates = [metric.compute(metric.merge(remaining)) for remaining in left_out]
         values = {}
         for column in metric.columns:
             number, interval = computed[column.name], None
             if replicates and not isinstance(number, tuple | list):
-                interval = delete_group_jackknife(float(number), [float(one[column.name]) for one in replicates])
+                interval = delete_group_jackknife(
+                    float(number), [float(replicate[column.name]) for replicate in replicates]
+                )
             counts = len(self._folded), len(pairs)
             value = set_value(self.spec.name, column, number, interval, *counts, computed)
             values[column.name] = over_clusters(value, self._folded.values())
         return values, state
 
     def _keep(self, state: Any) -> bool:
-        """Write the merged state. One that cannot be stored is the metric's error, a full disk is not."""
+        """Write the merged state. A state that cannot be stored is an error of the metric; a full disk is not."""
         if state is not None:
             self.files.folder.mkdir(parents=True, exist_ok=True)
             try:
@@ -277,25 +279,25 @@ class MetricJob:
     ) -> tuple[dict[str, Value], PairValues | None]:
         rows = {pair: row for pair, row in self.rows.items() if not isinstance(row, Failed)}
         columns = list(metric.columns)
-        found = self._guard(lambda: aggregate_rows(self.spec.name, metric, columns, pairs, rows))
-        if found is None:
-            # Only `derive` is plugin code here: the plain columns need not suffer for it.
+        aggregated = self._guard(lambda: aggregate_rows(self.spec.name, metric, columns, pairs, rows))
+        if aggregated is None:
+            # Only `derive` is plugin code here; if it fails, the other columns are still valid.
             columns = [column for column in columns if column.kind != "derived"]
-            found = aggregate_rows(self.spec.name, metric, columns, pairs, rows)
-        values, per_pair = found
+            aggregated = aggregate_rows(self.spec.name, metric, columns, pairs, rows)
+        values, per_pair = aggregated
         return values, PairValues.build(pairs, per_pair)
 
 
 def _plain_row(row: Any) -> Row:
-    """A row as plain JSON, without the numbers that are not finite. Raises `TypeError` or `ValueError` for what JSON
-    cannot hold."""
+    """A row as plain JSON, without non-finite numbers. Raises `TypeError` or `ValueError` for values that JSON cannot
+    represent."""
     if isinstance(row, Failed):
         return Failed(printable(str(row.reason)))
     if not isinstance(row, Mapping):
-        raise TypeError(f"score must give mappings or Failed, not {type(row).__name__}")
-    plain = ((str(key), given, _plain(given)) for key, given in row.items())
-    # None is the metric's word for "does not apply"; a NaN is a value that could not be had.
-    return {key: value for key, given, value in plain if value is not None or given is None}
+        raise TypeError(f"score must return mappings or Failed, not {type(row).__name__}")
+    plain = ((str(key), original, _plain(original)) for key, original in row.items())
+    # None is the metric's value for "does not apply"; a NaN is a value that could not be computed.
+    return {key: value for key, original, value in plain if value is not None or original is None}
 
 
 def _plain(value: Any) -> Any:
@@ -304,7 +306,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, str):
-        value.encode()  # a lone surrogate is no text that a file can hold
+        value.encode()  # a lone surrogate cannot be written to a file
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, Mapping):

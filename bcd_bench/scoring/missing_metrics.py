@@ -1,4 +1,4 @@
-"""Metrics that are not scored for want of an asset or a package, told together where they lack the same."""
+"""Messages about metrics that were not scored because an asset or a package is missing, grouped by reason."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ Reason = TypeVar("Reason", bound=Hashable)
 
 
 def by_reason(lacking: Iterable[tuple[str, Reason]]) -> dict[Reason, list[str]]:
-    """(metric, reason) in any number -> reason -> its metrics, each once; both in the order they came in."""
-    found: dict[Reason, dict[str, None]] = {}
+    """Group (metric, reason) by reason: reason -> its metrics without duplicates; both in input order."""
+    groups: dict[Reason, dict[str, None]] = {}
     for metric, reason in lacking:
-        found.setdefault(reason, {})[metric] = None
-    return {reason: list(metrics) for reason, metrics in found.items()}
+        groups.setdefault(reason, {})[metric] = None
+    return {reason: list(metrics) for reason, metrics in groups.items()}
 
 
 def these_metrics(names: Sequence[str]) -> str:
-    """Their names as the beginning of a sentence: "metric fid", "metrics fid, kid"."""
+    """Names of metrics as the start of a sentence: "metric fid", "metrics fid, kid"."""
     return f"metric{'s' if len(names) > 1 else ''} {', '.join(names)}"
 
 
 def not_scored(lacking: Iterable[tuple[str, str]]) -> list[str]:
-    """(metric, reason) -> one line for each reason."""
+    """One line for each reason, from (metric, reason)."""
     return [
         f"{these_metrics(names)} {'were' if len(names) > 1 else 'was'} not scored: {reason}"
         for reason, names in by_reason(lacking).items()

@@ -1,4 +1,4 @@
-"""What a metric is before it has scored anything: its identity, its assets, and what a record says of it."""
+"""Provenance of a metric before scoring: its identity, its assets, and its entry in a record."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ __all__ = ["metric_assets", "metric_identity", "metric_info", "plugin_origin", "
 
 
 def metric_identity(registry: Registry, spec: MetricSpec) -> str:
-    """Hash of all that decides a metric's rows: its version, its plugin's files, its assets, its extractors.
+    """Hash of everything that determines a metric's rows: its version, its plugin's files, its assets, its extractors.
 
-    Shipped weights count through the plugin's files, so nothing has to be imported to tell whether old rows hold.
+    Shipped weights are included through the plugin's files, so nothing has to be imported to check whether stored rows
+    are valid.
     """
     extractors = {item.name: item for item in needed_extractors(registry, spec.extractors)}
     return hash_json(
@@ -42,7 +43,7 @@ def metric_identity(registry: Registry, spec: MetricSpec) -> str:
 
 
 def metric_info(registry: Registry, spec: MetricSpec) -> MetricInfo:
-    """What a record says of a metric before it has scored anything."""
+    """The entry of a metric in a record before scoring."""
     owner = registry.owner("metrics", spec.name)
     assets = metric_assets(registry, spec)
     return MetricInfo(
@@ -55,33 +56,32 @@ def metric_info(registry: Registry, spec: MetricSpec) -> MetricInfo:
 
 
 def metric_assets(registry: Registry, spec: MetricSpec) -> list[str]:
-    """The assets of a metric and of every extractor it needs, each once."""
+    """The assets of a metric and of every extractor it needs, without duplicates."""
     return list(dict.fromkeys([*spec.assets, *extractor_assets(registry, spec.extractors)]))
 
 
 def plugin_origin(owner: PluginInfo) -> dict[str, str]:
-    """A plugin as records name it."""
+    """A plugin in the form used by records."""
     return {"name": owner.name, "dist": owner.dist, "version": owner.version, "source_sha256": owner.source_sha256}
 
 
 def restrictions(registry: Registry, assets: Iterable[str]) -> list[str]:
     """The licence restrictions of these assets, one line each, sorted."""
-    found = {name: registry.assets[name].restricted for name in assets if name in registry.assets}
-    return sorted(f"{name}: {text}" for name, text in found.items() if text)
+    restricted = {name: registry.assets[name].restricted for name in assets if name in registry.assets}
+    return sorted(f"{name}: {text}" for name, text in restricted.items() if text)
 
 
 def _assets(registry: Registry, names: Sequence[str]) -> dict[str, Any]:
     specs = {name: registry.asset(name) for name in names}
-    chosen = _chosen_files(registry, names)
+    files_in_use = _chosen_files(registry, names)
     return {
-        name: dict(spec.files) if spec.directory else chosen.get(name, {}).get("sha256", spec.sha256)
+        name: dict(spec.files) if spec.directory else files_in_use.get(name, {}).get("sha256", spec.sha256)
         for name, spec in specs.items()
     }
 
 
 def _chosen_files(registry: Registry, names: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Name and sha256 of the file in use for each of these assets that leaves the file to the user, where there is
-    one."""
+    """Name and sha256 of the file in use for each of these assets that accepts any file, if there is one."""
     store = AssetStore(registry)
     statuses = (store.status_of(name) for name in names if registry.asset(name).any_file)
     return {
@@ -99,8 +99,12 @@ def _plugin(registry: Registry, kind: str, spec: Any) -> list[str]:
 
 @lru_cache
 def _data_sha256(package: str) -> str:
-    found = find_spec(package)
-    roots = [Path(place) for place in (found.submodule_search_locations or ()) if found] if found else []
+    package_spec = find_spec(package)
+    roots = (
+        [Path(folder) for folder in (package_spec.submodule_search_locations or ()) if package_spec]
+        if package_spec
+        else []
+    )
     hashes = []
     for root in roots:
         files = (path for path in root.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc"))

@@ -1,8 +1,8 @@
-"""Scoring: outputs stream through every metric once, batch by batch, and each metric is on its own.
+"""Scoring: outputs are streamed once through all metrics, batch by batch, with the metrics isolated from each other.
 
-A metric that raises on a batch is tried pair by pair; one that cannot even load is recorded with its error; neither
-takes another metric down. Rows are on disk after each batch, so a stopped scoring continues, and outputs that were
-scored before by the same metric are not looked at again. Only rows stay in memory, never clips.
+A metric that raises on a batch is retried pair by pair; one that cannot be loaded is recorded with its error; neither
+affects other metrics. Rows are written to disk after each batch, so interrupted scoring resumes, and outputs already
+scored by the same metric are skipped. Only rows stay in memory, never clips.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ if TYPE_CHECKING:
 __all__ = ["MetricResult", "check_metrics", "find_assets", "installed_metrics", "missing_assets", "score_run"]
 
 PIXELS_PER_BATCH = 64 * 64 * 64
-"""Frame area times pairs in a batch: 64 pairs at 64 x 64, 4 at 256 x 256, so that memory is bounded by the suite."""
+"""Frame area times pairs in a batch: 64 pairs at 64 x 64, 4 at 256 x 256, which bounds memory for any suite."""
 
 AGGREGATION = 1
-"""Raised whenever the same rows would give other values or intervals, so that results on disk are made again."""
+"""Bump when the same rows yield different values or intervals, so that results on disk are recomputed."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -51,43 +51,48 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class _Block:
-    """One batch: the finished pairs among a fixed stretch of the plan, so that batches never depend on history."""
+    """One batch: the finished pairs in a fixed range of the plan, so that batches never depend on earlier runs."""
 
     pairs: list[Pair]
     outputs: dict[str, str]
 
 
 def installed_metrics(registry: Registry, names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Those of some default metrics that an installed plugin brings, and a line for each of the others.
+    """The default metrics provided by installed plugins, and one line for each of the others.
 
-    A suite names metrics of plugins that not everybody has; asked for by name, they are an error.
+    A suite may name metrics of optional plugins; if a metric is requested explicitly, a missing plugin is an error.
     """
-    claimed = {clash.name for clash in registry.clashes if clash.kind == "metrics"}  # an error of its own, later
-    known = [name for name in names if name in registry.metrics or name in claimed]
-    return known, [f"default metric {name} is left out: no plugin brings it" for name in names if name not in known]
+    claimed = {
+        clash.name for clash in registry.clashes if clash.kind == "metrics"
+    }  # reported as a separate error later
+    installed = [name for name in names if name in registry.metrics or name in claimed]
+    return installed, [
+        f"default metric {name} is skipped: no installed plugin provides it" for name in names if name not in installed
+    ]
 
 
 def check_metrics(registry: Registry, suite: str, metrics: Iterable[str]) -> list[MetricSpec]:
-    """The specs of `metrics`, each once. Raises `UsageError` for unknown ones and those made for other suites."""
+    """The specs of `metrics`, without duplicates. Raises `UsageError` for unknown metrics and those for other
+    suites."""
     specs: list[MetricSpec] = []
     for name in dict.fromkeys(metrics):
         spec: MetricSpec = registry.metric(name)
         if "*" not in spec.suites and suite not in spec.suites:
-            raise UsageError(f"metric {name!r} is made for {', '.join(spec.suites)}, not for suite {suite!r}")
+            raise UsageError(f"metric {name!r} is only for {', '.join(spec.suites)}, not for suite {suite!r}")
         specs.append(spec)
     return specs
 
 
 def find_assets(registry: Registry, specs: Iterable[MetricSpec]) -> None:
-    """Raise `MissingAssetError` where an asset of these metrics or of their extractors is absent or altered."""
+    """Raise `MissingAssetError` if an asset of these metrics or of their extractors is missing or modified."""
     for error in missing_assets(registry, specs).values():
         raise error
 
 
 def missing_assets(registry: Registry, specs: Iterable[MetricSpec]) -> dict[str, MissingAssetError]:
-    """Metric -> one error that names all its assets that are absent or altered, for those metrics that have any."""
+    """Metric -> one error that lists its missing or modified assets, for metrics with such assets."""
     store = AssetStore(registry)
-    found: dict[str, MissingAssetError] = {}
+    errors_by_metric: dict[str, MissingAssetError] = {}
     for spec in specs:
         errors: list[MissingAssetError] = []
         for asset in metric_assets(registry, spec):
@@ -97,8 +102,8 @@ def missing_assets(registry: Registry, specs: Iterable[MetricSpec]) -> dict[str,
                 errors.append(error)
         if errors:
             hint = "; and ".join(error.hint for error in errors if error.hint)
-            found[spec.name] = MissingAssetError("; ".join(map(str, errors)), hint=hint)
-    return found
+            errors_by_metric[spec.name] = MissingAssetError("; ".join(map(str, errors)), hint=hint)
+    return errors_by_metric
 
 
 def score_run(
@@ -112,19 +117,20 @@ def score_run(
 ) -> dict[str, MetricResult]:
     """Score the outputs of a finished run with `metrics` and return their results by name.
 
-    Scores are keyed by output hash and metric identity: what is on disk already is not computed again, and where
-    every result is, neither suite nor metric is even loaded. A metric that failed as a whole comes back with
-    `info.error` and no values; so does one whose asset or package is missing, with `info.missing` and empty columns.
-    `suite` saves building the run's suite again.
+    Scores are keyed by output hash and metric identity: stored scores are not recomputed, and if all results are
+    stored, neither suite nor metrics are loaded. A metric that failed completely is returned with `info.error` and no
+    values; a metric whose asset or package is missing, with `info.missing` and empty columns. Passing `suite` avoids
+    rebuilding the run's suite.
 
-    Raises `UsageError` for unknown or unfit metrics, a run that is not finished, or a folder that cannot be written,
-    and `Interrupted` after Ctrl-C or SIGTERM (what was scored is on disk).
+    Raises `UsageError` for unknown or unsuitable metrics, an unfinished run, or a folder that cannot be written,
+    and `Interrupted` after Ctrl-C or SIGTERM (completed scores are on disk).
     """
     specs, device = check_metrics(registry, run.plan.suite.name, metrics), device_name(device)
     if not run.complete:
-        done = len(run.pairs())
+        n_done = len(run.pairs())
         raise UsageError(
-            f"{run.path} is not finished ({done} of {len(run.plan.pairs)} pairs)", hint="the same run command continues"
+            f"{run.path} is not finished ({n_done} of {len(run.plan.pairs)} pairs)",
+            hint="rerun the same run command to continue",
         )
     with run.locked(), writing(run.path), _stoppable() as stop:
         finished = {pair: result for pair, result in run.pairs().items() if result.status == "ok"}
@@ -164,15 +170,15 @@ def _stream(
     progress: Progress | None,
     stop: Stop,
 ) -> None:
-    """Take every needed block through every job that needs it; the next block is decoded meanwhile."""
+    """Process every needed block with every job that needs it, decoding the next block in the background."""
     for job in jobs:
         job.prepare([(pair.id, pair.cluster) for pair in pairs])
     store = FeatureStore(registry, device=device, root=cache_folder() / "features")
     needed = [block for block in _blocks(run, pairs, outputs) if any(job.needs(block.outputs) for job in jobs)]
-    done = len(outputs) - sum(len(block.pairs) for block in needed)
+    n_done = len(outputs) - sum(len(block.pairs) for block in needed)
     results = run.pairs()
-    told: set[str] = set()
-    with (progress or NoProgress()).task("score", total=len(outputs), done=done) as task:
+    reported: set[str] = set()
+    with (progress or NoProgress()).task("score", total=len(outputs), done=n_done) as task:
         for block, clips in ahead(lambda block: _decode(run, block, results), needed):
             stop.check()  # a metric may have swallowed the interrupt
             unreadable = {pair: clip for pair, clip in clips.items() if isinstance(clip, Failed)}
@@ -186,13 +192,13 @@ def _stream(
                         for index, (pair, clip) in enumerate(zip(readable, decoded, strict=True))
                     ]
                     job.take(items, outputs, unreadable, features.unread)
-            _tell(jobs, told, task)
+            _tell(jobs, reported, task)
             task.advance(len(block.pairs))
-        _tell(jobs, told, task)
+        _tell(jobs, reported, task)
 
 
 def _tell(jobs: Sequence[MetricJob], told: set[str], task: Task) -> None:
-    """Say once, as soon as it is known, that a metric has failed."""
+    """Report once, as soon as it is known, that a metric has failed."""
     for job in jobs:
         if job.error is not None and job.spec.name not in told:
             told.add(job.spec.name)
@@ -214,15 +220,15 @@ def _decode(run: RunFolder, block: _Block, results: Mapping[str, PairResult]) ->
         try:
             clips[pair.id] = run.read_output(results[pair.id])
         except (BcdBenchError, OSError, ValueError) as error:
-            # without the place, so that equal troubles count as one and a record names no folder of this machine
+            # without the path, so that equal errors are grouped and records contain no local folders
             path = run.output_path(pair.id)
-            why = str(error).replace(str(path), "its file").replace(path.name, "its file")
-            clips[pair.id] = Failed(f"output cannot be read: {why}")
+            reason = str(error).replace(str(path), "its file").replace(path.name, "its file")
+            clips[pair.id] = Failed(f"output cannot be read: {reason}")
     return clips
 
 
 def ahead(work: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
-    """(item, work(item)) in order, the next one being worked on in a thread while the caller uses this one."""
+    """Yield (item, work(item)) in order; the next item is processed in a thread while the caller uses this one."""
     with ThreadPoolExecutor(1, thread_name_prefix="bcd-bench-decode") as pool:
         waiting: tuple[T, Future[R]] | None = None
         for item in items:
@@ -236,10 +242,12 @@ def ahead(work: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
 
 @contextmanager
 def _stoppable() -> Iterator[Stop]:
-    """Ctrl-C and SIGTERM end scoring as `Interrupted`: finished batches are on disk."""
+    """Turn Ctrl-C and SIGTERM into `Interrupted`: finished batches are on disk."""
     try:
         with stopping() as stop, stop.into():
             yield stop
             stop.check()
     except KeyboardInterrupt:
-        raise Interrupted("stopped while scoring; what was scored is kept", hint="the same command continues") from None
+        raise Interrupted(
+            "interrupted while scoring; completed scores are saved", hint="rerun the same command to resume"
+        ) from None

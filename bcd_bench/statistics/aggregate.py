@@ -1,4 +1,4 @@
-"""From per-pair rows to values with intervals."""
+"""Aggregation of per-pair rows into values with intervals."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ __all__ = ["aggregate_rows", "empty_value", "frame_share", "over_clusters", "set
 
 
 def usable(column: Column, row: Mapping[str, Any]) -> float | None:
-    """A row's number in a "mean" or "rate" column; None where it is absent, not finite, or a rate outside [0, 1]."""
+    """The number of a row in a "mean" or "rate" column; None if missing, not finite, or a rate outside [0, 1]."""
     value = row.get(column.name)
     try:
         number = float(value) if isinstance(value, int | float) else math.nan
-    except OverflowError:  # an int beyond every float
+    except OverflowError:  # an int that exceeds the float range
         return None
     if not math.isfinite(number) or (column.kind == "rate" and not 0 <= number <= 1):
         return None
@@ -36,7 +36,7 @@ def usable(column: Column, row: Mapping[str, Any]) -> float | None:
 
 
 def unnamed_frames(columns: Sequence[Column]) -> list[str]:
-    """The columns whose `frames` names no column of the metric: their frames would never be counted."""
+    """Columns whose `frames` is not a column of the metric, so that their frames would never be counted."""
     names = {column.name for column in columns}
     return [column.name for column in columns if column.frames and column.frames not in names - {column.name}]
 
@@ -50,11 +50,10 @@ def aggregate_rows(
 ) -> tuple[dict[str, Value], dict[str, list[float | None]]]:
     """Values and per-pair values of a pair metric.
 
-    `pairs` are (id, cluster) of everything planned, `rows` the scored ones by id; the rest count as failed, and so
-    does a row without a column. A row with None for a column says that it does not apply to this pair: it counts
-    neither way. Rates are averaged as fractions and given in percent. Per-pair values are raw (0/1 for rates), in
-    the order of `pairs`. A column that names its `frames` has the mean of that share, over the rows that entered it, as
-    its frame coverage.
+    `pairs` are (id, cluster) of all planned pairs, `rows` the scored ones by id; the remaining pairs count as failed,
+    as do rows without the column. None in a column means that it does not apply to this pair, which is then not counted
+    at all. Rates are averaged as fractions and returned in percent. Per-pair values are raw (0/1 for rates), in the
+    order of `pairs`. The frame coverage of a column with `frames` is the mean of that share over the contributing rows.
     """
     values: dict[str, Value] = {}
     per_pair: dict[str, list[float | None]] = {}
@@ -63,26 +62,26 @@ def aggregate_rows(
     for column in columns:
         if column.kind == "derived":
             value, interval, count = *derived.get(column.name, (None, None)), len(scored)
-            made = _value(metric_name, column, value, interval, None, count, len(pairs) - count)
-            made = _with_frames(made, column, [row for row, _ in scored])
-            values[column.name] = over_clusters(made, [cluster for _, cluster in scored])
+            summary = _value(metric_name, column, value, interval, None, count, len(pairs) - count)
+            summary = _with_frames(summary, column, [row for row, _ in scored])
+            values[column.name] = over_clusters(summary, [cluster for _, cluster in scored])
             continue
         numbers = [usable(column, rows[pair]) if pair in rows else None for pair, _ in pairs]
         per_pair[column.name] = numbers
-        kept = [(number, pair[1]) for number, pair in zip(numbers, pairs, strict=True) if number is not None]
-        beside_the_point = sum(column.name in row and row[column.name] is None for row, _ in scored)
-        made = _summary(metric_name, column, kept, len(pairs) - beside_the_point)
+        scored_numbers = [(number, pair[1]) for number, pair in zip(numbers, pairs, strict=True) if number is not None]
+        n_not_applicable = sum(column.name in row and row[column.name] is None for row, _ in scored)
+        summary = _summary(metric_name, column, scored_numbers, len(pairs) - n_not_applicable)
         entered = [rows[pair] for number, (pair, _) in zip(numbers, pairs, strict=True) if number is not None]
-        made = _with_frames(made, column, entered)
-        values[column.name] = over_clusters(made, [cluster for _, cluster in kept])
+        summary = _with_frames(summary, column, entered)
+        values[column.name] = over_clusters(summary, [cluster for _, cluster in scored_numbers])
     return values, per_pair
 
 
 def over_clusters(value: Value, clusters: Iterable[str]) -> Value:
-    """`value` with the number of content identities it rests on; without its interval if they are too few.
+    """Add the number of content subjects to `value`, and remove its interval if there are too few.
 
-    With fewer than `MIN_CLUSTERS_TO_COMPARE` clusters, resampling them (or leaving some out) says next to nothing of
-    their spread, and Wilson's interval takes the pairs of one person for independent.
+    With fewer than `MIN_CLUSTERS_TO_COMPARE` clusters, resampling (or leaving out) clusters is hardly informative about
+    their variance, and the Wilson interval treats the pairs of one subject as independent.
     """
     number = len(set(clusters))
     update: dict[str, Any] = {"n_clusters": number}
@@ -92,7 +91,7 @@ def over_clusters(value: Value, clusters: Iterable[str]) -> Value:
 
 
 def empty_value(metric_name: str, column: Column) -> Value:
-    """The value of a column that was not scored at all: neither a pair that entered it nor one that failed."""
+    """The value of a column that was not scored at all: no contributing and no failed pairs."""
     return _value(metric_name, column, None, None, None, 0, 0)
 
 
@@ -105,21 +104,21 @@ def set_value(
     total: int,
     all_computed: Mapping[str, Any] | None = None,
 ) -> Value:
-    """The value of a "set" column from `Metric.compute`: a number, or (number, ci_low, ci_high) of its own.
+    """The value of a "set" column from `Metric.compute`: a number, or (number, ci_low, ci_high) provided by the metric.
 
-    `all_computed` is all that `compute` gave, in which a column finds its `frames`.
+    `all_computed` is the complete result of `compute`, which contains the `frames` of a column.
     """
     if isinstance(computed, tuple | list):
         number, low, high = (float(part) for part in computed)
         interval = Interval(low, high, "metric")
     else:
         number = float(computed)
-    made = _value(metric_name, column, number, interval, None, n, total - n)
-    return _with_frames(made, column, [all_computed or {}] if n else [])
+    summary = _value(metric_name, column, number, interval, None, n, total - n)
+    return _with_frames(summary, column, [all_computed or {}] if n else [])
 
 
 def _with_frames(value: Value, column: Column, rows: Sequence[Mapping[str, Any]]) -> Value:
-    """The value with its frame coverage: the mean share of `column.frames` over the rows that entered it."""
+    """Add the frame coverage to the value: the mean share of `column.frames` over the contributing rows."""
     if not column.frames or not rows:
         return value
     percent = float(np.mean([frame_share(column.frames, row) for row in rows]))
@@ -127,11 +126,11 @@ def _with_frames(value: Value, column: Column, rows: Sequence[Mapping[str, Any]]
 
 
 def frame_share(name: str, row: Mapping[str, Any]) -> float:
-    """The share of frames in percent that a row has in the column `name`. What is no share of 0 to 100 percent is 0:
-    nothing says that any frame was seen."""
-    given = row.get(name)
-    given = given[0] if isinstance(given, tuple | list) and given else given
-    percent = float(given) if isinstance(given, int | float) else math.nan
+    """Share of frames in percent in the column `name` of a row. Anything other than a number from 0 to 100 counts as 0,
+    since it is unknown whether any frame was used."""
+    share = row.get(name)
+    share = share[0] if isinstance(share, tuple | list) and share else share
+    percent = float(share) if isinstance(share, int | float) else math.nan
     return percent if 0 <= percent <= 100 else 0.0
 
 
@@ -142,9 +141,9 @@ def _summary(metric_name: str, column: Column, kept: Sequence[tuple[float, str]]
         return _value(metric_name, column, None, None, None, 0, total)
     if column.kind == "rate":
         interval = rate_interval(numbers, clusters).scaled(100)
-        beside = wilson(float(numbers.sum()), len(numbers)).scaled(100)
+        wilson_interval = wilson(float(numbers.sum()), len(numbers)).scaled(100)
         value = 100 * float(numbers.mean())
-        return _value(metric_name, column, value, interval, beside, len(kept), total - len(kept))
+        return _value(metric_name, column, value, interval, wilson_interval, len(kept), total - len(kept))
     with np.errstate(over="ignore", invalid="ignore"):
         mean, interval_or_none = float(numbers.mean()), bootstrap_mean(numbers, clusters)
     return _value(metric_name, column, mean, interval_or_none, None, len(kept), total - len(kept))
@@ -178,7 +177,7 @@ def _value(
     failed: int,
 ) -> Value:
     if value is not None and not math.isfinite(value):
-        value, interval = None, None  # finite numbers whose sum is not
+        value, interval = None, None  # the sum of finite numbers may overflow
     if interval is not None and not (math.isfinite(interval.low) and math.isfinite(interval.high)):
         interval = None
     return Value(

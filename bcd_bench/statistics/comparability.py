@@ -1,7 +1,7 @@
-"""Whether the values of one column, from several records, may be compared with each other at all.
+"""Comparability of the values of one column from several records.
 
-A value depends on the code and the files that scored it. Two values of one column compare only if the metric, its
-version, its definition, its files and its identity (the hash of all that decides its rows) are the same.
+A value depends on the code and the files that scored it. Two values of one column are comparable only if the metric,
+its version, definition, files and identity (the hash of everything that determines its rows) are the same.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from bcd_bench.results.schema import MetricInfo, RunRecord, Value
 __all__ = ["why_incomparable"]
 
 SHOWN = 12
-"""Hex digits of a hash that a message shows."""
+"""Number of hash digits shown in messages."""
 
 
 def why_incomparable(records: Sequence[RunRecord], column: str) -> str | None:
-    """Why the values of `column` in these records do not compare, as a clause; None if they do.
+    """Reason, as a clause, why the values of `column` in these records are not comparable; None if they are.
 
-    Records without a value in the column do not count. The clause names the first of these that differs: the suite's
-    pairs, the metric, its version, unit, kind or direction, the files it used, its definition, its identity.
+    Records without a value in the column are ignored. The clause names the first difference in this order: the suite's
+    pairs, the metric, its version, unit, kind or direction, the files used, its definition, its identity.
     """
     scored = [(record, value) for record in records if (value := record.values.get(column)) and value.value is not None]
-    for what, tell in _TOLD:
-        said = list(dict.fromkeys(tell(record, value) for record, value in scored))
-        if len(said) > 1:
-            return f"scored with different {what} ({' and '.join(said)})"
+    for criterion, describe in _TOLD:
+        descriptions = list(dict.fromkeys(describe(record, value) for record, value in scored))
+        if len(descriptions) > 1:
+            return f"scored with different {criterion} ({' and '.join(descriptions)})"
     return None
 
 
@@ -41,7 +41,7 @@ def _version(record: RunRecord, value: Value) -> str:
 
 def _files(record: RunRecord, value: Value) -> str:
     info = _info(record, value)
-    used = [f"{one['file']} {one['sha256'][:8]}" for one in info.assets.values()] if info else []
+    used = [f"{asset['file']} {asset['sha256'][:8]}" for asset in info.assets.values()] if info else []
     return ", ".join(used) or "none"
 
 
@@ -60,4 +60,4 @@ _TOLD: tuple[tuple[str, Callable[[RunRecord, Value], str]], ...] = (
     ("definitions", lambda record, value: f"“{value.definition}”"),
     ("code or weights of the metric", _identity),
 )
-"""What has to be equal, in the order in which a reader wants to know, each as the text that names it."""
+"""Criteria that must be equal, by relevance to the reader, each with a function that describes its value."""

@@ -1,7 +1,7 @@
 """Uncertainty: clustered bootstrap, Wilson, paired differences between methods, delete-group jackknife.
 
-Outputs that share a content identity are not independent, so every interval here resamples (or deletes) whole
-clusters, never single pairs and never frames. Everything is seeded: equal inputs give equal bits on one machine.
+Outputs that share a content subject are not independent, so every interval here resamples (or deletes) whole
+clusters, never single pairs or frames. Everything is seeded: equal inputs yield equal bits on one machine.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ BOOTSTRAP_SEED = 20_240_601
 """Fixed, so that an interval is a function of the scores alone."""
 RESAMPLES = 2000
 STATISTIC_RESAMPLES = 300
-"""Resamples of a derived column: each one calls the metric, so there are fewer."""
+"""Resamples of a derived column; fewer, since each one calls the metric."""
 MIN_CLUSTERS_TO_COMPARE = 6
-"""With fewer clusters even a unanimous difference has p = 2 / 2**clusters > 0.05 when signs are flipped."""
+"""With fewer clusters, even a unanimous difference has p = 2 / 2**clusters > 0.05 in the sign-flip test."""
 _CHUNK_ELEMENTS = 2_000_000
 
 Floats = npt.NDArray[np.float64]
@@ -46,7 +46,7 @@ Ints = npt.NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Interval:
-    """A confidence interval in the unit of its value; `method` names how it was made."""
+    """A confidence interval in the unit of its value; `method` names the procedure."""
 
     low: float
     high: float
@@ -61,7 +61,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Mean of `a - b` over the pairs both have; `interval` is None with fewer than two clusters."""
+    """Mean of `a - b` over the common pairs; `interval` is None with fewer than two clusters."""
 
     difference: float
     interval: Interval | None
@@ -70,7 +70,7 @@ class PairedDifference:
 
     @property
     def significant(self) -> bool:
-        """Whether the 95 % interval excludes 0, given enough clusters to say so at all."""
+        """Whether the 95 % interval excludes 0, given enough clusters for the decision."""
         enough = self.n_clusters >= MIN_CLUSTERS_TO_COMPARE
         return enough and self.interval is not None and not self.interval.contains(0.0)
 
@@ -78,7 +78,7 @@ class PairedDifference:
 def wilson(successes: float, n: int, level: float = 0.95) -> Interval:
     """Wilson score interval of a proportion, as fractions in [0, 1].
 
-    It stays honest at 0 and 100 %: 2,664 of 2,664 gives [0.9986, 1]. It takes the n trials as independent.
+    It remains informative at 0 and 100 %: 2,664 of 2,664 yields [0.9986, 1]. It assumes n independent trials.
     Raises `ValueError` unless 0 <= successes <= n and n >= 1.
     """
     if n < 1 or not 0 <= successes <= n:
@@ -102,9 +102,9 @@ def bootstrap_mean(
 ) -> Interval | None:
     """Percentile interval of the mean of `values` [n], resampling whole clusters.
 
-    The statistic is a ratio of sums, so clusters of unequal size keep their weight. The percentiles are widened for
-    few clusters as in Hesterberg (2015): a plain percentile interval is too short by sqrt((k - 1) / k) and by the
-    normal in place of the t quantile. None with fewer than two clusters.
+    The statistic is a ratio of sums, so clusters of unequal size keep their weight. For few clusters, the percentiles
+    are widened as in Hesterberg (2015): a plain percentile interval is too short by sqrt((k - 1) / k) and because it
+    uses the normal instead of the t quantile. None with fewer than two clusters.
     """
     sums, counts = _cluster_sums(values, clusters)
     if len(sums) < 2:
@@ -121,8 +121,8 @@ def rate_interval(
 ) -> Interval:
     """Interval of a rate (fractions) from 0/1 `hits` [n >= 1].
 
-    The clustered bootstrap, except where it is degenerate (every resample gives the same rate, as at 0 and 100 %, or
-    there is only one cluster): a zero-width interval would claim certainty, so the Wilson interval stands in.
+    The clustered bootstrap, unless it is degenerate (every resample has the same rate, as at 0 and 100 %, or there
+    is only one cluster): a zero-width interval would claim certainty, so the Wilson interval is used instead.
     """
     interval = bootstrap_mean(hits, clusters, seed=seed, level=level)
     if interval is None or interval.high - interval.low < 1e-12:
@@ -139,10 +139,10 @@ def bootstrap_statistics(
     resamples: int = STATISTIC_RESAMPLES,
     level: float = 0.95,
 ) -> dict[str, Interval]:
-    """Percentile intervals of every number `statistic(rows)` returns, resampling whole clusters of rows.
+    """Percentile intervals of every number that `statistic(rows)` returns, resampling whole clusters of rows.
 
-    Statistics such as entropies are biased downwards on resamples; where the percentiles miss the estimate itself
-    the interval is extended to contain it. Numbers that are not finite on every resample get no interval.
+    Statistics such as entropies are biased downwards on resamples; if the percentiles exclude the estimate itself,
+    the interval is extended to contain it. Numbers that are not finite on every resample have no interval.
     """
     members: dict[str, list[Mapping[str, Any]]] = {}
     for row, cluster in zip(rows, clusters, strict=True):
@@ -189,9 +189,10 @@ def paired_difference(
 
 
 def sign_flip_p_value(a: Floats, b: Floats, clusters: Sequence[str], *, seed: int = BOOTSTRAP_SEED) -> float:
-    """Two-sided permutation p-value of "both methods score alike": the methods are swapped cluster by cluster.
+    """Two-sided permutation p-value of the null hypothesis that both methods score equally, swapping methods per
+    cluster.
 
-    Exact for up to 13 clusters, else from 9,999 random swaps.
+    Exact for up to 13 clusters, otherwise based on 9,999 random swaps.
     """
     from scipy.stats import permutation_test
 
@@ -212,24 +213,24 @@ def sign_flip_p_value(a: Floats, b: Floats, clusters: Sequence[str], *, seed: in
 
 
 def area_under_curve(higher: npt.ArrayLike, lower: npt.ArrayLike) -> float:
-    """The chance that one of `higher` is above one of `lower`, ties counted half: the area under the ROC curve."""
+    """Probability that one of `higher` exceeds one of `lower`, ties counted half: the area under the ROC curve."""
     above, below = np.asarray(higher), np.sort(np.asarray(lower))
     passed = np.searchsorted(below, above, side="left") + np.searchsorted(below, above, side="right")
     return float(passed.mean() / 2 / len(below))
 
 
 def jackknife_groups(clusters: Sequence[str], groups: int, *, seed: int = BOOTSTRAP_SEED) -> dict[str, int]:
-    """Cluster -> group 0..groups-1, at random, in near-equal numbers; never more groups than clusters."""
+    """Randomly assign clusters to groups 0..groups-1 of nearly equal size; never more groups than clusters."""
     names = sorted(set(clusters))
     order = np.random.default_rng(seed).permutation(len(names))
-    return {names[cluster]: int(place) % min(groups, len(names)) for place, cluster in enumerate(order)}
+    return {names[cluster]: int(position) % min(groups, len(names)) for position, cluster in enumerate(order)}
 
 
 def delete_group_jackknife(value: float, replicates: Sequence[float], level: float = 0.95) -> Interval | None:
     """Interval of a set statistic from its values with one group of clusters left out at a time.
 
-    `value` is the statistic over everything, `replicates[g]` over all but group g. Variance (G - 1) / G * sum of
-    squared deviations from the replicates' mean, t quantile with G - 1 degrees of freedom. Unlike the bootstrap it
+    `value` is the statistic over all clusters, `replicates[g]` over all but group g. Variance (G - 1) / G * sum of
+    squared deviations from the replicates' mean, t quantile with G - 1 degrees of freedom. Unlike the bootstrap, it
     never repeats an output, which would bias Frechet and kernel distances. None with fewer than two groups.
     """
     from scipy.special import stdtrit
@@ -250,7 +251,7 @@ def _cluster_sums(values: Floats, clusters: Sequence[str]) -> tuple[Floats, Floa
 
 
 def _draws(clusters: int, resamples: int, seed: int) -> Iterator[Ints]:
-    """Resampled cluster indices in chunks [<= chunk, clusters], so that memory stays bounded."""
+    """Yield resampled cluster indices in chunks [<= chunk, clusters], to bound memory."""
     rng = np.random.default_rng(seed)
     chunk = max(1, _CHUNK_ELEMENTS // clusters)
     for start in range(0, resamples, chunk):

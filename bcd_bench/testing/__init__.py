@@ -1,6 +1,4 @@
-"""For plugin authors: the conformance kit, practice clips, and pytest fixtures.
-
-from bcd_bench.testing import parametrize_with_checks
+"""For plugin authors: the conformance kit, synthetic test clips, and pytest fixtures.
 
 @parametrize_with_checks("my-plugin")
 def test_conformance(check):

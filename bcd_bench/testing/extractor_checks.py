@@ -1,4 +1,4 @@
-"""Checks of extractors: JSON-safe identity, plain arrays, the same every time, no exception on blank frames."""
+"""Checks of extractors: JSON-safe identity, plain arrays, reproducibility, no exception on blank frames."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _loaded(subject: Subject) -> Any:
 
 
 def _extract(subject: Subject, extractor: Any, clips: Sequence[Clip]) -> list[Any]:
-    """What it gives for `clips`; with the features it needs, as in a run: a clip that has none of them fails."""
+    """Features of `clips`, including the required ones as in a run: clips without required features fail."""
     if subject.spec.extractors:
         with tempfile.TemporaryDirectory() as folder:
             store = FeatureStore(subject.registry, device="cpu", root=Path(folder))
@@ -43,7 +43,7 @@ def _extract(subject: Subject, extractor: Any, clips: Sequence[Clip]) -> list[An
 
 def _checked(extractor: Any, clips: Sequence[Clip], *needed: Any) -> list[Any]:
     features = list(extractor.extract(clips, *needed))
-    assert len(features) == len(clips), f"extract gave {len(features)} results for {len(clips)} clips"
+    assert len(features) == len(clips), f"extract returned {len(features)} results for {len(clips)} clips"
     for item in features:
         if isinstance(item, Failed):
             assert item.reason.strip(), "Failed needs a reason"
@@ -51,14 +51,14 @@ def _checked(extractor: Any, clips: Sequence[Clip], *needed: Any) -> list[Any]:
 
 
 def identity_is_json_safe(subject: Subject) -> None:
-    """The identity keys the cache, so it is plain JSON and never empty."""
+    """The identity is the cache key, so it must be non-empty plain JSON."""
     identity = dict(load_factory(subject.spec.factory)().identity)
     assert identity, "identity must name what decides the features"
     assert canonical_json(identity)
 
 
 def features_are_arrays(subject: Subject) -> None:
-    """Named NumPy arrays of numbers, equal when asked again and when asked alone."""
+    """Features are named numeric NumPy arrays, equal when extracted again and when extracted individually."""
     import numpy as np
 
     extractor = _loaded(subject)
@@ -66,7 +66,7 @@ def features_are_arrays(subject: Subject) -> None:
     together = _extract(subject, extractor, clips)
     for clip, features in zip(clips, together, strict=True):
         alone = _extract(subject, extractor, [clip])[0]
-        assert isinstance(features, Failed) == isinstance(alone, Failed), "company decides whether a clip fails"
+        assert isinstance(features, Failed) == isinstance(alone, Failed), "whether a clip fails depends on the batch"
         if isinstance(features, Failed):
             continue
         for name, value in features.items():
@@ -76,11 +76,11 @@ def features_are_arrays(subject: Subject) -> None:
                 assert np.array_equal(array, np.asarray(alone[name]))
             else:
                 close = np.allclose(array, alone[name], rtol=1e-4, atol=1e-4, equal_nan=True)
-                assert close, f"feature {name} depends on company"
+                assert close, f"feature {name} depends on the batch"
 
 
 def blank_frames_do_not_raise(subject: Subject) -> None:
-    """A clip with nothing in it gives features or a Failed with a reason."""
+    """A blank clip yields features or a `Failed` with a reason."""
     _extract(subject, _loaded(subject), [blank(pair.motion.load()) for pair in subject.pairs()])
 
 

@@ -1,4 +1,4 @@
-"""The conformance kit: every promise a plugin makes, as one small check with a message that says what to mend."""
+"""The conformance kit: one small check per requirement of the plugin API, with an actionable message."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Check", "Subject", "checks_for", "parametrize_with_checks"]
 
 
 def _suite_for(registry: Registry, kind: str, spec: Any, suite: str | None) -> str | None:
-    """The suite to try a thing on: the author's choice, or the one that a metric is limited to."""
+    """The suite for testing a component: the author's choice, or the one that a metric is limited to."""
     if kind == "metrics" and "*" not in spec.suites and suite not in spec.suites:
         return next((name for name in spec.suites if name in registry.suites), None)
     return suite
@@ -34,16 +34,16 @@ def checks_for(
     only: Sequence[str] | None = None,
     config: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[Check]:
-    """Every check that applies to what the installed plugin `plugin` hands in.
+    """Return every check that applies to the components of the installed plugin `plugin`.
 
-    plugin: its entry-point name, as `bcd-bench list plugins` prints it.
-    suite: try methods and metrics on pairs of this suite; by default on practice clips of 8 frames, 64 x 64.
-    tolerance: mean absolute difference in grey levels that order and batch may make (rounding of batched float
-        arithmetic); 0 asks for equal bytes. The same call twice must always give equal bytes.
+    plugin: its entry-point name, as printed by `bcd-bench list plugins`.
+    suite: test methods and metrics on pairs of this suite; by default on synthetic clips of 8 frames, 64 x 64.
+    tolerance: mean absolute difference in grey levels allowed between orders and batch sizes (rounding of batched float
+        arithmetic); 0 requires equal bytes. Repeating the same call must always yield equal bytes.
     only: names of methods, metrics, suites and extractors to check; by default all.
-    config: method -> settings to try it with, for methods that do nothing without.
+    config: method -> settings for the checks, for methods that do nothing by default.
 
-    Raises UsageError for a plugin that is not installed or did not load, and for names it does not bring.
+    Raises `UsageError` for a plugin that is not installed or failed to load, and for names it does not provide.
     """
     registry = load_registry()
     info = next((p for p in registry.plugins if p.name == plugin), None)
@@ -58,20 +58,20 @@ def checks_for(
         "extractors": extractor_checks.CHECKS,
     }
     checks = []
-    found = set()
+    checked = set()
     for kind in KINDS:
         for name, spec in sorted(getattr(registry, kind).items()):
             if registry.owner(kind, name) != info or (only is not None and name not in only):
                 continue
-            found.add(name)
-            chosen = _suite_for(registry, kind, spec, suite)
-            subject = Subject(registry, info, kind, spec, chosen, tolerance, config=config or {})
+            checked.add(name)
+            test_suite = _suite_for(registry, kind, spec, suite)
+            subject = Subject(registry, info, kind, spec, test_suite, tolerance, config=config or {})
             for check in (*plugin_checks.SPEC_CHECKS, *checks_by_kind.get(kind, ())):
                 checks.append(Check(check.__name__, name, partial(check, subject)))
-    if only is not None and set(only) - found:
-        raise UsageError(f"plugin {plugin} brings no {', '.join(sorted(set(only) - found))}")
-    whole = Subject(registry, info, "plugins", None)
-    return [Check(check.__name__, plugin, partial(check, whole)) for check in plugin_checks.CHECKS] + checks
+    if only is not None and set(only) - checked:
+        raise UsageError(f"plugin {plugin} provides no {', '.join(sorted(set(only) - checked))}")
+    plugin_subject = Subject(registry, info, "plugins", None)
+    return [Check(check.__name__, plugin, partial(check, plugin_subject)) for check in plugin_checks.CHECKS] + checks
 
 
 def parametrize_with_checks(
@@ -82,6 +82,6 @@ def parametrize_with_checks(
     only: Sequence[str] | None = None,
     config: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> pytest.MarkDecorator:
-    """Decorate `def test_conformance(check): check()` to run every check of `checks_for` as a test of its own."""
+    """Decorate `def test_conformance(check): check()` to run every check of `checks_for` as a separate test."""
     checks = checks_for(plugin, suite=suite, tolerance=tolerance, only=only, config=config)
     return pytest.mark.parametrize("check", checks, ids=[str(check) for check in checks])

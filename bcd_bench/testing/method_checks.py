@@ -1,4 +1,4 @@
-"""Checks of methods: what `transfer` promises about shapes, seeds, order and batches."""
+"""Checks of methods: requirements of `transfer` on shapes, seeds, order and batches."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ SEED = 7
 
 
 def _fresh(subject: Subject) -> Method:
-    """The method as a run would load it, with its default weights for the suite; none where the author's
-    configuration puts seeded ones in their place."""
+    """Load the method as in a run, with its default weights for the suite, or without weights if the author's
+    configuration selects random weights."""
     spec, store = subject.spec, AssetStore(subject.registry)
     config = {**spec.config, **subject.config.get(spec.name, {})}
     for asset in [*spec.assets, *extractor_assets(subject.registry, spec.extractors)]:
@@ -37,7 +37,7 @@ def _fresh(subject: Subject) -> Method:
         weights = None if seeded else resolve_weights(spec, subject.suite or "*", None, store)
     except UsageError:
         raise AssertionError(
-            f"{spec.name} has no default weights for practice clips; pass suite= to parametrize_with_checks"
+            f"{spec.name} has no default weights for synthetic clips; pass suite= to parametrize_with_checks"
         ) from None
     path = None if weights is None else weights.path
     size = subject.pairs()[0].motion.load().frames.shape[1:3]
@@ -47,9 +47,9 @@ def _fresh(subject: Subject) -> Method:
 
 def _transfer(method: Method, pairs: Sequence[Pair]) -> list[Clip | Failed]:
     results = list(method.transfer(pairs, seed=SEED))
-    assert len(results) == len(pairs), f"transfer gave {len(results)} outputs for {len(pairs)} pairs"
+    assert len(results) == len(pairs), f"transfer returned {len(results)} outputs for {len(pairs)} pairs"
     for result in results:
-        assert isinstance(result, Clip | Failed), f"transfer gave {type(result).__name__}, not Clip or Failed"
+        assert isinstance(result, Clip | Failed), f"transfer returned {type(result).__name__}, not Clip or Failed"
         if isinstance(result, Failed):
             assert result.reason.strip(), "Failed needs a reason"
     return results
@@ -59,17 +59,17 @@ def _expect_shape(pair: Pair, result: Clip, note: str = "") -> None:
     motion = pair.motion.load()
     assert result.frames.dtype == "uint8", f"{pair.id}: frames are {result.frames.dtype}, not uint8"
     assert result.frames.shape == motion.frames.shape, (
-        f"{pair.id}{note}: output is {list(result.frames.shape)}, its driver {list(motion.frames.shape)}"
+        f"{pair.id}{note}: output has shape {list(result.frames.shape)}, its driving clip {list(motion.frames.shape)}"
     )
     assert 0 < result.fps < float("inf"), f"{pair.id}: frame rate {result.fps}"
 
 
 def _expect_same(subject: Subject, first: Clip | Failed, second: Clip | Failed, what: str) -> None:
-    """Equal bytes, or within the author's tolerance in mean grey levels."""
+    """Require equal bytes, or equality within the author's tolerance in mean grey levels."""
     import numpy as np
 
     if isinstance(first, Failed) or isinstance(second, Failed):
-        assert type(first) is type(second), f"{what} decides whether a pair fails"
+        assert type(first) is type(second), f"whether a pair fails depends on {what}"
         return
     assert first.frames.shape == second.frames.shape, f"{what} changes the output's shape"
     difference = float(np.abs(first.frames.astype(np.int16) - second.frames).mean())
@@ -80,17 +80,17 @@ def _expect_same(subject: Subject, first: Clip | Failed, second: Clip | Failed, 
 
 
 def outputs_have_shape_and_dtype(subject: Subject) -> None:
-    """uint8 RGB frames, one clip per pair, in the driver's size; none fails on plain pairs."""
+    """uint8 RGB frames, one clip per pair, with the size of the driving clip; no failures on ordinary pairs."""
     pairs = subject.pairs()
     for pair, result in zip(pairs, _transfer(_fresh(subject), pairs), strict=True):
         if subject.spec.reference and pair.target is None:
-            continue  # an oracle has nothing to give without a target
+            continue  # an oracle has no output without a target
         assert isinstance(result, Clip), f"{pair.id} failed: {result.reason if isinstance(result, Failed) else result}"
         _expect_shape(pair, result)
 
 
 def length_equals_the_driver(subject: Subject) -> None:
-    """A shorter driver makes a shorter output; a length that the method cannot do is a Failed with a reason."""
+    """A shorter driving clip yields a shorter output; an unsupported length is a `Failed` with a reason."""
     pairs = []
     for pair in subject.pairs():
         frames = max(1, len(pair.motion.load()) - 3)
@@ -98,11 +98,11 @@ def length_equals_the_driver(subject: Subject) -> None:
         pairs.append(dataclasses.replace(pair, motion=cut_ref(pair.motion, frames), target=target))
     for pair, result in zip(pairs, _transfer(_fresh(subject), pairs), strict=True):
         if isinstance(result, Clip):
-            _expect_shape(pair, result, " with a shorter driver")
+            _expect_shape(pair, result, " with a shorter driving clip")
 
 
 def one_frame_of_content_is_enough(subject: Subject) -> None:
-    """A single content frame gives an output of the driver's length, or a Failed with a reason."""
+    """A single content frame yields an output with the length of the driving clip, or a `Failed` with a reason."""
     pairs = [dataclasses.replace(pair, content=cut_ref(pair.content, 1)) for pair in subject.pairs()]
     for pair, result in zip(pairs, _transfer(_fresh(subject), pairs), strict=True):
         if isinstance(result, Clip):
@@ -110,28 +110,28 @@ def one_frame_of_content_is_enough(subject: Subject) -> None:
 
 
 def same_seed_gives_same_bytes(subject: Subject) -> None:
-    """Loaded twice and asked twice, a method gives equal bytes."""
+    """Loading and calling a method twice yields equal bytes."""
     pairs = subject.pairs()
     first, again = _transfer(_fresh(subject), pairs), _transfer(_fresh(subject), pairs)
     exact = dataclasses.replace(subject, tolerance=0.0)
-    for one, other in zip(first, again, strict=True):
-        _expect_same(exact, one, other, "asking again with the same seed")
+    for first_result, second_result in zip(first, again, strict=True):
+        _expect_same(exact, first_result, second_result, "repeating the call with the same seed")
 
 
 def order_does_not_matter(subject: Subject) -> None:
-    """The pairs backwards give the same outputs backwards."""
+    """Reversing the pairs reverses the outputs."""
     pairs, method = subject.pairs(), _fresh(subject)
     forwards = _transfer(method, pairs)
-    for one, other in zip(forwards, reversed(_transfer(method, pairs[::-1])), strict=True):
-        _expect_same(subject, one, other, "the order of pairs")
+    for result, reversed_result in zip(forwards, reversed(_transfer(method, pairs[::-1])), strict=True):
+        _expect_same(subject, result, reversed_result, "the order of pairs")
 
 
 def batch_mates_do_not_matter(subject: Subject) -> None:
-    """A pair alone gives what it gives in company."""
+    """A pair yields the same output individually and in a batch."""
     pairs, method = subject.pairs(), _fresh(subject)
     together = _transfer(method, pairs)
-    for pair, one in zip(pairs, together, strict=True):
-        _expect_same(subject, one, _transfer(method, [pair])[0], "the company in a batch")
+    for pair, result in zip(pairs, together, strict=True):
+        _expect_same(subject, result, _transfer(method, [pair])[0], "the batch composition")
 
 
 CHECKS = (

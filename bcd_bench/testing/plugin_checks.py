@@ -1,4 +1,4 @@
-"""Checks of a plugin as a whole, and of every spec it hands in."""
+"""Checks of a plugin as a whole, and of every spec it registers."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ print(",".join(name for name in sys.argv[2:] if name in sys.modules) if plugin.s
 
 
 def registers_without_torch(subject: Subject) -> None:
-    """`bcd-bench list` imports every plugin, so a plugin must import nothing slow."""
+    """Loading the plugin imports no slow packages, since `bcd-bench list` imports every plugin."""
     command = [sys.executable, "-c", LOOK, subject.plugin.name, *HEAVY]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"loading plugin {subject.plugin.name} failed: {done.stderr.strip()[-500:]}"
-    heavy = done.stdout.strip()
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, f"loading plugin {subject.plugin.name} failed: {process.stderr.strip()[-500:]}"
+    heavy = process.stdout.strip()
     assert not heavy, f"loading plugin {subject.plugin.name} imported {heavy}; import it where it is used"
 
 
 def has_a_source_hash(subject: Subject) -> None:
-    """The hash of a plugin's source enters the identity of its runs."""
+    """The plugin has a source hash, which is part of the identity of its runs."""
     assert len(subject.plugin.source_sha256) == 64
 
 
 def spec_is_json_safe(subject: Subject) -> None:
-    """Everything in a spec can be written as JSON, as `show --json` and the plan do."""
+    """All values of a spec are JSON-serializable, as required by `show --json` and the plan."""
     assert canonical_json(dataclasses.asdict(subject.spec))
 
 
 def spec_is_described(subject: Subject) -> None:
-    """A version and a one-line summary, where the kind has them."""
+    """The spec has a version and a one-line summary, if its kind defines them."""
     for attribute in ("version", "summary"):
         text = getattr(subject.spec, attribute, "-")
         assert isinstance(text, str), f"{attribute} of {subject.spec.name} is {type(text).__name__}, not text"
@@ -55,14 +55,14 @@ def spec_is_described(subject: Subject) -> None:
 
 
 def factory_can_be_imported(subject: Subject) -> None:
-    """`factory` ("package.module:Name") names something callable."""
+    """`factory` ("package.module:Name") refers to a callable."""
     factory = getattr(subject.spec, "factory", None)
     if factory is not None:
         assert callable(load_factory(factory)), f"{factory} is not callable"
 
 
 def default_preset_exists(subject: Subject) -> None:
-    """What `train NAME` picks without `--preset` is one of the presets."""
+    """The default preset of `train NAME` is one of the presets."""
     if subject.kind == "trainables":
         assert subject.spec.default_preset in subject.spec.presets
 

@@ -1,4 +1,4 @@
-"""pytest fixtures for plugin authors; pytest finds them through the entry point `pytest11`."""
+"""pytest fixtures for plugin authors, registered through the entry point `pytest11`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["bcd_bench_cli", "bcd_bench_home"]
 
 @pytest.fixture
 def bcd_bench_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache folder for this test alone (`BCD_BENCH_HOME`)."""
+    """An empty cache folder for a single test (`BCD_BENCH_HOME`)."""
     home = tmp_path / "bcd-bench-home"
     monkeypatch.setenv("BCD_BENCH_HOME", str(home))
     return home
@@ -23,9 +23,9 @@ def bcd_bench_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def bcd_bench_cli(bcd_bench_home: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run `bcd-bench ARGUMENTS…` in a process of its own, in the test's folder, and return what came of it.
+    """Run `bcd-bench ARGUMENTS…` in a separate process, in the test's folder, and return the completed process.
 
-    Keyword `env` adds environment variables, `cwd` names another folder, `timeout` is in seconds.
+    Keyword `env` adds environment variables, `cwd` sets a different folder, `timeout` is in seconds.
     """
 
     def run(

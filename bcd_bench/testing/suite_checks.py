@@ -1,4 +1,4 @@
-"""Checks of suites: a manifest that is the same every time, and clips that are what it says."""
+"""Checks of suites: a reproducible manifest, and clips that match it."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ def _built(subject: Subject) -> Suite:
 
 
 def manifest_is_the_same_every_time(subject: Subject) -> None:
-    """Built twice, a suite has one hash; its name and version are those of the spec."""
+    """Building a suite twice yields the same hash; its name and version match the spec."""
     first, again = _built(subject), _built(subject)
-    assert first.manifest_sha256 == again.manifest_sha256, "the manifest hash changes from build to build"
+    assert first.manifest_sha256 == again.manifest_sha256, "the manifest hash differs between builds"
     assert (first.name, first.version) == (subject.spec.name, subject.spec.version)
 
 
 def pair_ids_are_safe_and_unique(subject: Subject) -> None:
-    """Pair ids become file names."""
+    """Pair ids are unique and valid as file names."""
     ids = [pair.id for pair in _built(subject).pairs]
     assert ids, "a suite has at least one pair"
-    assert len({name.casefold() for name in ids}) == len(ids), "pair ids must be unique, whatever their case"
+    assert len({name.casefold() for name in ids}) == len(ids), "pair ids must be unique, ignoring case"
     for name in ids:
-        assert SAFE_NAME.fullmatch(name), f"pair id {name!r} is no safe file name"
+        assert SAFE_NAME.fullmatch(name), f"pair id {name!r} is not a safe file name"
 
 
 def clips_are_as_promised(subject: Subject) -> None:
-    """Clips load in the suite's size; a target is as long as its driver; noted lengths are true."""
+    """Clips have the size of the suite; a target is as long as its driving clip; declared lengths are correct."""
     suite = _built(subject)
     for index in {0, len(suite.pairs) // 2, len(suite.pairs) - 1}:
         pair = suite.pairs[index]
@@ -50,11 +50,13 @@ def clips_are_as_promised(subject: Subject) -> None:
             )
             assert ref.frames in (None, len(clip)), f"{ref.id} has {len(clip)} frames, not {ref.frames}"
         if pair.target is not None:
-            assert len(pair.target.load()) == len(motion), f"the target of {pair.id} is not as long as its driver"
+            assert len(pair.target.load()) == len(motion), (
+                f"the target of {pair.id} differs in length from its driving clip"
+            )
 
 
 def default_metrics_exist(subject: Subject) -> None:
-    """What a plain run scores is installed and fits the suite."""
+    """The default metrics are installed and suitable for the suite."""
     from bcd_bench.scoring.score import check_metrics
 
     assert check_metrics(subject.registry, subject.spec.name, _built(subject).default_metrics), "no default metrics"

@@ -1,4 +1,4 @@
-"""Practice clips: small coloured shapes that move, with exact targets, for plugins that know no suite."""
+"""Synthetic test clips: small moving coloured shapes with ground-truth targets, for plugins without a suite."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class Cut:
 
 
 def cut_ref(ref: ClipRef, frames: int) -> ClipRef:
-    """The first `frames` frames of a clip, under an id of its own."""
+    """The first `frames` frames of a clip, with a separate id."""
     return ClipRef(f"{ref.id}-first{frames}", Cut(ref.source, frames), ref.labels, frames=frames)
 
 
 def draw(subject: int, motion: int, frames: int, height: int, width: int) -> Clip:
-    """uint8 [frames, height, width, 3]: a disc in the subject's colour that circles from where the motion says."""
+    """uint8 [frames, height, width, 3]: a circling disc in the subject's colour; the motion sets its starting point."""
     import numpy as np
 
     rows, columns = np.mgrid[0:height, 0:width]
@@ -53,15 +53,15 @@ def draw(subject: int, motion: int, frames: int, height: int, width: int) -> Cli
 
 
 def blank(clip: Clip) -> Clip:
-    """A black clip of the same shape: nothing in it for a detector to find."""
+    """A black clip of the same shape, in which a detector finds nothing."""
     import numpy as np
 
     return Clip(np.zeros_like(clip.frames), clip.fps, f"{clip.id}-blank")
 
 
 class StillRef(ClipRef):
-    """A clip that stands still at its first frame. Its source is that of the moving one, since metrics of a suite may
-    ask the source what should be seen."""
+    """A clip frozen at its first frame. It keeps the source of the moving clip, since metrics of a suite may query the
+    source for the expected content."""
 
     def load(self) -> Clip:
         clip = super().load()
@@ -69,7 +69,7 @@ class StillRef(ClipRef):
 
 
 def still_pair(pair: Pair) -> Pair:
-    """The pair with a driver and a target that stand still."""
+    """The pair with a frozen driving clip and target."""
 
     def still(ref: ClipRef) -> ClipRef:
         return StillRef(ref.id, ref.source, ref.labels, ref.sha256, ref.frames)
@@ -78,14 +78,14 @@ def still_pair(pair: Pair) -> Pair:
 
 
 def half_blank(clip: Clip) -> Clip:
-    """The clip with every second frame black, the second first: a detector finds something in half of them."""
+    """The clip with every second frame black, starting with the second: a detector fails on half of the frames."""
     frames = clip.frames.copy()
     frames[1::2] = 0
     return Clip(frames, clip.fps, f"{clip.id}-half-blank")
 
 
 def practice_pairs(count: int = 4, *, size: tuple[int, int] = (64, 64), frames: int = 8) -> Sequence[Pair]:
-    """`count` pairs of `frames` frames and `size` (height, width) with exact targets; ids are unique."""
+    """`count` pairs of `frames` frames and `size` (height, width) with ground-truth targets; ids are unique."""
 
     def ref(subject: int, motion: int) -> ClipRef:
         arguments = {"subject": subject, "motion": motion, "frames": frames, "height": size[0], "width": size[1]}

@@ -1,6 +1,6 @@
-"""The toolkit of trainers: data, limits, checkpoints, moving averages, logs and the loop that joins them.
+"""Training toolkit: data, limits, checkpoints, moving averages, logs, and the training loop.
 
-A trainer is a callable that takes a `TrainRequest`. docs/training.md ("Writing a trainer") shows a complete one.
+A trainer is a callable that takes a `TrainRequest`. docs/training.md ("Writing a trainer") contains a complete example.
 
 | module         | what it does                                                                       |
 |----------------|------------------------------------------------------------------------------------|

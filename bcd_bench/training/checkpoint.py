@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, and read only if they belong to the run that resumes."""
+"""Checkpoints: written atomically, and read only by the run they belong to."""
 
 from __future__ import annotations
 
@@ -26,33 +26,33 @@ __all__ = [
 ]
 
 CHECKPOINT = "checkpoint.pt"
-"""The file in a training's folder that `--resume` continues from."""
+"""File in a training folder from which `--resume` continues."""
 
 
 def read_checkpoint(path: Path, *, what: str) -> dict[str, Any]:
-    """What `save_torch` wrote to `path`; no code in the file is run.
+    """Load a checkpoint written by `save_torch`, without executing code in the file.
 
-    Its tensors are on the CPU: `load_state_dict` of modules and optimisers puts them where they belong. A checkpoint
-    has a "description" whose "what" says what was trained. Raises `UsageError` if the file is damaged, or its "what" is
-    another one.
+    Its tensors are on the CPU: `load_state_dict` of modules and optimisers moves them to the right device. A checkpoint
+    has a "description" whose "what" names the trained model. Raises `UsageError` if the file is damaged, or its "what"
+    differs.
     """
     import torch
 
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 (torch raises many kinds for a damaged file)
-        said = str(error).splitlines() or [type(error).__name__]
-        raise UsageError(f"{path}: cannot be read ({said[0]})", hint="train again with another --out") from None
+    except Exception as error:  # noqa: BLE001 (torch raises many exception types for a damaged file)
+        message = str(error).splitlines() or [type(error).__name__]
+        raise UsageError(f"{path}: cannot be read ({message[0]})", hint="retrain with a different --out") from None
     description = state.get("description") if isinstance(state, dict) else None
-    found = description.get("what") if isinstance(description, dict) else None
-    if found != what:
-        other = f", but of {found!r}" if found else ""
-        raise UsageError(f"{path}: is not a checkpoint of {what!r}{other}", hint="train with another --out")
+    actual = description.get("what") if isinstance(description, dict) else None
+    if actual != what:
+        found_kind = f", but of {actual!r}" if actual else ""
+        raise UsageError(f"{path}: is not a checkpoint of {what!r}{found_kind}", hint="train with a different --out")
     return dict(state)
 
 
 def check_settings(path: Path, saved: Mapping[str, Any], asked: Mapping[str, Any], parts: Sequence[str]) -> None:
-    """Compare `parts` of two descriptions: the one in the checkpoint `path`, and that of the command which resumes it.
+    """Compare `parts` of two descriptions: that of the checkpoint `path`, and that of the command that resumes it.
 
     Raises `UsageError` with the first setting that differs.
     """
@@ -60,13 +60,13 @@ def check_settings(path: Path, saved: Mapping[str, Any], asked: Mapping[str, Any
         old, new = (json.loads(json.dumps(description.get(part))) for description in (saved, asked))
         if old != new:
             raise UsageError(
-                f"{path}: was made with another {part}: {first_difference(old, new)}",
-                hint="resume with the settings it was started with (see config.json beside it)",
+                f"{path}: was created with a different {part}: {first_difference(old, new)}",
+                hint="resume with its original settings (see config.json in the same folder)",
             )
 
 
 def first_difference(old: Any, new: Any, where: str = "") -> str:
-    """`train.lr was 0.1, is 0.2`: the first setting in which two trees of settings differ."""
+    """Describe the first difference between two trees of settings: `train.lr was 0.1, is 0.2`."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys()):
             if old.get(key) != new.get(key):
@@ -76,36 +76,36 @@ def first_difference(old: Any, new: Any, where: str = "") -> str:
 
 @contextmanager
 def restoring(path: Path) -> Iterator[None]:
-    """Put a checkpoint's state back inside this block.
+    """Restore a checkpoint's state inside this block.
 
-    Raises `UsageError` if the checkpoint lacks a part, or a part does not fit: another version of the code wrote it.
+    Raises `UsageError` if the checkpoint lacks a part, or a part does not fit because a different version wrote it.
     """
     try:
         yield
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise UsageError(
-            f"{path}: does not fit this version of the trainer ({one_line(error, place=False)})",
-            hint="train again with another --out",
+            f"{path}: is incompatible with this version of the trainer ({one_line(error, place=False)})",
+            hint="retrain with a different --out",
         ) from None
 
 
 @contextmanager
 def writing_checkpoint(out: Path, step: int) -> Iterator[None]:
     """Write the checkpoint of `step` inside this block. Raises `UsageError` for a full disk or an unwritable folder,
-    which says how to go on."""
+    with instructions for continuing."""
     try:
         yield
     except OSError as error:
         raise UsageError(
-            f"{out}: the checkpoint of step {step} cannot be written ({error.strerror or error}); the one before is "
+            f"{out}: the checkpoint of step {step} cannot be written ({error.strerror or error}); the previous one is "
             "whole",
-            hint="make room, then the same command with --resume",
+            hint="free disk space, then rerun the same command with --resume",
         ) from None
 
 
 def save_torch(path: Path, state: Any) -> None:
-    """`torch.save(state, path)`, whole or not at all. Raises `OSError` if the file cannot be written, however torch
-    words it."""
+    """`torch.save(state, path)`, atomically. Raises `OSError` if the file cannot be written, regardless of torch's own
+    error type."""
     import torch
 
     with atomic_path(path) as temporary, temporary.open("wb") as file:
@@ -120,15 +120,15 @@ def save_torch(path: Path, state: Any) -> None:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], header: Mapping[str, str]) -> None:
-    """Write a safetensors file, whole or not at all, with the mode that the umask gives. Raises `OSError` if it cannot
-    be written."""
+    """Write a safetensors file atomically, with the mode given by the umask. Raises `OSError` if it cannot be
+    written."""
     from safetensors.torch import save
 
     write_bytes_atomic(path, save(dict(tensors), dict(header)))
 
 
 class _Watched:
-    """A file that remembers why it could not be written: libraries have words of their own for that."""
+    """A file that stores its write error, since libraries raise their own errors instead."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file

@@ -1,4 +1,4 @@
-"""The training split of a suite, which any trainer may use."""
+"""The training split of a suite, available to any trainer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["open_training_clips"]
 
 
 def open_training_clips(suite: str, request: TrainRequest) -> TrainingClips:
-    """The training split that the plugin of `suite` offers.
+    """The training split provided by the plugin of `suite`.
 
     Raises `UsageError` if the suite has no training split, or does not use one of the names in `--data`.
     """
@@ -19,9 +19,11 @@ def open_training_clips(suite: str, request: TrainRequest) -> TrainingClips:
 
     spec = load_registry().get("suites", suite)
     if not spec.training:
-        raise UsageError(f"suite {suite!r} has no training split", hint="choose another with --set train.suite=NAME")
+        raise UsageError(
+            f"suite {suite!r} has no training split", hint="choose a different suite with --set train.suite=NAME"
+        )
     for name in request.data:
         if name not in spec.data:
-            raise UsageError(f"--data {name}: suite {suite!r} takes {', '.join(spec.data) or 'no data'}")
+            raise UsageError(f"--data {name}: suite {suite!r} accepts {', '.join(spec.data) or 'no data'}")
     clips: TrainingClips = load_factory(spec.training)(request.data)
     return clips

@@ -1,4 +1,4 @@
-"""An exponential moving average of a model's weights, which is what a training keeps as its result."""
+"""Exponential moving average of a model's weights, the result of a training run."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ M = TypeVar("M", bound="nn.Module")
 
 
 class EMA(Generic[M]):
-    """`module` holds the average of the weights of a model: in eval mode, without gradients, on the model's device.
+    """`module` contains the average of the weights of a model: in eval mode, without gradients, on the model's device.
 
     Update number n (from 0) is average = d * average + (1 - d) * weights with
 
         d = min(decay, (n + a) / (n + b)),    ramp = (a, b)
 
-    so that the average follows fast at first: its first weights come from no training. With the default ramp (1, 10), d
-    is 0.1, 0.18, 0.25, ..., and reaches a decay of 0.999 after 8,990 updates. A ramp of (0, b) begins with a copy of
-    the weights; a ramp of (1, 1) has d = decay from the start.
+    so that the average follows the weights quickly at first, since the initial weights are untrained. With the default
+    ramp (1, 10), d is 0.1, 0.18, 0.25, ..., and reaches a decay of 0.999 after 8,990 updates. A ramp of (0, b) starts
+    with a copy of the weights; a ramp of (1, 1) uses d = decay from the start.
 
     Buffers (the running statistics of batch norm) are copied, or averaged like weights if `buffers` is "average";
-    buffers of whole numbers are always copied.
+    integer buffers are always copied.
     """
 
     def __init__(
@@ -49,22 +49,22 @@ class EMA(Generic[M]):
         return min(self.decay, (update + a) / (update + b))
 
     def update(self, model: M, update: int) -> None:
-        """Move the average towards `model`. `update` counts the updates since the average began; a trainer whose model
-        gets new parts counts from there again, so that the average follows fast once more."""
+        """Move the average towards `model`. `update` counts the updates since the average started; a trainer whose
+        model gets new parts restarts the count, so that the average follows quickly again."""
         import torch
         from torch.optim.swa_utils import get_ema_multi_avg_fn
 
         averages = list(self.module.parameters())
         weights = [parameter.detach() for parameter in model.parameters()]
         with torch.no_grad():
-            for mine, theirs in zip(self.module.buffers(), model.buffers(), strict=True):
-                if self._buffers == "average" and mine.is_floating_point():
-                    averages.append(cast("nn.Parameter", mine))
-                    weights.append(theirs)
+            for averaged, current in zip(self.module.buffers(), model.buffers(), strict=True):
+                if self._buffers == "average" and averaged.is_floating_point():
+                    averages.append(cast("nn.Parameter", averaged))
+                    weights.append(current)
                 else:
-                    mine.copy_(theirs)
+                    averaged.copy_(current)
             get_ema_multi_avg_fn(self.decay_at(update))(averages, weights, None)
 
     def copy_from(self, model: M) -> None:
-        """Begin again: the average becomes the weights and buffers of `model`."""
+        """Restart: set the average to the weights and buffers of `model`."""
         self.module.load_state_dict(model.state_dict())

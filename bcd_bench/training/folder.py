@@ -1,4 +1,4 @@
-"""The folder of a training: who may write to it, and whether a command begins a run there or resumes one."""
+"""The training folder: exclusive write access, and the choice between starting and resuming a run."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ __all__ = ["checkpoints_to_resume", "training_folder", "writing_into"]
 
 @contextmanager
 def training_folder(out: Path) -> Iterator[None]:
-    """Make the folder of a training and be the only one that writes to it.
+    """Create the folder of a training run and acquire exclusive write access.
 
-    In a distributed training the process of rank 0 has the lock. Raises `UsageError` if the folder cannot be written,
-    or another training writes to it.
+    In distributed training, the process of rank 0 holds the lock. Raises `UsageError` if the folder cannot be written,
+    or another training run writes to it.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
         lock = locked(out) if int(os.environ.get("RANK") or 0) == 0 else nullcontext()
         lock.__enter__()
     except OSError as error:
-        raise UsageError(f"{out}: cannot be written ({error.strerror})", hint="give another --out") from None
+        raise UsageError(f"{out}: cannot be written ({error.strerror})", hint="use a different --out") from None
     try:
         yield
     finally:
@@ -35,33 +35,33 @@ def training_folder(out: Path) -> Iterator[None]:
 
 @contextmanager
 def writing_into(out: Path) -> Iterator[None]:
-    """Make the folder `out` for the first files of a run. Raises `UsageError` if it, or one of them, cannot be
+    """Create the folder `out` for the first files of a run. Raises `UsageError` if it, or one of the files, cannot be
     written."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
-        raise UsageError(f"{out}: cannot be written ({error.strerror})", hint="give another --out") from None
+        raise UsageError(f"{out}: cannot be written ({error.strerror})", hint="use a different --out") from None
 
 
 def checkpoints_to_resume(
     out: Path, *, resume: bool, checkpoints: Iterable[Path] | None = None, prepared: Path | None = None
 ) -> list[Path]:
-    """The checkpoints of the run in `out`, none if a run is to begin there.
+    """The checkpoints of the run in `out`; empty if a new run starts there.
 
-    `checkpoints` are the files that a run may have, of all its stages; by default `out / "checkpoint.pt"` alone. A
-    trainer with long work before its first step names a file `prepared` that this work leaves: if it is there,
-    `--resume` is accepted without a checkpoint, and the run begins with what has been prepared.
+    `checkpoints` are the possible files of a run, of all its stages; by default only `out / "checkpoint.pt"`. A trainer
+    with long preprocessing before its first step passes the file `prepared` that the preprocessing writes: if it
+    exists, `--resume` is accepted without a checkpoint, and the run starts with the preprocessed data.
 
-    Raises `UsageError` if the folder holds a run and `--resume` is not given, or the other way round.
+    Raises `UsageError` if the folder contains a run and `--resume` is not given, or vice versa.
     """
-    possible = (out / CHECKPOINT,) if checkpoints is None else checkpoints
-    found = [path for path in possible if path.exists()]
-    if found and not resume:
+    candidates = (out / CHECKPOINT,) if checkpoints is None else checkpoints
+    existing = [path for path in candidates if path.exists()]
+    if existing and not resume:
         raise UsageError(
-            f"{found[0].parent}: holds a training run already",
-            hint="add --resume to continue it, or give another --out",
+            f"{existing[0].parent}: already contains a training run",
+            hint="add --resume to continue it, or use a different --out",
         )
-    if resume and not found and not (prepared and prepared.exists()):
-        raise UsageError(f"{out}: there is no checkpoint to resume", hint="start without --resume")
-    return found
+    if resume and not existing and not (prepared and prepared.exists()):
+        raise UsageError(f"{out}: no checkpoint to resume", hint="start without --resume")
+    return existing

@@ -1,4 +1,4 @@
-"""How far one command trains: `--max-steps` and `--max-minutes`."""
+"""Limits of one training command: `--max-steps` and `--max-minutes`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Limits"]
 
 
 class Limits:
-    """The limits of one command. They hold over all stages of a training; the minutes count from when this is made."""
+    """Limits of one command, over all stages of a training run; the minutes count from the creation of this object."""
 
     def __init__(
         self,
@@ -26,12 +26,12 @@ class Limits:
 
     @classmethod
     def of(cls, request: TrainRequest) -> Limits:
-        """The limits that `bcd-bench train` was given."""
+        """The limits passed to `bcd-bench train`."""
         return cls(request.max_steps, request.max_minutes)
 
     def last_step(self, steps: int, before: int = 0) -> int:
-        """The step at which a stage of `steps` steps ends; earlier stages took `before` steps. 0 or less means that
-        the stage does not begin."""
+        """The step at which a stage of `steps` steps ends, given that earlier stages took `before` steps. 0 or less
+        means that the stage does not start."""
         return steps if self.max_steps is None else min(steps, self.max_steps - before)
 
     def time_is_over(self) -> bool:
@@ -40,5 +40,5 @@ class Limits:
 
     @property
     def reason(self) -> str:
-        """What ended a training that reached its time limit, in words."""
+        """Description of the time limit, for training runs that reached it."""
         return f"--max-minutes {self.max_minutes or 0:g} is over"

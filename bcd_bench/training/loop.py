@@ -1,4 +1,4 @@
-"""The loop of a training: steps, progress, stop signals, limits, log lines, checkpoints, and the end."""
+"""The training loop: steps, progress, stop signals, limits, log lines, checkpoints, and termination."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Values = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Every:
-    """Something to do after every `steps` steps and after the last one; `call` gets the number of steps done."""
+    """A callback for every `steps` steps and the last one; `call` receives the number of finished steps."""
 
     steps: int
     call: Callable[[int], Values | None]
@@ -32,18 +32,18 @@ class Every:
 
 
 class TrainingLoop:
-    """Takes the steps of one run (or of one stage of it), and remembers how far it has come.
+    """Runs the steps of one run (or of one of its stages) and tracks its progress.
 
-    `step` counts the finished steps, `seconds` the time they took. Both and the window of the log are in `state_dict`,
-    which belongs into the checkpoint.
+    `step` counts the finished steps, `seconds` their duration. Both, and the window of the log, are in `state_dict`,
+    which belongs in the checkpoint.
     """
 
     def __init__(
         self, name: str, steps: int, log: TrainingLog, *, log_every: int, save_every: int,
         steps_before: int = 0, processes: Processes | None = None,
     ) -> None:  # fmt: skip
-        """`name` is shown with the progress, `steps` is the length of the run, `steps_before` what earlier stages of
-        the same run took. A line of the log is due every `log_every` steps, a checkpoint every `save_every`."""
+        """`name` is displayed with the progress, `steps` is the length of the run, `steps_before` the number of steps
+        of earlier stages. A log line is written every `log_every` steps, a checkpoint every `save_every` steps."""
         self.name, self.steps, self.log = name, steps, log
         self.steps_before = steps_before
         self.processes: Processes = OneProcess() if processes is None else processes
@@ -56,8 +56,8 @@ class TrainingLoop:
         return {"step": self.step, "seconds": self.seconds, "window": self.log.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where `state` was saved; later lines of the log are dropped. Other keys of `state` are left alone,
-        so a checkpoint that has these among others can be given whole."""
+        """Continue where `state` was saved; later lines of the log are dropped. Other keys of `state` are ignored,
+        so a checkpoint that includes these keys can be passed as a whole."""
         self.step, self.seconds = state["step"], state["seconds"]
         self.log.resume(state["window"], self.step)
 
@@ -72,16 +72,16 @@ class TrainingLoop:
         derive: Callable[[Values], Values] | None = None,
         describe: Callable[[Values], str] | None = None,
     ) -> bool:
-        """Train to the last step or to the limits; returns whether the run has come to its own end.
+        """Train to the last step or to the limits; returns whether the run is complete.
 
-        `train_step` takes the number of a step, from 0, and returns its losses by name; `save` writes a checkpoint. At
-        least one step is taken. `validate` is called before the line of its step is written, which gets its values;
-        `draw` (of samples) after the checkpoint. `derive` adds values to a line that follow from its others, and
-        `describe` says a line in words for the terminal.
+        `train_step` receives the number of a step, from 0, and returns its losses by name; `save` writes a checkpoint.
+        At least one step is taken. `validate` is called before the log line of its step is written, which includes its
+        values; `draw` (of samples) after the checkpoint. `derive` computes additional values of a line from the others,
+        and `describe` formats a line for the terminal.
 
-        Ctrl-C and SIGTERM are noted, and end the loop after the step; a second one breaks it off. Everything is saved
-        if the last step, a limit or a signal ended the loop. Raises `Interrupted` if it was a signal. What the
-        functions raise passes through, and the steps since the last checkpoint are lost.
+        Ctrl-C and SIGTERM end the loop after the current step; a second signal aborts it immediately. Everything is
+        saved if the last step, a limit or a signal ended the loop. Raises `Interrupted` after a signal. Exceptions of
+        the functions propagate, and the steps since the last checkpoint are lost.
         """
         last = limits.last_step(self.steps, self.steps_before)
         progress = open_progress() if self.processes.is_main else NoProgress()
@@ -125,8 +125,9 @@ class TrainingLoop:
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Long work inside `train_step` that a signal may break off at once: the loop then ends with what was trained
-        before this step, all of it saved. Nothing may have been updated yet in the step. For one process."""
+        """Context for long work inside `train_step` that a signal may interrupt immediately: the loop then ends with
+        the state before this step, which is saved completely. The step must not have updated anything yet. For one
+        process."""
         if self._stop is None:
             yield
             return
@@ -145,7 +146,7 @@ class TrainingLoop:
 
 
 class _StoppedBeforeUpdate(Exception):
-    """A signal broke into `TrainingLoop.interruptible`."""
+    """A signal interrupted `TrainingLoop.interruptible`."""
 
 
 def _in_words(line: Values) -> str:
@@ -153,14 +154,14 @@ def _in_words(line: Values) -> str:
 
 
 def report_unfinished(done: int, last: int, *, stopped: bool, limit: str, aloud: bool = True) -> None:
-    """Say how a saved training that ended before its last step goes on; nothing if it reached that.
+    """Print how to continue a saved training run that ended before its last step; prints nothing if it is complete.
 
-    `limit` names what ended it if nobody stopped it, and is printed only `aloud`. Raises `Interrupted` if somebody did.
+    `limit` describes the limit that ended it, and is printed only if `aloud`. Raises `Interrupted` if `stopped`.
     """
     if done >= last:
         return
     message = f"{'stopped' if stopped else limit} at step {done} of {last}; everything is saved"
     if stopped:
-        raise Interrupted(message, hint="run the same command with --resume")
+        raise Interrupted(message, hint="rerun the same command with --resume")
     if aloud:
-        print(message + "; the same command with --resume continues")
+        print(message + "; rerun the same command with --resume to continue")

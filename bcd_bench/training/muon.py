@@ -1,4 +1,4 @@
-"""Muon: in the precision that a device computes fast, and for convolutions, which it takes as matrices."""
+"""Muon in the precision that a device computes fast, and for convolution kernels reshaped as matrices."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["KernelMatrices", "muon_optimizer"]
 def muon_optimizer(
     params: Iterable[Any], device_type: str, *, lr: float, weight_decay: float, adjust_lr_fn: str = "original"
 ) -> torch.optim.Muon:
-    """`torch.optim.Muon` over matrices, or over groups of them, on "cpu" or "cuda".
+    """`torch.optim.Muon` over matrices, or over parameter groups of them, on "cpu" or "cuda".
 
-    On a device that computes bfloat16 slowly (`bcd_bench.util.devices.fast_bf16`), it orthogonalises in float32.
+    On devices with slow bfloat16 (`bcd_bench.util.devices.fast_bf16`), it orthogonalises in float32.
     """
     import torch
 
@@ -31,13 +31,13 @@ def muon_optimizer(
 
 
 class KernelMatrices:
-    """Convolution kernels [out, in, k, k] as the matrices [out, k * k * in] that `torch.optim.Muon` takes.
+    """Convolution kernels [out, in, k, k] as matrices [out, k * k * in] for `torch.optim.Muon`.
 
-    A kernel counts as the matrix of its output channels by what they see (Jordan et al., 2024). The matrices share the
-    memory of the kernels, so the kernels have to be in channels_last format, and stay where they are: moving or
-    converting the model afterwards parts them from their matrices.
+    Each kernel is treated as the matrix that maps its receptive field to its output channels (Jordan et al., 2024). The
+    matrices share the memory of the kernels, so the kernels must be in channels_last format and must not be moved:
+    moving or converting the model afterwards detaches them from their matrices.
 
-    Give `matrices` to the optimiser, and call `take_gradients` before each of its steps.
+    Pass `matrices` to the optimiser, and call `take_gradients` before each of its steps.
     """
 
     def __init__(self, kernels: Iterable[nn.Parameter]) -> None:
@@ -46,13 +46,13 @@ class KernelMatrices:
 
         self._kernels = list(kernels)
         self.matrices: list[nn.Parameter] = [nn.Parameter(_as_matrix(kernel.detach())) for kernel in self._kernels]
-        """One for each kernel, in their order."""
+        """One matrix for each kernel, in the same order."""
         for kernel, matrix in zip(self._kernels, self.matrices, strict=True):
             if matrix.data_ptr() != kernel.data_ptr():
                 raise ValueError(f"the kernel of shape {tuple(kernel.shape)} is not in channels_last format")
 
     def take_gradients(self) -> None:
-        """Move the gradients of the kernels to the matrices, None where a kernel has none."""
+        """Move the gradients of the kernels to the matrices; None for kernels without a gradient."""
         for kernel, matrix in zip(self._kernels, self.matrices, strict=True):
             matrix.grad = None if kernel.grad is None else _as_matrix(kernel.grad)
             kernel.grad = None

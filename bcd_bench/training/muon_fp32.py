@@ -1,4 +1,4 @@
-"""Muon whose Newton-Schulz iterations run in float32, for devices that compute bfloat16 slowly."""
+"""Muon with Newton-Schulz iterations in float32, for devices with slow bfloat16."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Float32Muon", "orthogonalized"]
 
 
 def orthogonalized(matrix: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
-    """About U V^T of the singular value decomposition U S V^T of `matrix` [m, n], by Newton-Schulz iterations
+    """Approximate U V^T of the singular value decomposition U S V^T of `matrix` [m, n], by Newton-Schulz iterations
     (Jordan et al. 2024); float32.
     """
     a, b, c = coefficients
@@ -28,9 +28,9 @@ def orthogonalized(matrix: Tensor, coefficients: tuple[float, float, float], ste
 
 
 class Float32Muon(torch.optim.Muon):
-    """`torch.optim.Muon` with the same settings and the same state; it orthogonalises in float32 instead of bfloat16.
+    """`torch.optim.Muon` with the same settings and state that orthogonalises in float32 instead of bfloat16.
 
-    A CPU without bfloat16 instructions multiplies matrices a hundred times slower in it than in float32.
+    On a CPU without bfloat16 instructions, matrix products in bfloat16 are a hundred times slower than in float32.
     """
 
     @torch.no_grad()

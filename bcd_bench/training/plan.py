@@ -1,4 +1,4 @@
-"""Figures for `--plan`."""
+"""Estimates for `--plan`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ __all__ = ["count_parameters", "seconds_per_step"]
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Numbers that `module` learns, each shared one counted once."""
+    """Number of parameters of `module`, with shared parameters counted once."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 def seconds_per_step(train_step: Callable[[int], object], *, steps: int = 3) -> float:
-    """The fastest of the steps 1 to `steps` - 1, in seconds; step 0 warms up. The steps are real: the model learns."""
+    """Fastest of the steps 1 to `steps` - 1, in seconds; step 0 is a warm-up. The steps are real and update the
+    model."""
     times = []
     for step in range(steps):
         began = time.monotonic()

@@ -1,4 +1,4 @@
-"""The precision of a training's matrix products and convolutions."""
+"""The precision of matrix products and convolutions in training."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ __all__ = ["PRECISIONS", "Precision", "resolve_precision"]
 
 Precision = Literal["fp32", "bf16"]
 PRECISIONS = ("auto", "fp32", "bf16")
-"""What the setting `precision` of a trainer may be."""
+"""Valid values of a trainer's setting `precision`."""
 
 
 def resolve_precision(precision: str, device_type: str) -> Precision:
-    """The precision that one of `PRECISIONS` means on "cpu" or "cuda": "auto" is "bf16" if the device computes faster
-    in it than in float32 (`bcd_bench.util.devices.fast_bf16`), otherwise "fp32".
+    """Resolve one of `PRECISIONS` on "cpu" or "cuda": "auto" is "bf16" if the device computes faster in bfloat16 than
+    in float32 (`bcd_bench.util.devices.fast_bf16`), otherwise "fp32".
 
-    Raises `ValueError` for another name: trainers check their settings first.
+    Raises `ValueError` for other names; trainers validate their settings beforehand.
     """
     if precision == "auto":
         return "bf16" if fast_bf16(device_type) else "fp32"

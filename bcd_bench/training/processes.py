@@ -1,4 +1,4 @@
-"""The processes of one training: what the loop has to know of them."""
+"""The processes of one training run, as needed by the training loop."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ __all__ = ["AcceleratedProcesses", "OneProcess", "Processes", "leaving_process_g
 
 
 class Processes(Protocol):
-    """The processes that train together and take the same steps."""
+    """Processes that train together and take the same steps."""
 
     @property
     def is_main(self) -> bool:
-        """Whether this one writes files and prints; the others are silent."""
+        """Whether this process writes files and prints; the others are silent."""
 
     def any(self, flag: bool) -> bool:
-        """Whether `flag` is true in any process: the same answer in all. Every process has to ask."""
+        """Whether `flag` is true in any process; the result is the same in all. Must be called by every process."""
 
     def wait(self) -> None:
-        """Wait until all processes are here."""
+        """Wait until all processes reach this point."""
 
 
 class OneProcess:
-    """A training in this process alone."""
+    """Training in a single process."""
 
     is_main = True
 
@@ -65,11 +65,11 @@ class AcceleratedProcesses:
 
 @contextmanager
 def leaving_process_group() -> Iterator[None]:
-    """At the end of the block, leave the group of processes that a distributed training in it has formed.
+    """Leave the process group of a distributed training run at the end of the block.
 
-    Without this, the threads of the group may abort a process that ends. The group is left if all processes have come
-    to the same end, which is the last step, a limit or a signal. After another error it is not: the others would have
-    to answer, and the launcher ends them.
+    Otherwise, the threads of the group may abort a process that exits. The group is left only if all processes end the
+    same way (last step, limit or signal). It is not left after other errors, since the other processes would have to
+    respond; the launcher terminates them.
     """
     try:
         yield

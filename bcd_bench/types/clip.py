@@ -1,4 +1,4 @@
-"""What flows through the harness: clips, references to clips, pairs and suites. NumPy only."""
+"""Core data types: clips, references to clips, and clip sources. NumPy only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, runtime_checkable
 from bcd_bench.plugin.isolation import PluginScope
 from bcd_bench.types.errors import UsageError
 
-if TYPE_CHECKING:  # NumPy is imported where a clip is made, so that listing plugins stays fast
+if TYPE_CHECKING:  # NumPy is imported only when a clip is created, so that listing plugins stays fast
     import numpy as np
     import numpy.typing as npt
 
@@ -22,7 +22,7 @@ __all__ = ["Clip", "ClipRef", "ClipSource", "Generated", "ReadOnlyDict", "read_o
 
 
 class ReadOnlyDict(dict[str, Any]):
-    """A mapping that cannot be written to; a copy of it, or one in another process, is a plain dict."""
+    """A read-only mapping; a copy of it, also in another process, is a plain dict."""
 
     def _refuse(self, *args: object, **named: object) -> NoReturn:
         raise TypeError("this mapping is read-only: work on a copy")
@@ -37,9 +37,9 @@ class ReadOnlyDict(dict[str, Any]):
 class Clip:
     """A short RGB video in memory.
 
-    `frames` is `uint8[T, H, W, 3]` (RGB, 0..255) with T >= 1; `fps` is frames per second. `info` holds what a method
-    says of an output beside its pixels (JSON values, such as motion codes), for metrics to look at.
-    Raises `ValueError` where the array is of another shape or type.
+    `frames` is `uint8[T, H, W, 3]` (RGB, 0..255) with T >= 1; `fps` is frames per second. `info` contains additional
+    data that a method returns with an output (JSON values, such as motion codes), for use by metrics. Raises
+    `ValueError` if the array has a different shape or dtype.
     """
 
     frames: npt.NDArray[np.uint8]
@@ -52,18 +52,18 @@ class Clip:
 
         frames = self.frames
         if not isinstance(frames, np.ndarray) or frames.dtype != np.uint8:
-            found = getattr(frames, "dtype", type(frames))
-            raise ValueError(f"clip {self.id!r}: frames must be a uint8 array, not {found}")
+            actual = getattr(frames, "dtype", type(frames))
+            raise ValueError(f"clip {self.id!r}: frames must be a uint8 array, not {actual}")
         if frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
-            found = list(frames.shape)
-            raise ValueError(f"clip {self.id!r}: frames must be [T, H, W, 3] with no empty axis, not {found}")
+            actual = list(frames.shape)
+            raise ValueError(f"clip {self.id!r}: frames must be [T, H, W, 3] with no empty axis, not {actual}")
 
     def __len__(self) -> int:
         return int(self.frames.shape[0])
 
     @cached_property
     def sha256(self) -> str:
-        """Content hash over shape and pixels (the frame rate and the id do not enter)."""
+        """Content hash over shape and pixels (the frame rate and the id are not included)."""
         import numpy as np
 
         digest = hashlib.sha256(json.dumps(list(self.frames.shape)).encode())
@@ -72,7 +72,7 @@ class Clip:
 
 
 def read_only(clip: Clip) -> Clip:
-    """The same clip with frames that cannot be written to, so that no code that gets it changes what others see."""
+    """The same clip with read-only frames, so that no code can modify the frames that others use."""
     frames = clip.frames.view()
     frames.flags.writeable = False
     return Clip(frames, clip.fps, clip.id, clip.info)
@@ -80,7 +80,7 @@ def read_only(clip: Clip) -> Clip:
 
 @runtime_checkable
 class ClipSource(Protocol):
-    """Where a clip's pixels come from. `describe` enters the manifest hash, so it must be canonical and path-free."""
+    """Source of a clip's pixels. `describe` is part of the manifest hash, so it must be canonical and free of paths."""
 
     def load(self) -> Clip: ...
 
@@ -89,15 +89,15 @@ class ClipSource(Protocol):
 
 @dataclass(frozen=True)
 class Generated:
-    """A clip that a suite draws or composes itself: `function` is "package.module:name", called with `arguments`.
+    """A clip that a suite renders or composes itself: `function` is "package.module:name", called with `arguments`.
 
-    Only suite plugins make these; a manifest read from a file is never executed. Arguments are JSON values.
+    Only suite plugins create these; a manifest read from a file is never executed. Arguments are JSON values.
     """
 
     function: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
-    """What stands for `function` in the manifest; set it if code moves, so that the suite stays the same suite."""
+    """Replaces `function` in the manifest; set it when code moves, so that the manifest hash does not change."""
 
     def load(self) -> Clip:
         module, _, name = self.function.partition(":")
@@ -112,26 +112,28 @@ class Generated:
 
 @dataclass(frozen=True)
 class ClipRef:
-    """A clip by reference: an id, a source that loads it lazily, its labels, and (where known) its content hash."""
+    """A reference to a clip: an id, a source that loads it lazily, its labels, and (if known) its content hash."""
 
     id: str
     source: ClipSource
     labels: Mapping[str, str | int] = field(default_factory=dict)
     sha256: str | None = None
     frames: int | None = None
-    """Length in frames, where the suite knows it: saves decoding the driver only to check an output's length."""
+    """Length in frames, if the suite knows it: avoids decoding the driving clip only to check an output's length."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "labels", ReadOnlyDict(self.labels))  # they decide clusters, so nobody changes them
+        object.__setattr__(
+            self, "labels", ReadOnlyDict(self.labels)
+        )  # labels determine the clusters, so they are read-only
 
     def load(self) -> Clip:
-        """Decode or draw the clip; its frames are read-only. Raises `UsageError` where its content is not what `sha256`
-        promised."""
-        with PluginScope():  # sources are code of suites
+        """Decode or render the clip; its frames are read-only. Raises `UsageError` if its content does not match
+        `sha256`."""
+        with PluginScope():  # sources run code of suite plugins
             clip = self.source.load()
         if self.sha256 is not None and clip.sha256 != self.sha256:
-            found, expected = clip.sha256[:12], self.sha256[:12]
-            raise UsageError(f"clip {self.id}: its pixels have changed (sha256 {found}, expected {expected})")
+            actual, expected = clip.sha256[:12], self.sha256[:12]
+            raise UsageError(f"clip {self.id}: its pixels differ (sha256 {actual}, expected {expected})")
         return read_only(Clip(clip.frames, clip.fps, self.id))
 
     def describe(self) -> dict[str, Any]:

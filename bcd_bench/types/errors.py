@@ -1,4 +1,4 @@
-"""Errors a user meets: one clear line each, with the exit code the command line turns them into."""
+"""User-facing errors: one-line messages with the exit code of the command line."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ __all__ = [
 
 
 class BcdBenchError(Exception):
-    """Base of every error that is the user's to mend. The message is one line; `exit_code` follows the contract."""
+    """Base class of all errors that the user can fix. The message is one line; `exit_code` follows the CLI contract."""
 
     exit_code = 2
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
         self.hint = hint
-        """The command (or action) that mends it, printed on its own line."""
+        """Command (or action) that fixes the problem, printed on its own line."""
 
 
 class UsageError(BcdBenchError):
-    """Wrong names, options, configuration, or files that do not fit."""
+    """Invalid names, options, configuration or files."""
 
 
 class UnreadableVideoError(UsageError):
-    """The content of a file is no video that can be shown: of another kind, damaged, or cut short."""
+    """The content of a file is not a displayable video: it has another type, or is damaged or truncated."""
 
 
 class UnsupportedVideoError(UsageError):
-    """This installation cannot decode a file, which another one may."""
+    """This installation cannot decode a file that another installation may decode."""
 
 
 class MissingAssetError(BcdBenchError):
-    """A file that has to be fetched or given first is absent, or its hash differs."""
+    """A file that must be downloaded or provided first is missing, or its hash differs."""
 
     exit_code = 3
 
 
 class MissingDependencyError(BcdBenchError):
-    """A Python package that an optional part needs is not installed."""
+    """A Python package required by an optional feature is not installed."""
 
     exit_code = 3
 
@@ -58,29 +58,30 @@ class TransferError(BcdBenchError):
 
 
 class Interrupted(BcdBenchError):
-    """Ctrl-C or SIGTERM: everything finished so far is on disk and the same command continues."""
+    """Ctrl-C or SIGTERM: everything finished so far is on disk, and rerunning the same command resumes."""
 
     exit_code = 4
 
 
 def printable(text: str) -> str:
-    """`text` on one line, without what a terminal or UTF-8 cannot hold (control characters, lone surrogates)."""
+    """`text` on one line, without characters that a terminal or UTF-8 cannot represent (control characters,
+    surrogates)."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in " ".join(text.split()))
 
 
 def one_line(error: BaseException, *, place: bool = True) -> str:
-    """An exception as one line without machine paths: type, message, and the innermost line of code that is not of
-    Python's or our own loading."""
+    """Format an exception on one line without machine paths: type, message, and the innermost code line outside
+    Python's and bcd-bench's import machinery."""
     import traceback
     from pathlib import Path
 
     try:
-        said = str(error)
+        message = str(error)
     except Exception:  # noqa: BLE001 - the exception is a plugin's, and so is its `__str__`
-        said = "(its message cannot be shown)"
-    if isinstance(error, ValueError) and "read-only" in said:
-        said += "; clips and features are handed out read-only: work on a copy"
-    text = printable(f"{type(error).__name__}: {said}").rstrip(": ")
+        message = "(its message cannot be shown)"
+    if isinstance(error, ValueError) and "read-only" in message:
+        message += "; clips and features are read-only: work on a copy"
+    text = printable(f"{type(error).__name__}: {message}").rstrip(": ")
     if not place:
         return text
     ours = Path(__file__).parents[1] / "plugin"

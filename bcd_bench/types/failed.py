@@ -9,6 +9,6 @@ __all__ = ["Failed"]
 
 @dataclass(frozen=True)
 class Failed:
-    """A pair, feature or value that could not be had. Counted as missing coverage, never averaged in as 0."""
+    """A pair, feature or value that could not be computed. Counted as missing coverage, never averaged as 0."""
 
     reason: str

@@ -13,7 +13,8 @@ __all__ = ["Pair"]
 
 @dataclass(frozen=True)
 class Pair:
-    """One case: put the motion of `motion` onto the content of `content`; `target` is the exact answer, if known."""
+    """One test case: transfer the motion of `motion` to the content of `content`; `target` is the ground truth, if
+    known."""
 
     id: str
     content: ClipRef
@@ -26,7 +27,7 @@ class Pair:
 
     @property
     def cluster(self) -> str:
-        """The content identity, by which intervals are clustered (label `subject` of the content clip, else its id)."""
+        """The content subject, the unit for clustering (label `subject` of the content clip, or else its id)."""
         return str(self.content.labels.get("subject", self.content.id))
 
     def describe(self) -> dict[str, Any]:

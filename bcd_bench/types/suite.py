@@ -19,10 +19,10 @@ __all__ = ["Suite"]
 
 @dataclass(frozen=True)
 class Suite:
-    """A named, versioned list of pairs: the same everywhere, proven by `manifest_sha256`.
+    """A named, versioned list of pairs, identical on every machine, as verified by `manifest_sha256`.
 
-    `size` is (height, width) in pixels of every output, `fps` its frame rate, `default_metrics` the metrics a plain
-    run scores. Pair ids are unique and safe as file names.
+    `size` is (height, width) in pixels of every output, `fps` its frame rate, `default_metrics` the metrics that a run
+    computes by default. Pair ids are unique and valid as file names.
     """
 
     name: str
@@ -34,13 +34,14 @@ class Suite:
     seed: int = 0
     summary: str = ""
     notes: tuple[str, ...] = ()
-    """What the user should know of how it was built, such as files left out and why; no part of the manifest."""
+    """Information for the user about how the suite was built, such as skipped files and why; not part of the
+    manifest."""
     perturbations: tuple[Perturbation, ...] = ()
-    """Faults that only this suite can draw, for `validate-metrics`; no part of the manifest."""
+    """Perturbations that only this suite can render, for `validate-metrics`; not part of the manifest."""
 
     @cached_property
     def manifest_sha256(self) -> str:
-        """sha256 over the canonical JSON lines of all pairs, streamed so that large suites stay small in memory."""
+        """SHA-256 over the canonical JSON lines of all pairs, streamed so that large suites need little memory."""
         digest = hashlib.sha256()
         head = {"name": self.name, "version": self.version, "size": list(self.size), "fps": self.fps, "seed": self.seed}
         for record in (head, *(pair.describe() for pair in self.pairs)):

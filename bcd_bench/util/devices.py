@@ -1,6 +1,6 @@
-"""Which device is meant, and what it is good at: for plugins that compute with torch.
+"""Device selection and device properties, for plugins that compute with torch.
 
-Importing this module imports no torch; the functions do, where they need it.
+Importing this module does not import torch; the functions import it when needed.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 __all__ = ["DEVICES", "device_name", "fast_bf16", "keep_freed_memory", "resolve_device"]
 
 DEVICES = "cpu, cuda, cuda:N or auto"
-"""What `--device` takes, as its help says it."""
+"""Valid values of `--device`, as shown in its help text."""
 _KEEPING = ((-4, 0), (-1, 2**31 - 1), (-2, 1 << 28))
-"""glibc's M_MMAP_MAX: no blocks of their own for large requests; M_TRIM_THRESHOLD: give nothing back; M_TOP_PAD: ask
-the system for a quarter of a gigabyte at a time."""
+"""glibc's M_MMAP_MAX: no separate mappings for large requests; M_TRIM_THRESHOLD: never return memory; M_TOP_PAD:
+request 256 MiB at a time from the system."""
 CPU_DESCRIPTION = Path("/proc/cpuinfo")
 
 
 def device_name(name: str) -> str:
-    """`name` if it is "cpu", "cuda" or "cuda:N", and for "auto" "cuda" where torch is installed and sees a GPU, else
-    "cpu". Whether this machine has a device that was named is left to whoever computes on it.
+    """`name` if it is "cpu", "cuda" or "cuda:N"; for "auto", "cuda" if torch is installed and finds a GPU, else "cpu".
+    A named device is not checked for existence here.
 
-    torch is imported for "auto" only. Raises `UsageError` for any other name.
+    torch is imported only for "auto". Raises `UsageError` for any other name.
     """
     if name == "auto":
         return "cuda" if importlib.util.find_spec("torch") and _torch().cuda.is_available() else "cpu"
@@ -41,9 +41,9 @@ def device_name(name: str) -> str:
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device of this machine that "cpu", "cuda", "cuda:N" or "auto" names.
+    """The device of this machine for "cpu", "cuda", "cuda:N" or "auto".
 
-    Raises `UsageError` for other names and devices that are not there, `MissingDependencyError` without torch.
+    Raises `UsageError` for other names and unavailable devices, `MissingDependencyError` without torch.
     """
     library = _torch()
     device: torch.device = library.device(device_name(name))
@@ -57,9 +57,9 @@ def resolve_device(name: str) -> torch.device:
 def fast_bf16(device_type: str) -> bool:
     """Whether matrix products in bfloat16 are faster than in float32 on "cpu" or "cuda".
 
-    On a CPU: with AMX, or with AVX512-BF16 unless Intel made it. Intel's cores do as many float32 products a cycle by
-    AVX-512 as bfloat16 ones by AVX512-BF16, and converting costs more than is gained (0.6 to 0.8 of the speed).
-    Raises `MissingDependencyError` without torch.
+    True for CPUs with AMX, or with AVX512-BF16 unless made by Intel. Intel cores compute as many float32 products per
+    cycle with AVX-512 as bfloat16 products with AVX512-BF16, and the conversion costs more than is gained (0.6 to 0.8
+    of the speed). Raises `MissingDependencyError` without torch.
     """
     torch = _torch()
     if device_type == "cuda":
@@ -70,17 +70,17 @@ def fast_bf16(device_type: str) -> bool:
 
 
 def keep_freed_memory(device_type: str) -> bool:
-    """Have glibc keep large freed blocks for the next ones, for the rest of the process; says whether it does.
+    """Make glibc reuse large freed blocks for the rest of the process; returns whether this succeeded.
 
-    A training step on a CPU allocates the same gigabytes over and over. glibc hands large blocks back to the system at
-    once, which zeroes every page anew: a quarter of the time of some steps. With another library, and for work on
-    another device than "cpu", this does nothing.
+    A training step on a CPU allocates the same gigabytes repeatedly. glibc returns large blocks to the system
+    immediately, which then zeroes every page again: a quarter of the time of some steps. Does nothing with other C
+    libraries and for devices other than "cpu".
     """
     if device_type != "cpu":
         return False
     try:
         setting = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):  # another C library, or none that can be asked
+    except (AttributeError, OSError, TypeError):  # another C library, or none that can be loaded
         return False
     return all(setting(parameter, value) == 1 for parameter, value in _KEEPING)
 
@@ -91,7 +91,7 @@ def _torch() -> Any:
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
-        raise MissingDependencyError("this needs the package 'torch'", hint="pip install torch") from error
+        raise MissingDependencyError("this requires the package 'torch'", hint="pip install torch") from error
     return torch
 
 

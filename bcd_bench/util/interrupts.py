@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish to stop: looked at between steps, or breaking in where nothing can be lost."""
+"""Ctrl-C and SIGTERM as stop requests: checked between steps, or interrupting immediately when nothing can be lost."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import Any, NoReturn
 __all__ = ["Stop", "held", "note_interrupt", "raise_on_terminate", "stopping", "user_interrupted"]
 
 _active: list[Stop] = []
-"""The blocks of `stopping` that are open, the innermost last."""
+"""The open blocks of `stopping`, innermost last."""
 
 
 class Stop:
-    """Whether somebody asked to stop. Made by `stopping`; call it to ask: `while not stop(): step()`."""
+    """A stop request, created by `stopping`; call it to check: `while not stop(): step()`."""
 
     def __init__(self, *, insist: bool = False) -> None:
         self._insist = insist
@@ -29,17 +29,17 @@ class Stop:
         return self._asked
 
     def check(self) -> None:
-        """Raise `KeyboardInterrupt` if a stop was asked for, even where other code has swallowed it."""
+        """Raise `KeyboardInterrupt` if a stop was requested, even if other code has swallowed it."""
         if self._asked:
             raise KeyboardInterrupt
 
     @contextmanager
     def into(self) -> Iterator[None]:
-        """Where a signal breaks in at once, as `KeyboardInterrupt`; what goes on here is done again after a stop.
+        """Context in which a signal raises `KeyboardInterrupt` immediately; its work is repeated after a stop.
 
-        It breaks in once: a second signal leaves whatever cleans up alone.
+        Only the first signal raises, so that a second one does not interrupt cleanup.
         """
-        self._breakable = True  # before the look, so that a signal between the two is not missed
+        self._breakable = True  # set before the check, so that a signal in between is not missed
         try:
             self.check()
             yield
@@ -55,11 +55,11 @@ class Stop:
 
 @contextmanager
 def stopping(*, insist: bool = False) -> Iterator[Stop]:
-    """Turn Ctrl-C and SIGTERM into a `Stop` for the time of the block.
+    """Turn Ctrl-C and SIGTERM into a `Stop` inside the block.
 
-    Inside `Stop.into` a signal breaks in, elsewhere it is only noted. With `insist` a second one raises
-    `KeyboardInterrupt` anywhere, for loops that look at the `Stop` rarely. Outside the main thread, which no signal
-    reaches, the `Stop` is never asked.
+    Inside `Stop.into`, a signal raises immediately; elsewhere it is only recorded. With `insist`, a second signal
+    raises `KeyboardInterrupt` anywhere, for loops that rarely check the `Stop`. Outside the main thread, which receives
+    no signals, a stop is never requested.
     """
     stop = Stop(insist=insist)
     if threading.current_thread() is not threading.main_thread():
@@ -76,14 +76,15 @@ def stopping(*, insist: bool = False) -> Iterator[Stop]:
 
 
 def user_interrupted() -> bool:
-    """Whether a `KeyboardInterrupt` that has just come up is the user's: not if signals are noted by a `Stop` that none
-    has reached, so that code of a plugin must have raised it by itself."""
+    """Whether a `KeyboardInterrupt` that was just raised came from the user: not if a `Stop` handles signals and has
+    not received any, because plugin code must then have raised it itself."""
     return not _active or any(stop() for stop in _active)
 
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Where no signal breaks in: it is noted, and counts at the next look at the `Stop`; a second one breaks in."""
+    """Context without immediate interruption: a signal is recorded for the next check of the `Stop`; a second one
+    raises."""
     breakable = [stop for stop in _active if stop._breakable]
     for stop in breakable:
         stop._breakable = False
@@ -95,7 +96,7 @@ def held() -> Iterator[None]:
 
 
 def note_interrupt() -> None:
-    """Count as asked to stop: somebody else's handler has taken the signal."""
+    """Record a stop request: another handler has received the signal."""
     for stop in _active:
         stop._asked = True
 
@@ -105,16 +106,16 @@ def _on_terminate(signum: int, frame: FrameType | None) -> NoReturn:
 
 
 def raise_on_terminate() -> None:
-    """Let SIGTERM end the program as cleanly as Ctrl-C does."""
+    """Make SIGTERM end the program as cleanly as Ctrl-C."""
     signal.signal(signal.SIGTERM, _on_terminate)
 
 
 _blocked: list[set[int | signal.Signals]] = []
-"""The signals that were blocked before each fork that is under way."""
+"""The blocked signals before each fork in progress."""
 
 
 def _before_fork() -> None:
-    """Hold signals back: one that reaches the child before it has its own handlers would be lost."""
+    """Block signals: a signal that reaches the child before its handlers are installed would be lost."""
     _blocked.append(signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM)))
 
 
@@ -123,7 +124,7 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
-    """A process that a plugin forks ends by signals as any other does: it is not ours to finish anything."""
+    """Restore default signal handling in a process forked by a plugin: it has no work of ours to finish."""
     defaults: list[tuple[signal.Signals, Any]] = [
         (signal.SIGINT, signal.default_int_handler),
         (signal.SIGTERM, signal.SIG_DFL),
@@ -131,7 +132,7 @@ def _after_fork_in_child() -> None:
     for number, default in defaults:
         handler = signal.getsignal(number)
         if handler is _on_terminate or isinstance(getattr(handler, "__self__", None), Stop):
-            with contextlib.suppress(ValueError):  # not in the main thread of this child
+            with contextlib.suppress(ValueError):  # not in the main thread of the child
                 signal.signal(number, default)
     _active.clear()
     signal.pthread_sigmask(signal.SIG_SETMASK, _blocked.pop())

@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar with rate and time left on a terminal, plain lines elsewhere, or nothing at all."""
+"""Progress on stderr: a bar with rate and remaining time on a terminal, plain lines elsewhere, or no output."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["BarProgress", "NoProgress", "PlainProgress", "Progress", "Task", "fo
 
 
 class Task(Protocol):
-    """One counted piece of work, made by `Progress.task`."""
+    """One counted task, created by `Progress.task`."""
 
     def advance(self, n: int = 1) -> None:
         """Count `n` more units as done."""
@@ -25,40 +25,40 @@ class Task(Protocol):
 
 
 class Progress(Protocol):
-    """Where long work reports: `with progress.task("generate", total=64, done=12) as task: task.advance(4)`."""
+    """Progress reporting: `with progress.task("generate", total=64, done=12) as task: task.advance(4)`."""
 
     @contextmanager
     def task(self, name: str, *, total: int, done: int = 0, unit: str = "pairs") -> Iterator[Task]:
-        """Open a task of `total` units, of which `done` were finished earlier (they do not enter the rate)."""
+        """Open a task of `total` units, of which `done` were finished earlier (they are excluded from the rate)."""
         yield NoTask()
 
 
 def format_seconds(seconds: float) -> str:
-    """Seconds as `42s`, `3m07s` or `2h05m`."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole}s"
-    minutes, rest = divmod(whole, 60)
+    """Format seconds as `42s`, `3m07s` or `2h05m`."""
+    total_seconds = max(0, round(seconds))
+    if total_seconds < 60:
+        return f"{total_seconds}s"
+    minutes, remainder = divmod(total_seconds, 60)
     if minutes < 60:
-        return f"{minutes}m{rest:02d}s"
+        return f"{minutes}m{remainder:02d}s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes:02d}m"
 
 
 def describe(done: int, total: int, started_with: int, elapsed: float, unit: str) -> str:
-    """`32/64 pairs, 8.1 pairs/s, 4s left`: the rate counts only what was done since the start."""
+    """`32/64 pairs, 8.1 pairs/s, 4s left`: the rate only counts units done since the start."""
     text = f"{done}/{total} {unit}"
     worked = done - started_with
     if worked <= 0 or elapsed <= 0:
         return text
     rate = worked / elapsed
     speed = f"{rate:.1f} {unit}/s" if rate >= 1 else f"{1 / rate:.1f} s/{unit.removesuffix('s')}"
-    left = f", {format_seconds((total - done) / rate)} left" if done < total else f", {format_seconds(elapsed)}"
-    return f"{text}, {speed}{left}"
+    suffix = f", {format_seconds((total - done) / rate)} left" if done < total else f", {format_seconds(elapsed)}"
+    return f"{text}, {speed}{suffix}"
 
 
 class NoTask:
-    """Counts nothing."""
+    """A task that reports nothing."""
 
     def advance(self, n: int = 1) -> None:
         del n
@@ -68,7 +68,7 @@ class NoTask:
 
 
 class NoProgress:
-    """Says nothing; for library use and tests."""
+    """No output; for library use and tests."""
 
     @contextmanager
     def task(self, name: str, *, total: int, done: int = 0, unit: str = "pairs") -> Iterator[Task]:
@@ -123,15 +123,15 @@ class _BarTask:
     def advance(self, n: int = 1) -> None:
         self.done += n
         elapsed = time.monotonic() - self.started
-        said = describe(self.done, self.total, self.started_with, elapsed, self.unit)
-        self.bar.update(self.id, completed=self.done, said=said)
+        status = describe(self.done, self.total, self.started_with, elapsed, self.unit)
+        self.bar.update(self.id, completed=self.done, said=status)
 
     def message(self, text: str) -> None:
         self.bar.console.print(text, markup=False, highlight=False)
 
 
 class BarProgress:
-    """A rich bar with count, rate and time left; needs a terminal."""
+    """A rich progress bar with count, rate and remaining time; needs a terminal."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = sys.stderr if stream is None else stream
@@ -148,6 +148,6 @@ class BarProgress:
 
 
 def open_progress(stream: TextIO | None = None) -> Progress:
-    """The progress that fits `stream` (stderr): a bar on a terminal, plain lines elsewhere."""
+    """Progress suitable for `stream` (stderr): a bar on a terminal, plain lines elsewhere."""
     target = sys.stderr if stream is None else stream
     return BarProgress(target) if target.isatty() else PlainProgress(target)

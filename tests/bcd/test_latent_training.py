@@ -124,7 +124,7 @@ def test_weights_carry_the_statistics_and_the_autoencoder_of_their_latents(cache
 def test_latents_of_another_autoencoder_do_not_continue_a_run(cache: Path, tmp_path: Path) -> None:
     train(toy_request(cache, tmp_path / "run", max_steps=1))
     other = make_cache(tmp_path / "other", sha256="b" * 64)
-    with pytest.raises(UsageError, match=r"another model: autoencoder_sha256 was 'a+', is 'b+'"):
+    with pytest.raises(UsageError, match=r"created with a different model: autoencoder_sha256 was 'a+', is 'b+'"):
         train(toy_request(other, tmp_path / "run", resume=True))
     init = {"train.init": str(tmp_path / "run" / "frames" / "model.safetensors")}
     with pytest.raises(UsageError, match=r"another architecture: autoencoder_sha256 was 'a+', is 'b+'"):
@@ -142,7 +142,7 @@ def test_a_checkpoint_of_another_stage_is_refused(cache: Path, tmp_path: Path) -
 def test_latents_of_other_statistics_are_not_resumed(cache: Path, tmp_path: Path) -> None:
     train(toy_request(cache, tmp_path / "run", max_steps=2))
     other = make_cache(tmp_path / "other", mean=0.2)
-    with pytest.raises(UsageError, match="was made with another latents"):
+    with pytest.raises(UsageError, match="was created with a different latents"):
         train(toy_request(other, tmp_path / "run", resume=True))
 
 

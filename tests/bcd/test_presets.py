@@ -104,7 +104,7 @@ def test_fields_of_the_paper_and_of_extensions_say_what_they_mean() -> None:
     assert meanings["train.suite"].startswith("The suite whose training split is used")
     assert meanings["train.lr"] == "Learning rate of AdamW."
     assert meanings["extensions.content_bottleneck.kl_weight"] == "Content KL weight, per nat."
-    assert meanings["extensions.swap_cycle"].startswith("generated swaps")
+    assert meanings["extensions.swap_cycle"].startswith("generated swaps must be")
 
 
 def test_the_presets_that_the_plugin_names_are_those_there_are() -> None:

@@ -98,7 +98,7 @@ def test_files_that_are_not_weights_are_refused_in_one_line(tmp_path: Path) -> N
         with pytest.raises(UsageError, match=text) as caught:
             load_model(tmp_path / name)
         assert "\n" not in str(caught.value)
-    with pytest.raises(UsageError, match="is a folder, not a weight file"):
+    with pytest.raises(UsageError, match="is a folder, not a weights file"):
         load_model(tmp_path)
 
 

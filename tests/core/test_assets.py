@@ -97,7 +97,7 @@ def test_the_first_good_copy_wins_and_a_bad_one_is_passed_over(places: tuple[Pat
     (places[0] / "net.bin").write_bytes(b"weights?")
     assert store.find("net") == places[1] / "net.bin"
     (places[1] / "net.bin").unlink()
-    with pytest.raises(MissingAssetError, match=r"net\.bin is altered \(sha256 \w{12}…, expected"):
+    with pytest.raises(MissingAssetError, match=r"net\.bin was modified \(sha256 \w{12}…, expected"):
         store.find("net")
     (places[0] / "net.bin").write_bytes(b"weig")
     with pytest.raises(MissingAssetError, match=r"net\.bin is truncated \(4 of 8 bytes\)"):
@@ -115,7 +115,7 @@ def test_every_file_of_a_folder_is_checked_and_named(places: tuple[Path, Path]) 
     with pytest.raises(MissingAssetError, match=r"body/3\.png is missing \(art, 6 files, 60 B, licence CC-BY-SA"):
         store.find("art")
     (folder / "body" / "3.png").write_bytes(b"another")
-    with pytest.raises(MissingAssetError, match=r"body/3\.png is altered"):
+    with pytest.raises(MissingAssetError, match=r"body/3\.png was modified"):
         store.find("art")
     for i in range(5):
         (folder / "body" / f"{i}.png").write_bytes(b"")
@@ -169,7 +169,7 @@ def test_add_copies_the_right_file_and_refuses_another(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such file"):
         store.add("net", mine)
     mine.write_bytes(b"something else")
-    with pytest.raises(MissingAssetError, match=r"mine\.dat is altered"):
+    with pytest.raises(MissingAssetError, match=r"mine\.dat was modified"):
         store.add("net", mine)
     mine.write_bytes(b"weights!")
     assert store.add("net", mine) == tmp_path / "home" / "assets" / "net.bin"
@@ -227,7 +227,7 @@ def test_fetch_verifies_what_it_downloads(tmp_path: Path, monkeypatch: pytest.Mo
     assert len(asked) == 2, "what is there is not fetched again"
     assert sorted(p.name for p in (store.fetch("art") / "body").iterdir()) == [f"{i}.png" for i in range(6)]
     assert sorted(p.name for p in (tmp_path / "home" / "assets").iterdir()) == ["art", "net.bin"]
-    with pytest.raises(MissingAssetError, match=r"'bad' could not be fetched: https://example\.org/broken: SHA256"):
+    with pytest.raises(MissingAssetError, match=r"'bad' could not be downloaded: https://example\.org/broken: SHA256"):
         store.fetch("bad")
     with pytest.raises(UsageError, match="'hand' has no download source: ask the authors"):
         store.fetch("hand")
@@ -317,20 +317,20 @@ def test_default_weights_follow_the_suite(package: Path) -> None:
     assert chosen["sprites"].path == package / "weights" / "toy.safetensors"
     assert chosen["sprites"].sha256 == sha256(b"good bytes")
     assert resolve_weights(method(), "sprites", None) is None
-    with pytest.raises(UsageError, match="no default weights for suite 'faces'; there are: a") as caught:
+    with pytest.raises(UsageError, match="no default weights for suite 'faces'; available: a") as caught:
         resolve_weights(method(shipped("a", "sprites")), "faces", None)
     assert caught.value.hint == "--weights NAME or --weights PATH"
     store = AssetStore(Registry.from_modules([]))
     store.registry.trainables["m"] = TrainableSpec("m", "1", "", "nowhere:train", {"tiny": ""}, "tiny")
     with pytest.raises(UsageError) as caught:
         resolve_weights(method(shipped("a", "sprites")), "faces", None, store)
-    assert caught.value.hint == "--weights NAME or --weights PATH; bcd-bench train m makes some"
+    assert caught.value.hint == "--weights NAME or --weights PATH; bcd-bench train m creates some"
 
 
 @pytest.mark.parametrize("damage", [b"good byte", b"evil bytes"])
 def test_truncated_or_tampered_weights_are_refused(package: Path, damage: bytes) -> None:
     (package / "weights" / "toy.safetensors").write_bytes(damage)
-    with pytest.raises(MissingAssetError, match=r"weights 'a' at .* are truncated or altered and were refused"):
+    with pytest.raises(MissingAssetError, match=r"weights 'a' at .* are truncated or modified and were rejected"):
         resolve_weights(method(shipped("a", "sprites")), "sprites", None)
 
 
@@ -360,7 +360,7 @@ def test_weights_may_be_a_name_a_file_or_a_folder(package: Path, tmp_path: Path)
     with pytest.raises(UsageError, match="--weights '': no such file"):
         resolve_weights(spec_, "sprites", "")
     oracle = Registry.from_modules([]).get("methods", "oracle")
-    with pytest.raises(UsageError, match="method 'oracle' takes no weights"):
+    with pytest.raises(UsageError, match="method 'oracle' does not accept weights"):
         resolve_weights(oracle, "sprites", str(mine))
 
 
@@ -407,7 +407,7 @@ def test_a_file_of_ones_choice_is_added_under_its_own_name(tmp_path: Path, monke
     store = store_of(chosen())
     for name in ("other.onnx", "b.onnx"):
         (tmp_path / name).write_bytes(b"b")
-    with pytest.raises(UsageError, match=r"looked for as a\.onnx or b\.onnx, not as other\.onnx") as caught:
+    with pytest.raises(UsageError, match=r"must be named a\.onnx or b\.onnx, not other\.onnx") as caught:
         store.add("face", tmp_path / "other.onnx")
     assert caught.value.hint == f"export TOY_FACE={tmp_path / 'other.onnx'}"
     assert store.add("face", tmp_path / "b.onnx") == tmp_path / "home" / "assets" / "b.onnx"

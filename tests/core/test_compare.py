@@ -78,7 +78,7 @@ def test_metrics_are_chosen_by_metric_or_column(runs: tuple[Path, Path]) -> None
 
 
 def test_runs_that_do_not_fit_are_refused(runs: tuple[Path, Path], tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="holds 2 records"):
+    with pytest.raises(UsageError, match="contains 2 records"):
         compare_runs(runs[0], tmp_path)
     with pytest.raises(UsageError, match="no such run folder"):
         compare_runs(runs[0], tmp_path / "absent")
@@ -87,7 +87,7 @@ def test_runs_that_do_not_fit_are_refused(runs: tuple[Path, Path], tmp_path: Pat
     record = other / "record.json"
     manifest = toy.suite({}).manifest_sha256
     record.write_text(record.read_text().replace(manifest, "0" * 64))
-    with pytest.raises(UsageError, match="not over the same pairs"):
+    with pytest.raises(UsageError, match="do not use the same pairs"):
         compare_runs(runs[0], other)
 
 
@@ -98,7 +98,7 @@ def test_the_table_says_who_is_better_and_over_what(runs: tuple[Path, Path]) -> 
     assert lines[2].startswith(r"| distance (levels) | **0.0** | 34.3 | -34.3 | \[-")
     assert lines[2].endswith("| 0.031 | 11 |")
     assert any("clustered by content identity (6 clusters)" in line for line in lines)
-    assert any(line.startswith(r"- spread\_of\_shades, spread: no value for each pair") for line in lines)
+    assert any(line.startswith(r"- spread\_of\_shades, spread: no per-pair values") for line in lines)
 
 
 def test_few_identities_and_constant_differences_are_noted(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ for call in (lambda: devices.resolve_device("auto"), lambda: devices.fast_bf16("
 
 def test_without_torch_it_imports_and_says_what_is_missing() -> None:
     done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["cpu cuda:1", *["this needs the package 'torch' -> pip install torch"] * 2]
+    assert done.stdout.splitlines() == ["cpu cuda:1", *["this requires the package 'torch' -> pip install torch"] * 2]
     assert MissingDependencyError.exit_code == 3
 
 

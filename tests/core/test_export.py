@@ -60,9 +60,9 @@ def test_a_stopped_export_continues(tmp_path: Path) -> None:
     (tmp_path / "pairs.jsonl").unlink()  # stopped before its end: lengths are read from the clips again
     assert len(export_suite(suite, tmp_path)) == len(rows(tmp_path)) == 4
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    with pytest.raises(UsageError, match="holds another suite, or the same in another form"):
+    with pytest.raises(UsageError, match="holds a different suite, or the same suite in another format"):
         export_suite(suite, tmp_path, kind="png")
-    with pytest.raises(UsageError, match="holds another suite"):
+    with pytest.raises(UsageError, match="holds a different suite"):
         export_suite(practice_suite("2"), tmp_path)
 
 
@@ -92,7 +92,7 @@ def test_frames_of_other_tools(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no frame")
     assert read_frames(tmp_path)[:, 0, 0, 0].tolist() == [1, 9, 10]
     (tmp_path / "f11.png").write_bytes(encode_png(frame[:5]))
-    with pytest.raises(UsageError, match=r"f11\.png has another size than the first frame"):
+    with pytest.raises(UsageError, match=r"f11\.png differs in size from the first frame"):
         read_frames(tmp_path)
     (tmp_path / "f11.png").write_bytes(b"\x89PNG no")
     with pytest.raises(UsageError, match="cannot read video"):

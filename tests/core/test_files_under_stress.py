@@ -216,7 +216,7 @@ def test_a_checkpoint_that_does_not_fit_is_one_line_and_the_one_before_stays(tmp
     assert done.stdout.startswith(
         f"UsageError | {tmp_path}: the checkpoint of step 7 cannot be written (File too large)"
     )
-    assert "make room, then the same command with --resume" in done.stdout
+    assert "free disk space, then rerun the same command with --resume" in done.stdout
 
 
 def test_other_errors_of_a_checkpoint_are_not_taken_for_a_full_disk(tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_links_out_of_a_folder_are_followed_only_if_asked(tmp_path: Path, monkey
     monkeypatch.setenv("BCD_BENCH_FOLLOW_LINKS", "1")
     assert follows_links()
     monkeypatch.setenv("BCD_BENCH_FOLLOW_LINKS", "maybe")
-    with pytest.raises(UsageError, match="neither 0 nor 1"):
+    with pytest.raises(UsageError, match="must be 0 or 1"):
         follows_links()
 
 

@@ -280,7 +280,7 @@ def test_an_output_that_cannot_be_encoded_is_a_failed_pair(
     folder, summary = run(registry, tmp_path)
     assert summary.n_failed == 1
     error = folder.pairs()["p01"].error
-    assert error == "output cannot be encoded: a video file cannot hold 1e-09 frames per second"
+    assert error == "output cannot be encoded: a video file cannot store 1e-09 frames per second"
 
 
 class Heard:

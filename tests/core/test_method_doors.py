@@ -114,7 +114,7 @@ def test_a_method_gets_the_features_it_asks_for(registry: Registry, tmp_path: Pa
 def test_a_method_does_not_get_the_target(registry: Registry, tmp_path: Path) -> None:
     pairs = toy.suite({})
     run, _ = generate(registry, make_plan(registry, "greedy", pairs, limit=2), pairs, tmp_path / "runs")
-    assert all("'target' was not asked for" in str(result.error) for result in run.pairs().values())
+    assert all("'target' was not requested" in str(result.error) for result in run.pairs().values())
 
 
 def test_close_is_called_after_an_interrupt(registry: Registry) -> None:

@@ -131,7 +131,7 @@ def test_a_default_metric_that_nobody_brings_is_left_out_with_a_note(registry: R
     suite = dataclasses.replace(load_suite(registry, "toy"), default_metrics=("absent",), notes=("one file is gone",))
     prepared = benchmark.prepare(registry, "noise", suite)
     assert prepared.metrics == []
-    assert prepared.notes == ("one file is gone", "default metric absent is left out: no plugin brings it")
+    assert prepared.notes == ("one file is gone", "default metric absent is skipped: no installed plugin provides it")
     with pytest.raises(UsageError, match="unknown metric 'absent'"):
         benchmark.prepare(registry, "noise", suite, metrics=["absent"])
 

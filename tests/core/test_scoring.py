@@ -167,7 +167,7 @@ def test_failing_metrics_are_recorded_and_take_nothing_down(
     results = score_run(registry, run, ["broken", "confused", "bad-derive", "shade"], progress=PlainProgress())
     assert results["broken"].info.error == "ImportError: no such library"
     assert results["broken"].values == {}
-    assert "do not fit" in (results["confused"].info.error or "")
+    assert "are invalid for a metric of level" in (results["confused"].info.error or "")
     assert results["bad-derive"].info.error == "ZeroDivisionError: nothing to divide"
     assert list(results["bad-derive"].values) == ["distance", "close"]
     assert results["shade"].info.error is None
@@ -185,7 +185,7 @@ def test_a_stopped_scoring_continues(
     monkeypatch.setattr(scoring, "PIXELS_PER_BATCH", 2 * 64)
     monkeypatch.setattr(toy.Stopping, "signal_to_send", number)
     before = signal.getsignal(number)
-    with pytest.raises(Interrupted, match="stopped while scoring"):
+    with pytest.raises(Interrupted, match="interrupted while scoring"):
         score_run(registry, run, ["stopping"])
     assert signal.getsignal(number) == before
     with (run.scores_dir / "stopping.jsonl").open("a") as stream:
@@ -211,7 +211,7 @@ def test_a_metric_that_swallows_the_interrupt_is_stopped_at_the_next_block(
     seen: list[int] = []
     monkeypatch.setattr(scoring, "PIXELS_PER_BATCH", 2 * 64)
     monkeypatch.setattr(toy.Shade, "score", score)
-    with pytest.raises(Interrupted, match="stopped while scoring"):
+    with pytest.raises(Interrupted, match="interrupted while scoring"):
         score_run(registry, run, ["shade"])
     assert len(seen) == 1
     assert len(_pairs_of(run, "shade")) == seen[0]
@@ -290,7 +290,7 @@ def test_memory_holds_a_few_batches_not_the_suite(
 def test_wrong_names_and_unfinished_runs_are_refused(registry: Registry, run: RunFolder) -> None:
     with pytest.raises(UsageError, match="did you mean shade"):
         score_run(registry, run, ["shad"])
-    with pytest.raises(UsageError, match="made for sprites"):
+    with pytest.raises(UsageError, match="only for sprites"):
         score_run(registry, run, ["elsewhere"])
     lines = run.pairs_path.read_text().splitlines()
     run.pairs_path.write_text("\n".join(lines[:-1]) + "\n")

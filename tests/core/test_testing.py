@@ -302,7 +302,7 @@ def test_each_metric_fault_is_caught(cls: type, expected: set[str]) -> None:
 @pytest.mark.parametrize(("cls", "wrong"), [(SaysNothing, "None"), (SaysTheNumber, "800.0")])
 def test_a_share_of_frames_is_a_percentage(cls: type, wrong: str) -> None:
     with pytest.raises(
-        AssertionError, match=rf"bright-frames, which bright rests on, is {wrong}, no share of 0 to 100 %"
+        AssertionError, match=rf"bright-frames, which bright rests on, is {wrong}, not a share of 0 to 100 %"
     ):
         metric_checks.rows_are_json_safe(metric(cls))
 
@@ -314,7 +314,7 @@ def test_rows_that_json_cannot_hold_are_caught(cls: type) -> None:
 
 
 def test_a_metric_that_fails_everywhere_is_skipped_with_its_reason() -> None:
-    with pytest.raises(pytest.skip.Exception, match="fails on every practice output: needs what the method says"):
+    with pytest.raises(pytest.skip.Exception, match="fails on every synthetic output: needs what the method says"):
         metric_checks.rows_are_json_safe(metric(Fussy))
 
 
@@ -392,7 +392,7 @@ def test_spec_faults_are_caught() -> None:
 def test_unknown_plugins_and_names_are_usage_errors() -> None:
     with pytest.raises(UsageError, match=r"no plugin 'cor' is installed; did you mean core\?"):
         checks_for("cor")
-    with pytest.raises(UsageError, match="plugin core brings no absent"):
+    with pytest.raises(UsageError, match="plugin core provides no absent"):
         checks_for("core", only=["oracle", "absent"])
     names = {check.subject for check in checks_for("core", only=["oracle"])}
     assert names == {"core", "oracle"}

@@ -89,7 +89,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, **packages: bool) -> None:
 def test_trackers_are_optional(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert open_tracker("none", tmp_path) is None
     installed(monkeypatch, trackio=False)
-    with pytest.raises(MissingDependencyError, match="--set tracker=trackio needs the package 'trackio'") as caught:
+    with pytest.raises(MissingDependencyError, match="--set tracker=trackio requires the package 'trackio'") as caught:
         open_tracker("trackio", tmp_path, option="tracker")
     assert caught.value.hint == "pip install trackio"
 

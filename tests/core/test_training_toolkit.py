@@ -123,15 +123,17 @@ def test_a_resumed_run_is_the_run_that_was_never_stopped(
 
 
 def test_a_run_is_neither_overwritten_nor_made_up(train: Train, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="there is no checkpoint to resume") as caught:
+    with pytest.raises(UsageError, match="no checkpoint to resume") as caught:
         train(request(tmp_path, resume=True))
     assert caught.value.hint == "start without --resume"
     train(request(tmp_path, max_steps=5))
     before = (tmp_path / CHECKPOINT).read_bytes()
-    with pytest.raises(UsageError, match="holds a training run already") as caught:
+    with pytest.raises(UsageError, match="already contains a training run") as caught:
         train(request(tmp_path))
-    assert caught.value.hint == "add --resume to continue it, or give another --out"
-    with pytest.raises(UsageError, match=r"checkpoint\.pt: was made with another recipe: lr was 0\.05, is 0\.1$"):
+    assert caught.value.hint == "add --resume to continue it, or use a different --out"
+    with pytest.raises(
+        UsageError, match=r"checkpoint\.pt: was created with a different recipe: lr was 0\.05, is 0\.1$"
+    ):
         train(request(tmp_path, resume=True, overrides={"steps": 40, "lr": 0.1}))
     assert (tmp_path / CHECKPOINT).read_bytes() == before
 
@@ -147,10 +149,10 @@ def test_a_loss_that_is_not_finite_changes_no_weight(
         return made[0]
 
     monkeypatch.setitem(page, "nn", SimpleNamespace(Linear=spoilt, utils=nn.utils))
-    with pytest.raises(BcdBenchError, match="step 0: the loss is not finite or its gradient is not") as caught:
+    with pytest.raises(BcdBenchError, match="step 0: the loss or its gradient is not finite") as caught:
         page["train"](request(tmp_path))
-    assert "loss nan, gradient_norm nan); nothing was updated" in str(caught.value)
-    assert caught.value.hint == "train again with a lower learning rate: another --out, and --set lr=0.025"
+    assert "loss nan, gradient_norm nan); no weights were updated" in str(caught.value)
+    assert caught.value.hint == "retrain with a lower learning rate: a different --out, and --set lr=0.025"
     torch.manual_seed(0)
     assert torch.equal(made[0].weight.detach()[0, 1:], nn.Linear(4, 1).weight.detach()[0, 1:])
     assert not (tmp_path / CHECKPOINT).exists()
@@ -160,7 +162,7 @@ def test_the_time_limit_ends_a_run_which_goes_on(
     train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train(request(tmp_path, max_minutes=1e-9))
-    assert "--max-minutes 1e-09 is over at step 1 of 40; everything is saved; the same command with --resume" in (
+    assert "--max-minutes 1e-09 is over at step 1 of 40; everything is saved; rerun the same command with --resume" in (
         capsys.readouterr().out
     )
     train(request(tmp_path, resume=True, max_steps=3))
@@ -221,7 +223,10 @@ def test_a_checkpoint_of_another_trainer_or_version_is_refused(tmp_path: Path) -
     save_torch(path, {"description": {"what": "other"}})
     with pytest.raises(UsageError, match="is not a checkpoint of 'toy', but of 'other'"):
         read_checkpoint(path, what="toy")
-    with pytest.raises(UsageError, match=r"not fit this version .* \(KeyError: 'model'\)"), restoring(path):
+    with (
+        pytest.raises(UsageError, match=r"is incompatible with this version .* \(KeyError: 'model'\)"),
+        restoring(path),
+    ):
         read_checkpoint(path, what="other")["model"]
     with pytest.raises(UsageError, match="size mismatch for weight"), restoring(path):
         nn.Linear(2, 1).load_state_dict(nn.Linear(3, 1).state_dict())
@@ -231,7 +236,7 @@ def test_the_first_setting_that_differs_is_named(tmp_path: Path) -> None:
     old = {"preset": {"model": {"width": 4}, "train": {"lr": 0.1, "betas": [0.9, 0.99]}}, "precision": "fp32"}
     same = {"preset": {"train": {"betas": (0.9, 0.99), "lr": 0.1}, "model": {"width": 4}}, "precision": "bf16"}
     check_settings(tmp_path, old, same, parts=("preset",))  # order and tuples do not count
-    with pytest.raises(UsageError, match="was made with another precision: 'fp32' is not 'bf16'"):
+    with pytest.raises(UsageError, match="was created with a different precision: 'fp32' is not 'bf16'"):
         check_settings(tmp_path, old, same, parts=("preset", "precision"))
     assert first_difference(old, {**old, "preset": {"model": {"width": 4}, "train": {"lr": 0.2}}}) == (
         "preset.train.betas was [0.9, 0.99], is None"
@@ -245,7 +250,7 @@ def test_a_run_of_several_stages_and_prepared_work_are_found(tmp_path: Path) -> 
     (tmp_path / "one").mkdir()
     checkpoints[0].touch()
     assert checkpoints_to_resume(tmp_path, resume=True, checkpoints=checkpoints) == checkpoints[:1]
-    with pytest.raises(UsageError, match=r"one: holds a training run already"):
+    with pytest.raises(UsageError, match=r"one: already contains a training run"):
         checkpoints_to_resume(tmp_path, resume=False, checkpoints=checkpoints)
     prepared = tmp_path / "config.json"
     with pytest.raises(UsageError, match="no checkpoint to resume"):
@@ -260,7 +265,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     for out in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(UsageError, match="cannot be written") as caught, writing_into(out):
             pass
-        assert caught.value.hint == "give another --out"
+        assert caught.value.hint == "use a different --out"
 
 
 # The moving average ---------------------------------------------------------------------------------------------------
@@ -487,7 +492,7 @@ def test_one_process_of_accelerate() -> None:
 
 def test_every_value_that_is_not_finite_is_named() -> None:
     check_finite(3, {"loss": 1.0, "gradient_norm": 1e30}, rate=0.1, setting="train.lr")
-    with pytest.raises(BcdBenchError, match=r"^step 3: .* \(gradient_norm inf, bits nan\); nothing was updated$"):
+    with pytest.raises(BcdBenchError, match=r"^step 3: .* \(gradient_norm inf, bits nan\); no weights were updated$"):
         check_finite(
             3, {"loss": 1.0, "gradient_norm": float("inf"), "bits": float("nan")}, rate=0.1, setting="train.lr"
         )

@@ -231,7 +231,7 @@ def test_default_metrics_that_lack_an_asset_are_named_and_the_others_scored(regi
 
 
 def test_suites_without_targets_are_refused(registry: Registry) -> None:
-    with pytest.raises(UsageError, match=r"'toy-open' has no exact targets to perturb \(pair p00\)"):
+    with pytest.raises(UsageError, match=r"'toy-open' has no ground-truth targets to perturb \(pair p00\)"):
         validate(registry, toy.make_suite_without_targets({}), ["path"])
 
 

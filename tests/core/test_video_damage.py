@@ -195,9 +195,9 @@ def test_frames_before_the_damage_can_be_had(tmp_path: Path) -> None:
 def test_interlaced_frames_are_refused_with_what_helps(tmp_path: Path) -> None:
     options = {"x264-params": "interlaced=1:log-level=none", "flags": "+ildct+ilme"}
     path = write(tmp_path / "x.mkv", moving(4), codec="libx264", pixels="yuv420p", options=options)
-    with pytest.raises(UnreadableVideoError, match="interlaced: every frame shows two moments") as caught:
+    with pytest.raises(UnreadableVideoError, match="interlaced: every frame combines two points in time") as caught:
         read_video(path)
-    assert caught.value.hint == "ffmpeg -i IN -vf bwdif OUT deinterlaces it"
+    assert caught.value.hint == "deinterlace it with ffmpeg -i IN -vf bwdif OUT"
 
 
 def test_a_size_that_changes_on_the_way_is_refused(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_a_size_that_changes_on_the_way_is_refused(tmp_path: Path) -> None:
             packet = av.Packet(data)
             packet.stream, packet.pts, packet.dts, packet.time_base = stream, index, index, Fraction(1, 25)
             out.mux(packet)
-    with pytest.raises(UnreadableVideoError, match="the frame size changes on the way"):
+    with pytest.raises(UnreadableVideoError, match="the frame size changes within the video"):
         read_video(path)
 
 

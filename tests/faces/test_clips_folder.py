@@ -180,14 +180,14 @@ def test_every_bad_video_is_left_out_with_its_reason(squares: list, tmp_path: Pa
     assert notes.pop("bad/cut").startswith("damaged")
     assert notes == {
         "bad/4k": "too short (1 of 25 frames at 25 per second)",
-        "bad/black": "no face is found",
+        "bad/black": "no face was found",
         "bad/corrupt": "cannot be decoded: Invalid data found when processing input",
         "bad/empty": "cannot be decoded: Invalid data found when processing input",
-        "bad/leaves": "a face is found in only 2 of 5 frames looked at",
+        "bad/leaves": "a face was found in only 2 of 5 inspected frames",
         "bad/one": "too short (1 of 25 frames at 25 per second)",
         "bad/runs": "the head moves too far for one fixed crop",
         "bad/short": "too short (24 of 25 frames at 25 per second)",
-        "bad/tiny": "the face is too small (a crop of 20 of 64 pixels)",
+        "bad/tiny": "the face is too small (the crop has 20 pixels, at least 64 are required)",
     }
     assert clips_folder.cross_suite(data(root)).notes == suite.notes
     assert len(squares) == 1
@@ -199,7 +199,7 @@ def test_a_video_that_a_library_chokes_on_is_left_out_and_tried_again(
     path = write(tmp_path / "a.mkv", scene(30))
     with monkeypatch.context() as patch:
         patch.setattr(SquareLandmarker, "detect", lambda self, frame: (_ for _ in ()).throw(RuntimeError("graph")))
-        assert prepared(path).unusable == "cannot be prepared: RuntimeError: graph"
+        assert prepared(path).unusable == "cannot be preprocessed: RuntimeError: graph"
     assert prepared(path).frames == 30
 
 
@@ -207,7 +207,7 @@ def test_of_two_faces_the_largest_is_kept_and_that_is_said(squares: list, tmp_pa
     root = folder(tmp_path)
     write(root / "cleo" / "two.mkv", scene(30, (96, 200), red=(20, 30, 24), blue=(120, 30, 40)))
     suite = clips_folder.cross_suite(data(root))
-    assert suite.notes == ("cleo/two: a second face is seen; the largest is kept",)
+    assert suite.notes == ("cleo/two: a second face was detected; the largest one is used",)
     clip = clip_of(root / "cleo" / "two.mkv").load()
     blue = (clip.frames[0, ..., 2] > 170) & (clip.frames[0, ..., 0] < 90)
     assert 0.25 < blue.mean() < 0.45
@@ -277,10 +277,10 @@ def test_a_folder_without_pairs_is_one_clear_error(squares: list, tmp_path: Path
     elif root == "faceless":
         write(tmp_path / "a" / "1.mkv", scene(30, red=None))
         write(tmp_path / "b" / "1.mkv", scene(30, red=None))
-    with pytest.raises(UsageError, match="no pair can be made of") as caught:
+    with pytest.raises(UsageError, match="contains no valid pairs; expected") as caught:
         clips_folder.cross_suite(data(tmp_path))
     if root == "faceless":
-        assert "a/1: left out: no face is found (and 1 more)" in str(caught.value)
+        assert "a/1: left out: no face was found (and 1 more)" in str(caught.value)
 
 
 def test_a_cache_that_cannot_be_written_is_one_clear_error(squares: list, tmp_path: Path, monkeypatch) -> None:
@@ -314,7 +314,7 @@ def test_real_faces_are_found_in_frames_of_any_size(tmp_path: Path) -> None:
     write(tmp_path / "nobody" / "noise.mp4", scene(26, (240, 320), red=None), codec="mpeg4")
     os.environ["BCD_BENCH_ASSETS"] = str(model.parent)
     suite: Suite = load_suite(Registry.from_modules([plugin]), "clips-cross", {"clips": tmp_path})
-    assert (len(suite.pairs), suite.notes) == (2, ("nobody/noise: left out: no face is found",))
+    assert (len(suite.pairs), suite.notes) == (2, ("nobody/noise: left out: no face was found",))
     for name in ("p002", "p005"):
         made = prepare(tmp_path / name / "wide.mp4", sha256_file(tmp_path / name / "wide.mp4"), SquareLandmarker)
         left, top, right, bottom = made.crop

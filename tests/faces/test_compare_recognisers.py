@@ -59,5 +59,5 @@ def test_people_are_folders(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     found = [person for person, _ in script("compare_recognisers").people_of(tmp_path)]
     assert found == ["test/a", "test/a", "train/a"]
-    with pytest.raises(UsageError, match="two people at least"):
+    with pytest.raises(UsageError, match="at least two people"):
         script("compare_recognisers").people_of(tmp_path / "test")

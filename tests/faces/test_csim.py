@@ -63,10 +63,10 @@ def test_frames_in_which_the_driver_shows_nobody_do_not_count_against_the_output
 def test_too_few_faces_fail_with_their_count() -> None:
     missing = [NAN, NAN]
     assert csim(rows([1, 0], missing, missing), rows([1, 0])) == Failed(
-        "a face in 1 of 3 output frames: fewer than half"
+        "1 of 3 output frames show a face: fewer than half"
     )
-    assert csim(rows(missing), rows([1, 0])) == Failed("a face in 0 of 1 output frames: fewer than half")
-    assert csim(rows([1, 0]), rows(missing, missing)) == Failed("no face in any of the 2 content frames")
+    assert csim(rows(missing), rows([1, 0])) == Failed("0 of 1 output frames show a face: fewer than half")
+    assert csim(rows([1, 0]), rows(missing, missing)) == Failed("none of the 2 content frames shows a face")
     assert csim(Failed("torn"), rows([1, 0])) == Failed("torn")
     assert csim(rows([1, 0]), Failed("gone")) == Failed("gone")
 
@@ -143,7 +143,7 @@ def test_the_variable_goes_before_the_names_and_every_file_is_another_metric(
 
 def test_a_file_that_is_no_recogniser_is_one_line(place: Path) -> None:
     (place / "w600k_r50.onnx").write_bytes(b"not a network")
-    with pytest.raises(UsageError, match=r"w600k_r50\.onnx \(sha256 \w{8}\) is no ArcFace model") as caught:
+    with pytest.raises(UsageError, match=r"w600k_r50\.onnx \(sha256 \w{8}\) is not an ArcFace model") as caught:
         ArcFace().load("cpu")
     assert "\n" not in str(caught.value)
 
@@ -194,9 +194,9 @@ def test_real_and_odd_outputs(tmp_path: Path) -> None:
     )
     assert rows[0] == {"csim": pytest.approx(1.0, abs=1e-5), "csim-frames": 100.0}
     assert rows[1]["csim"] == pytest.approx(0.298, abs=0.03)  # golden, of arcface_mobilefacenet.onnx
-    assert rows[2] == Failed("a face in 0 of 3 output frames: fewer than half")
-    assert rows[3] == Failed("no face in any of the 2 content frames")
-    assert rows[4] == Failed("a face in 1 of 3 output frames: fewer than half")
+    assert rows[2] == Failed("0 of 3 output frames show a face: fewer than half")
+    assert rows[3] == Failed("none of the 2 content frames shows a face")
+    assert rows[4] == Failed("1 of 3 output frames show a face: fewer than half")
     assert rows[5]["csim"] > 0.9  # the larger face is the right one
     again = score(CSIM(), "arcface", [(face, face, other)], tmp_path / "anew")
     assert again[0] == rows[1]  # alone as in company, to the last bit

@@ -160,7 +160,7 @@ def test_a_faceless_clip_has_nothing_and_fails_the_fit(tmp_path: Path) -> None:
     assert np.isnan(found["sigma"]).all()
     assert (found["face"] == 0).all()
     [fit] = FeatureStore(load_registry(), device="cpu", root=tmp_path).get("face-mesh", [Clip(black(3), 25.0)])
-    assert fit == Failed("a face was found in 0 of 3 frames; a fit needs 50%")
+    assert fit == Failed("a face was found in 0 of 3 frames; a fit requires 50%")
 
 
 @needs_clips

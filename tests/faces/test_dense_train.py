@@ -101,17 +101,17 @@ def test_a_second_training_starts_from_the_weights_of_a_first(whole: Path, tmp_p
     assert str(tmp_path.parent) not in json.dumps(card)
     ours, theirs = (safetensors.torch.load_file(folder / WEIGHTS)["hidden.weight"].float() for folder in (out, whole))
     assert (ours - theirs).abs().max() < 1e-3
-    with pytest.raises(UsageError, match="is a network of another size"):
+    with pytest.raises(UsageError, match="the network has a different size"):
         train(request(beginning(whole, tmp_path / "other"), overrides={**init, "hidden": 48}))
 
 
 def test_a_run_is_not_overwritten_and_goes_on_only_as_it_was(whole: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="holds a training run already"):
+    with pytest.raises(UsageError, match="already contains a training run"):
         train(request(whole))
-    with pytest.raises(UsageError, match=r"was made with another recipe: lr was 0\.002, is 0\.1"):
+    with pytest.raises(UsageError, match=r"was created with a different recipe: lr was 0\.002, is 0\.1"):
         train(request(whole, resume=True, overrides={"precision": "fp32", "lr": 0.1}))
     assert json.loads((whole / "config.json").read_text())["recipe"]["lr"] == 2e-3
-    with pytest.raises(UsageError, match="there is no checkpoint to resume"):
+    with pytest.raises(UsageError, match="no checkpoint to resume"):
         train(request(tmp_path / "none", resume=True))
     out = beginning(whole, tmp_path / "damaged")
     (out / "checkpoint.pt").write_bytes(b"not a checkpoint")
@@ -126,7 +126,7 @@ def test_a_run_is_not_overwritten_and_goes_on_only_as_it_was(whole: Path, tmp_pa
         ({"steps": 2.5}, "must be a whole number"),
         ({"lr": "fast"}, "must be a number"),
         ({"batch": 0}, "must be positive"),
-        ({"side": 500}, "no more than render_side"),
+        ({"side": 500}, "at most render_side"),
         ({"widths": "8,16"}, "must be 4 whole numbers"),
         ({"precision": "fp8"}, "one of auto, fp32, bf16"),
         ({"tracker": "wandb"}, "one of none, tensorboard, trackio"),

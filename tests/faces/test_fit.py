@@ -213,15 +213,15 @@ def test_clips_with_few_faces_or_a_bad_fit_are_failed_with_a_reason() -> None:
     points = project(head(13, frames=5))
     points[1:4] = np.nan
     few = fit_or_fail(basis(), points, (256, 256))
-    assert few == Failed("a face was found in 2 of 5 frames; a fit needs 50%")
+    assert few == Failed("a face was found in 2 of 5 frames; a fit requires 50%")
     none = fit_or_fail(basis(), np.full((5, POINTS, 2), np.nan), (256, 256))
-    assert none == Failed("a face was found in 0 of 5 frames; a fit needs 50%")
+    assert none == Failed("a face was found in 0 of 5 frames; a fit requires 50%")
     half = fit_or_fail(basis(), points[:4][[0, 0, 1, 2]], (256, 256))
     assert isinstance(half, HeadFit)
     nonsense = np.random.default_rng(0).uniform(40, 210, (3, POINTS, 2))
     bad = fit_or_fail(basis(), nonsense, (256, 256))
     assert isinstance(bad, Failed)
-    assert bad.reason.endswith(f"px off; the gate is {MAX_REPROJECTION:g} px")
+    assert bad.reason.endswith(f"px from the landmarks; the limit is {MAX_REPROJECTION:g} px")
 
 
 def test_weights_of_a_frame_stand_for_those_of_the_basis() -> None:

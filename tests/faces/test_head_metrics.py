@@ -69,10 +69,10 @@ def test_auh_counts_the_states_that_differ() -> None:
 def test_too_few_faces_fail_with_their_counts(metric: Any, made: Any) -> None:
     face = 0 if made is turned else {}
     assert row_of(metric, made(face, None, None), made(face, face, None)) == Failed(
-        "a face in 1 of 3 output frames and 2 driver frames, 1 of them the same: fewer than half"
+        "1 of 3 output frames and 2 driving frames show a face, 1 of them in common: fewer than half"
     )
     assert isinstance(row_of(metric, made(face, None), made(None, face)), Failed)
-    assert row_of(metric, made(face), made(face, face)) == Failed("the output has 1 frames, its driver 2")
+    assert row_of(metric, made(face), made(face, face)) == Failed("the output has 1 frames, its driving clip 2")
     assert row_of(metric, Failed("torn"), made(face)) == Failed("torn")
     assert row_of(metric, made(face), Failed("gone")) == Failed("gone")
 
@@ -93,5 +93,5 @@ def test_real_clips(tmp_path: Path) -> None:
     assert ard[4] == {"ard": pytest.approx(0, abs=1e-3), "ard-frames": 100.0}
     for rows in (ard, auh):
         assert rows[3] == Failed(
-            "a face in 0 of 3 output frames and 3 driver frames, 0 of them the same: fewer than half"
+            "0 of 3 output frames and 3 driving frames show a face, 0 of them in common: fewer than half"
         )

@@ -53,7 +53,7 @@ def test_points_of_takes_lie_on_the_heads_that_are_drawn(monkeypatch: pytest.Mon
         face = seen[: len(dense_points().vertices)]
         x, y = ((face[np.isfinite(face).all(-1)] + 1) * 32).astype(int).clip(0, 63).T
         assert (np.abs(frame[y, x] - behind).sum(-1) > 20).mean() > 0.9
-    with pytest.raises(ValueError, match="a take has 25"):
+    with pytest.raises(ValueError, match="exceed the 25 frames of a clip"):
         clips.take_points([0], 4, 9)
     with pytest.raises(IndexError):
         clips.take_points([3000], 2, 1)

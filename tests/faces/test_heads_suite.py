@@ -173,7 +173,7 @@ def test_takes_show_one_person_in_two_motions(home: Path) -> None:
     with pytest.raises(IndexError):
         clips.takes([2], 3, 8)
     for frames, stride in ((4, 9), (0, 1), (2, 0)):
-        with pytest.raises(ValueError, match="a take has 25"):
+        with pytest.raises(ValueError, match="exceed the 25 frames of a clip"):
             clips.takes([0], frames, stride)
 
 

@@ -175,5 +175,5 @@ def test_the_kit_would_have_caught_it() -> None:
     registry = load_registry()
     spec = replace(registry.metrics["ard"], factory=f"{__name__}:SilentARD")
     subject = Subject(registry, registry.owner("metrics", "ard"), "metrics", spec, "heads-cross-128", count=1)
-    with pytest.raises(AssertionError, match="ard is the same where every second frame is black"):
+    with pytest.raises(AssertionError, match="ard is unchanged when every second frame is black"):
         metric_checks.left_out_frames_are_counted(subject)

@@ -135,10 +135,10 @@ def test_clips_that_cannot_be_used_are_named_and_left_out(crop: Path, tmp_path: 
     notes = dict(note.split(": left out: ") for note in suite.notes)
     assert sorted(notes) == ["a/corrupt", "a/cut", "a/empty", "a/fast", "a/headless", "a/one", "a/wide"]
     assert notes["a/corrupt"] == "cannot be decoded: Invalid data found when processing input"
-    assert re.fullmatch(r"damaged: \d+ of \d+ bytes are there", notes["a/cut"])
+    assert re.fullmatch(r"damaged: \d+ of \d+ bytes are present", notes["a/cut"])
     assert notes["a/one"] == "too short (1 of 25 frames)"
-    assert notes["a/fast"] == "30 frames per second, not 25; clips-cross takes videos of any rate"
-    assert notes["a/wide"] == "96 x 64 pixels is no face crop; clips-cross crops faces itself"
+    assert notes["a/fast"] == "30 frames per second, not 25; clips-cross accepts videos of any rate"
+    assert notes["a/wide"] == "96 x 64 pixels is not a face crop; clips-cross crops faces itself"
 
 
 def test_links_out_of_the_tree_are_not_followed(crop: Path, tmp_path: Path) -> None:
@@ -152,10 +152,10 @@ def test_links_out_of_the_tree_are_not_followed(crop: Path, tmp_path: Path) -> N
     videos, notes = list_videos(root)
     assert [video.name for video in videos] == ["a/1", "b/1", "b/own"]
     assert sorted(notes) == [
-        "a/gone.mp4: left out: a link to nothing",
-        "a/link.mp4: left out: a link out of the tree (followed with BCD_BENCH_FOLLOW_LINKS=1)",
-        "b/folder.mp4: left out: no plain file",
-        "c: left out: a link out of the tree (followed with BCD_BENCH_FOLLOW_LINKS=1)",
+        "a/gone.mp4: left out: a broken link",
+        "a/link.mp4: left out: a link that points outside the folder (set BCD_BENCH_FOLLOW_LINKS=1 to follow)",
+        "b/folder.mp4: left out: not a regular file",
+        "c: left out: a link that points outside the folder (set BCD_BENCH_FOLLOW_LINKS=1 to follow)",
     ]
 
 
@@ -181,9 +181,9 @@ def test_one_name_in_two_unicode_forms_is_taken_once(crop: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("names", "says"),
     [
-        ([], "no pair can be made of"),
-        (["test/a/1.mp4", "test/a/2.mp4"], "clips of at least two speakers are needed"),
-        (["trainval/a/1.mp4"], "has trainval and no test folder"),
+        ([], "contains no valid pairs; expected"),
+        (["test/a/1.mp4", "test/a/2.mp4"], "contains no valid pairs; expected clips of at least two speakers"),
+        (["trainval/a/1.mp4"], "has trainval but no test folder"),
     ],
 )
 def test_a_tree_without_pairs_is_one_clear_error(crop: Path, tmp_path: Path, names: list[str], says: str) -> None:
@@ -192,7 +192,7 @@ def test_a_tree_without_pairs_is_one_clear_error(crop: Path, tmp_path: Path, nam
 
 
 def test_a_file_in_place_of_the_tree_is_one_clear_error(crop: Path) -> None:
-    with pytest.raises(UsageError, match="is no readable folder"):
+    with pytest.raises(UsageError, match="is not a readable folder"):
         lrs3.cross_suite({"lrs3": crop})
 
 
@@ -209,7 +209,7 @@ def test_without_data_the_error_says_who_can_and_what_else(registry: Registry) -
         with pytest.raises(MissingAssetError) as caught:
             load_suite(registry, name)
         assert (caught.value.exit_code, caught.value.hint) == (3, "--data lrs3=PATH")
-        for part in ("no longer distributed", "Holders of a copy", "heads-cross", "sprites-procedural", "clips-cross"):
+        for part in ("no longer distributed", "If you have a copy", "heads-cross", "sprites-procedural", "clips-cross"):
             assert part in str(caught.value)
 
 
@@ -264,7 +264,7 @@ def test_run_from_the_command_line(crop: Path, tmp_path: Path) -> None:
     done = command(tmp_path, *run, "--data", f"lrs3={root}")
     assert done.returncode == 0, done.stderr
     assert "note: a/bad: left out: cannot be decoded" in done.stderr
-    assert "note: default metric flicker is left out: no plugin brings it" in done.stderr
+    assert "note: default metric flicker is skipped: no installed plugin provides it" in done.stderr
     record = json.loads(next(tmp_path.rglob("record.json")).read_text())
     assert (record["n_pairs"], record["n_failed"], record["limit"]) == (2, 0, 2)
     assert len(list((tmp_path / "runs").rglob("outputs/*.mkv"))) == 2

@@ -171,8 +171,8 @@ def test_scores_from_pixels(tmp_path: Path) -> None:
     assert min(cross[0]["cross-error"], cross[1]["cross-error"]) > 0.5
     assert cross[1]["cross-error"] == pytest.approx(shape[1]["shape-error"], rel=1e-6)  # one motion, turned alike
     for rows in (shape, moved, cross):
-        assert rows[2] == Failed("output: a face was found in 0 of 4 frames; a fit needs 50%")
-        assert rows[3] == Failed("output: a face was found in 1 of 4 frames; a fit needs 50%")
+        assert rows[2] == Failed("output: a face was found in 0 of 4 frames; a fit requires 50%")
+        assert rows[3] == Failed("output: a face was found in 1 of 4 frames; a fit requires 50%")
         assert 0.2 < rows[0]["fit-reprojection"] < 2
 
 

@@ -224,7 +224,7 @@ def test_mediapipes_columns_rest_on_a_share_of_their_own(monkeypatch: pytest.Mon
 
 def test_what_cannot_be_compared_is_failed_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     good, three = fit([0, 0], STILL), fit([0, 0], track([0.0] * 3, [0.0] * 3))
-    missing = Failed("a face was found in 0 of 2 frames; a fit needs 50%")
+    missing = Failed("a face was found in 0 of 2 frames; a fit requires 50%")
     for metric in (ShapeError, MotionError, CrossError):
         roles = Roles(output=missing, content=good, motion=good)
         assert score(metric, roles, monkeypatch) == Failed(f"output: {missing.reason}")
@@ -235,12 +235,12 @@ def test_what_cannot_be_compared_is_failed_with_a_reason(monkeypatch: pytest.Mon
     for metric in (MotionError, CrossError):
         assert score(metric, roles, monkeypatch) == Failed("the output has 3 frames, the motion clip has 2")
     early, late = fit([0, 0], STILL, [True, False]), fit([0, 0], STILL, [False, True])
-    apart = Failed("a face in output and motion clip both in 0 of 2 frames: fewer than half")
+    apart = Failed("0 of 2 frames have a face in both output and motion clip: fewer than half")
     assert score(MotionError, Roles(output=early, content=good, motion=late), monkeypatch) == apart
     four = track([0.0] * 4, [0.0] * 4)
     half = fit([0, 0], four, [True, True, False, False]), fit([0, 0], four, [False, True, True, True])
     overlap = Roles(output=half[0], content=good, motion=half[1])
-    few = Failed("a face in output and motion clip both in 1 of 4 frames: fewer than half")
+    few = Failed("1 of 4 frames have a face in both output and motion clip: fewer than half")
     assert score(MotionError, overlap, monkeypatch) == few  # one frame says nothing of a clip
     assert score(CrossError, overlap, monkeypatch) == few
 

@@ -52,7 +52,7 @@ def test_the_size_of_a_face_crop_is_the_one_that_is_shown(tmp_path: Path) -> Non
     write(tmp_path / "c" / "1.avi", scene(30, (64, 64)), codec="mpeg4", aspect=2).rename(tmp_path / "c" / "1.mp4")
     suite = lrs3.cross_suite({"lrs3": tmp_path})
     assert len(suite.pairs) == 2
-    assert suite.notes == ("c/1: left out: 128 x 64 pixels is no face crop; clips-cross crops faces itself",)
+    assert suite.notes == ("c/1: left out: 128 x 64 pixels is not a face crop; clips-cross crops faces itself",)
 
 
 def test_an_interlaced_clip_is_left_out_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +75,10 @@ def test_an_interlaced_clip_is_left_out_with_its_reason(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(OpenVideo, "_decoded", decoded)
     suite = lrs3.cross_suite({"lrs3": tmp_path})
-    assert (len(suite.pairs), suite.notes) == (2, ("c/1: left out: interlaced: every frame shows two moments",))
+    assert (len(suite.pairs), suite.notes) == (
+        2,
+        ("c/1: left out: interlaced: every frame combines two points in time",),
+    )
 
 
 def test_a_damaged_clip_fails_when_it_is_loaded(tmp_path: Path) -> None:

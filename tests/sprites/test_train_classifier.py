@@ -98,9 +98,9 @@ def test_a_run_is_neither_overwritten_nor_continued_with_other_settings(tmp_path
     with pytest.raises(UsageError, match="no checkpoint to resume"):
         train_judge(_request(tmp_path / "out", resume=True))
     train_judge(_request(tmp_path / "out", max_steps=1))
-    with pytest.raises(UsageError, match="holds a training run already"):
+    with pytest.raises(UsageError, match="already contains a training run"):
         train_judge(_request(tmp_path / "out"))
-    with pytest.raises(UsageError, match=r"another recipe: lr was 0\.002, is 0\.0001"):
+    with pytest.raises(UsageError, match=r"created with a different recipe: lr was 0\.002, is 0\.0001"):
         train_judge(_request(tmp_path / "out", {**SMALL, "lr": 1e-4}, resume=True))
     (tmp_path / "out/checkpoint.pt").write_bytes(b"nothing")
     with pytest.raises(UsageError, match=r"checkpoint\.pt: cannot be read"):
@@ -139,7 +139,7 @@ def test_a_plan_trains_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 def test_a_diverging_loss_stops_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judge_train, "augment", lambda clips, *_: clips * float("nan"))
-    with pytest.raises(BcdBenchError, match="the loss is not finite"):
+    with pytest.raises(BcdBenchError, match="the loss or its gradient is not finite"):
         train_judge(_request(tmp_path / "out"))
 
 

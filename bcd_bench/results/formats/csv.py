@@ -1,4 +1,4 @@
-"""Rows as CSV in long form: one line for each run and metric, so that any tool can pivot it."""
+"""Rows as CSV in long form: one line for each run and metric, ready for pivoting."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _OWN = (
 
 
 def render(rows: Sequence[ReportRow], *, suite: str | None = None) -> str:
-    """What produced each figure stands on its line, since a footer would break parsers. Empty cells are unknown."""
+    """Render CSV. Provenance is stored on each line, since a footer would break parsers. Unknown cells are empty."""
     out = io.StringIO()
     writer = csv.DictWriter(out, FIELDS, lineterminator="\n")
     writer.writeheader()
@@ -62,7 +62,7 @@ def render(rows: Sequence[ReportRow], *, suite: str | None = None) -> str:
 
 
 def lines(rows: Sequence[ReportRow], *, suite: str | None = None) -> Iterator[dict[str, Any]]:
-    """The lines as mappings with the keys `FIELDS`, one for each run and column."""
+    """Yield the lines as mappings with the keys `FIELDS`, one for each run and column."""
     for row in rows:
         if suite is not None and row.suite != suite:
             continue

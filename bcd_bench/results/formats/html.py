@@ -1,4 +1,4 @@
-"""Tables as one self-contained HTML page: no script, no font, no request."""
+"""Tables as one self-contained HTML page without scripts, fonts or external requests."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ ul { padding-left: 1.2rem; font-size: .85rem; }
 
 
 def render(rows: Sequence[ReportRow], *, suite: str | None = None) -> str:
-    """A page that opens from a file; names and reasons that plugins choose are escaped."""
+    """Render a page that opens from a local file; names and messages provided by plugins are escaped."""
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)

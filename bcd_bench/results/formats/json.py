@@ -1,4 +1,4 @@
-"""Rows as JSON: the exact format other tools rely on."""
+"""Rows as JSON, in the stable format that other tools rely on."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _VALUE_KEYS = ("value", "ci_low", "ci_high", "n", "n_failed", "frame_coverage", 
 
 def render(rows: Sequence[ReportRow], *, suite: str | None = None) -> str:
     """A JSON list of rows; everything beyond the fixed keys is under `provenance`."""
-    kept = [row_to_json(row) for row in rows if suite is None or row.suite == suite]
-    return json.dumps(kept, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    selected = [row_to_json(row) for row in rows if suite is None or row.suite == suite]
+    return json.dumps(selected, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def row_to_json(row: ReportRow) -> dict[str, Any]:
-    """One row. A figure quoted from a paper has no run, no pairs and no interval: null there, n = 0."""
+    """One row. Values quoted from papers have no run, pairs or interval: these are null, and n = 0."""
     return {
         "suite": row.suite,
         "suite_version": row.suite_version,

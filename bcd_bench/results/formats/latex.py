@@ -1,4 +1,4 @@
-"""Tables as LaTeX with booktabs: a whole document, or the tables alone for \\input."""
+"""Tables as LaTeX with booktabs: a complete document, or only the tables for \\input."""
 
 from __future__ import annotations
 
@@ -77,17 +77,17 @@ _ACCENTS = {
 
 
 def render(rows: Sequence[ReportRow], *, suite: str | None = None) -> str:
-    """A document that pdflatex compiles as it is, with packages every TeX installation has."""
+    """Render a document that pdflatex compiles with the packages of a standard TeX installation."""
     return _PREAMBLE + _body(rows, suite) + "\\end{document}\n"
 
 
 def render_tables(rows: Sequence[ReportRow], *, suite: str | None = None) -> str:
-    """The tables alone, for a paper's own preamble."""
+    """Render only the tables, for inclusion in a paper."""
     return _NEEDS + _body(rows, suite)
 
 
 def escape(text: str) -> str:
-    """Plain text as LaTeX that compiles in the default fonts; a character they lack becomes "?"."""
+    """Escape plain text as LaTeX that compiles with the default fonts; unsupported characters become "?"."""
     return "".join(_escaped(char) for char in unicodedata.normalize("NFC", " ".join(text.split())))
 
 
@@ -112,7 +112,7 @@ def _body(rows: Sequence[ReportRow], suite: str | None) -> str:
 
 
 def _table(table: Table) -> str:
-    """Intervals stand on a second, smaller line, and a table wider than the page is scaled down to it."""
+    """Intervals are placed on a second, smaller line; a table wider than the page is scaled down."""
     headers = " & ".join([r"Method", *(escape(header) for header in table.headers)])
     body = "\n".join(_lines(table))
     notes = "\n".join(rf"\par {escape(note)}" for note in table.notes)

@@ -1,4 +1,4 @@
-"""Tables as GitHub markdown."""
+"""Tables as GitHub Markdown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SPECIAL = re.compile(r"([\\`*_|<>\[\]~#&])")
 
 
 def render(rows: Sequence[ReportRow], *, suite: str | None = None) -> str:
-    """One table for each suite, or one line that says there is nothing to show."""
+    """One table for each suite, or a message if there are no records."""
     tables = build_tables(rows, suite=suite)
     if not tables:
         return "No records to report.\n"
@@ -22,14 +22,14 @@ def render(rows: Sequence[ReportRow], *, suite: str | None = None) -> str:
 
 
 def escape(text: str) -> str:
-    """Plain text that markdown shows as it is, on one line."""
+    """Escape plain text so that Markdown shows it literally, on one line."""
     return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
 
 
 def _table(table: Table) -> str:
     grid = [["Method", *(escape(header) for header in table.headers)]]
     grid += [[_label(line), *(_cell(cell) for cell in line.cells)] for line in table.lines]
-    widths = [max(len(row[place]) for row in grid) for place in range(len(grid[0]))]
+    widths = [max(len(row[column]) for row in grid) for column in range(len(grid[0]))]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     body = [
         "| " + " | ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) + " |"

@@ -1,3 +1,3 @@
-"""Talking heads: suites of real and rendered faces, and the metrics that judge them."""
+"""Talking heads: suites of real and rendered faces, and metrics for them."""
 
 __version__ = "0.1.0"

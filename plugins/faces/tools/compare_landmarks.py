@@ -4,9 +4,9 @@
 
 `mediapipe` is MediaPipe's landmarker, `corrected` the same with a linear correction learned on renders of the training
 split, and `dense` the shipped network. On test people of `heads-cross` every pair of clips has a true and a measured
-error of each kind; on real clips there is no truth, so what is told is how well the fits lie on the landmarks, whether
-halves of a clip get one identity, and where the dense points are in relation to MediaPipe's. Writes OUTPUT.json and
-OUTPUT.md.
+error of each kind; on real clips there is no ground truth, so the report covers how well the fits match the landmarks,
+whether both halves of a clip get the same identity, and where the dense points are relative to MediaPipe's. Writes
+OUTPUT.json and OUTPUT.md.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ RIDGE = 0.03
 
 @dataclass(frozen=True)
 class Clip:
-    """Frames with what was found in them; MediaPipe's points are float64[T, 468, 3]."""
+    """Frames with their detections; MediaPipe's points are float64[T, 468, 3]."""
 
     name: str
     person: str
@@ -69,22 +69,22 @@ class Clip:
 
     @property
     def usable(self) -> npt.NDArray[np.bool_]:
-        """bool[T]: where both found a face."""
+        """bool[T]: frames in which both found a face."""
         return np.asarray(np.isfinite(self.mediapipe).all(axis=(1, 2)) & np.isfinite(self.dense).all(axis=(1, 2)))
 
 
 class Correction:
-    """MediaPipe's points moved by a linear function of their own shape, learned on renders by ridge regression."""
+    """MediaPipe's points corrected by a linear function of their shape, learned on renders by ridge regression."""
 
     def __init__(self, seen: Floats, true: Floats) -> None:
-        """`seen` [S, 468, 3] and where the points should have been, `true` [S, 468, 2]."""
+        """`seen` [S, 468, 3] are the measured points, `true` [S, 468, 2] the correct ones."""
         shapes, scale = _normalized(seen)
         self._mean = shapes.mean(axis=0)
         self._axes = np.linalg.svd(shapes - self._mean, full_matrices=False)[2][:COMPONENTS]
-        wanted = ((true - seen[:, :, :2]) / scale[:, None, None]).reshape(len(seen), -1)
+        targets = ((true - seen[:, :, :2]) / scale[:, None, None]).reshape(len(seen), -1)
         features = self._features(shapes)
         gram = features.T @ features + RIDGE * len(features) * np.diag((features**2).mean(axis=0))
-        self._matrix = np.linalg.solve(gram, features.T @ wanted)
+        self._matrix = np.linalg.solve(gram, features.T @ targets)
 
     def __call__(self, seen: Floats) -> Floats:
         shapes, scale = _normalized(seen)
@@ -102,18 +102,18 @@ def _normalized(seen: Floats) -> tuple[Floats, Floats]:
 
 
 def surface_points(identity: Floats, expression: Floats, rotation: Floats, shift: Floats) -> Floats:
-    """float64[T, 468, 2]: where the points that MediaPipe's landmarks stand for are, in pixels of 256 wide frames."""
+    """Positions float64[T, 468, 2] of the points that MediaPipe's landmarks represent, in pixels of 256 wide frames."""
     where = Correspondence.load()
     faces = HeadModel.load().vertices(identity, expression).astype(np.float64)
     points = np.einsum("nk,tnkd->tnd", where.barycentric, faces[:, where.vertices])
-    placed = (points - PIVOT) @ rotation.astype(np.float64).transpose(0, 2, 1) + PIVOT + shift[:, None]
-    return np.asarray(placed[:, :, :2] / placed[:, :, 2:] * FOCAL + 128)
+    posed = (points - PIVOT) @ rotation.astype(np.float64).transpose(0, 2, 1) + PIVOT + shift[:, None]
+    return np.asarray(posed[:, :, :2] / posed[:, :, 2:] * FOCAL + 128)
 
 
 def learn(renders: int, landmarker: FaceLandmarker) -> Correction:
-    """The correction from renders of the training split, three of each person."""
+    """Learn the correction from renders of the training split, three of each person."""
     index = HeadModel.load().expression_index
-    seen, true = [], []
+    measured, true = [], []
     with open_progress().task("renders for the correction", total=renders, unit="renders") as task:
         for person in range(500, 500 + renders // 3):
             motion = motion_of("train", person, 60)
@@ -129,16 +129,16 @@ def learn(renders: int, landmarker: FaceLandmarker) -> Correction:
                 faces = landmarker.detect(frame)
                 task.advance()
                 if faces:
-                    seen.append(faces[0].points[:468].astype(np.float64))
+                    measured.append(faces[0].points[:468].astype(np.float64))
                     true.append(where)
-    return Correction(np.array(seen), np.array(true))
+    return Correction(np.array(measured), np.array(true))
 
 
 def found(name: str, person: str, frames: Frames, mediapipe: FaceLandmarker, dense: DenseLandmarker) -> Clip:
-    """A clip with both kinds of landmarks; NaN where there is no face."""
+    """A clip with both kinds of landmarks; NaN in frames without a face."""
     count = len(frames)
     points = np.full((count, 468, 3), np.nan)
-    own = np.full((count, len(dense.vertices), 2), np.nan)
+    dense_points = np.full((count, len(dense.vertices), 2), np.nan)
     sigma = np.full((count, len(dense.vertices)), np.nan)
     coefficients = np.full((count, dense.coefficient_count), np.nan)
     for index, frame in enumerate(frames):
@@ -146,12 +146,12 @@ def found(name: str, person: str, frames: Frames, mediapipe: FaceLandmarker, den
         if faces:
             points[index] = faces[0].points[:468]
         if face is not None:
-            own[index], sigma[index], coefficients[index] = face.points, face.sigma, face.coefficients
-    return Clip(name, person, (frames.shape[1], frames.shape[2]), points, own, sigma, coefficients)
+            dense_points[index], sigma[index], coefficients[index] = face.points, face.sigma, face.coefficients
+    return Clip(name, person, (frames.shape[1], frames.shape[2]), points, dense_points, sigma, coefficients)
 
 
 class Fits:
-    """Fits of a clip in each way."""
+    """Fits of a clip by each method."""
 
     def __init__(self, face: FaceModel, correction: Correction, vertices: npt.NDArray[np.int32]) -> None:
         self._correction, self._face = correction, face
@@ -162,13 +162,13 @@ class Fits:
         }
 
     def points(self, way: str, clip: Clip, rows: npt.NDArray[np.bool_]) -> Floats:
-        """float64[T, N, 2] of the chosen frames."""
+        """Points float64[T, N, 2] of the selected frames."""
         if way == "dense":
             return clip.dense[rows]
         return clip.mediapipe[rows][:, :, :2] if way == "mediapipe" else self._correction(clip.mediapipe[rows])
 
     def fit(self, way: str, clip: Clip, rows: npt.NDArray[np.bool_]) -> HeadFit:
-        """The fit of the chosen frames."""
+        """The fit of the selected frames."""
         points = self.points(way, clip, rows)
         if way == "dense":
             weight = dense_weight(clip.sigma[rows], clip.size)
@@ -178,9 +178,9 @@ class Fits:
 
 
 def on_renders(people: int, fits: Fits, look: Callable[[str, str, Frames], Clip], dense: DenseLandmarker) -> Any:
-    """Errors against the truth, on two clips of each of some test people: their own motion, and another's."""
+    """Errors against the ground truth, on two clips of each of some test people: their own motion, and another's."""
     face = load_face_model()
-    whole = replace(face, identity=HeadModel.load().identity.astype(np.float64))
+    full_face = replace(face, identity=HeadModel.load().identity.astype(np.float64))
     clips, truths = [], []
     with open_progress().task("rendered clips", total=2 * people, unit="clips") as task:
         for person in range(people):
@@ -190,29 +190,31 @@ def on_renders(people: int, fits: Fits, look: Callable[[str, str, Frames], Clip]
                 task.advance()
     tables: dict[str, Any] = {}
     for way in WAYS:
-        apart, fitted, shape, turned, moved = [], [], [], [], []
+        distances, fitted, shape, turned, moved = [], [], [], [], []
         for clip, truth in zip(clips, truths, strict=True):
             rows = clip.usable
             fit = fits.fit(way, clip, rows)
-            own = truth.identity.astype(np.float64)
+            true_identity = truth.identity.astype(np.float64)
             exact = Track(truth.expression[rows].astype(np.float64), truth.rotation[rows].astype(np.float64))
             if way == "dense":
-                where = project(dense.vertices, own, exact.expression, exact.rotation, truth.translation[rows])
+                where = project(
+                    dense.vertices, true_identity, exact.expression, exact.rotation, truth.translation[rows]
+                )
             else:
-                where = surface_points(own, exact.expression, exact.rotation, truth.translation[rows])
-            apart.append(np.linalg.norm(fits.points(way, clip, rows) - where, axis=2).mean())
-            padded = np.concatenate([fit.identity, np.zeros(len(own) - len(fit.identity))])
+                where = surface_points(true_identity, exact.expression, exact.rotation, truth.translation[rows])
+            distances.append(np.linalg.norm(fits.points(way, clip, rows) - where, axis=2).mean())
+            padded = np.concatenate([fit.identity, np.zeros(len(true_identity) - len(fit.identity))])
             track = Track(fit.expression, fit.rotation)
-            shape.append(shape_error(whole, padded, own))
+            shape.append(shape_error(full_face, padded, true_identity))
             turned.append(rotation_angles(track, exact).mean())
             moved.append(expression_errors(face, track, exact).mean())
-            fitted.append((padded, track, own, exact, rows))
+            fitted.append((padded, track, true_identity, exact, rows))
         tables[way] = {
-            "points_px": float(np.mean(apart)),
+            "points_px": float(np.mean(distances)),
             "shape_to_truth_mm2": float(np.mean(shape)),
             "rotation_to_truth_deg": float(np.mean(turned)),
             "expression_to_truth_mm2": float(np.mean(moved)),
-            "spearman": _ranks(whole, fitted),
+            "spearman": _ranks(full_face, fitted),
         }
     used = int(sum(clip.usable.sum() for clip in clips))
     return {"clips": len(clips), "frames": len(clips) * FRAMES, "frames_used": used, "ways": tables}
@@ -222,35 +224,35 @@ def _ranks(face: FaceModel, fitted: list[Any]) -> dict[str, float]:
     """Spearman's correlation of measured and true errors over all pairs of clips."""
     measured: dict[str, list[float]] = {"shape": [], "motion": [], "rotation": [], "expression": [], "all": []}
     true: dict[str, list[float]] = {name: [] for name in measured}
-    for i, (one, one_track, one_true, one_exact, one_rows) in enumerate(fitted):
+    for i, (first, one_track, one_true, one_exact, one_rows) in enumerate(fitted):
         for two, two_track, two_true, two_exact, two_rows in fitted[:i]:
             both = one_rows & two_rows
-            mine, theirs = both[one_rows], both[two_rows]
-            for table, who, how, other, what in (
-                (measured, one, one_track.at(mine), two, two_track.at(theirs)),
-                (true, one_true, one_exact.at(mine), two_true, two_exact.at(theirs)),
+            first_frames, second_frames = both[one_rows], both[two_rows]
+            for table, identity, track, other_identity, other_track in (
+                (measured, first, one_track.at(first_frames), two, two_track.at(second_frames)),
+                (true, one_true, one_exact.at(first_frames), two_true, two_exact.at(second_frames)),
             ):
-                if not np.array_equal(one_true, two_true):  # people with themselves are all at zero
-                    table["shape"].append(shape_error(face, who, other))
-                table["motion"].append(float(motion_errors(face, how, what).mean()))
-                table["rotation"].append(float(rotation_angles(how, what).mean()))
-                table["expression"].append(float(expression_errors(face, how, what).mean()))
-                table["all"].append(float(cross_errors(face, who, how, other, what).mean()))
+                if not np.array_equal(one_true, two_true):  # a person's distance to itself is always zero
+                    table["shape"].append(shape_error(face, identity, other_identity))
+                table["motion"].append(float(motion_errors(face, track, other_track).mean()))
+                table["rotation"].append(float(rotation_angles(track, other_track).mean()))
+                table["expression"].append(float(expression_errors(face, track, other_track).mean()))
+                table["all"].append(float(cross_errors(face, identity, track, other_identity, other_track).mean()))
     return {name: float(spearmanr(measured[name], true[name]).statistic) for name in measured}
 
 
 def on_clips(
     root: Path, frames: int, fits: Fits, look: Callable[[str, str, Frames], Clip], dense: DenseLandmarker
 ) -> Any:
-    """Reprojection, identity of halves, and how far the ways are apart, on an LRS3-shaped tree of real clips."""
+    """Reprojection, identity of halves, and distance between the methods, on an LRS3-shaped tree of real clips."""
     face = load_face_model()
     paths = sorted(root.glob("*/*/*.mp4"))
     clips = []
     with open_progress().task("real clips", total=len(paths), unit="clips") as task:
         for path in paths:
-            shown = read_video(path).frames
-            chosen = np.linspace(0, len(shown) - 1, min(frames, len(shown))).astype(int)
-            clips.append(look(path.stem, path.parent.name, np.ascontiguousarray(shown[chosen])))
+            all_frames = read_video(path).frames
+            indices = np.linspace(0, len(all_frames) - 1, min(frames, len(all_frames))).astype(int)
+            clips.append(look(path.stem, path.parent.name, np.ascontiguousarray(all_frames[indices])))
             task.advance()
     missed = {
         "mediapipe": int(sum((~np.isfinite(clip.mediapipe).all(axis=(1, 2))).sum() for clip in clips)),
@@ -270,18 +272,18 @@ def on_clips(
                     halves.append((clip.name, clip.person, fit))
                     off.append(fit.reprojection.mean())
         meshes[way] = [fit for _, _, fit in halves]
-        same, person, other = [], [], []
-        for i, (name, who, one) in enumerate(halves):
-            for another, them, two in halves[:i]:
-                group = same if (name, who) == (another, them) else person if who == them else other
-                group.append(shape_error(face, one.identity, two.identity))
+        same, person, different = [], [], []
+        for i, (name, subject, first) in enumerate(halves):
+            for another, them, mediapipe_fit in halves[:i]:
+                group = same if (name, subject) == (another, them) else person if subject == them else different
+                group.append(shape_error(face, first.identity, mediapipe_fit.identity))
         tables[way] = {
             "reprojection_px_median": float(np.median(off)),
             "reprojection_px_max": float(np.max(off)),
             "shape_halves_mm2": float(np.mean(same)),
-            "shape_people_mm2": float(np.mean(other)),
-            "auc_halves": area_under_curve(other, same),
-            "auc_clips_of_a_person": area_under_curve(other, person) if person else None,
+            "shape_people_mm2": float(np.mean(different)),
+            "auc_halves": area_under_curve(different, same),
+            "auc_clips_of_a_person": area_under_curve(different, person) if person else None,
         }
     where = Correspondence.load()
     gaps = []
@@ -291,13 +293,17 @@ def on_clips(
         faces = face.mean + np.tensordot(fit.identity, face.identity, 1)
         moved = faces + np.tensordot(fit.expression, face.expression, 1)
         points = np.einsum("nk,tnkd->tnd", where.barycentric, moved[:, where.vertices])
-        placed = points @ fit.rotation.transpose(0, 2, 1) + fit.translation[:, None]
+        posed = points @ fit.rotation.transpose(0, 2, 1) + fit.translation[:, None]
         scale = SIDE / max(clip.size)
-        seen = (clip.mediapipe[rows][:, :, :2] - np.array(clip.size[::-1]) / 2) * scale
-        gaps.append(np.linalg.norm(placed[:, :, :2] / placed[:, :, 2:] * FOCAL - seen, axis=2).mean())
+        observed = (clip.mediapipe[rows][:, :, :2] - np.array(clip.size[::-1]) / 2) * scale
+        gaps.append(np.linalg.norm(posed[:, :, :2] / posed[:, :, 2:] * FOCAL - observed, axis=2).mean())
     angles = [
-        float(rotation_angles(Track(one.expression, one.rotation), Track(two.expression, two.rotation)).mean())
-        for one, two in zip(meshes["dense"], meshes["mediapipe"], strict=True)
+        float(
+            rotation_angles(
+                Track(first.expression, first.rotation), Track(mediapipe_fit.expression, mediapipe_fit.rotation)
+            ).mean()
+        )
+        for first, mediapipe_fit in zip(meshes["dense"], meshes["mediapipe"], strict=True)
     ]
     return {
         "clips": len(clips),
@@ -352,11 +358,12 @@ def table(result: Mapping[str, Any]) -> str:
             _line("AUC, halves of a clip against people", real, lambda way: way["auc_halves"]),
             _line("AUC, clips of a person against people", real, lambda way: way["auc_clips_of_a_person"]),
         ]
-    made = result["made_by"]
+    origin = result["made_by"]
     lines += [
         "",
-        f"Made by `plugins/faces/tools/compare_landmarks.py`; network sha256 {made['network'][:12]}…, {made['steps']} "
-        f"training steps; correction from {made['correction_renders']} renders of the training split.",
+        f"Made by `plugins/faces/tools/compare_landmarks.py`; network sha256 {origin['network'][:12]}…, "
+        f"{origin['steps']} training steps; correction from {origin['correction_renders']} renders of the "
+        "training split.",
         "",
     ]
     return "\n".join(lines)
@@ -371,9 +378,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=Path, help="an LRS3-shaped tree of real clips: split/person/clip.mp4")
     parser.add_argument("--people", type=int, default=12, help="test people, two clips each")
-    parser.add_argument("--frames", type=int, default=24, help="frames of a real clip, spread over it")
+    parser.add_argument("--frames", type=int, default=24, help="frames per real clip, spread over it")
     parser.add_argument("--renders", type=int, default=300, help="renders that the correction is learned on")
-    parser.add_argument("--network", type=Path, help="weights instead of those shipped")
+    parser.add_argument("--network", type=Path, help="weights to use instead of those shipped")
     parser.add_argument("--output", type=Path, required=True, help="without suffix")
     options = parser.parse_args()
     mediapipe, dense = FaceLandmarker(), DenseLandmarker(options.network)

@@ -1,4 +1,4 @@
-"""Draws the crops on which every face recogniser is checked: two of each of eight rendered people, aligned.
+"""Render the crops on which every face recogniser is checked: two of each of eight rendered people, aligned.
 
     python plugins/faces/tools/draw_check_crops.py plugins/faces/bcd_bench_faces/recognition/data/check_crops.png
 
@@ -31,11 +31,11 @@ def crops_of(person: int, landmarker: DenseLandmarker) -> list[npt.NDArray[np.ui
     crops = []
     for frame, yaw in SHOWN:
         turned = Rotation.from_euler("y", yaw, degrees=True).as_matrix()[None].astype(np.float32)
-        [shown] = actor.frames(motion.expression[frame : frame + 1], turned, motion.translation[:1], 256)
-        found = landmarker.detect(shown)
-        if found is None:
-            raise UsageError(f"no face is found in person {person} at {yaw:g} degrees")
-        crops.append(aligned_crop(shown, dense_five_points(found.points.astype(np.float32))))
+        [image] = actor.frames(motion.expression[frame : frame + 1], turned, motion.translation[:1], 256)
+        face = landmarker.detect(image)
+        if face is None:
+            raise UsageError(f"no face was found in person {person} at {yaw:g} degrees")
+        crops.append(aligned_crop(image, dense_five_points(face.points.astype(np.float32))))
     return crops
 
 

@@ -1,12 +1,13 @@
-"""Whether rendered heads pass for people: found by the landmarker, and told apart by the face recogniser.
+"""Check that rendered heads pass as people: detected by the landmarker, and distinguished by the face recogniser.
 
     python plugins/faces/tools/recognise_heads.py --sizes 64=60,128=60,256=60 --output results/validation/heads-identity
 
-For each size (pixels=people) every test person of `heads-cross` is seen in two motions, the content clip and the target
-of the person's first pair, in some frames spread over each. The value of two clips is that of `csim`: one gives the
-reference, the frames of the other are compared with it. The area under the curve is the chance that a person in another
-motion is nearer to the reference than somebody else in that somebody's other motion. Intervals come from drawing people
-with replacement; a pair of a person with itself is never counted as two people. Writes OUTPUT.json and OUTPUT.md.
+For each size (pixels=people) every test person of `heads-cross` is shown in two motions, the content clip and the
+target of the person's first pair, with some frames spread over each. The value of two clips is that of `csim`: one is
+the reference, the frames of the other are compared with it. The area under the curve is the probability that a person
+in another motion is more similar to the reference than somebody else in their other motion. Intervals come from
+resampling people with replacement; a pair of a person with itself never counts as two people. Writes OUTPUT.json and
+OUTPUT.md.
 """
 
 from __future__ import annotations
@@ -40,55 +41,57 @@ WANTED = {"detected": 0.99, "auc": 0.95}
 
 def similarities(references: Sequence[Floats], others: Sequence[npt.NDArray[np.float32]]) -> Floats:
     """float64[N, N]: the csim of person i's reference [D] and the frames [T, D] of person j's other clip."""
-    found = np.empty((len(references), len(others)))
+    similarity = np.empty((len(references), len(others)))
     for j, frames in enumerate(others):
-        seen = frames[np.isfinite(frames).all(axis=1)].astype(np.float64)
-        found[:, j] = (np.asarray(references) @ seen.T).mean(axis=1)
-    return found
+        valid = frames[np.isfinite(frames).all(axis=1)].astype(np.float64)
+        similarity[:, j] = (np.asarray(references) @ valid.T).mean(axis=1)
+    return similarity
 
 
 def area(values: Floats, drawn: npt.NDArray[np.intp] | None = None) -> float:
     """The area under the curve of `similarities`, or of a sample of people (indices, some of them repeated)."""
     drawn = np.arange(len(values)) if drawn is None else drawn
-    table, apart = values[np.ix_(drawn, drawn)], drawn[:, None] != drawn[None]
-    return area_under_curve(np.diag(table), table[apart])
+    table, different = values[np.ix_(drawn, drawn)], drawn[:, None] != drawn[None]
+    return area_under_curve(np.diag(table), table[different])
 
 
 def interval(values: Floats) -> tuple[float, float]:
-    """The middle 95 % of the areas of samples of people."""
+    """The central 95 % of the areas of samples of people."""
     rng, count = np.random.default_rng(BOOTSTRAP_SEED), len(values)
     draws = (rng.integers(0, count, count) for _ in range(RESAMPLES))
-    areas = [area(values, drawn) for drawn in draws if len(np.unique(drawn)) > 1]
+    areas = [area(values, sample) for sample in draws if len(np.unique(sample)) > 1]
     low, high = np.quantile(areas, [0.025, 0.975])
     return float(low), float(high)
 
 
 def look(size: int, people: int, frames: int) -> dict[str, Any]:
-    """The row of one size."""
+    """The results for one size."""
     landmarks, arcface = MediaPipeLandmarks(), ArcFace()
     landmarks.load("cpu")
     arcface.load("cpu")
-    hits, who = list[bool](), list[str]()
-    references, others = list[Floats](), list[npt.NDArray[np.float32]]()
+    hits, subjects = list[bool](), list[str]()
+    references, other_clips = list[Floats](), list[npt.NDArray[np.float32]]()
     with open_progress().task(f"{size} x {size}", total=people, unit="people") as task:
         for pair in heads_suite(size).pairs[:people]:
             embeddings = []
             for ref in (pair.content, pair.target):
                 assert ref is not None
-                shown = ref.load().frames
-                clip = Clip(shown[np.linspace(0, len(shown) - 1, frames).astype(int)], 25.0)
-                found = landmarks.extract([clip])
-                hits += (found[0]["faces"] > 0).tolist()
-                who += [pair.cluster] * frames
-                embeddings.append(np.asarray(arcface.extract([clip], {LANDMARKS: found})[0]["embeddings"]))
+                all_frames = ref.load().frames
+                clip = Clip(all_frames[np.linspace(0, len(all_frames) - 1, frames).astype(int)], 25.0)
+                features = landmarks.extract([clip])
+                hits += (features[0]["faces"] > 0).tolist()
+                subjects += [pair.cluster] * frames
+                embeddings.append(np.asarray(arcface.extract([clip], {LANDMARKS: features})[0]["embeddings"]))
             mean = reference(embeddings[0])
             if mean is not None and np.isfinite(embeddings[1]).all(axis=1).any():
                 references.append(mean)
-                others.append(embeddings[1])
+                other_clips.append(embeddings[1])
             task.advance()
     if len(references) < 2:
-        raise UsageError(f"{size} x {size}: a face is found in both clips of {len(references)} people; two are needed")
-    values, rate = similarities(references, others), rate_interval(np.array(hits, np.float64), who)
+        raise UsageError(
+            f"{size} x {size}: a face was found in both clips of {len(references)} people; two are required"
+        )
+    values, rate = similarities(references, other_clips), rate_interval(np.array(hits, np.float64), subjects)
     return {
         "size": size,
         "people": people,
@@ -107,8 +110,8 @@ def look(size: int, people: int, frames: int) -> dict[str, Any]:
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """The figures as markdown."""
-    made = result["made_by"]
+    """The results as markdown."""
+    origin = result["made_by"]
     lines = [
         "# Do rendered heads pass for people?",
         "",
@@ -122,17 +125,17 @@ def table(result: Mapping[str, Any]) -> str:
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in result["sizes"]:
-        found, auc = row["detected_interval"], row["auc_interval"]
+        detected, auc = row["detected_interval"], row["auc_interval"]
         lines.append(
             f"| {row['size']} | {row['people']} | {row['frames']} | {row['detected']:.1%} "
-            f"[{found[0]:.1%}, {found[1]:.1%}] | {row['cosine_same']:.3f} | {row['cosine_other']:.3f} | "
+            f"[{detected[0]:.1%}, {detected[1]:.1%}] | {row['cosine_same']:.3f} | {row['cosine_other']:.3f} | "
             f"{row['auc']:.4f} [{auc[0]:.4f}, {auc[1]:.4f}] |"
         )
     lines += [
         "",
-        f"Made by `plugins/faces/tools/recognise_heads.py`: renderer {made['renderer']}, {made['frames_a_clip']} "
-        f"frames a clip, landmarker sha256 {made['landmarker'][:12]}… under mediapipe {made['mediapipe']}, recogniser "
-        f"{made['recogniser']} sha256 {made['recogniser_sha256'][:12]}…",
+        f"Made by `plugins/faces/tools/recognise_heads.py`: renderer {origin['renderer']}, {origin['frames_a_clip']} "
+        f"frames a clip, landmarker sha256 {origin['landmarker'][:12]}… under mediapipe {origin['mediapipe']}, "
+        f"recogniser {origin['recogniser']} sha256 {origin['recogniser_sha256'][:12]}…",
         "",
     ]
     return "\n".join(lines)
@@ -141,34 +144,34 @@ def table(result: Mapping[str, Any]) -> str:
 def sizes_of(text: str) -> list[tuple[int, int]]:
     """(pixels, people) of "64=60,128=60". Raises `UsageError`."""
     try:
-        found = [(int(size), int(people)) for size, people in (part.split("=") for part in text.split(","))]
+        sizes = [(int(size), int(people)) for size, people in (part.split("=") for part in text.split(","))]
     except ValueError:
-        raise UsageError(f"--sizes {text}: pixels=people is wanted, as 64=60,128=60") from None
-    if any(size not in SIZES or not 2 <= people <= PEOPLE for size, people in found):
+        raise UsageError(f"--sizes {text}: must be pixels=people, such as 64=60,128=60") from None
+    if any(size not in SIZES or not 2 <= people <= PEOPLE for size, people in sizes):
         raise UsageError(f"--sizes {text}: sizes are {', '.join(map(str, SIZES))}, people 2 to {PEOPLE}")
-    return sorted(found)
+    return sorted(sizes)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", default="64=60,128=60,256=60", help="pixels=people, with commas")
-    parser.add_argument("--frames", type=int, default=5, help="frames of a clip that are looked at")
+    parser.add_argument("--sizes", default="64=60,128=60,256=60", help="pixels=people, separated by commas")
+    parser.add_argument("--frames", type=int, default=5, help="number of frames used per clip")
     parser.add_argument("--output", type=Path, required=True, help="without suffix")
-    given = parser.parse_args()
+    options = parser.parse_args()
     model = find_model()
     result: dict[str, Any] = {
-        "sizes": [look(size, people, given.frames) for size, people in sizes_of(given.sizes)],
+        "sizes": [look(size, people, options.frames) for size, people in sizes_of(options.sizes)],
         "made_by": {
             "renderer": RENDERER_VERSION,
-            "frames_a_clip": given.frames,
+            "frames_a_clip": options.frames,
             "landmarker": FACE_LANDMARKER.sha256,
             "mediapipe": version("mediapipe"),
             "recogniser": model.path.name,
             "recogniser_sha256": model.sha256,
         },
     }
-    write_json_atomic(given.output.with_suffix(".json"), result)
-    write_text_atomic(given.output.with_suffix(".md"), table(result))
+    write_json_atomic(options.output.with_suffix(".json"), result)
+    write_text_atomic(options.output.with_suffix(".md"), table(result))
     print(table(result))
 
 

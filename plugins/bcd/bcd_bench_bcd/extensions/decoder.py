@@ -84,9 +84,9 @@ class ExtendedDiT(VideoDiT):
         """The inverse of `patchify`; patches that are not active are black."""
         if self.patch_count < self.rows * self.columns:
             b, t, _, values = patches.shape
-            whole = patches.new_full((b, t, self.rows * self.columns, values), BACKGROUND)
-            whole[:, :, self.active] = patches
-            patches = whole
+            all_patches = patches.new_full((b, t, self.rows * self.columns, values), BACKGROUND)
+            all_patches[:, :, self.active] = patches
+            patches = all_patches
         return super().unpatchify(patches)
 
     def warp(self, canonical: Tensor, content: Tensor, motion: Tensor) -> Warped:

@@ -39,12 +39,12 @@ def overlap_add(frames: int, window: int | None, part: Callable[[slice], Tensor]
     weight = triangular_window(window)
     total, weights = None, torch.zeros(frames)
     for start in window_starts(frames, window):
-        here = slice(start, start + window)
-        result = part(here).float()
+        selection = slice(start, start + window)
+        result = part(selection).float()
         if total is None:
             total = result.new_zeros((result.shape[0], frames, *result.shape[2:]))
-        total[:, here] += result * weight.to(result).view(1, -1, *[1] * (result.ndim - 2))
-        weights[here] += weight
+        total[:, selection] += result * weight.to(result).view(1, -1, *[1] * (result.ndim - 2))
+        weights[selection] += weight
     assert total is not None
     return total / weights.to(total).view(1, -1, *[1] * (total.ndim - 2))
 

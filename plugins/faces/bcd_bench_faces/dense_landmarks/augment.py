@@ -1,4 +1,4 @@
-"""What happens to a render before the network sees it, so that it learns faces, not renders."""
+"""Augmentation of renders before training, so that the network learns faces rather than renders."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
 FACELESS = 0.08
-"""Share of examples without a face."""
+"""Fraction of examples without a face."""
 COARSE = 0.25
-"""Share of the others that show more than the face, as the first look at a frame does."""
+"""Fraction of the others that show more than the face, as in the first pass over a frame."""
 BEND = 0.018
-"""Deviation of the bend, in sides of the crop."""
+"""Standard deviation of the bending displacement, relative to the side of the crop."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """A crop uint8[side, side, 3], where the points are in it float32[N, 2], whether there is a face, and whether it is
-    the mirror image of the render's."""
+    """A crop uint8[side, side, 3], the positions of the points in it float32[N, 2], whether there is a face, and
+    whether the crop is mirrored relative to the render."""
 
     crop: Bytes
     points: Floats
@@ -43,9 +43,9 @@ def example(
     seed: Any,
     bend: float = 0.0,
 ) -> Example:
-    """One example from a render and its points; `other` lends what covers part of it. All chance comes from `seed`.
+    """One example from a render and its points; part of it may be covered by `other`. `seed` determines all randomness.
 
-    `bend` is the share of faces that are bent, so that few renders are not known by heart.
+    `bend` is the fraction of faces that are bent, so that the network does not memorise the few renders.
     """
     rng = np.random.default_rng(seed)
     mirrored = rng.uniform() < 0.5
@@ -61,9 +61,9 @@ def example(
     else:
         scale, reach = np.exp(rng.normal(0, 0.08)), 0.04
         turn = rng.normal(0, 7)
-    wanted = square.side * scale
-    slack = rng.normal(0, reach, 2).clip(-1.5 * reach, 1.5 * reach) * wanted
-    crop, matrix = _warp(picture, square.x + slack[0], square.y + slack[1], wanted, turn, side, rng)
+    crop_side = square.side * scale
+    slack = rng.normal(0, reach, 2).clip(-1.5 * reach, 1.5 * reach) * crop_side
+    crop, matrix = _warp(picture, square.x + slack[0], square.y + slack[1], crop_side, turn, side, rng)
     moved = (points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
     if empty:
         return Example(photograph(_shuffled(crop, rng), rng), moved, False, mirrored)
@@ -77,7 +77,8 @@ def example(
 def _warp(
     picture: Bytes, x: float, y: float, wanted: float, turn: float, side: int, rng: np.random.Generator
 ) -> tuple[Bytes, npt.NDArray[np.float64]]:
-    """The square around (x, y), turned by degrees; and the matrix [2, 3] from the picture's pixels to the crop's."""
+    """The square around (x, y), rotated by `turn` degrees, and the matrix [2, 3] from the picture's pixels to the
+    crop's."""
     import cv2
 
     scale = side / wanted
@@ -86,12 +87,12 @@ def _warp(
     angle = np.radians(turn)
     linear = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     matrix = np.concatenate([linear, (side / 2 - linear @ (x, y))[:, None]], axis=1)
-    shown = matrix.copy()  # OpenCV puts a pixel's middle at whole numbers
-    shown[:, 2] += linear @ (0.5, 0.5) - 0.5
+    opencv_matrix = matrix.copy()  # OpenCV puts pixel centres at whole numbers
+    opencv_matrix[:, 2] += linear @ (0.5, 0.5) - 0.5
     plain = rng.uniform() < 0.3
     crop = cv2.warpAffine(
         np.ascontiguousarray(picture),
-        shown,
+        opencv_matrix,
         (side, side),
         flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_CONSTANT if plain else cv2.BORDER_REPLICATE,
@@ -101,7 +102,7 @@ def _warp(
 
 
 def _bent(crop: Bytes, points: Floats, rng: np.random.Generator) -> tuple[Bytes, Floats]:
-    """The crop and its points under one smooth random displacement, and so another face than any that was drawn."""
+    """Apply one smooth random displacement to the crop and its points, for a face unlike any rendered one."""
     import cv2
 
     side, cells = len(crop), int(rng.integers(3, 6))
@@ -111,7 +112,7 @@ def _bent(crop: Bytes, points: Floats, rng: np.random.Generator) -> tuple[Bytes,
     bent = cv2.remap(
         crop, across + shift[..., 0], down + shift[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
-    # what is shown at q lies at q + shift(q), so a point p is now at the q with q = p - shift(q)
+    # the pixel at q comes from q + shift(q), so a point p moves to the q with q = p - shift(q)
     moved = points
     for _ in range(4):
         at = np.ascontiguousarray(moved - 0.5, np.float32)[None]
@@ -120,7 +121,7 @@ def _bent(crop: Bytes, points: Floats, rng: np.random.Generator) -> tuple[Bytes,
 
 
 def _covered(crop: Bytes, other: Bytes, rng: np.random.Generator) -> Bytes:
-    """Something in front of the face: a piece of another picture, or of one colour."""
+    """Cover part of the face with a piece of another picture, or with one colour."""
     import cv2
 
     side = len(crop)
@@ -141,7 +142,7 @@ def _covered(crop: Bytes, other: Bytes, rng: np.random.Generator) -> Bytes:
 
 
 def photograph(crop: Bytes, rng: np.random.Generator) -> Bytes:
-    """The crop as a camera and a codec might give it: light, colour, blur, fewer pixels, noise, compression."""
+    """Simulate camera and codec: light, colour, blur, lower resolution, noise, compression."""
     import cv2
 
     side = len(crop)
@@ -162,7 +163,7 @@ def photograph(crop: Bytes, rng: np.random.Generator) -> Bytes:
     elif kind < 0.5:
         small = max(12, int(side * rng.uniform(0.25, 0.9)))
         x = cv2.resize(cv2.resize(x, (small, small), interpolation=cv2.INTER_AREA), (side, side))
-    elif kind < 0.6:  # some sharpening, as cameras do
+    elif kind < 0.6:  # sharpening, as cameras apply
         x = x + np.float32(rng.uniform(0.2, 1.0)) * (x - cv2.GaussianBlur(x, (0, 0), 1.0))
     if rng.uniform() < 0.4:
         x = x + np.float32(rng.uniform(0.004, 0.06)) * rng.standard_normal(x.shape, np.float32)
@@ -174,7 +175,7 @@ def photograph(crop: Bytes, rng: np.random.Generator) -> Bytes:
 
 
 def faceless(picture: Bytes, side: int, rng: np.random.Generator) -> Bytes:
-    """A crop uint8[side, side, 3] of nothing, of noise at some scales, of blobs, or of a corner of a render."""
+    """A crop uint8[side, side, 3] without a face: plain, noise at some scales, blobs, or a corner of a render."""
     import cv2
 
     kind = rng.integers(4)
@@ -196,14 +197,14 @@ def faceless(picture: Bytes, side: int, rng: np.random.Generator) -> Bytes:
             )
             x = cv2.ellipse(x, middle, axes, float(rng.uniform(0, 180)), 0, 360, rng.uniform(0, 255, 3).tolist(), -1)
         return np.asarray(cv2.GaussianBlur(x, (0, 0), rng.uniform(0.3, 5)), np.uint8)
-    part = int(len(picture) * rng.uniform(0.12, 0.2))  # the corners show no more than backdrop, hair and shoulders
+    part = int(len(picture) * rng.uniform(0.12, 0.2))  # the corners show only backdrop, hair and shoulders
     rows = slice(None, part) if rng.uniform() < 0.5 else slice(-part, None)
     columns = slice(None, part) if rng.uniform() < 0.5 else slice(-part, None)
     return np.asarray(cv2.resize(np.ascontiguousarray(picture[rows, columns]), (side, side)), np.uint8)
 
 
 def _shuffled(crop: Bytes, rng: np.random.Generator) -> Bytes:
-    """The crop cut into squares that change places: what skin and hair look like without making a face."""
+    """The crop cut into shuffled squares: the texture of skin and hair without a face."""
     cells = int(rng.integers(3, 7))
     edge = len(crop) // cells
     cut = crop[: edge * cells, : edge * cells].reshape(cells, edge, cells, edge, 3).transpose(0, 2, 1, 3, 4)

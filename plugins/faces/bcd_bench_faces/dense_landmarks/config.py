@@ -1,4 +1,4 @@
-"""How the dense landmarks are trained: settings and presets. Nothing heavy is imported here."""
+"""Settings and presets of the dense landmark training. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -16,56 +16,56 @@ __all__ = ["PRESETS", "Recipe", "recipe_of"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """A training recipe; `--set` changes fields by name."""
+    """A training recipe; `--set` changes its fields."""
 
     renders: int
-    """Different renders to learn from."""
+    """Number of distinct training renders."""
     first: int
-    """How many of them the first step needs; the others are made as training goes on."""
+    """Number of them that the first step needs; the others are rendered during training."""
     growth: int
-    """How many more of them a further step may draw from."""
+    """Number of additional renders that become available per step."""
     render_side: int
-    """Pixels of a render's side; the face takes a little more than half of it."""
+    """Side of a render in pixels; the face takes a little more than half of it."""
     points: int
     side: int
-    """Pixels of a crop's side, as the network sees it."""
+    """Side of a crop in pixels, as seen by the network."""
     widths: str
-    """Channels at a half, a quarter, an eighth and a sixteenth of the crop, as "16,32,80,160"."""
+    """Channels at 1/2, 1/4, 1/8 and 1/16 of the crop's resolution, as "16,32,80,160"."""
     blocks: str
-    """Residual blocks at the last three of them, as "1,2,1"."""
+    """Residual blocks at the last three of these resolutions, as "1,2,1"."""
     steps: int
     batch: int
     hidden: int = 256
     lr: float = 2e-3
-    """Of what AdamW updates: the first convolution, the outputs, scales and offsets."""
+    """Learning rate of AdamW: the first convolution, the outputs, scales and offsets."""
     muon_lr: float = 0.02
-    """Of what Muon updates: the other convolutions and the hidden layer."""
+    """Learning rate of Muon: the other convolutions and the hidden layer."""
     weight_decay: float = 0.02
     warmup: int = 100
-    """Steps over which the learning rate rises; a cosine takes it down after that."""
+    """Steps of learning-rate warm-up, followed by a cosine decay."""
     average: float = 0.998
-    """Decay of the moving average of the weights, which is what is shipped."""
+    """Decay of the moving average of the weights; the average is what is shipped."""
     beta: float = 0.5
     """Weight of points in the likelihood: their sigma to the power of 2 beta (Seitzer et al., ICLR 2022)."""
     bend: float = 0.0
-    """Share of faces that are bent by a smooth displacement, so that few renders are not known by heart."""
+    """Fraction of faces bent by a smooth displacement, so that the network does not memorise the few renders."""
     face_weight: float = 1.0
-    """Of the cross-entropy of face or no face."""
+    """Weight of the cross-entropy of face or no face."""
     shape_weight: float = 10.0
-    """Of the error of told identities and expressions (`displacements.Displacements`)."""
+    """Weight of the error of predicted shape coefficients and expressions (`displacements.Displacements`)."""
     workers: int = 1
-    """Processes that render, and threads that prepare a batch; no result depends on it."""
+    """Number of rendering processes, and of threads that prepare a batch; results do not depend on it."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto: bf16 where products are faster in it."""
+    """auto: bf16 if matrix products are faster in it."""
     log_every: int = 25
     save_every: int = 100
     check_every: int = 250
-    """Steps between measurements on renders that are not trained on."""
+    """Steps between evaluations on the validation renders."""
     seed: int = 0
     init: str = ""
-    """Weights of an earlier training to start from, as a path; "" for none."""
+    """Path of weights of an earlier training to start from; "" for none."""
     tracker: TrackerName = "none"
-    """Where the log is shown besides log.jsonl: "tensorboard" or "trackio"."""
+    """Experiment tracker in addition to log.jsonl: "tensorboard" or "trackio"."""
 
     @property
     def network_widths(self) -> tuple[int, ...]:
@@ -76,7 +76,7 @@ class Recipe:
         return _numbers(self.blocks, 3)
 
     def identity(self) -> dict[str, Any]:
-        """What must not change between a run and its continuation."""
+        """Settings that must not change when a run is resumed."""
         return {name: value for name, value in asdict(self).items() if name not in ("workers", "init", "tracker")}
 
 
@@ -97,7 +97,7 @@ PRESETS: Final[Mapping[str, Recipe]] = {
 
 
 def recipe_of(request: TrainRequest) -> Recipe:
-    """The preset with what `--set` and `--seed` change. Raises `UsageError` for settings that do not exist or fit."""
+    """The preset with the changes of `--set` and `--seed`. Raises `UsageError` for invalid settings."""
     recipe = change_settings(PRESETS[request.preset], request.overrides, owner="dense-landmarks")
     if request.seed is not None:
         recipe = replace(recipe, seed=request.seed)
@@ -105,21 +105,21 @@ def recipe_of(request: TrainRequest) -> Recipe:
         if getattr(recipe, name) <= 0:
             raise UsageError(f"--set {name}={getattr(recipe, name)}: must be positive")
     if min(recipe.log_every, recipe.save_every, recipe.check_every) < 1 or recipe.growth < 0:
-        raise UsageError("log_every, save_every and check_every must be positive, and growth at least 0")
+        raise UsageError("log_every, save_every and check_every must be positive, and growth must not be negative")
     if not 32 <= recipe.side <= recipe.render_side:
-        raise UsageError(f"--set side={recipe.side}: must be 32 at least, and no more than render_side")
+        raise UsageError(f"--set side={recipe.side}: must be at least 32 and at most render_side")
     for name, choices in (("precision", PRECISIONS), ("tracker", TRACKERS)):
         if getattr(recipe, name) not in choices:
             raise UsageError(f"--set {name}={getattr(recipe, name)}: must be one of {', '.join(choices)}")
     if not (0 <= recipe.average < 1 and 0 <= recipe.bend <= 1):
         raise UsageError(f"--set average={recipe.average}, bend={recipe.bend}: must be in 0..1")
     if min(*recipe.network_widths) < 1 or min(recipe.network_blocks) < 0:
-        raise UsageError("widths must be positive, and blocks at least 0")
+        raise UsageError("widths must be positive, and blocks must not be negative")
     return recipe
 
 
 def _numbers(text: str, count: int) -> tuple[int, ...]:
     parts = text.split(",")
     if len(parts) != count or not all(part.strip().isdigit() for part in parts):
-        raise UsageError(f"{text!r} must be {count} whole numbers with commas between")
+        raise UsageError(f"{text!r} must be {count} whole numbers separated by commas")
     return tuple(int(part) for part in parts)

@@ -1,4 +1,4 @@
-"""Draws only the part of a frame around the face, so that every pixel of a training picture is of use."""
+"""Renders only the part of a frame around the face, so that every pixel of a training image is used."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ SAMPLES = 2
 
 
 class WindowActor(Actor):
-    """An actor in front of a camera that looks at a square of its frame."""
+    """An actor in front of a camera that covers a square of its frame."""
 
     def shaped(self, identity: npt.ArrayLike, look: Look) -> WindowActor:
-        """Somebody else in the same paint: `look` may differ from this one's in light and background only."""
-        other = copy.copy(self)
+        """Another subject with the same texture: `look` may differ from this one's in light and background only."""
+        copied = copy.copy(self)
         model, hair = self._surface.model, self._surface.hair
-        rest = model.bust(identity, np.zeros((1, len(model.bust_expression_names))))[0]
-        worn = hair.worn(rest - model.bust_mean, hair_thickness(look, hair.grid))
-        other._rest = np.concatenate([rest, worn])
-        other.look, other._lights = look, _lights(look)
-        return other
+        bust = model.bust(identity, np.zeros((1, len(model.bust_expression_names))))[0]
+        worn_hair = hair.worn(bust - model.bust_mean, hair_thickness(look, hair.grid))
+        copied._rest = np.concatenate([bust, worn_hair])
+        copied.look, copied._lights = look, _lights(look)
+        return copied
 
     def window(
         self,
@@ -39,9 +39,9 @@ class WindowActor(Actor):
         size: int,
         window: tuple[float, float, float],
     ) -> npt.NDArray[np.uint8]:
-        """uint8[size, size, 3]: one frame (expression [52], rotation [3, 3], translation [3]), of which only the square
-        `window` is drawn: left, top and side in pixels of a frame 256 wide. It may reach beyond the frame; the
-        background fills the window, not the frame."""
+        """uint8[size, size, 3]: one frame (expression [52], rotation [3, 3], translation [3]), cropped to the square
+        `window`: left, top and side in pixels of a frame 256 wide. It may reach beyond the frame; the background fills
+        the window, not the frame."""
         s = self._surface
         turn, shift = np.asarray(rotation, np.float32), np.asarray(translation, np.float32)
         mesh = self._rest.copy()
@@ -55,11 +55,11 @@ class WindowActor(Actor):
         middle = np.array([128 - window[0], 128 - window[1]], np.float32) * scale
         points[:, :2] = posed[:, :2] * points[:, 2:] * (FOCAL * scale) + middle
         painting = self._painting
-        seen, weights, _ = rasterize(points, s.faces, s.corners, s.texture, painting.alpha, side, side)
+        visible, weights, _ = rasterize(points, s.faces, s.corners, s.texture, painting.alpha, side, side)
         shadow, frame = self._shadow(posed)
         image = _background(self.look.background, side)
         shade(
-            image, seen, weights, s.faces, s.corners, s.texture, painting.albedo, painting.gloss, posed,
+            image, visible, weights, s.faces, s.corners, s.texture, painting.albedo, painting.gloss, posed,
             vertex_normals(posed, s.faces), s.occlusion, self._lights[0], self._lights[1], shadow, frame,
         )  # fmt: skip
         return np.asarray(downsample(image, SAMPLES, _tones()))

@@ -1,4 +1,5 @@
-"""Finds the dense landmarks of the face in a frame: a first look at all of it, then one or two closer ones."""
+"""Detection of the dense landmarks of the face in a frame: a first pass over the whole frame, then one or two closer
+ones."""
 
 from __future__ import annotations
 
@@ -38,22 +39,22 @@ __all__ = [
 SHIPPED: Final = Path(
     str(resources.files("bcd_bench_faces.dense_landmarks") / "weights" / "dense-landmarks.safetensors")
 )
-"""The file in this package."""
+"""The weight file in this package."""
 CERTAIN: Final = 0.5
-"""Probability from which a crop shows a face. The last look gives 0.97 or more in 1,008 frames of real clips, and noise
-next to nothing."""
+"""Minimum probability that a crop shows a face. The last pass gives 0.97 or more in 1,008 frames of real clips, and
+almost 0 for noise."""
 UNSURE: Final = 0.037
-"""Mean deviation that the network expects of its points, over the longer side of the face, above which it has seen no
-face that it knows. It is 0.007 to 0.01 in test people, at most 0.035 in 1,008 frames of real clips, 0.023 in heads
-turned by 70 degrees, and from 0.04 in heads that look away, of which the network is certain all the same."""
+"""Maximum mean predicted sigma of the points, relative to the longer side of the face; above it, the face is rejected.
+It is 0.007 to 0.01 in test people, at most 0.035 in 1,008 frames of real clips, 0.023 in heads turned by 70 degrees,
+and from 0.04 in heads that face away, for which the network still predicts a face with certainty."""
 NARROW: Final = 0.11
-"""Mean distance of a point from its mirror image, over the longer side of the face, under which the head is turned too
-far. It is 0.25 and more in real clips, about 0.19 at 50 degrees, 0.13 at 70, and 0.10 from 80 on."""
+"""Minimum mean distance of a point from its mirror image, relative to the longer side of the face; below it, the head
+is turned too far. It is 0.25 and more in real clips, about 0.19 at 50 degrees, 0.13 at 70, and 0.10 from 80 on."""
 NEAR: Final = 0.45
-"""Share of a first look's side below which a face needs a closer look before the last one, which sees the crop and its
-mirror image: faces that are smaller in a crop are not trained on (`augment.COARSE`)."""
+"""Fraction of a first pass's side below which a face needs a closer pass before the last one, which sees the crop and
+its mirror image: faces that are smaller in a crop are not trained on (`augment.COARSE`)."""
 SMALLEST: Final = 12.0
-"""Pixels of a square's side under which nothing can be told."""
+"""Minimum side of a square in pixels; smaller faces cannot be detected."""
 SHIFTS: Final = (0.5, 0.25, 0.75)
 
 Floats = npt.NDArray[np.float64]
@@ -66,11 +67,11 @@ class DenseFace:
     points: Floats
     """float64[N, 2]: x and y in pixels of the frame"""
     sigma: Floats
-    """float64[N]: the deviation that the network expects along an axis, in pixels of the frame"""
+    """float64[N]: the predicted standard deviation along an axis, in pixels of the frame"""
     certainty: float
-    """0..1 that there is a face"""
+    """probability of a face, 0..1"""
     coefficients: Floats
-    """float64[K + E]: identity and expression that the network tells, in the units of the head model"""
+    """float64[K + E]: predicted identity and expression coefficients, in the units of the head model"""
 
 
 class _Look(NamedTuple):
@@ -81,7 +82,7 @@ class _Look(NamedTuple):
 
 
 class DenseLandmarker:
-    """The network in use, or that of a file, on the CPU, frame by frame: no frame changes another's result."""
+    """The network in use, or that of a file, on the CPU. Frames are processed independently."""
 
     def __init__(self, path: Path | None = None) -> None:
         network, self.vertices, self.card = load_network(network_path() if path is None else path)
@@ -94,7 +95,7 @@ class DenseLandmarker:
         self._network = _fused(network)
 
     def detect(self, frame: npt.NDArray[np.uint8]) -> DenseFace | None:
-        """The face of a frame uint8[H, W, 3] RGB; None where there is none."""
+        """The face of a frame uint8[H, W, 3] RGB, or None if there is none."""
         size = frame.shape[:2]
         for square in _first_squares(*size):
             look = self._look(frame, square)
@@ -110,30 +111,30 @@ class DenseLandmarker:
         points, sigma, certainty, coefficients = self._look(frame, closer, mirrored=True)
         face = np.ptp(points, axis=0).max()
         width = np.linalg.norm(points - points[self._mirror.numpy()], axis=1).mean()
-        known = sigma.mean() <= UNSURE * face and width >= NARROW * face
-        found = certainty >= CERTAIN and known
-        return DenseFace(points, sigma, certainty, coefficients) if found else None
+        plausible = sigma.mean() <= UNSURE * face and width >= NARROW * face
+        detected = certainty >= CERTAIN and plausible
+        return DenseFace(points, sigma, certainty, coefficients) if detected else None
 
     @torch.inference_mode()
     def _look(self, frame: npt.NDArray[np.uint8], square: Square, *, mirrored: bool = False) -> _Look:
-        """What the network says of one crop, or of it and its mirror image on average."""
+        """The prediction for one crop, or the average over it and its mirror image."""
         crop = take(frame, square, self._side)
-        seen = self._network(to_input(np.stack([crop, crop[:, ::-1]]) if mirrored else crop[None]))
-        points, log_sigma, face = seen.points[0], seen.log_sigma[0], seen.face[0]
-        coefficients = self._decoder @ seen.codes[0].double().numpy()
+        predicted = self._network(to_input(np.stack([crop, crop[:, ::-1]]) if mirrored else crop[None]))
+        points, log_sigma, face = predicted.points[0], predicted.log_sigma[0], predicted.face[0]
+        coefficients = self._decoder @ predicted.codes[0].double().numpy()
         if mirrored:
-            flipped = seen.points[1][self._mirror]
+            flipped = predicted.points[1][self._mirror]
             flipped = torch.stack([self._side - flipped[:, 0], flipped[:, 1]], dim=1)
             points = (points + flipped) / 2
-            log_sigma, face = (log_sigma + seen.log_sigma[1][self._mirror]) / 2, (face + seen.face[1]) / 2
-            coefficients = (coefficients + self._mirrored_decoder @ seen.codes[1].double().numpy()) / 2
-        placed = square.to_picture(points.double().numpy(), self._side)
+            log_sigma, face = (log_sigma + predicted.log_sigma[1][self._mirror]) / 2, (face + predicted.face[1]) / 2
+            coefficients = (coefficients + self._mirrored_decoder @ predicted.codes[1].double().numpy()) / 2
+        frame_points = square.to_picture(points.double().numpy(), self._side)
         sigma = log_sigma.double().exp().numpy() * (square.side / self._side)
-        return _Look(placed, sigma, float(torch.sigmoid(face.double())), coefficients)
+        return _Look(frame_points, sigma, float(torch.sigmoid(face.double())), coefficients)
 
 
 def _first_squares(height: int, width: int) -> list[Square]:
-    """Where to look first: the whole frame, then squares of its shorter side, then of 0.6 of that."""
+    """Squares of the first pass: the whole frame, then squares of its shorter side, then of 0.6 of that."""
     long, short = max(height, width), min(height, width)
     squares = [Square(width / 2, height / 2, float(long))]
     sides = ([float(short)] if short < 0.9 * long else []) + [0.6 * short]
@@ -148,24 +149,24 @@ def _first_squares(height: int, width: int) -> list[Square]:
 
 
 def _sensible(square: Square, size: tuple[int, ...]) -> bool:
-    """Whether a square can hold a face of this frame: not tiny, not far larger, and its middle inside."""
+    """Whether a square can contain a face of this frame: not tiny, not far larger, and with its centre inside."""
     height, width = size
     inside = 0 <= square.x <= width and 0 <= square.y <= height
     return inside and SMALLEST <= square.side <= 2.5 * max(height, width)
 
 
 def _points(vertices: npt.NDArray[np.int32]) -> DensePoints:
-    """The points of a file, which are those of `dense_points`, with their mirror images."""
-    chosen = dense_points(len(vertices))
-    if not np.array_equal(chosen.vertices, vertices):
-        raise ValueError("the network's points are not those of this head model")
-    return chosen
+    """The points of a file, which must be those of `dense_points`, with their mirror images."""
+    points = dense_points(len(vertices))
+    if not np.array_equal(points.vertices, vertices):
+        raise ValueError("the network's points do not match this head model")
+    return points
 
 
 def mirrored_coefficients(points: DensePoints) -> Floats:
-    """float64[K + E, K + E]: takes the coefficients of a face to those of its mirror image.
+    """Matrix float64[K + E, K + E] that maps the coefficients of a face to those of its mirror image.
 
-    Least squares over the points: the model's identities are closed under mirroring to 2 %, its actions too.
+    Least squares over the points: the model's identities are closed under mirroring to 2 %, and so are its actions.
     """
     parts = (
         np.linalg.lstsq(moved.reshape(len(moved), -1).T, mirrored.reshape(len(moved), -1).T)[0]
@@ -175,7 +176,7 @@ def mirrored_coefficients(points: DensePoints) -> Floats:
 
 
 def _fused(network: nn.Module) -> nn.Module:
-    """The network with its normalisation folded into its convolutions: the same numbers but for rounding, faster."""
+    """The network with its normalisation fused into its convolutions: equal up to rounding, and faster."""
     for module in list(network.modules()):
         children = list(module.named_children())
         for (name, first), (after, second) in pairwise(children):
@@ -186,18 +187,18 @@ def _fused(network: nn.Module) -> nn.Module:
 
 
 def network_path() -> Path:
-    """The file in use: what `BCD_BENCH_DENSE_LANDMARKS` names, else the one in this package."""
-    own = os.environ.get("BCD_BENCH_DENSE_LANDMARKS")
-    return Path(own).expanduser() if own else SHIPPED
+    """The weight file in use: `BCD_BENCH_DENSE_LANDMARKS` if set, else the one in this package."""
+    override = os.environ.get("BCD_BENCH_DENSE_LANDMARKS")
+    return Path(override).expanduser() if override else SHIPPED
 
 
 def network_sha256() -> str:
-    """Of the file in use. Raises `UsageError` where it cannot be read."""
+    """Hash of the weight file in use. Raises `UsageError` if it cannot be read."""
     return _sha256(network_path())
 
 
 def network_vertices() -> npt.NDArray[np.int32]:
-    """int32[N]: which vertices of the region the points of the network in use are."""
+    """int32[N]: the vertices of the region that are the points of the network in use."""
     return load_network(network_path())[1]
 
 

@@ -1,4 +1,4 @@
-"""Identities and expressions as the network is taught them: by where they move the points of the face."""
+"""Training targets for identities and expressions: the displacements of face points that they cause."""
 
 from __future__ import annotations
 
@@ -13,39 +13,41 @@ __all__ = ["Displacements"]
 
 Floats = npt.NDArray[np.float64]
 LEAST: Final = 0.15
-"""Least deviation that a displacement is measured in, in means of all of them: what hardly moves counts little."""
+"""Minimum standard deviation used to scale a displacement, relative to the mean: points that hardly move count
+little."""
 
 
 class Displacements:
-    """Coefficients of the head model as codes: equal distances of codes are equally large displacements.
+    """Codes for the coefficients of the head model in which equal distances are equally large displacements.
 
-    The likelihood of points alone hardly notices an open mouth or closed lids: expressions move the points by 0.8 mm on
-    average, identities by 2.6 mm. Here the displacement (x, y, z) of every point counts by its own deviation,
-    expression beside identity, and no pose hides them. The squared distance of two codes is the mean square of both
-    kinds of displacement, in deviations: 2 for two random faces. As many codes as coefficients: K of identity, then E
-    of expression.
+    The likelihood of points alone is hardly affected by an open mouth or closed lids: expressions move the points by
+    0.8 mm on average, identities by 2.6 mm. Here the displacement (x, y, z) of every point is scaled by its standard
+    deviation, separately for identity and expression and independently of the pose. The squared distance of two codes
+    is the mean square of both kinds of displacement, in standard deviations: 2 for two random faces. There are as many
+    codes as coefficients: K of identity, then E of expression.
     """
 
     def __init__(self, points: DensePoints, coefficients: npt.NDArray[np.float32]) -> None:
-        """Deviations are those of some random faces with `coefficients` [n, K + E]."""
+        """Compute the standard deviations from random faces with `coefficients` [n, K + E]."""
         self._encode = np.zeros((coefficients.shape[1], coefficients.shape[1]))
         self._mirrored = np.zeros_like(self._encode)
         start = 0
         for moved, mirrored in displacements_of(points):
             part = slice(start, start + len(moved))
             start += len(moved)
-            seen = np.tensordot(coefficients[:, part].astype(np.float64), moved, 1)
-            deviation = seen.std(axis=0)
+            displacements = np.tensordot(coefficients[:, part].astype(np.float64), moved, 1)
+            deviation = displacements.std(axis=0)
             deviation = (deviation + deviation[points.mirror]) / 2
             deviation = np.maximum(deviation, LEAST * deviation.mean()) * np.sqrt(2 * deviation.size)
             orthonormal, self._encode[part, part] = np.linalg.qr((moved / deviation).reshape(len(moved), -1).T)
             self._mirrored[part, part] = orthonormal.T @ (mirrored / deviation).reshape(len(moved), -1).T
 
     def codes(self, coefficients: npt.NDArray[np.floating], mirrored: npt.NDArray[np.bool_]) -> Floats:
-        """float64[B, K + E] of faces with `coefficients` [B, K + E], or of their mirror images where `mirrored` [B]."""
+        """Codes float64[B, K + E] of faces with `coefficients` [B, K + E], or of their mirror images if `mirrored`
+        [B]."""
         return np.where(mirrored[:, None], coefficients @ self._mirrored.T, coefficients @ self._encode.T)
 
     @property
     def decoder(self) -> Floats:
-        """float64[K + E, K + E]: coefficients are this times codes."""
+        """float64[K + E, K + E]: the matrix that maps codes to coefficients."""
         return np.asarray(np.linalg.inv(self._encode))

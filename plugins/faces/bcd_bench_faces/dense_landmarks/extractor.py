@@ -1,4 +1,4 @@
-"""The extractor `dense-landmarks`: dense landmarks of our own network, which needs no file beyond this package."""
+"""The extractor `dense-landmarks`: dense landmarks by our own network, whose weights are in this package."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 __all__ = ["DenseLandmarks"]
 
 LOOKS_VERSION = 4
-"""Raised when another crop, other looks, another gate or another input make other numbers of the same weights."""
+"""Bump when cropping, passes, gates or input change the results for the same weights."""
 
 
 class DenseLandmarks:
-    """Clip -> arrays, a row a frame; every frame is looked at on its own.
+    """Clip -> arrays with one row per frame; frames are processed independently.
 
     - `points` float32[T, N, 2]: x and y in pixels of the frame; NaN without a face
-    - `sigma` float32[T, N]: the deviation that the network expects along an axis, in pixels; NaN without a face
-    - `coefficients` float32[T, K + E]: identity and expression that the network tells, as `HeadModel` has them; NaN
-      without a face
-    - `face` float32[T] in 0..1: how certain it is of there being a face; 0 without
+    - `sigma` float32[T, N]: the predicted standard deviation along an axis, in pixels; NaN without a face
+    - `coefficients` float32[T, K + E]: predicted identity and expression coefficients, as in `HeadModel`; NaN without a
+      face
+    - `face` float32[T] in 0..1: probability of a face; 0 without
     """
 
     def __init__(self) -> None:
@@ -34,13 +34,13 @@ class DenseLandmarks:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """The weights, what runs them, and how frames come in."""
+        """The weights, the library that runs them, and the version of the preprocessing."""
         from bcd_bench_faces.dense_landmarks.detector import network_sha256
 
         return {"weights": network_sha256(), "torch": version("torch").split("+")[0], "looks": LOOKS_VERSION}
 
     def load(self, device: str) -> None:
-        """Load the network; it runs on the CPU, a frame at a time."""
+        """Load the network; it runs on the CPU, one frame at a time."""
         del device
         from bcd_bench_faces.dense_landmarks.detector import DenseLandmarker
 
@@ -56,10 +56,10 @@ class DenseLandmarks:
         points = np.full((count, points_count, 2), np.nan, np.float32)
         sigma = np.full((count, points_count), np.nan, np.float32)
         coefficients = np.full((count, self._landmarker.coefficient_count), np.nan, np.float32)
-        certain = np.zeros(count, np.float32)
+        certainty = np.zeros(count, np.float32)
         for index, frame in enumerate(clip.frames):
-            found = self._landmarker.detect(frame)
-            if found is not None:
-                points[index], sigma[index], certain[index] = found.points, found.sigma, found.certainty
-                coefficients[index] = found.coefficients
-        return {"points": points, "sigma": sigma, "coefficients": coefficients, "face": certain}
+            face = self._landmarker.detect(frame)
+            if face is not None:
+                points[index], sigma[index], certainty[index] = face.points, face.sigma, face.certainty
+                coefficients[index] = face.coefficients
+        return {"points": points, "sigma": sigma, "coefficients": coefficients, "face": certainty}

@@ -1,4 +1,5 @@
-"""The network: a crop of a face in, the points and how sure each is out. And its file: float16 safetensors."""
+"""The dense landmark network (a crop of a face -> points and their uncertainties) and its file (float16
+safetensors)."""
 
 from __future__ import annotations
 
@@ -30,25 +31,25 @@ class NetworkConfig:
     side: int
     points: int
     widths: tuple[int, int, int, int]
-    """Channels at a half, a quarter, an eighth and a sixteenth of the crop's side."""
+    """Channels at 1/2, 1/4, 1/8 and 1/16 of the crop's resolution."""
     blocks: tuple[int, int, int]
-    """Residual blocks at the last three of them."""
+    """Residual blocks at the last three of these resolutions."""
     hidden: int
     coefficients: int
-    """Of the head model (identity, then expression), which are told too."""
+    """Number of head model coefficients (identity, then expression) that are also predicted."""
 
 
 class Seen(NamedTuple):
-    """What the network says of B crops."""
+    """Predictions for B crops."""
 
     points: Tensor
     """float[B, N, 2] in pixels of the crop"""
     log_sigma: Tensor
-    """float[B, N]: log of the deviation along an axis, in pixels of the crop"""
+    """float[B, N]: log of the standard deviation along an axis, in pixels of the crop"""
     face: Tensor
-    """float[B]: logit of there being a face"""
+    """float[B]: logit of the probability of a face"""
     codes: Tensor
-    """float[B, K + E]: identity and expression; times the network's `decoder`, in the units of the head model"""
+    """float[B, K + E]: identity and expression codes; multiplied by the network's `decoder`, in head model units"""
 
 
 class _Convolution(nn.Sequential):
@@ -71,10 +72,10 @@ class _Block(nn.Module):
 
 
 class DenseNet(nn.Module):
-    """Strided convolutions with residual blocks, then one hidden layer over what is left of the plane.
+    """Strided convolutions with residual blocks, then one hidden layer over the remaining plane.
 
-    Points come out as offsets from `mean` [N, 2] (a buffer, in shares of the crop), so an untrained network says the
-    mean face. `decoder` [K + E, K + E] (a buffer) takes codes to coefficients of the head model.
+    Points are predicted as offsets from `mean` [N, 2] (a buffer, relative to the crop), so an untrained network
+    predicts the mean face. `decoder` [K + E, K + E] (a buffer) maps codes to coefficients of the head model.
     """
 
     mean: Tensor
@@ -101,29 +102,30 @@ class DenseNet(nn.Module):
         nn.init.normal_(self.codes.weight, std=0.01)
 
     def forward(self, crops: Tensor) -> Seen:
-        """`crops` float[B, 3, side, side] as `to_input` makes them."""
+        """`crops` float[B, 3, side, side] as returned by `to_input`."""
         x = torch.relu(self.hidden(self.trunk(crops).flatten(1)))
         offsets = self.points(x).float().unflatten(1, (-1, 2))
         side = self.config.side
-        # the scales only set how fast the last layers learn: about a pixel a unit, and a usual code a unit
+        # the scales only set how fast the last layers learn: about one pixel, and one typical code, per unit
         points = (self.mean + offsets * 0.1) * side
         sigma = self.sigma(x).float().clamp(*LOG_SIGMA)
         return Seen(points, sigma, self.face(x).float()[:, 0], self.codes(x).float() * 0.1)
 
 
 def to_input(crops: npt.NDArray[np.uint8]) -> Tensor:
-    """uint8[B, side, side, 3] RGB as the network takes it, each crop brought to mean 0 and deviation 1.
+    """Network input for crops uint8[B, side, side, 3] RGB, each standardised to mean 0 and standard deviation 1.
 
-    So neither exposure nor contrast of a picture matters.
+    This makes the result independent of exposure and contrast.
     """
     x = torch.tensor(crops).permute(0, 3, 1, 2).float()
     mean = x.mean(dim=(1, 2, 3), keepdim=True)
-    deviation = (x - mean).square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
-    return ((x - mean) / (deviation + 4)).contiguous(memory_format=torch.channels_last)
+    std = (x - mean).square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
+    return ((x - mean) / (std + 4)).contiguous(memory_format=torch.channels_last)
 
 
 def network_bytes(network: DenseNet, vertices: npt.NDArray[np.int32], card: dict[str, Any]) -> bytes:
-    """The file: weights in float16, which vertices of the head the points are, and a card of where it comes from."""
+    """The file content: weights in float16, the vertices of the head that the points are, and a card of their
+    origin."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     halves = {
         name: value.half() if value.is_floating_point() and name != "decoder" else value
@@ -136,9 +138,9 @@ def network_bytes(network: DenseNet, vertices: npt.NDArray[np.int32], card: dict
 
 
 def load_network(path: Path) -> tuple[DenseNet, npt.NDArray[np.int32], dict[str, Any]]:
-    """The network of a file (for inference), the vertices that its points are, and its card.
+    """Load a network for inference, the vertices that its points are, and its card.
 
-    Raises `UsageError` for a file of another kind.
+    Raises `UsageError` for any other file.
     """
     metadata, tensors = read_weight_file(
         path, form=FORMAT, what="dense landmark", maker="bcd-bench train dense-landmarks"
@@ -155,7 +157,7 @@ def load_network(path: Path) -> tuple[DenseNet, npt.NDArray[np.int32], dict[str,
             raise UsageError(f"{path.name}: weights are missing: {missing[0]}", hint="bcd-bench train dense-landmarks")
     except (KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
         line = str(error).splitlines()[0]
-        raise UsageError(f"{path.name}: weights and configuration do not fit: {line}") from None
+        raise UsageError(f"{path.name}: the weights do not match their configuration: {line}") from None
     return (
         network.eval().requires_grad_(False).to(memory_format=torch.channels_last),
         vertices,

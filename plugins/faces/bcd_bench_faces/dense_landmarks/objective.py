@@ -1,4 +1,4 @@
-"""What the network of dense landmarks minimises."""
+"""The training loss of the dense landmark network."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ __all__ = ["Losses", "Wanted", "likelihood", "training_loss"]
 
 
 class Wanted(NamedTuple):
-    """What is true of B crops of a step."""
+    """Training targets of B crops."""
 
     points: Tensor
     """float32[B, N, 2] in pixels of the crop"""
     face: Tensor
     """float32[B]: 1 if the crop shows a face, else 0"""
     codes: Tensor
-    """float32[B, K + E]: its identity and expression, as `Displacements` has them"""
+    """float32[B, K + E]: its identity and expression codes, see `Displacements`"""
 
 
 class Losses(NamedTuple):
-    """Scalars: the total, and two of its terms before they are weighted."""
+    """Scalars: the total, and two of its terms before weighting."""
 
     loss: Tensor
     face: Tensor
@@ -35,11 +35,11 @@ class Losses(NamedTuple):
 
 
 def training_loss(seen: Seen, wanted: Wanted, recipe: Recipe) -> Losses:
-    """The loss of B crops: likelihood of the points, face or no face, and shape."""
+    """The loss of B crops: likelihood of the points, cross-entropy of face or no face, and shape error."""
     face = wanted.face
     cross = functional.binary_cross_entropy_with_logits(seen.face, face)
-    apart = (seen.codes - wanted.codes).square().sum(dim=1)
-    shape = (apart * face).sum() / face.sum().clamp(min=1)
+    distance = (seen.codes - wanted.codes).square().sum(dim=1)
+    shape = (distance * face).sum() / face.sum().clamp(min=1)
     points = likelihood(seen, wanted.points, face, recipe.beta)
     return Losses(points + recipe.face_weight * cross + recipe.shape_weight * shape, cross, shape)
 
@@ -47,7 +47,7 @@ def training_loss(seen: Seen, wanted: Wanted, recipe: Recipe) -> Losses:
 def likelihood(seen: Seen, points: Tensor, face: Tensor, beta: float) -> Tensor:
     """Gaussian negative log-likelihood of the points (Wood et al., ECCV 2022, eq. 1) over the examples with a face.
 
-    A point counts by its sigma to the power of 2 beta, which keeps what is hard to see from being given up early.
+    Points are weighted by their sigma to the power of 2 beta, so that hard points are not given up early.
     """
     squares = (seen.points - points).square().sum(dim=2)
     loss = squares / 2 * (-2 * seen.log_sigma).exp() + 2 * seen.log_sigma

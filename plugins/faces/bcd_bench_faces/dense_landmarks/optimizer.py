@@ -1,4 +1,4 @@
-"""What updates the network of dense landmarks: Muon for its hidden matrices, AdamW for the rest."""
+"""The optimiser of the dense landmark network: Muon for its hidden matrices, AdamW for all other parameters."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["Optimizer"]
 class Optimizer:
     """AdamW and Muon behind one `step`.
 
-    Muon (Jordan et al., 2024) makes the update of a matrix orthogonal. A convolution counts as the matrix of its output
-    channels by what it sees; the first one, of three input channels, the outputs and all that is no matrix stay with
-    AdamW. The network must be in channels_last format, and must not be moved or converted afterwards.
+    Muon (Jordan et al., 2024) orthogonalises the update of a matrix. A convolution is treated as a matrix, output
+    channels by inputs; the first one, with three input channels, the outputs and all parameters that are not matrices
+    use AdamW. The network must be in channels_last format, and must not be moved or converted afterwards.
     """
 
     def __init__(self, network: DenseNet, recipe: Recipe) -> None:
@@ -29,17 +29,17 @@ class Optimizer:
         self._kernels = KernelMatrices(kernels)
         hidden = network.hidden.weight
         orthogonal = {id(value) for value in (*kernels, hidden)}
-        rest = [value for value in network.parameters() if id(value) not in orthogonal]
+        others = [value for value in network.parameters() if id(value) not in orthogonal]
         groups = [
-            {"params": [value for value in rest if value.ndim > 1], "weight_decay": recipe.weight_decay},
-            {"params": [value for value in rest if value.ndim <= 1], "weight_decay": 0.0},
+            {"params": [value for value in others if value.ndim > 1], "weight_decay": recipe.weight_decay},
+            {"params": [value for value in others if value.ndim <= 1], "weight_decay": 0.0},
         ]
         self._adamw = torch.optim.AdamW(groups, recipe.lr)
         matrices = [*self._kernels.matrices, hidden]
         self._muon = muon_optimizer(matrices, hidden.device.type, lr=recipe.muon_lr, weight_decay=recipe.weight_decay)
 
     def step(self, factor: float) -> None:
-        """Update the network from its gradients, both learning rates times `factor`."""
+        """Update the network from its gradients, with both learning rates multiplied by `factor`."""
         for optimizer, rate in ((self._adamw, self._recipe.lr), (self._muon, self._recipe.muon_lr)):
             for group in optimizer.param_groups:
                 group["lr"] = rate * factor

@@ -1,4 +1,4 @@
-"""Which points of the face the dense landmarks are: vertices of the head model's region, closed under mirroring."""
+"""The points of the dense landmarks: vertices of the head model's region, closed under mirroring."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ __all__ = ["COUNT", "DensePoints", "dense_points", "displacements_of", "project"
 Ints = npt.NDArray[np.int32]
 COUNT: Final = 320
 _NOSE: Final = np.array([0.0, 38.0, -44.0])
-"""Near the tip of the nose, in mm: where the choice begins."""
+"""Near the tip of the nose, in mm: where the sampling starts."""
 _FACING: Final = -0.1
-"""Largest z of a normal of the mean face: what looks away more (inside of lips and nostrils) is never seen."""
+"""Maximum z of a normal of the mean face: surfaces facing further away (inside of lips and nostrils) are never
+visible."""
 
 
 @dataclass(frozen=True)
 class DensePoints:
-    """N vertices of the region, and for each the place (in this list) of its mirror image."""
+    """N vertices of the region, and for each the index (in this list) of its mirror image."""
 
     vertices: Ints
     mirror: Ints
@@ -34,10 +35,10 @@ class DensePoints:
 
 @lru_cache(maxsize=4)
 def dense_points(count: int = COUNT) -> DensePoints:
-    """At least `count` vertices (one more where the last has a mirror image), spread by farthest-point sampling.
+    """At least `count` vertices (one more if the last has a mirror image), spread by farthest-point sampling.
 
-    Distances run along the mesh and count the square root of an edge's length, so that points are denser where the
-    mesh is: at eyes, brows, nose and lips.
+    Distances run along the mesh and use the square root of an edge's length, so that points are denser where the mesh
+    is: at eyes, brows, nose and lips.
     """
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import dijkstra
@@ -45,29 +46,29 @@ def dense_points(count: int = COUNT) -> DensePoints:
 
     head = HeadModel.load()
     mean, triangles = head.mean, head.triangles
-    other = cKDTree(mean).query(mean * (-1, 1, 1))[1]
+    mirrored = cKDTree(mean).query(mean * (-1, 1, 1))[1]
     edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
     edges = np.unique(np.sort(edges, axis=1), axis=0)
     lengths = np.sqrt(np.linalg.norm(mean[edges[:, 0]] - mean[edges[:, 1]], axis=1).round(3))
     graph = csr_matrix((lengths, edges.T), shape=(len(mean), len(mean)))
     allowed = np.flatnonzero(vertex_normals(mean, triangles)[:, 2] < _FACING)
-    allowed = allowed[np.isin(other[allowed], allowed)]
+    allowed = allowed[np.isin(mirrored[allowed], allowed)]
     reach = np.full(len(mean), np.inf)
-    chosen: list[int] = []
+    selected: list[int] = []
     following = int(allowed[np.argmin(np.linalg.norm(mean[allowed] - _NOSE, axis=1))])
-    while len(chosen) < count:
-        pair = [following] if other[following] == following else [following, int(other[following])]
-        chosen += pair
+    while len(selected) < count:
+        pair = [following] if mirrored[following] == following else [following, int(mirrored[following])]
+        selected += pair
         reach = np.minimum(reach, dijkstra(graph, directed=False, indices=pair).min(axis=0))
         following = int(allowed[np.argmax(reach[allowed].round(3))])
-    vertices = np.sort(np.array(chosen, np.int32))
-    return DensePoints(vertices, np.searchsorted(vertices, other[vertices]).astype(np.int32))
+    vertices = np.sort(np.array(selected, np.int32))
+    return DensePoints(vertices, np.searchsorted(vertices, mirrored[vertices]).astype(np.int32))
 
 
 def displacements_of(points: DensePoints) -> Iterator[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
-    """By identity, then by expression: what a coefficient of 1 does to the points, and to those of the mirror image.
+    """For identity, then expression: displacements of the points, and of their mirror images, by a coefficient of 1.
 
-    Each float64[C, N, 3] in mm, for C coefficients of `HeadModel`.
+    Each is float64[C, N, 3] in mm, for C coefficients of `HeadModel`.
     """
     head = HeadModel.load()
     for basis in (head.identity, head.expression):
@@ -78,13 +79,13 @@ def displacements_of(points: DensePoints) -> Iterator[tuple[npt.NDArray[np.float
 def project(
     vertices: Ints, identity: npt.ArrayLike, expression: npt.ArrayLike, rotation: npt.ArrayLike, shift: npt.ArrayLike
 ) -> npt.NDArray[np.float32]:
-    """float32[T, N, 2]: where vertices of the region are, in pixels of a frame 256 wide.
+    """Positions float32[T, N, 2] of vertices of the region, in pixels of a frame 256 wide.
 
-    For identity [K], expression [T, E] (`HeadModel.expression_names`), rotation [T, 3, 3] and translation [T, 3] as
-    clips are rendered from. Gaze moves no point: the face that is fitted has none, so where the lids follow the eyes,
-    points stay where they would be with the eyes straight.
+    `identity` [K], `expression` [T, E] (`HeadModel.expression_names`), `rotation` [T, 3, 3] and `translation` [T, 3]
+    are those that clips are rendered from. Gaze does not move points: the fitted face has no gaze, so where the lids
+    follow the eyes, points stay where they would be with the eyes straight.
     """
     faces = HeadModel.load().vertices(identity, expression)[:, vertices].astype(np.float64)
-    placed = (faces - PIVOT) @ np.asarray(rotation, np.float64).transpose(0, 2, 1)
-    placed += PIVOT + np.asarray(shift, np.float64)[:, None]
-    return np.asarray(placed[:, :, :2] / placed[:, :, 2:] * FOCAL + 128, np.float32)
+    posed = (faces - PIVOT) @ np.asarray(rotation, np.float64).transpose(0, 2, 1)
+    posed += PIVOT + np.asarray(shift, np.float64)[:, None]
+    return np.asarray(posed[:, :, :2] / posed[:, :, 2:] * FOCAL + 128, np.float32)

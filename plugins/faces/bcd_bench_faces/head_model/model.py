@@ -1,12 +1,12 @@
 """The parametric head: a mean adult face, principal components of identity, and ARKit-like facial actions.
 
-Built by `tools/build_head_model.py` from MakeHuman's data (CC0); see the README beside the model file. The *region* is
-the front of the face, which mesh-fit errors are measured on; the *bust* is everything that is rendered (head, neck,
-shoulders, eyes, teeth, tongue, lashes). Both share one set of coefficients, and the region's vertices are some of the
-bust's. NumPy only.
+Built by `tools/build_head_model.py` from MakeHuman's data (CC0); see the README next to the model file. The *region* is
+the front of the face, on which mesh-fit errors are measured; the *bust* is everything that is rendered (head, neck,
+shoulders, eyes, teeth, tongue, lashes). Both share one set of coefficients, and the region's vertices are a subset of
+the bust's. NumPy only.
 
-Units are millimetres of the mean adult head, axes x right, y down, z away from the camera, and the origin lies between
-the eyeballs.
+Units are millimetres of the mean adult head, with x right, y down, z away from the camera, and the origin between the
+eyeballs.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 
 PIVOT: Final = np.array([0.0, 75.0, 75.0], np.float32)
-"""Where the head turns on the neck, in mm: `pose` rotates about this point."""
+"""The joint of head and neck, in mm: `pose` rotates about this point."""
 GAZE: Final = "eyeLook"
-"""Actions whose names start so move the eyeballs only; with tongueOut they are left out of the fit region's."""
+"""Prefix of actions that only move the eyeballs; they and tongueOut are not part of the fit region's actions."""
 _FORMAT = 1
 
 
@@ -38,7 +38,7 @@ class HeadModel:
 
     `mean` float32[V, 3], `identity` float32[K, V, 3] (coefficient 1 = one standard deviation of random adults),
     `expression` float32[E, V, 3] (each action in 0..1, by `expression_names`), `triangles` int32[F, 3].
-    `region` int32[V] gives the region's vertices as indices into the bust.
+    `region` int32[V] holds the region's vertices as indices into the bust.
     """
 
     bust_mean: Floats
@@ -48,16 +48,17 @@ class HeadModel:
     faces: Ints
     """int32[G, 3]: triangles of the whole bust; those of the fit region are `triangles`."""
     labels: npt.NDArray[np.uint8]
-    """uint8[G]: what a triangle is, as an index into `label_names`."""
+    """uint8[G]: part of the head a triangle belongs to, as an index into `label_names`."""
     label_names: tuple[str, ...]
     texture: Floats
-    """float32[M, 2]: points of the texture plane, u right and v up in 0..1, and for every triangle's corners"""
+    """float32[M, 2]: points of the texture plane, u right and v up in 0..1"""
     corners: Ints
-    """int32[G, 3]: which of them it has."""
+    """int32[G, 3]: indices of the texture points of every triangle's corners"""
     masks: Floats
-    """float32[M, 3] in 0..1: how much a texture point belongs to the lips, the eyelids and the ears."""
+    """float32[M, 3] in 0..1: membership of a texture point in the lips, the eyelids and the ears."""
     skinning: Floats
-    """float32[N, 2]: the shares of a vertex that follow the head and the neck; the rest stays with the shoulders."""
+    """float32[N, 2]: the fractions of a vertex that follow the head and the neck; the remainder stays with the
+    shoulders."""
     region: Ints
     triangles: Ints
 
@@ -76,9 +77,9 @@ class HeadModel:
 
     @cached_property
     def expression_index(self) -> Ints:
-        """int32[E]: the place of each of `expression_names` in `bust_expression_names`."""
-        chosen = [i for i, n in enumerate(self.bust_expression_names) if not n.startswith(GAZE) and n != "tongueOut"]
-        return np.array(chosen, np.int32)
+        """int32[E]: the index of each of `expression_names` in `bust_expression_names`."""
+        indices = [i for i, n in enumerate(self.bust_expression_names) if not n.startswith(GAZE) and n != "tongueOut"]
+        return np.array(indices, np.int32)
 
     @cached_property
     def expression_names(self) -> tuple[str, ...]:
@@ -91,7 +92,7 @@ class HeadModel:
     def vertices(self, identity: npt.ArrayLike, expression: npt.ArrayLike) -> Floats:
         """The region float32[T, V, 3], unposed, from identity [K] and expression [T, E] (by `expression_names`).
 
-        Fewer identity components than K are taken for the first ones. Raises ValueError for other shapes.
+        Fewer identity components than K are the first ones. Raises ValueError for other shapes.
         """
         return _blend(self.mean, self.identity, self.expression, identity, expression)
 
@@ -104,8 +105,8 @@ class HeadModel:
     ) -> Floats:
         """The bust [T, N, 3] in the camera's frame, from rotations [T, 3, 3] and translations [T, 3] in mm.
 
-        A vertex v of the head goes to R (v - PIVOT) + PIVOT + t; the neck takes half the turn, the shoulders none.
-        `skinning` [N, 2] stands for the model's own where more than the bust is posed.
+        A vertex v of the head moves to R (v - PIVOT) + PIVOT + t; the neck takes half the rotation, the shoulders none.
+        `skinning` [N, 2] replaces that of the model if more than the bust is posed.
         """
         turn = np.asarray(rotation, np.float32)
         half = _half_turn(turn)
@@ -124,15 +125,15 @@ def _blend(mean: Floats, identity: Floats, expression: Floats, who: npt.ArrayLik
         raise ValueError(f"identity must be [K] with K <= {len(identity)}, not {list(a.shape)}")
     if w.ndim != 2 or w.shape[1] != len(expression):
         raise ValueError(f"expression must be [T, {len(expression)}], not {list(w.shape)}")
-    # einsum adds up in one order; a threaded matrix product may not, and the bytes must not depend on the cores.
+    # einsum sums in a fixed order; a threaded matrix product may not, and the bytes must not depend on the cores.
     person = mean + np.einsum("k,knd->nd", a, identity[: len(a)])
     moves = np.einsum("te,ef->tf", w, expression.reshape(len(expression), -1))
     return np.asarray(person + moves.reshape(len(w), *mean.shape), np.float32)
 
 
 def _half_turn(rotation: Floats) -> Floats:
-    """The rotations [T, 3, 3] by half the angle about the same axes (angles under 180 degrees)."""
-    # R + I is the half turn times a symmetric factor, so the nearest rotation to it is the half turn.
+    """The rotations [T, 3, 3] by half the angle about the same axes (angles below 180 degrees)."""
+    # R + I is the half rotation times a symmetric factor, so the nearest rotation to it is the half rotation.
     u, _, vt = np.linalg.svd(rotation.astype(np.float64) + np.eye(3))
     return np.asarray(u @ vt, np.float32)
 

@@ -1,4 +1,4 @@
-"""Where points of a rendered head are in its frames: what a model in training may be told beside the pictures."""
+"""Positions of points of a rendered head in its frames: labels for training."""
 
 from __future__ import annotations
 
@@ -18,39 +18,39 @@ __all__ = ["points_in_frames", "rest_points"]
 Floats = npt.NDArray[np.float32]
 
 OTHERS: Final = 96
-"""Points beside those of the face: of scalp, ears, neck and shoulders."""
+"""Number of points outside the face: of scalp, ears, neck and shoulders."""
 FACING: Final = -0.15
-"""Largest z of the normal of a point that counts as seen: what is turned away more is not told."""
+"""Maximum z of the normal of a visible point: points turned away further are not labelled."""
 REST: Final = (0.0, -16.0, 1120.0)
-"""Where the head at rest is, in mm: in the middle of where motions put it."""
+"""Position of the head at rest, in mm: in the middle of the range of motions."""
 
 
 @lru_cache(maxsize=1)
 def _vertices() -> npt.NDArray[np.int32]:
-    """Vertices of the bust: the dense points of the face, and others spread evenly over the rest of its front."""
+    """Vertices of the bust: the dense points of the face, and others spread evenly over the remaining front."""
     model = HeadModel.load()
     face = model.region[dense_points().vertices]
     hidden = np.unique(model.faces[model.labels != model.label_names.index("skin")])
     towards = np.flatnonzero(vertex_normals(model.bust_mean, model.faces)[:, 2] < FACING)
     free = np.setdiff1d(towards, np.concatenate([model.region, hidden]))
     reach = np.full(len(free), np.inf)
-    others = [int(free[0])]
-    while len(others) < OTHERS:  # each as far as can be from those before it
-        far = np.linalg.norm(model.bust_mean[free] - model.bust_mean[others[-1]], axis=1)
+    selected = [int(free[0])]
+    while len(selected) < OTHERS:  # farthest-point sampling
+        far = np.linalg.norm(model.bust_mean[free] - model.bust_mean[selected[-1]], axis=1)
         reach = np.minimum(reach, far.round(3))
-        others.append(int(free[np.argmax(reach)]))
-    return np.concatenate([face, np.sort(np.array(others))]).astype(np.int32)
+        selected.append(int(free[np.argmax(reach)]))
+    return np.concatenate([face, np.sort(np.array(selected))]).astype(np.int32)
 
 
 def _seen_at(posed: Floats) -> Floats:
-    """Bust vertices [T, N, 3] in the camera's frame -> float32[T, P, 2] in the picture, -1..1 along x and y."""
-    chosen = posed[:, _vertices()].astype(np.float64)
-    return np.asarray(chosen[..., :2] / chosen[..., 2:] * (FOCAL / 128), np.float32)
+    """Bust vertices [T, N, 3] in the camera's frame -> image positions float32[T, P, 2], -1..1 along x and y."""
+    points = posed[:, _vertices()].astype(np.float64)
+    return np.asarray(points[..., :2] / points[..., 2:] * (FOCAL / 128), np.float32)
 
 
 @lru_cache(maxsize=1)
 def rest_points() -> Floats:
-    """float32[P, 2]: where the points of the mean head at rest are, looking straight ahead; -1..1 along x and y."""
+    """Positions float32[P, 2] of the points of the mean head at rest, looking straight ahead; -1..1 along x and y."""
     model = HeadModel.load()
     posed = model.pose(model.bust_mean[None], np.eye(3, dtype=np.float32)[None], np.array([REST], np.float32))
     return _seen_at(posed)[0]
@@ -59,14 +59,14 @@ def rest_points() -> Floats:
 def points_in_frames(
     identity: npt.ArrayLike, expression: npt.ArrayLike, rotation: npt.ArrayLike, translation: npt.ArrayLike
 ) -> Floats:
-    """float32[T, P, 2]: where the points of somebody in motion are, -1..1 along x and y; NaN where turned away.
+    """Positions float32[T, P, 2] of a subject's points in motion, -1..1 along x and y; NaN if turned away.
 
-    Arguments as `Actor` and its `frames` take them. The lids follow the gaze, as in the picture.
+    Arguments as for `Actor` and its `frames`. The lids follow the gaze, as in the picture.
     """
     model = HeadModel.load()
     posed = model.pose(model.bust(identity, expression), rotation, translation)
     points = _seen_at(posed)
-    chosen = _vertices()
+    vertices = _vertices()
     for row, frame in zip(points, posed, strict=True):
-        row[vertex_normals(frame, model.faces)[chosen, 2] > FACING] = np.nan
+        row[vertex_normals(frame, model.faces)[vertices, 2] > FACING] = np.nan
     return points

@@ -1,1 +1,1 @@
-"""Landmarks of MediaPipe, and alignment by them."""
+"""MediaPipe landmarks, and alignment by them."""

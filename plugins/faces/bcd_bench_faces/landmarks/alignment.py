@@ -1,4 +1,4 @@
-"""Upright face crops as ArcFace was trained on them: five points of a face moved onto five fixed ones."""
+"""Upright face crops as in ArcFace's training: five points of a face aligned to five fixed ones."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ CROP = 112
 TEMPLATE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
-"""Where ArcFace's training crops have eyes, nose tip and mouth corners (Deng et al. 2019), the picture's left first."""
+"""Positions of eyes, nose tip and mouth corners in ArcFace's training crops (Deng et al. 2019), image left first."""
 EYE_CORNERS = ((33, 133), (362, 263))
 NOSE_TIP, MOUTH_CORNERS = 1, (61, 291)
 """Points of MediaPipe's face mesh."""
 FIVE_VERTICES = ((15, 64), (1117, 1166), (805,), (1038,), (2075,))
-"""Vertices of the head model's face by which dense landmarks show the same: two corners of either eye, nose tip, mouth
+"""Vertices of the head model's face for the same points in dense landmarks: two corners of either eye, nose tip, mouth
 corners."""
 
 
 def five_points(points: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     """float64[5, 2] in pixels from landmarks float32[478, 3]: eye centres, nose tip, mouth corners.
 
-    An eye's centre is the mean of its corners, which gaze and blinks leave alone.
+    An eye's centre is the mean of its corners, which does not depend on gaze and blinks.
     """
     flat = points[:, :2].astype(np.float64)
     eyes = [flat[list(corners)].mean(0) for corners in EYE_CORNERS]
@@ -35,27 +35,27 @@ def five_points(points: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
 
 def dense_five_points(points: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     """float64[5, 2] in pixels from dense landmarks float32[N, 2] of the network in use, as `five_points`."""
-    return np.stack([points[list(chosen)].astype(np.float64).mean(0) for chosen in _dense_places()])
+    return np.stack([points[list(indices)].astype(np.float64).mean(0) for indices in _dense_places()])
 
 
 @lru_cache(maxsize=1)
 def _dense_places() -> tuple[tuple[int, ...], ...]:
-    """Which of the network's points are nearest, on the mean face, to `FIVE_VERTICES`."""
+    """Indices of the network's points that are closest, on the mean face, to `FIVE_VERTICES`."""
     from bcd_bench_faces.dense_landmarks.detector import network_vertices
     from bcd_bench_faces.head_model.face_region import load_face_model
 
-    mean, known = load_face_model().mean, network_vertices()
+    mean, vertices = load_face_model().mean, network_vertices()
     return tuple(
-        tuple(int(np.linalg.norm(mean[known] - mean[vertex], axis=1).argmin()) for vertex in group)
+        tuple(int(np.linalg.norm(mean[vertices] - mean[vertex], axis=1).argmin()) for vertex in group)
         for group in FIVE_VERTICES
     )
 
 
 def similarity(source: npt.NDArray[np.float64], target: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """The scaling, rotation and shift float64[2, 3] that takes points [N, 2] to others with least squares.
+    """The scaling, rotation and shift float64[2, 3] that maps points [N, 2] to others with least squares.
 
-    Umeyama's solution in the plane, where it is a division of complex numbers. Raises ValueError where the source
-    points all coincide.
+    Umeyama's solution in the plane, where it is a division of complex numbers. Raises ValueError if all source points
+    coincide.
     """
     a, b = source - source.mean(0), target - target.mean(0)
     spread = float((a**2).sum())
@@ -67,7 +67,7 @@ def similarity(source: npt.NDArray[np.float64], target: npt.NDArray[np.float64])
 
 
 def aligned_crop(frame: npt.NDArray[np.uint8], five: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
-    """The crop uint8[112, 112, 3] of a face with five points float64[5, 2] in a frame uint8[H, W, 3]; black outside."""
+    """Crop uint8[112, 112, 3] of a face with five points float64[5, 2] in a frame uint8[H, W, 3]; black outside."""
     import cv2
 
     matrix = similarity(five, TEMPLATE)

@@ -1,4 +1,4 @@
-"""The extractor `mediapipe-landmarks`: one pass of the landmarker over a clip, for every metric that looks at faces."""
+"""The extractor `mediapipe-landmarks`: one pass of the landmarker over a clip, for all metrics that use faces."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["MediaPipeLandmarks"]
 
 
 class MediaPipeLandmarks:
-    """Clip -> arrays, a row a frame, of the largest face in each; every frame is looked at on its own.
+    """Clip -> arrays, one row per frame, for the largest face in it; frames are processed independently.
 
     - `points` float32[T, 478, 3]: x and y in pixels of the frame, z on the scale of x; NaN without a face
     - `blendshapes` float32[T, 52] in 0..1, in the order of `landmarker.BLENDSHAPES`; NaN without a face
     - `rotation` float32[T, 3, 3]: head rotation, orthonormal; NaN without a face
-    - `faces` int64[T]: how many faces were seen, 2 for two or more
+    - `faces` int64[T]: number of faces, 2 for two or more
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class MediaPipeLandmarks:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """The model, the library that runs it, and how frames come in."""
+        """Cache key: the model, the library that runs it, and the preprocessing."""
         return {
             "weights": FACE_LANDMARKER.sha256,
             "mediapipe": version("mediapipe"),
@@ -53,9 +53,9 @@ class MediaPipeLandmarks:
         rotation = np.full((count, 3, 3), np.nan, np.float32)
         faces = np.zeros(count, np.int64)
         for index, frame in enumerate(clip.frames):
-            found = self._landmarker.detect(frame)
-            faces[index] = len(found)
-            if found:
-                points[index], blendshapes[index] = found[0].points, found[0].blendshapes
-                rotation[index] = found[0].rotation
+            detected = self._landmarker.detect(frame)
+            faces[index] = len(detected)
+            if detected:
+                points[index], blendshapes[index] = detected[0].points, detected[0].blendshapes
+                rotation[index] = detected[0].rotation
         return {"points": points, "blendshapes": blendshapes, "rotation": rotation, "faces": faces}

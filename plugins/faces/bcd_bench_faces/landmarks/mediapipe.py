@@ -1,4 +1,4 @@
-"""MediaPipe's face landmarker, one frame at a time and without memory, so that no result depends on order."""
+"""MediaPipe's face landmarker, frame by frame and without state, so that results do not depend on the order."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ __all__ = ["BLENDSHAPES", "LONGEST_SIDE", "POINTS", "Face", "FaceLandmarker"]
 POINTS = 478
 """Points of a face: MediaPipe's 468 of the face mesh and 10 of the irises."""
 LONGEST_SIDE = 1024
-"""Larger frames are made this small (area average) before detection; points come back in pixels of the frame."""
+"""Larger frames are reduced to this side (area average) before detection; points are in pixels of the original
+frame."""
 BLENDSHAPES: tuple[str, ...] = (
     "_neutral", "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "cheekPuff",
     "cheekSquintLeft", "cheekSquintRight", "eyeBlinkLeft", "eyeBlinkRight", "eyeLookDownLeft", "eyeLookDownRight",
@@ -40,18 +41,19 @@ class Face:
     """One face in one frame."""
 
     points: npt.NDArray[np.float32]
-    """float32[478, 3]: x to the right and y down in pixels, z (towards the back) on the scale of x."""
+    """float32[478, 3]: x to the right and y down in pixels, z (away from the camera) on the scale of x."""
     blendshapes: npt.NDArray[np.float32]
-    """float32[52] in 0..1, by the names in `BLENDSHAPES`."""
+    """float32[52] in 0..1, in the order of `BLENDSHAPES`."""
     rotation: npt.NDArray[np.float32]
-    """float32[3, 3], orthonormal: from MediaPipe's canonical face to its camera, by its fit of the mesh's points."""
+    """float32[3, 3], orthonormal: from MediaPipe's canonical face to its camera, fitted by MediaPipe to the mesh
+    points."""
 
 
 class FaceLandmarker:
-    """Finds faces in single frames. Raises `MissingAssetError` where the model is not to be found."""
+    """Detects faces in single frames. Raises `MissingAssetError` if the model is missing."""
 
     def __init__(self, model: Path | None = None, *, faces: int = 2) -> None:
-        """`faces` bounds how many are looked for: with two, a second face can be told."""
+        """`faces` is the maximum number of faces: with two, a second face can be detected."""
         path = AssetStore(load_registry()).find(FACE_LANDMARKER.name) if model is None else model
         with without_chatter():
             from mediapipe.tasks.python import BaseOptions, vision
@@ -65,29 +67,30 @@ class FaceLandmarker:
                     output_facial_transformation_matrixes=True,
                 )
             )
-            self.detect(np.zeros((64, 64, 3), np.uint8))  # its threads are only heard at work
+            self.detect(np.zeros((64, 64, 3), np.uint8))  # its threads log only once they run
         weakref.finalize(self, _close, self._landmarker)
 
     def detect(self, frame: npt.NDArray[np.uint8]) -> list[Face]:
-        """The faces of a frame uint8[H, W, 3] RGB of any size, the largest first; equal ones as they were found."""
+        """The faces of a frame uint8[H, W, 3] RGB of any size, the largest first; equal ones in the order of
+        detection."""
         import mediapipe
 
         height, width = frame.shape[:2]
         image = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=_bounded(frame))
         result: Any = self._landmarker.detect(image)
         scale = np.array([width, height, width], np.float32)
-        found = []
+        faces = []
         for landmarks, shapes, matrix in zip(
             result.face_landmarks, result.face_blendshapes, result.facial_transformation_matrixes, strict=True
         ):
             points = np.array([(point.x, point.y, point.z) for point in landmarks], np.float32) * scale
             blendshapes = np.array([shape.score for shape in shapes], np.float32)
-            found.append(Face(points, blendshapes, np.asarray(matrix, np.float32)[:3, :3]))
-        return sorted(found, key=lambda face: -float(np.ptp(face.points[:, :2], axis=0).prod()))
+            faces.append(Face(points, blendshapes, np.asarray(matrix, np.float32)[:3, :3]))
+        return sorted(faces, key=lambda face: -float(np.ptp(face.points[:, :2], axis=0).prod()))
 
 
 def _bounded(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """The frame, contiguous and no larger than `LONGEST_SIDE`, with its proportions kept to the pixel."""
+    """The frame, contiguous and no larger than `LONGEST_SIDE`, with its aspect ratio kept to the pixel."""
     import cv2
 
     height, width = frame.shape[:2]
@@ -99,8 +102,8 @@ def _bounded(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 def _close(landmarker: Any) -> None:
-    """Free MediaPipe's landmarker. As the interpreter ends it takes MediaPipe's worker thread first: nothing can be
-    freed then, nor need it be, and the landmarker is marked as closed so that its own finaliser does not try."""
+    """Free MediaPipe's landmarker. At interpreter exit, MediaPipe's worker thread ends first: nothing can or needs to
+    be freed then, and the landmarker is marked as closed so that its own finaliser does nothing."""
     try:
         landmarker.close()
     except RuntimeError:

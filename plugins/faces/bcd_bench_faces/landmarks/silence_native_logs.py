@@ -1,4 +1,4 @@
-"""Keeps what native libraries always print while they load off the terminal, and nothing else."""
+"""Suppress the messages that native libraries always print while they load."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ __all__ = ["without_chatter"]
 CHATTER = re.compile(
     rb"[WI]\d{4} \d\d:|WARNING: Logging before InitGoogle|WARNING: All log messages before|INFO: Created T"
 )
-"""Lines below the level of an error, which MediaPipe's logger prints whatever the environment says."""
+"""Lines below error level, which MediaPipe's logger prints regardless of the environment."""
 
 
 @contextmanager
 def without_chatter() -> Iterator[None]:
-    """Hold back what is written to file descriptor 2 meanwhile, and then let through all but the chatter.
+    """Hold back output to file descriptor 2, then write everything except the suppressed messages.
 
-    The library writes past `sys.stderr`, so only the descriptor can be turned. Keep the block short: other threads'
-    lines wait for its end too.
+    The library does not use `sys.stderr`, so the descriptor itself must be redirected. Keep the block short: lines from
+    other threads are delayed as well.
     """
     sys.stderr.flush()
     try:
         terminal = os.dup(2)
-    except OSError:  # a process without stderr has nothing to keep clean
+    except OSError:  # a process without stderr needs no suppression
         yield
         return
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
+    with tempfile.TemporaryFile() as captured:
+        os.dup2(captured.fileno(), 2)
         try:
             yield
         finally:
             sys.stderr.flush()
             os.dup2(terminal, 2)
             os.close(terminal)
-            held.seek(0)
-            for line in held:
+            captured.seek(0)
+            for line in captured:
                 if not CHATTER.match(line):
                     os.write(2, line)

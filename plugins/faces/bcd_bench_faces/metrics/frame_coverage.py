@@ -1,7 +1,7 @@
-"""In how many frames a metric must have seen a face, and on which share of the frames its value rests.
+"""The number of frames in which a metric requires a face, and the fraction of frames that its value is based on.
 
-The share counts the frames in which the driver has a face: that a driver looks away, or shows nobody for a while, is no
-fault of the method. What the output shows there may still enter a mean.
+The fraction counts the frames in which the driving clip has a face: it is not the method's error if the driving clip
+looks away or shows nobody for a while. Output faces in such frames may still contribute to a mean.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ LANDMARKS = "mediapipe-landmarks"
 
 
 def enough(seen: int, frames: int) -> bool:
-    """Whether a clip's value rests on at least half of its frames."""
+    """Whether at least half of a clip's frames are available."""
     return seen > 0 and 2 * seen >= frames
 
 
 def share_of_frames(output: npt.NDArray[np.bool_], driver: npt.NDArray[np.bool_] | None = None) -> float:
-    """Percent of the frames in which `driver` has a face in which `output` has one as well.
+    """Percent of the frames with a face in `driver` that have one in `output` as well.
 
-    Without a driver to go by (None, one of another length, or one without any face): of all frames of the output.
+    If there is no usable driving clip (None, a different length, or no face in it): percent of all output frames.
     """
     if driver is None or len(driver) != len(output) or not driver.any():
         return 100.0 * float(output.mean())
@@ -40,7 +40,7 @@ def share_of_frames(output: npt.NDArray[np.bool_], driver: npt.NDArray[np.bool_]
 
 
 def frames_column(name: str) -> Column:
-    """The column `<name>-frames`, which the column `name` has to name as its `frames`."""
+    """The column `<name>-frames`, to be referenced as `frames` by the column `name`."""
     return Column(
         f"{name}-frames",
         "%",
@@ -55,29 +55,29 @@ def frames_column(name: str) -> Column:
 def against_driver(
     item: Scored, feature: str
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], float] | Failed:
-    """A feature of `mediapipe-landmarks` of output and driver in the frames in which both have a face, and the share of
-    frames as `share_of_frames` has it; `Failed` where both have a face in fewer than half of all frames."""
-    found: list[npt.NDArray[np.float64]] = []
+    """A feature of `mediapipe-landmarks` of output and driving clip in the frames in which both have a face, and the
+    share of frames as in `share_of_frames`; `Failed` if both have a face in fewer than half of all frames."""
+    pair_features: list[npt.NDArray[np.float64]] = []
     for role in ("output", "motion"):
         features: Any = item.features[LANDMARKS][role]
         if isinstance(features, Failed):
             return features
-        found.append(np.asarray(features[feature], np.float64))
-    output, driver = found
+        pair_features.append(np.asarray(features[feature], np.float64))
+    output, driver = pair_features
     if len(output) != len(driver):
-        return Failed(f"the output has {len(output)} frames, its driver {len(driver)}")
-    seen = [np.isfinite(rows.reshape(len(rows), -1)).all(1) for rows in found]
-    both = seen[0] & seen[1]
+        return Failed(f"the output has {len(output)} frames, its driving clip {len(driver)}")
+    has_face = [np.isfinite(rows.reshape(len(rows), -1)).all(1) for rows in pair_features]
+    both = has_face[0] & has_face[1]
     if not enough(int(both.sum()), len(both)):
         return Failed(
-            f"a face in {seen[0].sum()} of {len(both)} output frames and {seen[1].sum()} driver frames, "
-            f"{both.sum()} of them the same: fewer than half"
+            f"{has_face[0].sum()} of {len(both)} output frames and {has_face[1].sum()} driving frames show a face, "
+            f"{both.sum()} of them in common: fewer than half"
         )
-    return output[both], driver[both], share_of_frames(*seen)
+    return output[both], driver[both], share_of_frames(*has_face)
 
 
 class AgainstDriver(PairMetric):
-    """A metric that compares one feature of `mediapipe-landmarks` of output and driver, frame by frame."""
+    """A metric that compares one feature of `mediapipe-landmarks` of output and driving clip, frame by frame."""
 
     feature: ClassVar[str]
     column: ClassVar[Column]
@@ -87,7 +87,7 @@ class AgainstDriver(PairMetric):
         self.columns: Sequence[Column] = (replace(self.column, frames=self._frames.name), self._frames)
 
     def score(self, items: Sequence[Scored]) -> list[Mapping[str, Any] | Failed]:
-        """One row per output; `Failed` where fewer than half of the frames have a face in output and driver."""
+        """One row per output; `Failed` if fewer than half of the frames have a face in output and driving clip."""
         return [self._row(item) for item in items]
 
     @abstractmethod
@@ -95,8 +95,8 @@ class AgainstDriver(PairMetric):
         """The value of `column` for the feature in the frames in which both have a face."""
 
     def _row(self, item: Scored) -> Mapping[str, Any] | Failed:
-        found = against_driver(item, self.feature)
-        if isinstance(found, Failed):
-            return found
-        output, driver, share = found
+        comparison = against_driver(item, self.feature)
+        if isinstance(comparison, Failed):
+            return comparison
+        output, driver, share = comparison
         return {self.column.name: self.compare(output, driver), self._frames.name: share}

@@ -1,4 +1,4 @@
-"""The metric `ard`: how far the output's head is turned from the driver's."""
+"""The metric `ard`: the angle between the head rotations of output and driving clip."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class ARD(AgainstDriver):
     )
 
     def compare(self, output: npt.NDArray[np.float64], driver: npt.NDArray[np.float64]) -> float:
-        """Degrees, the mean over rotations [T, 3, 3]."""
+        """Mean angle in degrees over rotations [T, 3, 3]."""
         return float(angle_between(output, driver).mean())
 
 
 def angle_between(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """The geodesic distance float64[T] in degrees, 0..180, of rotations [T, 3, 3].
 
-    By both sine and cosine, so that small angles keep their digits.
+    Uses both sine and cosine, so that small angles keep their precision.
     """
     between = np.swapaxes(a, 1, 2) @ b
     cosine = (np.trace(between, axis1=1, axis2=2) - 1) / 2

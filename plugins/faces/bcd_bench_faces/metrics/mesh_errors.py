@@ -1,7 +1,7 @@
 """The metrics `shape-error`, `motion-error` and `cross-error`: the paper's Appendix C with an open head model.
 
-All three read the fits of the extractor `face-mesh`. Their figures are not comparable with those of the paper, whose
-fitter and head model were never released: other landmarks, another head, and a unit that the paper does not state.
+All three use the fits of the extractor `face-mesh`. Their values are not comparable with those of the paper, whose
+fitter and head model were never released: the landmarks and the head differ, and the paper does not state the unit.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = [
 
 EXTRACTOR = "face-mesh"
 MEDIAPIPE = "-mediapipe"
-"""What is added to the names of extractor, metrics and columns where MediaPipe's landmarks are fitted."""
+"""Suffix of extractor, metrics and columns that use MediaPipe's landmarks."""
 
 FLOORS: Mapping[str, str] = {
     "shape-error": "1.4 mm² (targets of heads-cross; results/validation)",
@@ -50,10 +50,10 @@ FLOORS: Mapping[str, str] = {
     "motion-expression-mediapipe": "3.2 mm² (as for shape-error-mediapipe)",
     "cross-error-mediapipe": "9.7 mm² (as for shape-error-mediapipe)",
 }
-"""Column -> what it measures where the true error is zero, with its origin, as the end of the column's definition.
+"""Column -> its measured value when the true error is zero, with its origin; appended to the column's definition.
 
-A metric cannot tell errors below its floor apart. Floors are measured on the rendered pairs of heads-cross (the exact
-target as the output); a column without a measured floor claims none.
+A metric cannot distinguish errors below its floor. Floors are measured on the rendered pairs of heads-cross (with the
+ground-truth target as the output); columns without a measured floor have no entry.
 """
 
 UNIT = "mm²"
@@ -77,30 +77,30 @@ REPROJECTION = _column(
 
 
 def _columns(*columns: Column) -> Sequence[Column]:
-    """The columns of a metric that is called after the first, with the share of frames that they all rest on."""
+    """The columns of a metric named after the first, with the fraction of frames that they all use."""
     share = frames_column(columns[0].name)
     return (*(replace(column, frames=share.name) for column in (*columns, REPROJECTION)), share)
 
 
 class _MeshError(PairMetric):
-    """What the three have in common: the face model, and fits by role."""
+    """Common parts of the three metrics: the face model, and the fits by role."""
 
     columns: Sequence[Column]
     references: ClassVar[tuple[str, ...]]
-    """The roles that the output is compared with."""
+    """Roles that the output is compared with."""
     suffix: ClassVar[str] = ""
-    """Of the extractor whose fits are compared, and of the columns."""
+    """Suffix of the extractor whose fits are compared, and of the columns."""
 
     def __init__(self) -> None:
         self._face: FaceModel | None = None
 
     def load(self, device: str) -> None:
-        """Read the head model, which comes with this package; meshes are compared on the CPU."""
+        """Read the head model, which is in this package; meshes are compared on the CPU."""
         del device
         self._face = load_face_model()
 
     def score(self, items: Sequence[Scored]) -> Sequence[Mapping[str, Any] | Failed]:
-        """One row per output; `Failed` where a clip has no fit, or the output's length is not the motion clip's."""
+        """One row per output; `Failed` if a clip has no fit, or the output's length is not the motion clip's."""
         return [self._row(item) for item in items]
 
     def _row(self, item: Scored) -> Mapping[str, Any] | Failed:
@@ -110,32 +110,32 @@ class _MeshError(PairMetric):
         for role, fit in fits.items():
             if isinstance(fit, Failed):
                 return Failed(f"{role}: {fit.reason}")
-        found, output = self._compare(self._face, fits), fits["output"]
-        if isinstance(found, Failed):
-            return found
+        errors, output = self._compare(self._face, fits), fits["output"]
+        if isinstance(errors, Failed):
+            return errors
         quality = {REPROJECTION.name: float(output["reprojection"][output["valid"]].mean())}
-        row = {name + self.suffix: value for name, value in {**found, **quality}.items()}
+        row = {name + self.suffix: value for name, value in {**errors, **quality}.items()}
         return row | {self.columns[0].frames: share_of_frames(output["valid"], _seen_by_driver(features, output))}
 
     @abstractmethod
     def _compare(self, face: FaceModel, fits: Mapping[str, Any]) -> Mapping[str, float] | Failed:
-        """The errors of an output whose fits, and those of `references`, are at hand by role, by plain column names."""
+        """The errors by plain column name, from the fits of the output and of `references` by role."""
 
 
 def _seen_by_driver(features: Mapping[str, Any], output: Mapping[str, Any]) -> npt.NDArray[np.bool_] | None:
-    """bool[T]: where the driver has a face; None where no frame is left out, so that it need not be fitted for it."""
+    """bool[T]: frames of the driving clip with a face; None if no output frame lacks one, so that no fit is needed."""
     driver = None if output["valid"].all() else features["motion"]
     return None if driver is None or isinstance(driver, Failed) else driver["valid"]
 
 
 def _common_frames(output: Mapping[str, Any], motion: Mapping[str, Any]) -> npt.NDArray[np.bool_] | Failed:
-    """bool[T]: where both clips have a fit; `Failed` where that is fewer than half of the frames."""
+    """bool[T]: frames in which both clips have a fit; `Failed` if these are fewer than half."""
     if len(output["valid"]) != len(motion["valid"]):
         return Failed(f"the output has {len(output['valid'])} frames, the motion clip has {len(motion['valid'])}")
     common: npt.NDArray[np.bool_] = output["valid"] & motion["valid"]
     count = int(common.sum())
     if not enough(count, len(common)):
-        return Failed(f"a face in output and motion clip both in {count} of {len(common)} frames: fewer than half")
+        return Failed(f"{count} of {len(common)} frames have a face in both output and motion clip: fewer than half")
     return common
 
 
@@ -144,7 +144,7 @@ def _track(fit: Mapping[str, Any], frames: npt.NDArray[np.bool_]) -> Track:
 
 
 class ShapeError(_MeshError):
-    """Equation (15): how far the output's identity is from the content clip's."""
+    """Equation (15): distance of the output's identity from the content clip's."""
 
     references = ("content",)
     columns: Sequence[Column] = _columns(
@@ -161,7 +161,7 @@ class ShapeError(_MeshError):
 
 
 class MotionError(_MeshError):
-    """Equation (17): how far the output's head pose and expression are from the motion clip's."""
+    """Equation (17): distance of the output's head pose and expression from the motion clip's."""
 
     references = ("motion",)
     columns: Sequence[Column] = _columns(
@@ -198,7 +198,7 @@ class MotionError(_MeshError):
 
 
 class CrossError(_MeshError):
-    """Equation (19): how far the output is from the content clip's identity with the motion clip's motion."""
+    """Equation (19): distance of the output from the content clip's identity with the motion clip's motion."""
 
     references = ("content", "motion")
     columns: Sequence[Column] = _columns(
@@ -222,7 +222,7 @@ class CrossError(_MeshError):
 
 
 def _of_mediapipe(columns: Sequence[Column]) -> Sequence[Column]:
-    """The same columns from MediaPipe's landmarks, under names of their own."""
+    """The same columns from MediaPipe's landmarks, under separate names."""
     share = frames_column(columns[0].name + MEDIAPIPE)
     return [
         *(
@@ -243,21 +243,21 @@ def _of_mediapipe(columns: Sequence[Column]) -> Sequence[Column]:
 
 
 class MediaPipeShapeError(ShapeError):
-    """`ShapeError` with the fits to MediaPipe's landmarks."""
+    """`ShapeError` with fits to MediaPipe's landmarks."""
 
     suffix = MEDIAPIPE
     columns = _of_mediapipe(ShapeError.columns)
 
 
 class MediaPipeMotionError(MotionError):
-    """`MotionError` with the fits to MediaPipe's landmarks."""
+    """`MotionError` with fits to MediaPipe's landmarks."""
 
     suffix = MEDIAPIPE
     columns = _of_mediapipe(MotionError.columns)
 
 
 class MediaPipeCrossError(CrossError):
-    """`CrossError` with the fits to MediaPipe's landmarks."""
+    """`CrossError` with fits to MediaPipe's landmarks."""
 
     suffix = MEDIAPIPE
     columns = _of_mediapipe(CrossError.columns)

@@ -2,8 +2,8 @@
 
 A mesh is `R (mean + B beta + E psi - c)`: the face of a head model with identity `beta`, expression `psi` and head pose
 `R`, turned about the centroid `c` of the mean face. The mean squared error of two meshes is the mean over vertices of
-the squared Euclidean distance, in mm^2 of the mean adult head. Translation is left out: from one camera, how far away
-a head is cannot be told from how large it is, and where it is in the picture is the cropping's doing.
+the squared Euclidean distance, in mm^2 of the mean adult head. Translation is excluded: from one camera, the distance
+of a head cannot be separated from its size, and its position in the picture depends on the cropping.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = [
 Floats = npt.NDArray[np.float64]
 
 CHUNK = 64
-"""Frames whose meshes are held at once."""
+"""Frames whose meshes are in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class FaceModel:
 
     @property
     def centre(self) -> Floats:
-        """float64[3]: the centroid of the mean face, about which heads turn."""
+        """float64[3]: the centroid of the mean face, about which heads are rotated."""
         centre: Floats = self.mean.mean(axis=0)
         return centre
 
@@ -72,7 +72,7 @@ class Track:
         return len(self.expression)
 
     def at(self, frames: npt.NDArray[np.bool_] | slice) -> Track:
-        """Some frames of it."""
+        """The given frames of the track."""
         return Track(self.expression[frames], self.rotation[frames])
 
 
@@ -90,28 +90,28 @@ def cross_errors(
     face: FaceModel, identity: Floats | None, one: Track, other_identity: Floats | None, other: Track
 ) -> Floats:
     """Equation (19) frame by frame: float64[T] in mm^2 between the meshes of identities and motions."""
-    found = [
+    errors = [
         _mean_square_each(
             face.meshes(identity, one.expression[frames], one.rotation[frames])
             - face.meshes(other_identity, other.expression[frames], other.rotation[frames])
         )
         for frames in _chunks(len(one))
     ]
-    return np.concatenate(found)
+    return np.concatenate(errors)
 
 
 def expression_errors(face: FaceModel, one: Track, other: Track) -> Floats:
-    """The motion error of the expressions alone, heads held straight: float64[T] in mm^2."""
+    """The motion error of the expressions alone, without head rotation: float64[T] in mm^2."""
     flat = face.expression.reshape(len(face.expression), -1)
-    found = [
+    errors = [
         _mean_square_each(((one.expression[frames] - other.expression[frames]) @ flat).reshape(-1, *face.mean.shape))
         for frames in _chunks(len(one))
     ]
-    return np.concatenate(found)
+    return np.concatenate(errors)
 
 
 def rotation_angles(one: Track, other: Track) -> Floats:
-    """float64[T] in degrees: the angle of the rotation that takes one head pose to the other."""
+    """Angle float64[T] in degrees of the rotation between the two head poses."""
     return angle_between(one.rotation, other.rotation)
 
 
@@ -128,7 +128,7 @@ class MotionErrors:
 
     @classmethod
     def between(cls, face: FaceModel, one: Track, other: Track) -> MotionErrors:
-        """Of two tracks of one length."""
+        """The errors between two tracks of equal length."""
         return cls(
             motion=float(motion_errors(face, one, other).mean()),
             rotation=float(rotation_angles(one, other).mean()),

@@ -1,1 +1,1 @@
-"""From videos of people to face clips of one size and frame rate."""
+"""Preprocessing: from videos of people to face clips of one size and frame rate."""

@@ -1,4 +1,4 @@
-"""One fixed square around the face of a video, framed as LRS3 frames its faces."""
+"""One fixed square crop around the face of a video, framed as in LRS3."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 __all__ = ["FaceFollower", "NoCropError", "square_crop"]
 
 MARGIN = 1.7
-"""Side of the crop over the longer side of the box of the face's landmarks (forehead to chin), as in LRS3's crops."""
+"""Side of the crop relative to the longer side of the box of the face landmarks (forehead to chin), as in LRS3."""
 RAISED = 0.1
-"""How far the crop's middle lies above the face's, in the same unit: hair needs more room than the neck."""
+"""Offset of the crop's centre above the face's, in the same unit: hair needs more room than the neck."""
 SMALLEST = 64
-"""Pixels of a crop's side; from fewer, a face of 256 x 256 would be mostly made up."""
+"""Minimum side of a crop in pixels; with fewer, a face of 256 x 256 would be mostly interpolated."""
 WIDEST = 2.0
-"""A head that moves so far that its crop were this many times wider than for a still head needs a moving crop."""
+"""A moving head whose crop would be more than this many times wider than for a still head needs a moving crop."""
 NEEDED = 0.5
-"""Share of the looked-at frames in which the face has to be found."""
+"""Minimum fraction of the inspected frames in which the face must be found."""
 
 
 class NoCropError(ValueError):
@@ -46,43 +46,46 @@ class Box:
 
 
 class FaceFollower:
-    """Looks for the face in one frame after another: the largest of the first frame that has one, then the same."""
+    """Follows one face through frames: the largest of the first frame that has one, then the closest to it."""
 
     def __init__(self, landmarker: FaceLandmarker) -> None:
         self._landmarker = landmarker
         self.boxes: list[Box] = []
         self.looked_at = 0
         self.crowded = False
-        """Whether a second face was seen."""
+        """Whether a second face was detected."""
 
     def look(self, frame: npt.NDArray[np.uint8]) -> None:
         """Add a frame uint8[H, W, 3] RGB."""
         self.looked_at += 1
         last = self.boxes[-1] if self.boxes else None
         for windows in _windows(frame.shape[0], frame.shape[1], last):
-            found = self._faces(frame, windows)
-            if found:
-                self.crowded |= len(found) > 1
+            faces = self._faces(frame, windows)
+            if faces:
+                self.crowded |= len(faces) > 1
                 if last is None:
-                    self.boxes.append(max(found, key=lambda box: box.side))
+                    self.boxes.append(max(faces, key=lambda box: box.side))
                 else:
-                    self.boxes.append(min(found, key=lambda box: float(np.linalg.norm(box.middle - last.middle))))
+                    self.boxes.append(min(faces, key=lambda box: float(np.linalg.norm(box.middle - last.middle))))
                 return
 
     def _faces(self, frame: npt.NDArray[np.uint8], windows: list[tuple[int, int, int, int]]) -> list[Box]:
-        """The faces in some windows of the frame, each once."""
-        found: list[Box] = []
+        """The faces in some windows of the frame, without duplicates."""
+        boxes: list[Box] = []
         for left, top, right, bottom in windows:
             for face in self._landmarker.detect(frame[top:bottom, left:right]):
                 points = face.points[:, :2].astype(np.float64) + np.array((left, top))
                 box = Box(np.concatenate([points.min(axis=0), points.max(axis=0)]))
-                if all(np.linalg.norm(box.middle - other.middle) > max(box.side, other.side) / 2 for other in found):
-                    found.append(box)
-        return found
+                if all(
+                    np.linalg.norm(box.middle - box_before.middle) > max(box.side, box_before.side) / 2
+                    for box_before in boxes
+                ):
+                    boxes.append(box)
+        return boxes
 
 
 def _windows(height: int, width: int, last: Box | None) -> Iterator[list[tuple[int, int, int, int]]]:
-    """Where to look, one set of windows after another: the detector misses faces much smaller than its frame.
+    """Sets of windows to search, in order: the detector misses faces much smaller than its frame.
 
     Around the last face, the whole frame, squares as high as the frame, squares of half that side.
     """
@@ -102,7 +105,7 @@ def _windows(height: int, width: int, last: Box | None) -> Iterator[list[tuple[i
 
 
 def _starts(length: int, side: int) -> list[int]:
-    """Evenly spread starts of windows that overlap by half or more."""
+    """Evenly spread starts of windows that overlap by at least half."""
     count = -(-(length - side) // (side // 2)) + 1
     return [round(start) for start in np.linspace(0, length - side, count)]
 
@@ -110,27 +113,27 @@ def _starts(length: int, side: int) -> list[int]:
 def square_crop(follower: FaceFollower, height: int, width: int) -> tuple[int, int, int, int]:
     """(left, top, right, bottom) of the crop in frames of this size. Raises `NoCropError` with the reason.
 
-    Its middle and side come from the medians over the frames looked at; it is widened until it holds every face seen,
-    then moved, and at last made smaller, to lie within the frame, so no border is ever filled in.
+    Its centre and side are based on medians over the inspected frames; it is widened until it contains every detected
+    face, then moved, and finally shrunk, to lie within the frame, so that no border has to be filled.
     """
     boxes = follower.boxes
     if not boxes:
-        raise NoCropError("no face is found")
+        raise NoCropError("no face was found")
     if len(boxes) < NEEDED * follower.looked_at:
-        raise NoCropError(f"a face is found in only {len(boxes)} of {follower.looked_at} frames looked at")
+        raise NoCropError(f"a face was found in only {len(boxes)} of {follower.looked_at} inspected frames")
     size = float(np.median([box.side for box in boxes]))
     middle = np.median([box.middle for box in boxes], axis=0) - (0, RAISED * size)
     edges = np.array([box.edges for box in boxes])
     low, high = edges[:, :2].min(axis=0), edges[:, 2:].max(axis=0)
-    held = 2 * float(np.max(np.maximum(middle - low, high - middle)))
-    side = max(MARGIN * size, held)
+    contained = 2 * float(np.max(np.maximum(middle - low, high - middle)))
+    side = max(MARGIN * size, contained)
     if side > WIDEST * MARGIN * size:
         raise NoCropError("the head moves too far for one fixed crop")
-    whole = min(round(side), height, width)
-    if whole < SMALLEST:
-        raise NoCropError(f"the face is too small (a crop of {whole} of {SMALLEST} pixels)")
+    crop_side = min(round(side), height, width)
+    if crop_side < SMALLEST:
+        raise NoCropError(f"the face is too small (the crop has {crop_side} pixels, at least {SMALLEST} are required)")
     left, top = (
-        int(np.clip(round(centre - whole / 2), 0, length - whole))
+        int(np.clip(round(centre - crop_side / 2), 0, length - crop_side))
         for centre, length in zip(middle, (width, height), strict=True)
     )
-    return left, top, left + whole, top + whole
+    return left, top, left + crop_side, top + crop_side

@@ -1,4 +1,4 @@
-"""Uncropped videos made into clips of a face, 256 x 256 at 25 fps, and kept by the content of their source."""
+"""Convert uncropped videos to clips of a face, 256 x 256 at 25 fps, cached by the content of their source."""
 
 from __future__ import annotations
 
@@ -31,17 +31,16 @@ if TYPE_CHECKING:
 __all__ = ["FRAMES", "PREPARATION", "FaceClip", "Preparation", "is_prepared", "prepare"]
 
 PREPARATION = "2"
-"""Raised with every change of what comes out of this module, `cropping`, `decoding` or the harness's reader; part of
-the cache key."""
+"""Bump when the output of this module, `crop`, `resample` or the harness's reader changes; part of the cache key."""
 FRAMES = 100
-"""Frames that are kept, from the start: four seconds, so that a video of any length takes the same memory."""
+"""Frames to keep, from the start: four seconds, so that a video of any length takes the same memory."""
 LOOK_EVERY = 8
-"""The face is looked for in every eighth frame."""
+"""The face is detected in every eighth frame."""
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """What came of one video: a clip of `frames` frames, or none and the reason why not."""
+    """Result for one video: a clip of `frames` frames, or the reason why it is unusable."""
 
     frames: int
     sha256: str = ""
@@ -49,16 +48,16 @@ class Preparation:
     crop: tuple[int, ...] = ()
     """Left, top, right, bottom in pixels of the upright source."""
     remarks: tuple[str, ...] = ()
-    """What the user should know of a clip that is used all the same."""
+    """Notes for the user about a clip that is used nevertheless."""
     unusable: str = ""
 
 
 @dataclass(frozen=True)
 class FaceClip:
-    """Some frames of a prepared video. Should the kept clip be gone or damaged, it is made anew from its source.
+    """Some frames of a prepared video. If the cached clip is missing or damaged, it is recomputed from its source.
 
-    The manifest names the source by its hash and the preparation by its version: pixels may differ by rounding between
-    processors, the pairs do not.
+    The manifest identifies the source by its hash and the preparation by its version: pixels may differ by rounding
+    between processors, the pairs do not.
     """
 
     path: Path
@@ -66,10 +65,10 @@ class FaceClip:
     start: int
     stop: int
     model: Path | None = field(default=None, compare=False)
-    """The landmarker's file; None looks the asset up."""
+    """Path of the landmarker; None: look up the asset."""
 
     def load(self) -> Clip:
-        """Raises `UsageError` where the source has changed since the suite was built, or can no longer be prepared."""
+        """Raises `UsageError` if the source has changed since the suite was built, or can no longer be prepared."""
         clip = _kept_clip(self.content_sha256)
         if clip is None:
             clip = self._made_anew()
@@ -79,12 +78,13 @@ class FaceClip:
         from bcd_bench_faces.landmarks.mediapipe import FaceLandmarker
 
         if sha256_file(self.path) != self.content_sha256:
-            raise UsageError(f"{self.path.name} has changed since the suite was built", hint="run again")
-        made, clip = _made(self.path, FaceLandmarker(self.model))
+            raise UsageError(f"{self.path.name} has changed since the suite was built", hint="rerun the command")
+        preparation, clip = _made(self.path, FaceLandmarker(self.model))
         if clip is None or len(clip) < self.stop:
-            raise UsageError(f"{self.path.name} can no longer be prepared: {made.unusable or 'it is shorter now'}")
-        with contextlib.suppress(OSError):  # only a cache: without it the clip is made again next time
-            _keep(self.content_sha256, made, clip)
+            reason = preparation.unusable or "the file is now too short"
+            raise UsageError(f"{self.path.name} can no longer be preprocessed: {reason}")
+        with contextlib.suppress(OSError):  # only a cache: without it the clip is recomputed next time
+            _keep(self.content_sha256, preparation, clip)
         return clip
 
     def describe(self) -> dict[str, Any]:
@@ -99,88 +99,87 @@ class FaceClip:
 
 
 def is_prepared(content_sha256: str) -> bool:
-    """Whether `prepare` would find what it once made."""
+    """Whether `prepare` has a cached result."""
     return _kept(content_sha256) is not None
 
 
 def prepare(path: Path, content_sha256: str, landmarker: Callable[[], FaceLandmarker]) -> Preparation:
-    """Find the face, crop, resample and keep a video, or find what was made of it before; `landmarker` is called only
-    where there is work. Raises `OSError` where the source cannot be read, `UsageError` where the cache cannot be
-    written.
+    """Find the face, crop, resample and cache a video, or return the cached result; `landmarker` is called only if
+    needed. Raises `OSError` if the source cannot be read, `UsageError` if the cache cannot be written.
     """
-    kept = _kept(content_sha256)
-    if kept is not None:
-        return kept
+    cached = _kept(content_sha256)
+    if cached is not None:
+        return cached
     finder = landmarker()
     try:
-        made, clip = _made(path, finder)
-    except UnsupportedVideoError as error:  # another PyAV may read it, so it is not remembered
+        result, clip = _made(path, finder)
+    except UnsupportedVideoError as error:  # another PyAV version may read it, so it is not cached
         return Preparation(0, unusable=str(error))
-    except (ValueError, RuntimeError) as error:  # of a library: perhaps not the file's fault, so not remembered
-        return Preparation(0, unusable=f"cannot be prepared: {one_line(error, place=False)}")
+    except (ValueError, RuntimeError) as error:  # from a library, possibly not due to the file, so not cached
+        return Preparation(0, unusable=f"cannot be preprocessed: {one_line(error, place=False)}")
     try:
-        _keep(content_sha256, made, clip)
+        _keep(content_sha256, result, clip)
     except OSError as error:
         text = f"cannot write {_place(content_sha256).parent}: {error.strerror or error}"
-        raise UsageError(text, hint="export BCD_BENCH_HOME=FOLDER") from error
-    return made
+        raise UsageError(text, hint="set another folder with export BCD_BENCH_HOME=FOLDER") from error
+    return result
 
 
 def _place(content_sha256: str) -> Path:
-    """Where a clip and what is known of it are kept, without their endings."""
+    """Path of a cached clip and its metadata, without suffix."""
     key = hash_json([content_sha256, PREPARATION, FACE_LANDMARKER.sha256])
     return cache_folder() / "clips" / key[:2] / key
 
 
 def _keep(content_sha256: str, made: Preparation, clip: Clip | None) -> None:
-    place = _place(content_sha256)
-    place.parent.mkdir(parents=True, exist_ok=True)
+    base = _place(content_sha256)
+    base.parent.mkdir(parents=True, exist_ok=True)
     if clip is not None:
-        write_bytes_atomic(place.with_suffix(".mkv"), encode_lossless(clip))
-    noted = asdict(made) | {"av": package_versions().get("av", "")}
-    write_json_atomic(place.with_suffix(".json"), noted)  # last: it says that the clip is there
+        write_bytes_atomic(base.with_suffix(".mkv"), encode_lossless(clip))
+    record = asdict(made) | {"av": package_versions().get("av", "")}
+    write_json_atomic(base.with_suffix(".json"), record)  # last: marks the clip as complete
 
 
 def _kept(content_sha256: str) -> Preparation | None:
-    """What was noted of a video, if it is whole; the clip's pixels are checked when they are loaded."""
-    place = _place(content_sha256)
+    """The cached result for a video, if complete; the clip's pixels are checked when they are loaded."""
+    base = _place(content_sha256)
     try:
-        noted = json.loads(place.with_suffix(".json").read_text(encoding="utf-8"))
-        made = Preparation(
-            int(noted["frames"]),
-            str(noted["sha256"]),
-            tuple(int(edge) for edge in noted["crop"]),
-            tuple(str(remark) for remark in noted["remarks"]),
-            str(noted["unusable"]),
+        record = json.loads(base.with_suffix(".json").read_text(encoding="utf-8"))
+        result = Preparation(
+            int(record["frames"]),
+            str(record["sha256"]),
+            tuple(int(edge) for edge in record["crop"]),
+            tuple(str(remark) for remark in record["remarks"]),
+            str(record["unusable"]),
         )
-        decided = made.unusable == "" or noted["av"] == package_versions().get("av", "")
+        current = result.unusable == "" or record["av"] == package_versions().get("av", "")
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # not there yet, or damaged: made anew
-    if not decided:  # another PyAV may be able to read it
+        return None  # missing or damaged: recompute
+    if not current:  # another PyAV version may be able to read it
         return None
-    return made if made.unusable or place.with_suffix(".mkv").is_file() else None
+    return result if result.unusable or base.with_suffix(".mkv").is_file() else None
 
 
 def _kept_clip(content_sha256: str) -> Clip | None:
-    made = _kept(content_sha256)
-    if made is None or made.unusable:
+    cached = _kept(content_sha256)
+    if cached is None or cached.unusable:
         return None
     try:
         clip = read_video(_place(content_sha256).with_suffix(".mkv"))
     except UsageError:
-        return None  # damaged: made anew
-    return clip if clip.sha256 == made.sha256 else None
+        return None  # damaged: recompute
+    return clip if clip.sha256 == cached.sha256 else None
 
 
 def _made(path: Path, landmarker: FaceLandmarker) -> tuple[Preparation, Clip | None]:
-    """Two passes over the first seconds, so that only small frames are ever kept in memory."""
+    """Two passes over the first seconds, so that only small frames are in memory."""
     follower, steps, length = FaceFollower(landmarker), list[float](), 0
     try:
         height = width = 0
-        for shown in frames_at(path, FPS, FRAMES, steps):
+        for image in frames_at(path, FPS, FRAMES, steps):
             if length % LOOK_EVERY == 0:
-                height, width = shown.rgb.shape[:2]
-                follower.look(shown.rgb)
+                height, width = image.rgb.shape[:2]
+                follower.look(image.rgb)
             length += 1
         if length < CROSS_MINIMUM:
             return Preparation(
@@ -189,17 +188,17 @@ def _made(path: Path, landmarker: FaceLandmarker) -> tuple[Preparation, Clip | N
         left, top, right, bottom = square_crop(follower, height, width)
         small: list[Any] = []
         last = None
-        for shown in frames_at(path, FPS, FRAMES):
-            if shown is not last:
-                face = resize_frame(shown.rgb[top:bottom, left:right], SIZE)
+        for image in frames_at(path, FPS, FRAMES):
+            if image is not last:
+                face = resize_frame(image.rgb[top:bottom, left:right], SIZE)
             small.append(face)
-            last = shown
-    except (UnreadableVideoError, NoCropError) as error:  # what the content proves, whoever reads it
+            last = image
+    except (UnreadableVideoError, NoCropError) as error:  # determined by the content, independent of the reader
         return Preparation(0, unusable=str(error)), None
     clip = Clip(np.stack(small), FPS, path.stem)
     remarks = []
     if follower.crowded:
-        remarks.append("a second face is seen; the largest is kept")
+        remarks.append("a second face was detected; the largest one is used")
     if is_variable(steps):
         remarks.append("variable frame rate; resampled by its time stamps")
     return Preparation(len(clip), clip.sha256, (left, top, right, bottom), tuple(remarks)), clip

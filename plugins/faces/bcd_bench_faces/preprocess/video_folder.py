@@ -1,4 +1,4 @@
-"""Folders of videos, `<identity>/<clip>.<ending>`: listed safely, and named the same on every machine."""
+"""Folders of videos, `<identity>/<clip>.<ending>`: listed safely, with the same names on every machine."""
 
 from __future__ import annotations
 
@@ -16,59 +16,59 @@ from bcd_bench.types.errors import UsageError
 __all__ = ["ENDINGS", "TreeVideo", "list_videos", "safe_ids"]
 
 ENDINGS = (".mp4", ".mkv", ".mov", ".avi", ".webm")
-OUTSIDE = f"a link out of the tree (followed with {FOLLOW_LINKS}=1)"
+OUTSIDE = f"a link that points outside the folder (set {FOLLOW_LINKS}=1 to follow)"
 LONGEST_PART = 35
-"""Characters of an identity or a clip name in an id: a pair's id names two clips and may have 200."""
+"""Maximum length of an identity or a clip name in an id: a pair's id names two clips and may have 200 characters."""
 
 
 @dataclass(frozen=True)
 class TreeVideo:
-    """One video of a tree. Names are in Unicode's NFC form, whatever form the file system keeps."""
+    """One video of a tree. Names are in Unicode's NFC form, independent of the file system."""
 
     path: Path
     identity: str
     clip: str
-    """The file's name without its ending, or with it where another file differs in the ending alone."""
+    """The file's name without its ending, or with it if another file differs only in the ending."""
 
     @property
     def name(self) -> str:
-        """For people: where it is in the tree."""
+        """Display name: the path in the tree."""
         return f"{self.identity}/{self.clip}"
 
 
 def list_videos(root: Path, endings: Iterable[str] = ENDINGS) -> tuple[list[TreeVideo], list[str]]:
-    """The videos of a tree in order of their names, and a line for each one that is not taken.
+    """The videos of a tree sorted by name, and a line for each one that is skipped.
 
-    Only files of the given endings (in any case) in folders right below `root` count; hidden ones never do. A link
-    that leads out of the tree gets a line, and is followed only if the user allows it (`links.follows_links`). Raises
-    `UsageError` where `root` is no readable folder.
+    Only files with the given endings (in any case) in folders directly below `root` count; hidden ones never do. A link
+    that points outside the tree gets a line, and is followed only if the user allows it (`links.follows_links`). Raises
+    `UsageError` if `root` is not a readable folder.
     """
     try:
         inside = root.resolve(strict=True)
         folders = sorted(_visible(root))
     except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
-        raise UsageError(f"{root} is no readable folder ({getattr(error, 'strerror', None) or error})") from None
-    wanted = {ending.lower() for ending in endings}
-    found: list[TreeVideo] = []
+        raise UsageError(f"{root} is not a readable folder ({getattr(error, 'strerror', None) or error})") from None
+    suffixes = {ending.lower() for ending in endings}
+    videos: list[TreeVideo] = []
     notes: list[str] = []
     for folder in folders:
         try:
             if not _leads_inside(folder, inside):
                 notes.append(f"{_nfc(folder.name)}: left out: {OUTSIDE}")
             elif folder.is_dir():
-                files = sorted(path for path in _visible(folder) if path.suffix.lower() in wanted)
+                files = sorted(path for path in _visible(folder) if path.suffix.lower() in suffixes)
                 stems = Counter(_nfc(path.stem) for path in files)
-                found += _taken(files, stems, _nfc(folder.name), inside, notes)
+                videos += _taken(files, stems, _nfc(folder.name), inside, notes)
         except (OSError, RuntimeError) as error:
             reason = getattr(error, "strerror", None) or error
             notes.append(f"{_nfc(folder.name)}: left out: cannot be read ({reason})")
-    found.sort(key=lambda video: (video.identity, video.clip))
-    taken: dict[str, TreeVideo] = {}
-    for video in found:
-        if video.name in taken:
+    videos.sort(key=lambda video: (video.identity, video.clip))
+    by_name: dict[str, TreeVideo] = {}
+    for video in videos:
+        if video.name in by_name:
             notes.append(f"{video.name}: left out: another file has this name in another Unicode form")
-        taken.setdefault(video.name, video)
-    return list(taken.values()), notes
+        by_name.setdefault(video.name, video)
+    return list(by_name.values()), notes
 
 
 def _taken(
@@ -79,9 +79,9 @@ def _taken(
         if not _leads_inside(path, inside):
             notes.append(f"{identity}/{_nfc(path.name)}: left out: {OUTSIDE}")
         elif not path.exists():
-            notes.append(f"{identity}/{_nfc(path.name)}: left out: a link to nothing")
+            notes.append(f"{identity}/{_nfc(path.name)}: left out: a broken link")
         elif not path.is_file():
-            notes.append(f"{identity}/{_nfc(path.name)}: left out: no plain file")
+            notes.append(f"{identity}/{_nfc(path.name)}: left out: not a regular file")
         else:
             yield TreeVideo(path, identity, clip)
 
@@ -95,14 +95,14 @@ def _leads_inside(path: Path, inside: Path) -> bool:
 
 
 def _nfc(name: str) -> str:
-    # A name that is no text in the file system's encoding comes with surrogates, which no manifest can hold.
+    # Names that are not text in the file system's encoding contain surrogates, which a manifest cannot store.
     return unicodedata.normalize("NFC", name.encode(errors="surrogateescape").decode(errors="replace"))
 
 
 def safe_ids(videos: Iterable[TreeVideo]) -> list[str]:
-    """An id per video that is safe as a file name and unique whatever the case: `p001-00002`.
+    """An id per video that is a safe file name and unique regardless of case: `p001-00002`.
 
-    Where characters had to go, or two videos would share an id, the start of a hash of the name tells them apart.
+    If characters had to be replaced, or two videos would share an id, the start of a hash of the name is appended.
     """
     videos = list(videos)
     plain = [f"{_safe(video.identity)}-{_safe(video.clip)}" for video in videos]

@@ -1,4 +1,4 @@
-"""The extractor `arcface`: who is in every frame, as a unit vector of an ArcFace network (Deng et al., CVPR 2019)."""
+"""The extractor `arcface`: per-frame unit-length face embeddings by an ArcFace network (Deng et al., CVPR 2019)."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ LANDMARKS = "mediapipe-landmarks"
 
 
 class ArcFace:
-    """Clip -> `embeddings` float32[T, D], rows of length 1 for the face that the landmarks are of; NaN without one."""
+    """Clip -> `embeddings` float32[T, D], rows of length 1 for the face with landmarks; NaN without one."""
 
     def __init__(self) -> None:
         self._network: ArcFaceNetwork | None = None
 
     @cached_property
     def identity(self) -> Mapping[str, Any]:
-        """The hash of the model that is found, and how crops are made. "none" is nothing that can be extracted with."""
+        """Cache key: the hash of the model in use, and the cropping. "none" means that there is no model to extract
+        with."""
         status = AssetStore(load_registry()).status_of(ARCFACE.name)
         return {
             "weights": status.sha256 or "none",
@@ -47,13 +48,13 @@ class ArcFace:
         network = self._network
         assert network is not None, "load comes before extract"
         return [
-            {"embeddings": embeddings_of(network, network.width, clip.frames, _five(np.asarray(found["points"])))}
-            for clip, found in zip(clips, features[LANDMARKS], strict=True)
+            {"embeddings": embeddings_of(network, network.width, clip.frames, _five(np.asarray(landmarks["points"])))}
+            for clip, landmarks in zip(clips, features[LANDMARKS], strict=True)
         ]
 
 
 def _five(points: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float64] | None]:
-    return [five_points(one) if np.isfinite(one[0, 0]) else None for one in points]
+    return [five_points(landmarks) if np.isfinite(landmarks[0, 0]) else None for landmarks in points]
 
 
 def embeddings_of(
@@ -62,7 +63,7 @@ def embeddings_of(
     frames: npt.NDArray[np.uint8],
     points: Sequence[npt.NDArray[np.float64] | None],
 ) -> npt.NDArray[np.float32]:
-    """float32[T, width]: unit vectors of the faces whose five points, float64[5, 2], are given; NaN for None."""
+    """Unit vectors float32[T, width] of the faces with the given five points, float64[5, 2]; NaN for None."""
     embeddings = np.full((len(frames), width), np.nan, np.float32)
     for index, (frame, five) in enumerate(zip(frames, points, strict=True)):
         vector = None if five is None else unit(embed(aligned_crop(frame, five)))

@@ -1,4 +1,4 @@
-"""Face recognisers: aligned crop -> vector, and the check that its cosines tell people apart before any is believed."""
+"""Face recognisers: aligned crop -> vector, and a check that their cosines distinguish people."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ Embed = Callable[[Crop], Vector]
 
 PEOPLE: Final = 8
 LEAST_MARGIN: Final = 0.1
-"""By how much two crops of one person must be nearer than any of two people. A MobileFaceNet and SFace have 0.28 and
-0.23; with inputs scaled wrongly, upside down or transposed, or with random weights, they have 0.07 at most."""
+"""Minimum difference between the cosines of crops of one person and of two people. A MobileFaceNet and SFace have 0.28
+and 0.23; with inputs scaled wrongly, upside down or transposed, or with random weights, they have at most 0.07."""
 SCALINGS: Final = {"0 to 255": (0.0, 1.0), "0 to 1": (0.0, 255.0), "-1 to 1": (127.5, 127.5)}
-"""What a network may want pixels as -> insightface's mean and divisor."""
+"""Pixel range that a network may expect -> insightface's mean and divisor."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """The recogniser in use: a file of the user's choice, known by its hash."""
+    """The recogniser in use: a file of the user's choice, identified by its hash."""
 
     path: Path
     sha256: str
@@ -58,16 +58,16 @@ class Model:
 
 
 def find_model() -> Model:
-    """The file that `BCD_BENCH_ARCFACE` names, else the first known name on the asset path.
+    """The file named in `BCD_BENCH_ARCFACE`, else the first known name on the asset path.
 
-    Raises `MissingAssetError` where there is none.
+    Raises `MissingAssetError` if there is none.
     """
     store = AssetStore(load_registry())
     return Model(store.find(ARCFACE.name), store.status_of(ARCFACE.name).sha256)
 
 
 def unit(vector: npt.ArrayLike) -> Vector | None:
-    """The vector float64[D] with length 1; None for one that has no direction."""
+    """The vector float64[D] scaled to length 1; None if it has no direction."""
     flat = np.asarray(vector, np.float64).reshape(-1)
     length = float(np.linalg.norm(flat))
     return flat / length if np.isfinite(length) and length > 0 else None
@@ -77,7 +77,7 @@ def unit(vector: npt.ArrayLike) -> Vector | None:
 def check_crops() -> npt.NDArray[np.uint8]:
     """uint8[8, 2, 112, 112, 3] RGB: two aligned crops of each of eight rendered people.
 
-    Drawn by `tools/draw_check_crops.py`: nobody in them is real.
+    Created by `tools/draw_check_crops.py`; no real people are shown.
     """
     import cv2
 
@@ -89,7 +89,7 @@ def check_crops() -> npt.NDArray[np.uint8]:
 
 @dataclass(frozen=True)
 class Separation:
-    """Cosines of a recogniser on the stored crops: of one person, and of two people; NaN if it gives no vectors."""
+    """Cosines of a recogniser on the stored crops: of one person, and of two people; NaN without vectors."""
 
     same: float
     same_least: float
@@ -98,7 +98,7 @@ class Separation:
 
     @property
     def enough(self) -> bool:
-        """Whether every two crops of one person are nearer than any of two people, by `LEAST_MARGIN`."""
+        """Whether all pairs of crops of one person are closer than all pairs of two people, by `LEAST_MARGIN`."""
         return self.same_least - self.other_most >= LEAST_MARGIN
 
     def __str__(self) -> str:
@@ -109,19 +109,21 @@ class Separation:
 
 
 def separation(embed: Embed) -> Separation:
-    """How well `embed` tells the people of `check_crops` apart. Raises what it raises."""
-    found = [[unit(embed(crop)) for crop in person] for person in check_crops()]
-    if any(vector is None for person in found for vector in person):
+    """Measure how well `embed` distinguishes the people of `check_crops`. Raises what `embed` raises."""
+    vectors_by_person = [[unit(embed(crop)) for crop in person] for person in check_crops()]
+    if any(vector is None for person in vectors_by_person for vector in person):
         return Separation(np.nan, np.nan, np.nan, np.nan)
-    vectors = np.array(found)
+    vectors = np.array(vectors_by_person)
     cosines = np.einsum("pid,qjd->pqij", vectors, vectors)
-    apart = ~np.eye(PEOPLE, dtype=bool)
-    same, other = cosines[~apart][:, 0, 1], cosines[apart]
-    return Separation(float(same.mean()), float(same.min()), float(other.mean()), float(other.max()))
+    different = ~np.eye(PEOPLE, dtype=bool)
+    same, different_people = cosines[~different][:, 0, 1], cosines[different]
+    return Separation(
+        float(same.mean()), float(same.min()), float(different_people.mean()), float(different_people.max())
+    )
 
 
 def session_of(model: Path | bytes, device: str) -> Any:
-    """An onnxruntime session on `device`, quiet, whose idle threads leave the cores alone.
+    """A quiet onnxruntime session on `device`, whose idle threads do not spin.
 
     Raises `MissingDependencyError`, and what onnxruntime raises for a model that it cannot run.
     """
@@ -134,22 +136,22 @@ def session_of(model: Path | bytes, device: str) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    wanted = "CUDAExecutionProvider" if device.startswith("cuda") else "CPUExecutionProvider"
-    providers = [name for name in (wanted, "CPUExecutionProvider") if name in onnxruntime.get_available_providers()]
-    given = model if isinstance(model, bytes) else str(model)
-    return onnxruntime.InferenceSession(given, options, providers=list(dict.fromkeys(providers)))
+    preferred = "CUDAExecutionProvider" if device.startswith("cuda") else "CPUExecutionProvider"
+    providers = [name for name in (preferred, "CPUExecutionProvider") if name in onnxruntime.get_available_providers()]
+    source = model if isinstance(model, bytes) else str(model)
+    return onnxruntime.InferenceSession(source, options, providers=list(dict.fromkeys(providers)))
 
 
 class ArcFaceNetwork:
-    """insightface's ArcFaceONNX over a model's file, once the check has passed.
+    """insightface's ArcFaceONNX for a model file that has passed the check.
 
-    Raises `UsageError` for a file that is no recogniser of 112 x 112 crops, or that does not tell people apart as
-    insightface runs it, and `MissingDependencyError`.
+    Raises `UsageError` for a file that is not a recogniser of 112 x 112 crops, or that does not distinguish people when
+    run by insightface, and `MissingDependencyError`.
     """
 
     def __init__(self, model: Model, device: str) -> None:
         self._model = model
-        hint = f"export {ARCFACE.variable}=PATH of another ONNX file"
+        hint = f"export {ARCFACE.variable}=PATH with the path of another ONNX file"
         try:
             from insightface.model_zoo.arcface_onnx import ArcFaceONNX
         except ImportError as error:
@@ -160,42 +162,42 @@ class ArcFaceNetwork:
             self._network = ArcFaceONNX(str(model.path), session=session_of(model.path, device))
             if tuple(self._network.input_size) != (CROP, CROP) or not isinstance(self._network.output_shape[-1], int):
                 raise ValueError(f"input {self._network.input_shape}, output {self._network.output_shape}")
-            found = separation(self)
+            result = separation(self)
         except MissingDependencyError:
             raise
         except Exception as error:
             raise UsageError(
-                f"{model} is no ArcFace model for {CROP} x {CROP} crops: {one_line(error, place=False)}", hint=hint
+                f"{model} is not an ArcFace model for {CROP} x {CROP} crops: {one_line(error, place=False)}", hint=hint
             ) from error
-        if not found.enough:
+        if not result.enough:
             raise UsageError(
-                f"{model} does not tell people apart on {PEOPLE} rendered faces: {found}. {self._cause()}", hint=hint
+                f"{model} does not distinguish people on {PEOPLE} rendered faces: {result}. {self._cause()}", hint=hint
             )
 
     @property
     def width(self) -> int:
-        """Numbers of a vector."""
+        """Length of a vector."""
         return int(self._network.output_shape[-1])
 
     def __call__(self, crop: Crop) -> Vector:
-        # One face a call: the bytes of a result must not depend on what else was in the batch.
+        # One face per call: the bytes of a result must not depend on the rest of the batch.
         return np.asarray(self._network.get_feat(crop[..., ::-1]), np.float64).reshape(-1)
 
     def _cause(self) -> str:
-        """What is likely wrong with a network that failed the check: the scaling with which it would pass, if any."""
-        given = (self._network.input_mean, self._network.input_std)
+        """The likely cause for a network that failed the check: the scaling with which it would pass, if any."""
+        current = (self._network.input_mean, self._network.input_std)
         for name, scaling in SCALINGS.items():
-            if scaling == given:
+            if scaling == current:
                 continue
             with self._scaled(*scaling):
                 passes = separation(self).enough
             if passes:
                 return (
-                    f"It does with pixels scaled to {name}: insightface scales them to -1 to 1, or leaves them at 0 to "
-                    "255 if names of the first 8 nodes begin with Sub and with Mul, so export the network with its "
-                    "scaling in front"
+                    f"It passes with pixels scaled to {name}: insightface scales them to -1..1, or leaves them at 0 to "
+                    "255 if names of the first 8 nodes begin with Sub and with Mul; export the network including its "
+                    "scaling"
                 )
-        return "Its output may be no embedding, its weights untrained, or its crops or input scaling others"
+        return "Its output may not be an embedding, its weights may be untrained, or its cropping or scaling may differ"
 
     @contextmanager
     def _scaled(self, mean: float, divisor: float) -> Iterator[None]:
@@ -208,5 +210,5 @@ class ArcFaceNetwork:
 
 
 def check_arcface(path: Path) -> None:
-    """The check of `assets add` and `assets verify`. Raises as `ArcFaceNetwork`."""
+    """Check for `assets add` and `assets verify`. Raises as `ArcFaceNetwork`."""
     ArcFaceNetwork(Model(path, sha256_file(path)), "cpu")

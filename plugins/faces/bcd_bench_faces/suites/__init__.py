@@ -1,1 +1,1 @@
-"""Suites of real and of rendered faces."""
+"""Suites of real and rendered faces."""

@@ -1,4 +1,4 @@
-"""The suites over LRS3 (Afouras et al. 2018), for holders of a copy: face crops of 224 x 224 at 25 fps."""
+"""The suites over LRS3 (Afouras et al. 2018), for users who have a copy: face crops of 224 x 224 at 25 fps."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ __all__ = [
 ]
 
 LONGEST = 250
-"""Frames of a clip that are used: ten seconds, more than any test clip of LRS3 has, so that memory stays flat."""
+"""Maximum number of frames used of a clip: ten seconds, longer than any LRS3 test clip, to bound the memory."""
 LONGEST_TRAINING = 1500
-"""As `LONGEST`, for the clips to learn from: a minute."""
+"""As `LONGEST`, for training clips: a minute."""
 SPLITS = ("test", "trainval", "pretrain")
 
 
 def cross_suite(data: Mapping[str, Path], *, content_frames: int | None = None) -> Suite:
-    """Every clip of the tree drives the face of another speaker. Raises `UsageError` where the tree gives no pair."""
+    """Every clip of the tree drives the face of another speaker. Raises `UsageError` if no pair can be formed."""
     videos, notes = _videos(data["lrs3"], CROSS_MINIMUM)
     pairs = cross_pairs(videos, seed=SEED, content_frames=content_frames)
     if not pairs:
@@ -52,7 +52,7 @@ cross_content20 = partial(cross_suite, content_frames=20)
 
 
 def self_suite(data: Mapping[str, Path]) -> Suite:
-    """The first half of every clip is driven by its second. Raises `UsageError` where the tree gives no pair."""
+    """The second half of every clip drives the first. Raises `UsageError` if no pair can be formed."""
     videos, notes = _videos(data["lrs3"], SELF_MINIMUM)
     pairs = self_pairs(videos, seed=SEED)
     if not pairs:
@@ -64,24 +64,25 @@ def _no_pairs(root: Path, needed: str, notes: list[str]) -> UsageError:
     why = f"; {notes[0]}" if notes else ""
     more = f" (and {len(notes) - 1} more)" if len(notes) > 1 else ""
     return UsageError(
-        printable(f"no pair can be made of {root}: {needed} are needed, as test/<speaker>/<clip>.mp4{why}{more}")
+        printable(f"{root} contains no valid pairs; expected {needed}, as test/<speaker>/<clip>.mp4{why}{more}")
     )
 
 
 def _videos(root: Path, minimum: int) -> tuple[list[PreparedVideo], list[str]]:
-    """The usable clips of `test/<speaker>/<clip>.mp4`, or of `<speaker>/<clip>.mp4`, and a line for each other."""
+    """The usable clips of `test/<speaker>/<clip>.mp4`, or of `<speaker>/<clip>.mp4`, and a line for each skipped
+    one."""
     splits = [split for split in SPLITS if (root / split).is_dir()]
     if splits and "test" not in splits:
-        raise UsageError(f"{root} has {' and '.join(splits)} and no test folder; the suite is over LRS3's test clips")
+        raise UsageError(f"{root} has {' and '.join(splits)} but no test folder; the suite uses LRS3's test clips")
     return _usable_in(root / "test" if splits else root, minimum, LONGEST)
 
 
 def training_videos(data: Mapping[str, Path]) -> TrainingVideos:
-    """The clips of `trainval` and `pretrain`, never those of `test`. Raises `UsageError` where there is neither."""
+    """The clips of `trainval` and `pretrain`, never those of `test`. Raises `UsageError` if neither folder exists."""
     root = data["lrs3"]
     splits = [split for split in SPLITS[1:] if (root / split).is_dir()]
     if not splits:
-        raise UsageError(f"{root} has nothing to learn from: no folder trainval or pretrain")
+        raise UsageError(f"{root} has no training data: neither a trainval nor a pretrain folder")
     refs, notes = list[ClipRef](), list[str]()
     for split in splits:
         videos, left_out = _usable_in(root / split, SELF_MINIMUM, LONGEST_TRAINING)
@@ -109,7 +110,7 @@ def _usable_in(folder: Path, minimum: int, longest: int) -> tuple[list[PreparedV
 
 
 def _usable(video: TreeVideo, clip_id: str, minimum: int, longest: int, hashes: FileHashes) -> PreparedVideo:
-    """Raises `ValueError` or an error of `open_video` with the reason for a clip that cannot be used."""
+    """Check a clip. Raises `ValueError` or an error of `open_video` with the reason if it cannot be used."""
     frames = min(_frames(video.path), longest)
     if frames < minimum:
         raise ValueError(f"too short ({frames} of {minimum} frames)")
@@ -122,17 +123,17 @@ def _usable(video: TreeVideo, clip_id: str, minimum: int, longest: int, hashes: 
 
 
 def _frames(path: Path) -> int:
-    """Coded frames that are really there; only the first is decoded. Raises `UnreadableVideoError` where the content is
-    no video, `ValueError` for what is no face crop of LRS3, and `OSError`.
+    """Number of coded frames in the file; only the first is decoded. Raises `UnreadableVideoError` if the content is
+    not a video, `ValueError` for anything but a face crop of LRS3, and `OSError`.
     """
     with open_video(path) as video:
         if abs(video.fps - FPS) > 0.01:
-            raise ValueError(f"{video.fps:.5g} frames per second, not 25; clips-cross takes videos of any rate")
+            raise ValueError(f"{video.fps:.5g} frames per second, not 25; clips-cross accepts videos of any rate")
         first = next(video.frames(), None)
         if first is None:
             raise ValueError("no frame can be decoded")
         height, width = first.size
         if width != height:
-            raise ValueError(f"{width} x {height} pixels is no face crop; clips-cross crops faces itself")
+            raise ValueError(f"{width} x {height} pixels is not a face crop; clips-cross crops faces itself")
     with open_video(path) as video:
         return video.coded_frames()

@@ -1,4 +1,4 @@
-"""What the suites of real faces have in common, and the figures the paper reports for them. Light: specs import it."""
+"""Common constants of the real-face suites, and the results reported in the paper. Lightweight: imported by specs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = [
 ]
 
 LRS3_VERSION = "2"
-"""Raised with every change of the pairs or the pixels of an LRS3 suite."""
+"""Bump when the pairs or the pixels of an LRS3 suite change."""
 CLIPS_VERSION = "2"
 """As `LRS3_VERSION`, for the suites over folders of videos."""
 SEED = 423
@@ -37,17 +37,17 @@ DEFAULT_METRICS = (
     "auh",
     "flicker",
 )
-"""What every suite of talking heads scores: the columns of the paper's Table 1, a distance and a recogniser that work
+"""Default metrics of all talking-head suites: the columns of the paper's Table 1, a distance and a recogniser that work
 offline, and the companions that Appendix C discusses."""
 
 LRS3_HELP = (
-    "LRS3 is no longer distributed by its authors. Holders of a copy give its folder and use it under its licence; "
-    "without one, heads-cross and sprites-procedural need no data, and clips-cross runs on any folder of own videos, "
+    "LRS3 is no longer distributed by its authors. If you have a copy, pass its folder and use it under its licence; "
+    "otherwise, heads-cross and sprites-procedural need no data, and clips-cross runs on a folder of your own videos, "
     "<identity>/*.mp4"
 )
 CLIPS_HELP = (
     "a folder of talking-head videos, <identity>/*.mp4 (.mkv, .mov, .avi, .webm), of any size and frame rate; "
-    "sprites-procedural and heads-cross need none"
+    "sprites-procedural and heads-cross need no data"
 )
 
 _NOTE = (
@@ -85,4 +85,4 @@ REPORTED_BY_CONTENT = {
     15: (_row("BCD", "Table A5", 85.6, 0.685, 0.43, 3.47, 4.14),),
     20: (_row("BCD", "Table A5", 86.6, 0.688, 0.44, 3.20, 3.78),),
 }
-"""By the number of content frames; all frames are the paper's default and so in `REPORTED`."""
+"""By the number of content frames; using all frames is the paper's default and therefore in `REPORTED`."""

@@ -1,7 +1,8 @@
-"""The suite `heads-cross`: rendered talking heads, with the exact answer to every transfer and its true parameters.
+"""The suite `heads-cross`: rendered talking heads, with ground-truth targets and true parameters for every transfer.
 
-A clip is (split, person, motion): the person's identity and appearance doing that motion. Clip n of a split is person
-n with motion n; the target of a pair is the content's person with the driver's motion, so it is exact by construction.
+A clip is (split, person, motion): the person's identity and appearance with that motion. Clip n of a split is person n
+with motion n; the target of a pair is the content's person with the driving clip's motion, so it is exact by
+construction.
 """
 
 from __future__ import annotations
@@ -50,16 +51,16 @@ __all__ = [
 ]
 
 VERSION: Final = "1"
-"""Raised with every change of the pairs or the pixels."""
+"""Bump when the pairs or the pixels change."""
 FRAMES: Final = 25
 SIZES: Final = (64, 128, 256)
 PEOPLE: Final = 60
-"""Test people; each is content in `PARTNERS` pairs and drives as many."""
+"""Test people; each is content in as many pairs as `PARTNERS` has entries, and drives as many."""
 PARTNERS: Final = (1, 23)
-"""Person n takes the motions of persons n + 1 and n + 23 (around the circle)."""
+"""Person n gets the motions of persons n + 1 and n + 23 (modulo the number of people)."""
 TRAINING_PEOPLE: Final = 3_000
 SECOND_TAKES: Final = 1_000_000
-"""The second take of training person n shows training motion n + this: one that no other clip shows."""
+"""The second clip of training person n shows training motion n + this number, which no other clip shows."""
 FAULTS: Final = (
     Perturbation(
         "wrong-identity",
@@ -86,10 +87,10 @@ FAULTS: Final = (
         "bcd_bench_faces.suites.synthetic_perturbations:wrong_expression",
     ),
 )
-"""Drawn by `heads_faults`, with the errors that metrics ought to read."""
+"""Rendered by `synthetic_perturbations`, with the errors that metrics should measure."""
 DRAW_CLIP: Final = "bcd_bench_faces.suites.synthetic_heads:draw_clip"
 MANIFEST_NAME: Final = "bcd_bench_faces.heads:draw_clip"
-"""What stands for `DRAW_CLIP` in the manifest, whatever the module is called."""
+"""Name of `DRAW_CLIP` in the manifest, independent of the module's name."""
 
 
 def heads_suite(size: int) -> Suite:
@@ -122,7 +123,7 @@ def heads_suite(size: int) -> Suite:
 
 
 def clip_ref(split: Split, person: int, motion: int, size: int) -> ClipRef:
-    """A clip by what it shows. Labels: subject, split, person, motion."""
+    """Reference of a clip by its contents. Labels: subject, split, person, motion."""
     return ClipRef(
         id=f"{split}-{person:04d}-{motion:04d}",
         source=Generated(DRAW_CLIP, {"split": split, "person": person, "motion": motion, "size": size}, MANIFEST_NAME),
@@ -132,26 +133,26 @@ def clip_ref(split: Split, person: int, motion: int, size: int) -> ClipRef:
 
 
 def suite_64(data: Mapping[str, Path]) -> Suite:
-    """`heads-cross-64`; it needs no files."""
+    """`heads-cross-64`; requires no files."""
     del data
     return heads_suite(64)
 
 
 def suite_128(data: Mapping[str, Path]) -> Suite:
-    """`heads-cross-128`; it needs no files."""
+    """`heads-cross-128`; requires no files."""
     del data
     return heads_suite(128)
 
 
 def suite_256(data: Mapping[str, Path]) -> Suite:
-    """`heads-cross`; it needs no files."""
+    """`heads-cross`; requires no files."""
     del data
     return heads_suite(256)
 
 
 @dataclass(frozen=True, eq=False)
 class TrueParameters:
-    """What a clip was rendered from, in the terms of `HeadModel`."""
+    """The parameters that a clip was rendered from, as in `HeadModel`."""
 
     identity: npt.NDArray[np.float32]
     """float32[K] standard deviations."""
@@ -162,7 +163,7 @@ class TrueParameters:
     rotation: npt.NDArray[np.float32]
     """float32[T, 3, 3]."""
     translation: npt.NDArray[np.float32]
-    """float32[T, 3] in mm; a vertex v of the head is at R (v - PIVOT) + PIVOT + t from the camera."""
+    """float32[T, 3] in mm; a vertex v of the head is at R (v - PIVOT) + PIVOT + t relative to the camera."""
 
     def meshes(self) -> npt.NDArray[np.float32]:
         """The face region float32[T, V, 3] in mm in the camera's frame, as rendered (eyelids follow the gaze)."""
@@ -172,9 +173,9 @@ class TrueParameters:
 
 
 def true_parameters(clip: ClipRef | Mapping[str, str | int]) -> TrueParameters:
-    """The parameters behind a clip of a heads suite, by the clip's reference or its labels.
+    """The true parameters of a clip of a heads suite, by its reference or its labels.
 
-    Raises `UsageError` for a clip that is not of a heads suite.
+    Raises `UsageError` for any other clip.
     """
     labels = clip.labels if isinstance(clip, ClipRef) else clip
     split, person, number = labels.get("split"), labels.get("person"), labels.get("motion")
@@ -191,10 +192,10 @@ def true_parameters(clip: ClipRef | Mapping[str, str | int]) -> TrueParameters:
 
 
 def draw_clip(split: Split, person: int, motion: int, size: int) -> Clip:
-    """Render a clip, or read it where it was kept: what the `Generated` sources of the suites call.
+    """Render a clip, or read it from the cache; called by the `Generated` sources of the suites.
 
-    Clips are kept losslessly under the cache folder by the renderer's version and what they show. A folder that cannot
-    be written costs the time of drawing again, nothing else.
+    Clips are cached losslessly in the cache folder, by the renderer's version and their contents. If the folder cannot
+    be written, clips are re-rendered each time.
     """
 
     def draw() -> npt.NDArray[np.uint8]:
@@ -205,15 +206,15 @@ def draw_clip(split: Split, person: int, motion: int, size: int) -> Clip:
 
 
 def kept_clip(name: str, size: int, draw: Callable[[], npt.NDArray[np.uint8]], length: int = FRAMES) -> Clip:
-    """The clip of this name (which says all that decides its pixels) where it was kept, else what `draw` gives."""
+    """The cached clip of this name (which must include all that determines its pixels), else the result of `draw`."""
     from bcd_bench.io.video import read_video, write_video_lossless
 
     path = cache_folder() / "clips" / "heads" / f"{_renderer_key()}-{size}" / f"{name}.mkv"
     if path.is_file():
-        with contextlib.suppress(UsageError):  # damaged: drawn again and written over
-            kept = read_video(path)
-            if kept.frames.shape == (length, size, size, 3):
-                return Clip(kept.frames, FPS, name)
+        with contextlib.suppress(UsageError):  # damaged: re-rendered and overwritten
+            cached = read_video(path)
+            if cached.frames.shape == (length, size, size, 3):
+                return Clip(cached.frames, FPS, name)
     clip = Clip(draw(), FPS, name)
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -230,7 +231,8 @@ def _actor(split: Split, person: int) -> Actor:
 
 @lru_cache(maxsize=1)
 def _renderer_key() -> str:
-    """The renderer's version and what of the package decides pixels: changed code never meets old clips."""
+    """Version of the renderer and hash of the package's files that determine pixels: changed code never uses old
+    clips."""
     from bcd_bench_faces.synthesis.renderer import RENDERER_VERSION
 
     digest = hashlib.sha256()
@@ -244,12 +246,12 @@ def _renderer_key() -> str:
 
 
 class HeadsTrainingClips:
-    """Clips of the training split, person n doing motion n; none of its people is in the test split."""
+    """Clips of the training split, person n with motion n; none of its people is in the test split."""
 
     fps = FPS
 
     def __init__(self, size: int, people: int = TRAINING_PEOPLE) -> None:
-        """`people` bounds the split; any number works, since people are drawn by number."""
+        """`people` is the size of the split; any number works, since people are sampled by number."""
         self._size, self._people = size, people
 
     def __len__(self) -> int:
@@ -261,18 +263,18 @@ class HeadsTrainingClips:
         return np.stack([draw_clip("train", int(index), int(index), self._size).frames for index in indices])
 
     def takes(self, indices: Sequence[int], frames: int, stride: int) -> npt.NDArray[np.uint8]:
-        """Two takes each of B people, the same person doing two unrelated motions: uint8[B, 2 * frames, size, size, 3].
+        """Same-identity clip pairs: two unrelated motions of each of B people, uint8[B, 2 * frames, size, size, 3].
 
-        A take is every `stride`-th frame of a second at 25 frames per second, from its start; the first take shows the
-        motion of `clips`. They are drawn for themselves, so short takes cost less than whole clips. Raises IndexError
-        for indices outside 0..len-1 and ValueError for takes longer than 25 frames.
+        A clip is every `stride`-th frame of a second at 25 frames per second, from its start; the first one shows the
+        motion of `clips`. They are rendered separately, so short clips cost less than whole ones. Raises IndexError for
+        indices outside 0..len-1 and ValueError for clips longer than 25 frames.
         """
         self._check_takes(indices, frames, stride)
         return np.stack([draw_takes(int(index), frames, stride, self._size).frames for index in indices])
 
     def take_points(self, indices: Sequence[int], frames: int, stride: int) -> npt.NDArray[np.float32]:
-        """Where points of the head are in the frames of `takes`, float32[B, 2 * frames, P, 2]: x and y in -1..1 from
-        border to border; NaN where a point is turned away. Raises as `takes`.
+        """Head points in the frames of `takes`, float32[B, 2 * frames, P, 2]: x and y in -1..1 from border to border;
+        NaN if a point is turned away. Raises as `takes`.
         """
         from bcd_bench_faces.head_model.points import points_in_frames
 
@@ -283,7 +285,7 @@ class HeadsTrainingClips:
 
     @property
     def rest_points(self) -> npt.NDArray[np.float32]:
-        """Where the points of `take_points` are for the mean head at rest, float32[P, 2]."""
+        """The points of `take_points` for the mean head at rest, float32[P, 2]."""
         from bcd_bench_faces.head_model.points import rest_points
 
         return rest_points()
@@ -291,24 +293,24 @@ class HeadsTrainingClips:
     def _check_takes(self, indices: Sequence[int], frames: int, stride: int) -> None:
         self._check(indices)
         if not (frames > 0 < stride and (frames - 1) * stride < FRAMES):
-            raise ValueError(f"{frames} frames, every {stride}: a take has {FRAMES}")
+            raise ValueError(f"{frames} frames with stride {stride} exceed the {FRAMES} frames of a clip")
 
     def _check(self, indices: Sequence[int]) -> None:
         for index in indices:
             if not 0 <= index < self._people:
-                raise IndexError(f"training clip {index}: there are {self._people}")
+                raise IndexError(f"training clip {index} is out of range: there are {self._people}")
 
 
 def _moves_of_takes(person: int, frames: int, stride: int) -> list[npt.NDArray[np.float32]]:
-    """Expression, rotation and translation of both takes of a training person, as `Motion` has them."""
+    """Expression, rotation and translation of both clips of a training person, as in `Motion`."""
     moves = [motion_of("train", motion, FRAMES) for motion in (person, person + SECOND_TAKES)]
-    chosen = slice(0, (frames - 1) * stride + 1, stride)
+    frame_slice = slice(0, (frames - 1) * stride + 1, stride)
     parts = ("expression", "rotation", "translation")
-    return [np.concatenate([getattr(move, part)[chosen] for move in moves]) for part in parts]
+    return [np.concatenate([getattr(move, part)[frame_slice] for move in moves]) for part in parts]
 
 
 def draw_takes(person: int, frames: int, stride: int, size: int) -> Clip:
-    """Both takes of a training person behind one another, rendered or read where they were kept."""
+    """Both clips of a training person, concatenated; rendered or read from the cache."""
 
     def draw() -> npt.NDArray[np.uint8]:
         return _actor("train", person).frames(*_moves_of_takes(person, frames, stride), size)

@@ -1,7 +1,7 @@
-"""Faults that only a suite with true parameters can draw: another identity, head pose or expression, by a known amount.
+"""Perturbations that require true parameters: a different identity, head pose or expression, by a known amount.
 
-Each fault redraws the pair's target with one parameter changed, so that what the mesh errors ought to read is known
-exactly: it is in the clip's `info`, computed from the true parameters by the same formulas (Appendix C).
+Each perturbation re-renders the pair's target with one parameter changed, so the mesh errors that should be measured
+are known exactly: they are in the clip's `info`, computed from the true parameters by the same formulas (Appendix C).
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from bcd_bench_faces.synthesis.sampling import FPS, identity_of, look_of, motion
 __all__ = ["true_errors", "wrong_expression", "wrong_identity", "wrong_pose"]
 
 STRANGERS: Final = 1_000_000
-"""Who and what lends the wrong identity or expression is numbered from here on: nobody in any split."""
+"""First number of the people and motions that provide the wrong identity or expression; they are in no split."""
 
 
 def wrong_identity(pair: Pair, dose: float, seed: int) -> Clip:
-    """The target with `dose` (0 to 1) of the way from its identity to a stranger's."""
+    """The target with its identity moved by the fraction `dose` (0 to 1) towards a stranger's."""
     true = _true(pair)
     stranger = identity_of("test", STRANGERS + _draw(pair, "identity", seed) % STRANGERS)
     return _drawn(pair, true, identity=(true.identity + dose * (stranger - true.identity)).astype(np.float32))
 
 
 def wrong_pose(pair: Pair, dose: float, seed: int) -> Clip:
-    """The target with its head turned by `dose` degrees more."""
+    """The target with its head rotated by a further `dose` degrees."""
     true = _true(pair)
     axis = np.random.default_rng(_draw(pair, "pose", seed)).standard_normal(3)
     turn = Rotation.from_rotvec(np.radians(dose) * axis / np.linalg.norm(axis)).as_matrix()
@@ -50,10 +50,10 @@ def wrong_pose(pair: Pair, dose: float, seed: int) -> Clip:
 
 
 def wrong_expression(pair: Pair, dose: float, seed: int) -> Clip:
-    """The target with `dose` (0 to 1) of the way from its expression to another clip's, frame by frame."""
+    """The target with its expression moved by the fraction `dose` (0 to 1) towards another clip's, frame by frame."""
     true = _true(pair)
-    other = motion_of("test", STRANGERS + _draw(pair, "expression", seed) % STRANGERS, FRAMES).expression
-    mixed = true.bust_expression + dose * (other - true.bust_expression)
+    target_expression = motion_of("test", STRANGERS + _draw(pair, "expression", seed) % STRANGERS, FRAMES).expression
+    mixed = true.bust_expression + dose * (target_expression - true.bust_expression)
     return _drawn(pair, true, bust_expression=mixed.astype(np.float32))
 
 
@@ -72,44 +72,47 @@ def _true(pair: Pair) -> TrueParameters:
 
 
 def _drawn(pair: Pair, true: TrueParameters, **changed: npt.NDArray[np.float32]) -> Clip:
-    """The target of `pair` with the `changed` parameters in place of the true ones, and the errors that makes."""
+    """The target of `pair` with the `changed` parameters instead of the true ones, and the resulting errors."""
     from bcd_bench_faces.synthesis.renderer import Actor
 
     target = _target(pair)
     split, person = target.labels["split"], int(target.labels["person"])
     size = int(target.source.arguments["size"])  # type: ignore[attr-defined]
-    shown = replace(true, **changed)
-    shown = replace(shown, expression=shown.bust_expression[:, HeadModel.load().expression_index])
+    perturbed = replace(true, **changed)
+    perturbed = replace(perturbed, expression=perturbed.bust_expression[:, HeadModel.load().expression_index])
     digest = hashlib.sha256(canonical_json([split, person]).encode())
-    for part in (shown.identity, shown.bust_expression, shown.rotation, shown.translation):
+    for part in (perturbed.identity, perturbed.bust_expression, perturbed.rotation, perturbed.translation):
         digest.update(np.ascontiguousarray(part).tobytes())
 
     def draw() -> npt.NDArray[np.uint8]:
-        actor = Actor(shown.identity, look_of(split, person))  # type: ignore[arg-type]
-        return actor.frames(shown.bust_expression, shown.rotation, shown.translation, size)
+        actor = Actor(perturbed.identity, look_of(split, person))  # type: ignore[arg-type]
+        return actor.frames(perturbed.bust_expression, perturbed.rotation, perturbed.translation, size)
 
     clip = kept_clip(f"fault-{digest.hexdigest()[:32]}", size, draw)
-    return Clip(clip.frames, FPS, target.id, {TRUTH_KEY: true_errors(true, shown)})
+    return Clip(clip.frames, FPS, target.id, {TRUTH_KEY: true_errors(true, perturbed)})
 
 
 @lru_cache(maxsize=1)
 def _face() -> FaceModel:
-    """The face with every identity component that is rendered, not just those that are fitted."""
+    """The face with all rendered identity components, not only the fitted ones."""
     model = HeadModel.load()
     return replace(load_face_model(), identity=model.identity.astype(np.float64))
 
 
 def true_errors(true: TrueParameters, shown: TrueParameters) -> Mapping[str, float]:
-    """Column -> what it should read for a clip with the parameters `shown` in place of the `true` ones."""
+    """Column -> value that should be measured for a clip with the parameters `shown` instead of the `true` ones."""
     face = _face()
-    wanted, found = (Track(one.expression.astype(np.float64), one.rotation.astype(np.float64)) for one in (true, shown))
-    motion = MotionErrors.between(face, found, wanted)
-    own, other = true.identity.astype(np.float64), shown.identity.astype(np.float64)
+    true_track, shown_track = (
+        Track(parameters.expression.astype(np.float64), parameters.rotation.astype(np.float64))
+        for parameters in (true, shown)
+    )
+    motion = MotionErrors.between(face, shown_track, true_track)
+    true_identity, shown_identity = true.identity.astype(np.float64), shown.identity.astype(np.float64)
     errors = {
-        "shape-error": shape_error(face, other, own),
+        "shape-error": shape_error(face, shown_identity, true_identity),
         "motion-error": motion.motion,
         "motion-rotation": motion.rotation,
         "motion-expression": motion.expression,
-        "cross-error": float(cross_errors(face, own, wanted, other, found).mean()),
+        "cross-error": float(cross_errors(face, true_identity, true_track, shown_identity, shown_track).mean()),
     }
     return {**errors, **{name + MEDIAPIPE: value for name, value in errors.items()}, "ard": motion.rotation}

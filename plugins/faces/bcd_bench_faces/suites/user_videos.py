@@ -1,4 +1,4 @@
-"""The suites over any folder of talking-head videos: faces are found, cropped and resampled once, and kept."""
+"""The suites over any folder of talking-head videos: faces are found, cropped and resampled once, and cached."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["cross_suite", "self_suite", "training_videos"]
 
 
 def cross_suite(data: Mapping[str, Path]) -> Suite:
-    """Every usable video drives the face of another identity. Raises `UsageError` where the folder gives no pair."""
+    """Every usable video drives the face of another identity. Raises `UsageError` if no pair can be formed."""
     videos, notes = _videos(data, CROSS_MINIMUM)
     pairs = cross_pairs(videos, seed=SEED)
     if not pairs:
@@ -32,7 +32,7 @@ def cross_suite(data: Mapping[str, Path]) -> Suite:
 
 
 def self_suite(data: Mapping[str, Path]) -> Suite:
-    """The first half of every clip is driven by its second. Raises `UsageError` where the folder gives no pair."""
+    """The second half of every clip drives the first. Raises `UsageError` if no pair can be formed."""
     videos, notes = _videos(data, SELF_MINIMUM)
     pairs = self_pairs(videos, seed=SEED)
     if not pairs:
@@ -41,7 +41,7 @@ def self_suite(data: Mapping[str, Path]) -> Suite:
 
 
 def training_videos(data: Mapping[str, Path]) -> TrainingVideos:
-    """The usable videos of a folder, their first four seconds. Give another folder than the one that is scored."""
+    """The first four seconds of the usable videos of a folder. Use a different folder than the one that is scored."""
     videos, notes = _videos(data, SELF_MINIMUM)
     return TrainingVideos(tuple(video.ref(0, video.frames) for video in videos), FPS, tuple(notes))
 
@@ -49,11 +49,11 @@ def training_videos(data: Mapping[str, Path]) -> TrainingVideos:
 def _no_pairs(root: Path, needed: str, notes: list[str]) -> UsageError:
     why = f"; {notes[0]}" if notes else ""
     more = f" (and {len(notes) - 1} more)" if len(notes) > 1 else ""
-    return UsageError(printable(f"no pair can be made of {root}: {needed} are needed, as <identity>/*.mp4{why}{more}"))
+    return UsageError(printable(f"{root} contains no valid pairs; expected {needed}, as <identity>/*.mp4{why}{more}"))
 
 
 def _videos(data: Mapping[str, Path], minimum: int) -> tuple[list[PreparedVideo], list[str]]:
-    """The usable videos, prepared, and a line for each that is not usable or of which something should be known."""
+    """The usable videos, prepared, and a line for each one that is not usable or has a remark."""
     model = data[FACE_LANDMARKER.name]
     listed, notes = list_videos(data["clips"])
     hashed = _hashed(listed, notes)
@@ -65,24 +65,26 @@ def _videos(data: Mapping[str, Path], minimum: int) -> tuple[list[PreparedVideo]
         for video, clip_id, sha256 in hashed:
             new = not is_prepared(sha256)
             try:
-                made = prepare(video.path, sha256, landmarker)
+                prepared = prepare(video.path, sha256, landmarker)
             except OSError as error:
                 notes.append(f"{video.name}: left out: cannot be read ({error.strerror or error})")
                 continue
             finally:
                 task.advance(new)
-            if made.unusable:
-                notes.append(f"{video.name}: left out: {made.unusable}")
-            elif made.frames < minimum:
-                notes.append(f"{video.name}: left out: too short ({made.frames} of {minimum} frames at 25 per second)")
+            if prepared.unusable:
+                notes.append(f"{video.name}: left out: {prepared.unusable}")
+            elif prepared.frames < minimum:
+                notes.append(
+                    f"{video.name}: left out: too short ({prepared.frames} of {minimum} frames at 25 per second)"
+                )
             else:
-                notes += [f"{video.name}: {remark}" for remark in made.remarks]
-                usable.append(_prepared(video, clip_id, sha256, made.frames, model))
+                notes += [f"{video.name}: {remark}" for remark in prepared.remarks]
+                usable.append(_prepared(video, clip_id, sha256, prepared.frames, model))
     return usable, notes
 
 
 def _hashed(listed: list[TreeVideo], notes: list[str]) -> list[tuple[TreeVideo, str, str]]:
-    """(video, id, content hash) of every readable file; hashes of files that did not change are remembered."""
+    """(video, id, content hash) of every readable file; hashes of unchanged files come from the hash cache."""
     hashes, hashed = FileHashes(cache_folder() / "clips"), []
     try:
         for video, clip_id in zip(listed, safe_ids(listed), strict=True):

@@ -1,4 +1,4 @@
-"""What a person looks like beyond the shape of the face: skin, hair, eyes, clothes, light and background."""
+"""The appearance of a person beyond the shape of the face: skin, hair, eyes, clothes, light and background."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ HAIR_STYLES: Final = ("shaved", "cropped", "short", "fringe", "bob", "long")
 
 @dataclass(frozen=True)
 class Background:
-    """Behind the person: corner colours, and blurred blobs (column, row, radius in picture widths, colour)."""
+    """The background: corner colours, and blurred blobs (column, row, radius in picture widths, colour)."""
 
     corners: tuple[Colour, Colour, Colour, Colour]
     blobs: tuple[tuple[float, float, float, Colour], ...] = ()
@@ -49,13 +49,13 @@ class Background:
 
 @dataclass(frozen=True)
 class Look:
-    """One appearance; it stays the same over a clip. Lengths in mm, angles in radians, shares in 0..1."""
+    """One appearance, constant over a clip. Lengths in mm, angles in radians, fractions in 0..1."""
 
     skin: Colour
     ruddiness: float
     freckles: float
     pattern: tuple[float, ...]
-    """Weights that mix the fixed skin patterns, so that no two people are blotched alike."""
+    """Mixing weights of the fixed skin patterns, so that every person's skin is different."""
     lips: Colour
     make_up: float
     iris: Colour
@@ -74,7 +74,7 @@ class Look:
     stripe: Colour
     stripe_width: float
     neckline: float
-    """How far the collar opens below the chin."""
+    """Depth of the collar's opening below the chin."""
     key: tuple[float, float]
     """Azimuth (positive from the right of the picture) and elevation of the main light."""
     key_colour: Colour
@@ -85,7 +85,7 @@ class Look:
 
 
 def random_look(rng: np.random.Generator) -> Look:
-    """An appearance at random; all parts are drawn in a fixed order, so one generator state gives one look."""
+    """A random appearance; all parts are sampled in a fixed order, so a generator state determines the look."""
     tone = rng.uniform()
     skin = _between(SKIN, tone) * rng.uniform(0.95, 1.04, 3)
     fair = tone < 0.5
@@ -151,7 +151,7 @@ def _random_background(rng: np.random.Generator) -> Background:
 
 
 def _between(table: npt.NDArray[np.float64], share: float) -> npt.NDArray[np.float64]:
-    """The colour at `share` 0..1 along a table."""
+    """The colour at position `share` (0..1) along a table."""
     at = share * (len(table) - 1)
     low = min(int(at), len(table) - 2)
     return np.asarray(table[low] * (1 - at + low) + table[low + 1] * (at - low))

@@ -1,4 +1,4 @@
-"""A shell of hair around the skull: a grid of azimuth and distance from the crown that follows who wears it."""
+"""A shell of hair around the skull: a grid of azimuth and distance from the crown that follows the head's shape."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ DOWN: Final = 40
 """Rows: from the crown over the skull (the first `HANGS_FROM`), then straight down."""
 HANGS_FROM: Final = 26
 CENTRE: Final = np.array([0.0, -8.0, 88.0])
-"""The middle of the skull, in mm of the model."""
+"""The centre of the skull, in mm of the model."""
 _STEEPEST = np.radians(102.0)
 _HANG = 16.0
-"""How far one row hangs below the one above, in mm."""
+"""Vertical distance between consecutive hanging rows, in mm."""
 _NEIGHBOURS = 12
 
 
@@ -34,14 +34,14 @@ class HairShell:
     """The shell on the mean head; H = (AROUND + 1) * DOWN vertices."""
 
     vertices: Floats
-    """float32[H, 3]: on the scalp, without thickness."""
+    """float32[H, 3]: on the scalp, with zero thickness."""
     outward: Floats
     """float32[H, 3]: unit directions in which thickness is added."""
     faces: Ints
     grid: Floats
     """float32[H, 2]: azimuth in radians (0 in front, positive to the right of the picture), and row 0..1."""
     anchors: Ints
-    """int32[H, 12]: the vertices of the bust that a vertex follows, and float32 [H, 12] their shares."""
+    """int32[H, 12]: the vertices of the bust that a vertex follows; `shares` float32[H, 12] are their weights."""
     shares: Floats
     skinning: Floats
 
@@ -62,7 +62,7 @@ def hair_shell(model: HeadModel) -> HairShell:
     polar = np.minimum(row / (HANGS_FROM - 1), 1.0) * _STEEPEST
     a, p = np.meshgrid(azimuth, polar)
     direction = np.stack([np.sin(p) * np.sin(a), -np.cos(p), -np.sin(p) * np.cos(a)], axis=-1).reshape(-1, 3)
-    # The largest radius nearby, softly: ears count little, since they are few vertices far from the scalp.
+    # A soft maximum of the radius nearby: ears have a low weight, since they are few vertices far from the scalp.
     near_ear = np.abs(model.bust_mean[skull, 0]) > 76.0
     close = direction @ (rays / radius[:, None]).T
     weight = np.exp((close - 1) / 0.006) * np.where(near_ear, 0.02, 1.0)

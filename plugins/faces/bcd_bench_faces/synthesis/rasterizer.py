@@ -1,7 +1,7 @@
-"""A triangle rasteriser with a z-buffer, and the shading of what it finds: compiled loops over pixels.
+"""A triangle rasteriser with a z-buffer, and shading of its output: compiled loops over pixels.
 
 All loops run in one thread and in a fixed order, so the same input gives the same bytes on one machine. Another
-processor or another version of the compiler may round the last bit otherwise.
+processor or another compiler version may round the last bit differently.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ Ints = npt.NDArray[np.int32]
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiled at the first call, and kept on disk where a folder for that can be written."""
+    """Compile at the first call, and cache on disk if a folder for that is writable."""
     try:
         return numba.njit(function, cache=True)  # type: ignore[no-any-return]
-    except RuntimeError:  # no folder for the cache: each process compiles for itself
+    except RuntimeError:  # no writable cache folder: each process compiles for itself
         return numba.njit(function)  # type: ignore[no-any-return]
 
 
 @_compiled
 def vertex_normals(vertices: Floats, faces: Ints) -> Floats:
-    """float32[N, 3] unit normals: the area-weighted mean over the triangles around each vertex (0 where none)."""
+    """Unit normals float32[N, 3]: the area-weighted mean over the triangles around each vertex (0 if there are
+    none)."""
     out = np.zeros((vertices.shape[0], 3), np.float32)
     for k in range(faces.shape[0]):
         a, b, c = faces[k, 0], faces[k, 1], faces[k, 2]
@@ -51,12 +52,12 @@ def vertex_normals(vertices: Floats, faces: Ints) -> Floats:
 def rasterize(
     points: Floats, faces: Ints, corners: Ints, texture: Floats, alpha: Floats, height: int, width: int
 ) -> tuple[Ints, Floats, Floats]:
-    """What is nearest at every pixel's centre.
+    """Find the closest triangle at every pixel's centre.
 
-    `points` float32[N, 3] are x and y in pixels and the inverse of the depth (larger is nearer). Returns the triangle
+    `points` float32[N, 3] are x and y in pixels and the inverse of the depth (larger is closer). Returns the triangle
     int32[height, width] (-1 for none), its barycentric weights float32[height, width, 3] (corrected for perspective),
     and the inverse depth. Where `alpha` float32[h, w], looked up by `texture` float32[M, 2] (in texels, per corner of
-    `corners`), is below 1, pixels are left out in an ordered pattern, so that averaging them makes soft edges.
+    `corners`), is below 1, pixels are skipped in an ordered pattern, so that averaging them produces soft edges.
     """
     triangle = np.full((height, width), -1, np.int32)
     weights = np.zeros((height, width, 3), np.float32)
@@ -123,7 +124,7 @@ def shade(
     `albedo` float32[h, w, 3] and `gloss` float32[h, w] (0..1) are looked up bilinearly. `lights` float32[L, 6] hold
     direction (towards the light, unit) and colour; the first one casts the shadow: `shadow` float32[S, S] is the depth
     along it and `shadow_frame` float32[3, 4] maps camera space to its column, row and depth. `ambient` float32[2, 3]
-    is the light from above and from below. Skin is lit softly past the terminator, more so in red.
+    is the light from above and from below. Skin is shaded softly past the terminator, more so in red.
     """
     height, width = triangle.shape
     rows, columns = gloss.shape
@@ -163,7 +164,7 @@ def shade(
             )
             lit = 0.0
             if side > 1:
-                ox, oy, oz = px + 4.0 * nx, py + 4.0 * ny, pz + 4.0 * nz  # off the surface, which else shades itself
+                ox, oy, oz = px + 4.0 * nx, py + 4.0 * ny, pz + 4.0 * nz  # off the surface, to avoid self-shadowing
                 sx = shadow_frame[0, 0] * ox + shadow_frame[0, 1] * oy + shadow_frame[0, 2] * oz + shadow_frame[0, 3]
                 sy = shadow_frame[1, 0] * ox + shadow_frame[1, 1] * oy + shadow_frame[1, 2] * oz + shadow_frame[1, 3]
                 sz = shadow_frame[2, 0] * ox + shadow_frame[2, 1] * oy + shadow_frame[2, 2] * oz + shadow_frame[2, 3]
@@ -190,17 +191,19 @@ def shade(
                     diffuse = (nx * lx + ny * ly + nz * lz + wrap[channel]) / (1 + wrap[channel])
                     if diffuse <= 0:
                         continue
-                    seen = (0.5 + 0.5 * shade_) * (lit if light == 0 else 1.0)
+                    visibility = (0.5 + 0.5 * shade_) * (lit if light == 0 else 1.0)
                     hx, hy, hz = lx + vx, ly + vy, lz + vz
                     half = max((nx * hx + ny * hy + nz * hz) / (np.sqrt(hx * hx + hy * hy + hz * hz) + 1e-9), 0.0)
                     sharp = half ** (12.0 + 110.0 * shine * shine)
-                    total += lights[light, 3 + channel] * seen * (colour * diffuse + shine * (0.3 + shine) * sharp)
+                    total += (
+                        lights[light, 3 + channel] * visibility * (colour * diffuse + shine * (0.3 + shine) * sharp)
+                    )
                 image[y, x, channel] = total
 
 
 @_compiled
 def downsample(image: Floats, factor: int, table: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """uint8[H, W, 3]: means over `factor` x `factor` pixels of linear light 0..1, through a table of tones."""
+    """Average linear light 0..1 over `factor` x `factor` pixels and map it through a table of tones, uint8[H, W, 3]."""
     height, width = image.shape[0] // factor, image.shape[1] // factor
     out = np.empty((height, width, 3), np.uint8)
     top = table.shape[0] - 1

@@ -1,4 +1,4 @@
-"""Draws a person in motion: poses the mesh, finds what is visible, lights it, and averages it down to pixels."""
+"""Renders a person in motion: poses the mesh, rasterises and shades it, and averages it down to pixels."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from bcd_bench_faces.synthesis.texture import hair_thickness, linear, paint
 __all__ = ["FOCAL", "RENDERER_VERSION", "Actor"]
 
 RENDERER_VERSION: Final = "1"
-"""Raised with every change of a pixel: prepared clips are kept under it."""
+"""Bump when any pixel changes; part of the cache key of rendered clips."""
 FOCAL: Final = 900.0
-"""Focal length in pixels of a picture 256 wide; it grows and shrinks with the picture."""
+"""Focal length in pixels of a picture 256 wide; it scales with the picture."""
 _SHADOW_SIDE = 176
 _SHADOW_REACH = 210.0
-"""Half of what the shadow's map covers around the head, in mm."""
+"""Half the width of the area around the head covered by the shadow map, in mm."""
 _SHADOW_BIAS = 4.0
 _SHADOW_FAR = 4000.0
 
@@ -29,15 +29,16 @@ Floats = npt.NDArray[np.float32]
 
 
 class Actor:
-    """One person: `identity` [K] of the head model and a look. Painting takes part of a second, frames little each."""
+    """One person: `identity` [K] of the head model and a look. Painting takes a fraction of a second, frames much
+    less."""
 
     def __init__(self, identity: npt.ArrayLike, look: Look) -> None:
         self._surface = surface()
         model, hair = self._surface.model, self._surface.hair
         self.look = look
-        rest = model.bust(identity, np.zeros((1, len(model.bust_expression_names))))[0]
-        worn = hair.worn(rest - model.bust_mean, hair_thickness(look, hair.grid))
-        self._rest = np.concatenate([rest, worn])
+        bust = model.bust(identity, np.zeros((1, len(model.bust_expression_names))))[0]
+        worn_hair = hair.worn(bust - model.bust_mean, hair_thickness(look, hair.grid))
+        self._rest = np.concatenate([bust, worn_hair])
         self._moves = model.bust_expression.reshape(len(model.bust_expression), -1)
         self._painting = paint(self._surface, look)
         self._lights = _lights(look)
@@ -46,7 +47,7 @@ class Actor:
         self, expression: npt.ArrayLike, rotation: npt.ArrayLike, translation: npt.ArrayLike, size: int
     ) -> npt.NDArray[np.uint8]:
         """uint8[T, size, size, 3] RGB for expression [T, 52] (by `bust_expression_names`), rotation [T, 3, 3] and
-        translation [T, 3] in mm. Every frame depends on its own row alone."""
+        translation [T, 3] in mm. Every frame depends only on its own row."""
         w = np.asarray(expression, np.float32)
         turn, shift = np.asarray(rotation, np.float32), np.asarray(translation, np.float32)
         samples = samples_for(size)
@@ -66,18 +67,18 @@ class Actor:
         points[:, 2] = 1 / posed[:, 2]
         points[:, :2] = posed[:, :2] * points[:, 2:] * scale + size * samples / 2
         side = size * samples
-        seen, weights, _ = rasterize(points, s.faces, s.corners, s.texture, self._painting.alpha, side, side)
+        visible, weights, _ = rasterize(points, s.faces, s.corners, s.texture, self._painting.alpha, side, side)
         normals = vertex_normals(posed, s.faces)
         shadow, frame = self._shadow(posed)
         image = behind.copy()
         shade(
-            image, seen, weights, s.faces, s.corners, s.texture, self._painting.albedo, self._painting.gloss, posed,
+            image, visible, weights, s.faces, s.corners, s.texture, self._painting.albedo, self._painting.gloss, posed,
             normals, s.occlusion, self._lights[0], self._lights[1], shadow, frame,
         )  # fmt: skip
         return np.asarray(downsample(image, samples, _tones()))
 
     def _shadow(self, posed: Floats) -> tuple[Floats, Floats]:
-        """How far towards the key light the outermost surface reaches, on a grid across it, and the grid's frame."""
+        """The extent of the outermost surface towards the key light on a grid across it, and the grid's frame."""
         s = self._surface
         towards = self._lights[0][0, :3].astype(np.float64)
         across = np.cross(towards, (0.0, 1.0, 0.0))
@@ -90,16 +91,16 @@ class Actor:
         frame[:, 3] = -frame[:, :3] @ middle + (_SHADOW_SIDE / 2, _SHADOW_SIDE / 2, 0.0)
         points = posed @ frame[:, :3].T + frame[:, 3]
         points[:, 2] = 1 / (_SHADOW_FAR - points[:, 2])
-        found, _, nearest = rasterize(
+        triangles, _, nearest = rasterize(
             points, s.faces, s.corners, s.texture, self._painting.alpha, _SHADOW_SIDE, _SHADOW_SIDE
         )
-        reach = np.full(found.shape, -1e6, np.float32)
-        reach[found >= 0] = _SHADOW_FAR - 1 / nearest[found >= 0] - _SHADOW_BIAS
+        reach = np.full(triangles.shape, -1e6, np.float32)
+        reach[triangles >= 0] = _SHADOW_FAR - 1 / nearest[triangles >= 0] - _SHADOW_BIAS
         return reach, frame
 
 
 def samples_for(size: int) -> int:
-    """Samples along each side of a pixel: more for small pictures, whose pixels hold more of the face."""
+    """Samples along each side of a pixel: more for small pictures, whose pixels cover more of the face."""
     return 2 if size >= 192 else 3 if size >= 96 else 4
 
 
@@ -131,5 +132,5 @@ def _tones() -> npt.NDArray[np.uint8]:
     """uint8[4096]: linear light 0..1 to displayed sRGB, with a gentle shoulder."""
     light = np.arange(4096) / 4095
     light = np.where(light < 0.6, light, 0.6 + 0.4 * (1 - np.exp(-(light - 0.6) / 0.4)) / (1 - np.exp(-1.0)))
-    shown = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
-    return np.round(shown * 255).astype(np.uint8)
+    displayed = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    return np.round(displayed * 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Draws who somebody is, what they look like, and how they move: by seed, split and number, nothing else."""
+"""Samples the identity, appearance and motion of people, by seed, split and number alone."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Floats = npt.NDArray[np.float32]
 SEED: Final = 1
 FPS: Final = 25.0
 IDENTITY_LIMIT: Final = 2.5
-"""Identity coefficients are standard normal, cut off here, so that nobody is a monster."""
+"""Identity coefficients are standard normal, clipped to this limit, so that faces stay plausible."""
 POSE: Final = {"yaw": 22.0, "pitch": 9.0, "roll": 6.0}
-"""Degrees: the deviation of a clip's mean pose is half of it, that of the turns within a clip about half again."""
+"""Degrees: the standard deviation of a clip's mean pose is half of it, that of rotations within a clip about 45 %."""
 LARGE_SHARE: Final = 0.15
-"""This share of clips turns twice as far sideways. Yaw never passes `YAW_LIMIT` degrees, pitch 22, roll 18."""
+"""Fraction of clips with twice the yaw. Yaw never exceeds `YAW_LIMIT` degrees, pitch 22, roll 18."""
 YAW_LIMIT: Final = 50.0
 _SPLITS: Final = {"train": 0, "test": 1}
 _STREAMS: Final = {"identity": 0, "look": 1, "motion": 2}
@@ -38,7 +38,7 @@ EMOTIONS: Final[dict[str, dict[str, float]]] = {
     "anger": {"browDown": 0.9, "noseSneer": 0.4, "mouthPress": 0.5, "eyeSquint": 0.4},
     "disgust": {"noseSneer": 0.9, "mouthUpperUp": 0.5, "browDown": 0.4},
 }
-"""Actions of an emotion at its height; those with a left and a right side are named without it."""
+"""Actions of an emotion at full strength; names of two-sided actions omit the side."""
 VISEMES: Final[tuple[dict[str, float], ...]] = (
     {"jawOpen": 0.42, "mouthLowerDown": 0.25, "mouthUpperUp": 0.15},
     {"jawOpen": 0.28, "mouthStretch": 0.35, "mouthLowerDown": 0.3},
@@ -54,12 +54,12 @@ _BLINK: Final = np.array([0.35, 0.9, 1.0, 0.85, 0.5, 0.2])
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    """T frames of motion. A vertex v of the head goes to R (v - PIVOT) + PIVOT + t in the camera's frame."""
+    """T frames of motion. A vertex v of the head moves to R (v - PIVOT) + PIVOT + t in the camera's frame."""
 
     expression: Floats
     """float32[T, 52] in 0..1, by the model's `bust_expression_names`."""
     rotation: Floats
-    """float32[T, 3, 3]: of the head, from the model's axes to the camera's."""
+    """float32[T, 3, 3]: rotation of the head, from the model's axes to the camera's."""
     translation: Floats
     """float32[T, 3] in mm."""
 
@@ -77,8 +77,8 @@ def _generator(split: Split, number: int, stream: str) -> np.random.Generator:
 def identity_of(split: Split, person: int) -> Floats:
     """Identity coefficients float32[K]; the splits share no seed, so they share no person."""
     components = len(HeadModel.load().bust_identity)
-    drawn = _generator(split, person, "identity").standard_normal(components)
-    return np.clip(drawn, -IDENTITY_LIMIT, IDENTITY_LIMIT).astype(np.float32)
+    coefficients = _generator(split, person, "identity").standard_normal(components)
+    return np.clip(coefficients, -IDENTITY_LIMIT, IDENTITY_LIMIT).astype(np.float32)
 
 
 def look_of(split: Split, person: int) -> Look:
@@ -102,7 +102,7 @@ def motion_of(split: Split, number: int, frames: int) -> Motion:
 
 
 def _smooth(rng: np.random.Generator, frames: int, seconds: float) -> npt.NDArray[np.float64]:
-    """Noise of unit deviation that changes over about `seconds`."""
+    """Noise of unit standard deviation that varies on a scale of about `seconds`."""
     width = seconds * FPS
     noise = gaussian_filter1d(rng.standard_normal(frames + 8 * int(np.ceil(width))), width)
     margin = 4 * int(np.ceil(width))
@@ -118,13 +118,13 @@ def _pose(rng: np.random.Generator, frames: int) -> tuple[Floats, Floats]:
         turn = middle + 0.45 * spread * _smooth(rng, frames, 0.35) + 0.06 * spread * _smooth(rng, frames, 0.1)
         turns.append(limit * np.tanh(turn / limit))
     rotation = Rotation.from_euler("yxz", np.stack(turns, axis=1), degrees=True).as_matrix()
-    place = np.array([0.0, -16.0, 1120.0]) + rng.normal(0, 1, 3) * (9.0, 7.0, 55.0)
+    position = np.array([0.0, -16.0, 1120.0]) + rng.normal(0, 1, 3) * (9.0, 7.0, 55.0)
     drift = np.stack([_smooth(rng, frames, 0.4) for _ in range(3)], axis=1) * (4.0, 3.0, 9.0)
-    return rotation.astype(np.float32), (place + drift).astype(np.float32)
+    return rotation.astype(np.float32), (position + drift).astype(np.float32)
 
 
 def _add(actions: dict[str, npt.NDArray[np.float64]], name: str, amount: npt.NDArray[np.float64], skew: float) -> None:
-    """Add to an action, or to its left and right with a little skew between them."""
+    """Add to an action, or to its left and right versions with a small asymmetry `skew`."""
     if name in actions:
         actions[name] += amount
     else:
@@ -133,7 +133,7 @@ def _add(actions: dict[str, npt.NDArray[np.float64]], name: str, amount: npt.NDA
 
 
 def _speech(rng: np.random.Generator, actions: dict[str, npt.NDArray[np.float64]], frames: int) -> None:
-    """Syllables of 0.12 to 0.3 seconds, each a mouth shape that swells and fades; with pauses, or none at all."""
+    """Syllables of 0.12 to 0.3 seconds, each a mouth shape that rises and falls; with pauses, or no speech at all."""
     talkative = rng.uniform(0.55, 1.1) if rng.uniform() < 0.85 else 0.0
     skew = rng.normal(0, 0.08)
     time, at = np.arange(frames) / FPS, -rng.uniform(0, 0.3)
@@ -152,7 +152,7 @@ def _emotion(rng: np.random.Generator, actions: dict[str, npt.NDArray[np.float64
     skew = rng.normal(0, 0.1)
     for action, amount in EMOTIONS[name].items():
         _add(actions, action, amount * strength, skew)
-    for action in ("browInnerUp", "browOuterUp", "browDown"):  # brows underline speech
+    for action in ("browInnerUp", "browOuterUp", "browDown"):  # brows accompany speech
         _add(actions, action, np.clip(0.22 * _smooth(rng, frames, 0.25) - 0.08, 0, 1), skew)
 
 
@@ -173,11 +173,11 @@ def _blinks(rng: np.random.Generator, actions: dict[str, npt.NDArray[np.float64]
 def _gaze(rng: np.random.Generator, actions: dict[str, npt.NDArray[np.float64]], frames: int) -> None:
     """Fixations of 0.3 to 1.2 seconds with quick jumps between them. The wearer's left is the picture's right."""
     across, up = np.zeros(frames), np.zeros(frames)
-    at, here = 0, rng.normal(0, (0.35, 0.2))
+    at, target = 0, rng.normal(0, (0.35, 0.2))
     while at < frames:
         stop = at + int(rng.uniform(0.3, 1.2) * FPS)
-        across[at:stop], up[at:stop] = here
-        at, here = stop, rng.normal(0, (0.45, 0.25))
+        across[at:stop], up[at:stop] = target
+        at, target = stop, rng.normal(0, (0.45, 0.25))
     across, up = (np.clip(gaussian_filter1d(part, 0.7), -0.9, 0.9) for part in (across, up))
     actions["eyeLookOutLeft"] += np.clip(across, 0, 1)
     actions["eyeLookInRight"] += np.clip(across, 0, 1)

@@ -1,4 +1,4 @@
-"""The mesh that is rendered (bust and hair), laid out on one atlas of texels that knows where each texel lies."""
+"""The rendered mesh (bust and hair), mapped to one texture atlas with the position of every texel."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WIDTH: Final = 1024
 HAIR: Final = 8
 """The label of hair, after those of the model."""
 NOISE_SCALES: Final = (1.2, 3.0, 9.0, 28.0)
-"""Sizes in mm of the patterns that skin is painted with."""
+"""Scales in mm of the skin patterns."""
 NOISE_FIELDS: Final = 4
 _TORSO = 100
 _CHARTS: Final = {
@@ -44,7 +44,7 @@ _CHARTS: Final = {
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """Vertices are the bust's, then the hair's; texels are those that some triangle covers, P of them."""
+    """Vertices are those of the bust, then of the hair; P texels are covered by a triangle."""
 
     model: HeadModel
     hair: HairShell
@@ -56,23 +56,24 @@ class Surface:
     """float32[M, 2]: column and row on the atlas, in texels."""
     skinning: Floats
     occlusion: Floats
-    """float32[N + H] in 0..1: how open a vertex of the mean head lies to light from around."""
+    """float32[N + H] in 0..1: how exposed a vertex of the mean head is to ambient light."""
     texel_of: Ints
-    """int32[HEIGHT, WIDTH]: which texel's paint a place of the atlas takes (the nearest one between charts)."""
+    """int32[HEIGHT, WIDTH]: the texel that a position of the atlas takes its paint from (the closest between
+    charts)."""
     position: Floats
-    """float32[P, 3]: where a texel lies on the mean head, in mm; for hair azimuth, row and 0."""
+    """float32[P, 3]: position of a texel on the mean head, in mm; for hair azimuth, row and 0."""
     label: npt.NDArray[np.uint8]
     masks: Floats
     """float32[P, 3]: lips, eyelids, ears."""
     eye_distance: float
-    """Between the eyeballs' centres of the mean head, in mm."""
+    """Distance between the eyeballs' centres of the mean head, in mm."""
     noise: Floats
-    """float32[scales, fields, P]: fixed patterns of unit deviation, which an appearance mixes."""
+    """float32[scales, fields, P]: fixed patterns of unit standard deviation, mixed by an appearance."""
 
 
 @lru_cache(maxsize=1)
 def surface() -> Surface:
-    """The surface of the shipped model; made once per process, in about two seconds."""
+    """The surface of the shipped model, built once per process in about two seconds."""
     model = HeadModel.load()
     hair = hair_shell(model)
     count = len(model.bust_mean)
@@ -80,25 +81,25 @@ def surface() -> Surface:
     labels = np.concatenate([model.labels, np.full(len(hair.faces), HAIR, np.uint8)])
     points = np.concatenate([model.bust_mean, hair.vertices])
     coordinates, masks = _chart_coordinates(model, hair, faces, labels)
-    corners = np.arange(faces.size, dtype=np.int32).reshape(-1, 3)  # every triangle its own: charts share no point
+    corners = np.arange(faces.size, dtype=np.int32).reshape(-1, 3)  # separate for every triangle: charts share no point
     charts = labels.astype(int)
     charts[(labels == 0) & ~_on_head_chart(model, len(faces))] = _TORSO
     texture = np.empty((faces.size, 2), np.float32)
     for chart, (left, top, width, height) in _CHARTS.items():
-        own = corners[charts == chart].ravel()
-        low, high = coordinates[own].min(0), coordinates[own].max(0)
-        scaled = (coordinates[own] - low) / (high - low)
-        texture[own] = scaled * (np.array([width, height]) - 6) + (left + 3, top + 3)
-    place = points[faces.ravel()].copy()
-    own = corners[labels == HAIR].ravel()
-    place[own] = np.pad(hair.grid, ((0, 0), (0, 1)))[hair.faces.ravel()]
-    found, weights = _texels(texture, corners, np.where(np.isin(labels, (1, 2)), points[faces].mean(1)[:, 2], 0.0))
-    covered = found >= 0
+        chart_corners = corners[charts == chart].ravel()
+        low, high = coordinates[chart_corners].min(0), coordinates[chart_corners].max(0)
+        scaled = (coordinates[chart_corners] - low) / (high - low)
+        texture[chart_corners] = scaled * (np.array([width, height]) - 6) + (left + 3, top + 3)
+    location = points[faces.ravel()].copy()
+    chart_corners = corners[labels == HAIR].ravel()
+    location[chart_corners] = np.pad(hair.grid, ((0, 0), (0, 1)))[hair.faces.ravel()]
+    triangle, weights = _texels(texture, corners, np.where(np.isin(labels, (1, 2)), points[faces].mean(1)[:, 2], 0.0))
+    covered = triangle >= 0
     nearest = distance_transform_edt(~covered, return_distances=False, return_indices=True)
     number = (np.cumsum(covered.ravel()) - 1).reshape(covered.shape)
-    corner = corners[found[covered]]
-    position = np.einsum("pc,pcd->pd", weights[covered], place[corner]).astype(np.float32)
-    label = labels[found[covered]]
+    corner = corners[triangle[covered]]
+    position = np.einsum("pc,pcd->pd", weights[covered], location[corner]).astype(np.float32)
+    label = labels[triangle[covered]]
     return Surface(
         model=model,
         hair=hair,
@@ -132,7 +133,7 @@ def _chart_coordinates(
     masks[label != 0] = 0
     position = np.concatenate([model.bust_mean, hair.vertices])[faces.ravel()]
     eyes = np.isin(label, (1, 2))
-    out[eyes] = position[eyes][:, :2]  # an eyeball is painted as it is seen from the front
+    out[eyes] = position[eyes][:, :2]  # an eyeball is painted as seen from the front
     inside = np.isin(label, (3, 4, 5, 6, 7))
     out[inside] = position[inside][:, [0, 2]]
     return out, masks
@@ -146,16 +147,16 @@ def _on_head_chart(model: HeadModel, count: int) -> npt.NDArray[np.bool_]:
 
 
 def _texels(texture: Floats, corners: Ints, depth: npt.NDArray[np.floating]) -> tuple[Ints, Floats]:
-    """Which triangle covers a texel, and with what weights; of several the one with the smallest depth."""
+    """The triangle that covers a texel, and its weights; the one with the smallest depth if there are several."""
     inverse = 1.0 / (1000.0 + depth).repeat(3)
     points = np.concatenate([texture, inverse[:, None]], axis=1).astype(np.float32)
     solid = np.ones((1, 1), np.float32)
-    found, weights, _ = rasterize(points, corners, corners, np.zeros_like(texture), solid, HEIGHT, WIDTH)
-    return found, weights
+    triangle, weights, _ = rasterize(points, corners, corners, np.zeros_like(texture), solid, HEIGHT, WIDTH)
+    return triangle, weights
 
 
 def _occlusion(model: HeadModel, count: int) -> Floats:
-    """From hollows at two scales: where a vertex's surroundings rise above it, less light arrives."""
+    """Ambient occlusion from hollows at two scales: a vertex below its surroundings receives less light."""
     faces = model.faces[model.labels == 0]
     normals = vertex_normals(model.bust_mean, faces)
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])

@@ -1,7 +1,7 @@
-"""Paints a person on the atlas: skin, lips, brows, beard, eyes, hair, clothes, all by the place on the mean head.
+"""Paints a person on the atlas: skin, lips, brows, beard, eyes, hair, clothes, by position on the mean head.
 
-Places are those on the mean head in mm (x right, y down, z away, origin between the eyes), so what is painted moves
-with the face's shape and expression.
+Positions are those on the mean head in mm (x right, y down, z away, origin between the eyes), so the paint moves with
+the face's shape and expression.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def paint(surface: Surface, look: Look) -> Painting:
     alpha = np.ones(len(colour), np.float32)
     noise = _mixed(surface, look)
     for labels, painter in (((0,), _skin), ((1, 2), _eyes), ((HAIR,), _hair), ((3, 4, 5, 6, 7), _inside)):
-        chosen = np.flatnonzero(np.isin(surface.label, labels))
-        colour[chosen], gloss[chosen], alpha[chosen] = painter(surface, look, chosen, noise[:, chosen])
+        texels = np.flatnonzero(np.isin(surface.label, labels))
+        colour[texels], gloss[texels], alpha[texels] = painter(surface, look, texels, noise[:, texels])
     at = surface.texel_of
     return Painting(linear(colour)[at], gloss[at], alpha[at])
 
@@ -52,7 +52,7 @@ Chosen = npt.NDArray[np.intp]
 
 
 def _mixed(surface: Surface, look: Look) -> Floats:
-    """float32[scales, P]: this person's mix of the fixed patterns, unit deviation."""
+    """float32[scales, P]: this person's mix of the fixed patterns, with unit standard deviation."""
     weights = np.array(look.pattern, np.float32).reshape(surface.noise.shape[:2])
     weights /= np.linalg.norm(weights, axis=1, keepdims=True)
     return np.einsum("sf,sfp->sp", weights, surface.noise)
@@ -124,7 +124,7 @@ def _brows(look: Look, side: Floats, y: Floats, noise: Floats) -> Floats:
 
 
 def _scalp(look: Look, x: Floats, y: Floats, z: Floats, small: Floats, pores: Floats) -> Floats:
-    """How much of the scalp hair covers, with an irregular edge."""
+    """Hair coverage of the scalp, with an irregular edge."""
     azimuth = np.abs(np.arctan2(x, -(z - 88)))
     rise = 6.0 * look.hairline
     knots = (
@@ -146,7 +146,7 @@ def _scalp(look: Look, x: Floats, y: Floats, z: Floats, small: Floats, pores: Fl
 
 
 def _clothes(look: Look, colour: Floats, gloss: Floats, x: Floats, y: Floats, z: Floats, noise: Floats) -> Painted:
-    """A shirt below the collar, which hangs lower in front by the depth of the neckline."""
+    """A shirt below the collar, which is lower in front by the depth of the neckline."""
     azimuth = np.abs(np.arctan2(x, -(z - 70)))
     open_by = look.neckline * np.clip(1 - azimuth / 1.5, 0, 1) ** 1.2
     below = y - 0.10 * np.abs(x) - (138.0 + open_by - 12.0 * np.clip(azimuth - 1.0, 0, 1.2))
@@ -201,10 +201,10 @@ def _inside(surface: Surface, look: Look, chosen: Chosen, noise: Floats) -> Pain
 
 
 def hair_ends(look: Look, azimuth: Floats) -> Floats:
-    """The row (0..1) at which the hair shell ends over each azimuth, before it is frayed."""
+    """The row (0..1) at which the hair shell ends at each azimuth, before fraying."""
     a = np.abs(azimuth)
     style = look.hair_style
-    forehead = 0.298 - 0.018 * look.hairline  # rows at the hairline in front; temples recede a little
+    forehead = 0.298 - 0.018 * look.hairline  # rows at the hairline in front; temples recede slightly
     front = forehead + (0.125 if style == "fringe" else -0.03 * np.exp(-(((a - 0.55) / 0.2) ** 2)))
     sides = {"cropped": 0.50, "short": 0.55, "fringe": 0.58, "bob": 0.80, "long": 0.99}.get(style, 0.0)
     back = {"cropped": 0.64, "short": 0.66, "fringe": 0.665, "bob": 0.84, "long": 1.0}.get(style, 0.0)
@@ -215,7 +215,7 @@ def hair_ends(look: Look, azimuth: Floats) -> Floats:
 
 
 def hair_thickness(look: Look, grid: Floats) -> Floats:
-    """float32[H] in mm: how far the shell stands off the scalp, thinner where it begins and along the parting."""
+    """Distance float32[H] in mm of the shell from the scalp, smaller at its edge and along the parting."""
     azimuth, row = grid.T
     least, most = {"cropped": (2, 8), "short": (6, 20), "fringe": (8, 18), "bob": (9, 20), "long": (8, 18)}.get(
         look.hair_style, (0, 0)
@@ -223,7 +223,7 @@ def hair_thickness(look: Look, grid: Floats) -> Floats:
     full = least + (most - least) * look.hair_volume
     edge = hair_ends(look, azimuth) - row
     least_taper = 0.5 if look.hair_style == "fringe" else 0.06
-    loose = _step(0.62, 0.72, hair_ends(look, azimuth))  # hanging ends keep their body
+    loose = _step(0.62, 0.72, hair_ends(look, azimuth))  # hanging ends keep their thickness
     taper = least_taper + (1 - least_taper) * np.maximum(_step(0.0, 0.2, edge), 0.7 * loose)
     lopsided = 1 - 0.25 * np.sign(look.parting) * np.sin(azimuth)
     return np.asarray(full * taper * lopsided * (1 - 0.25 * _step(0.8, 1.0, row)), np.float32)
@@ -245,16 +245,16 @@ def _hair(surface: Surface, look: Look, chosen: Chosen, noise: Floats) -> Painte
 
 
 def _blob(x: Floats, at_x: float, wide: float, y: Floats, at_y: float, high: float) -> Floats:
-    """A soft spot: 1 in the middle."""
+    """A soft spot with value 1 at its centre."""
     return np.asarray(np.exp(-(((x - at_x) / wide) ** 2) - ((y - at_y) / high) ** 2), np.float32)
 
 
 def _step(start: float, stop: float, value: npt.ArrayLike) -> Floats:
-    """Smoothly from 0 at `start` to 1 at `stop` (which may be the smaller one)."""
+    """Smooth step from 0 at `start` to 1 at `stop` (which may be the smaller one)."""
     t = np.clip((np.asarray(value, np.float32) - start) / (stop - start), 0, 1)
     return np.asarray(t * t * (3 - 2 * t), np.float32)
 
 
 def _over(below: Floats, above: npt.ArrayLike, cover: Floats) -> Floats:
-    """`above` painted over `below` where `cover` is 1."""
+    """Blend `above` over `below` with weight `cover`."""
     return np.asarray(below * (1 - cover[:, None]) + np.asarray(above) * cover[:, None], np.float32)
