@@ -162,7 +162,9 @@ def photograph(crop: Bytes, rng: np.random.Generator) -> Bytes:
         x = np.asarray(cv2.GaussianBlur(x, (0, 0), rng.uniform(0.3, 2.6)))
     elif kind < 0.5:
         small = max(12, int(side * rng.uniform(0.25, 0.9)))
-        x = cv2.resize(cv2.resize(x, (small, small), interpolation=cv2.INTER_AREA), (side, side))
+        x = np.asarray(
+            cv2.resize(cv2.resize(x, (small, small), interpolation=cv2.INTER_AREA), (side, side)), np.float32
+        )
     elif kind < 0.6:  # sharpening, as cameras apply
         x = x + np.float32(rng.uniform(0.2, 1.0)) * (x - cv2.GaussianBlur(x, (0, 0), 1.0))
     if rng.uniform() < 0.4:
@@ -195,7 +197,8 @@ def faceless(picture: Bytes, side: int, rng: np.random.Generator) -> Bytes:
                 rng.uniform(0, side, 2).astype(int).tolist(),
                 rng.uniform(3, side / 2, 2).astype(int).tolist(),
             )
-            x = cv2.ellipse(x, middle, axes, float(rng.uniform(0, 180)), 0, 360, rng.uniform(0, 255, 3).tolist(), -1)
+            turn, tint = float(rng.uniform(0, 180)), rng.uniform(0, 255, 3).tolist()
+            x = np.asarray(cv2.ellipse(x, middle, axes, turn, 0, 360, tint, -1), np.float32)
         return np.asarray(cv2.GaussianBlur(x, (0, 0), rng.uniform(0.3, 5)), np.uint8)
     part = int(len(picture) * rng.uniform(0.12, 0.2))  # the corners show only backdrop, hair and shoulders
     rows = slice(None, part) if rng.uniform() < 0.5 else slice(-part, None)

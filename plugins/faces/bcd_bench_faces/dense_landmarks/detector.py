@@ -128,7 +128,7 @@ class DenseLandmarker:
             points = (points + flipped) / 2
             log_sigma, face = (log_sigma + predicted.log_sigma[1][self._mirror]) / 2, (face + predicted.face[1]) / 2
             coefficients = (coefficients + self._mirrored_decoder @ predicted.codes[1].double().numpy()) / 2
-        frame_points = square.to_picture(points.double().numpy(), self._side)
+        frame_points = np.asarray(square.to_picture(points.double().numpy(), self._side), np.float64)
         sigma = log_sigma.double().exp().numpy() * (square.side / self._side)
         return _Look(frame_points, sigma, float(torch.sigmoid(face.double())), coefficients)
 

@@ -134,7 +134,8 @@ def network_bytes(network: DenseNet, vertices: npt.NDArray[np.int32], card: dict
     halves = {name: value for name, value in halves.items() if not name.endswith("num_batches_tracked")}
     halves["vertices"] = torch.from_numpy(vertices.astype(np.int32))
     metadata = {"format": FORMAT, "network": json.dumps(asdict(network.config)), "card": json.dumps(card)}
-    return safetensors.torch.save(halves, metadata)
+    stored: bytes = safetensors.torch.save(halves, metadata)
+    return stored
 
 
 def load_network(path: Path) -> tuple[DenseNet, npt.NDArray[np.int32], dict[str, Any]]:

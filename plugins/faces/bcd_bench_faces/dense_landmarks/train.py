@@ -198,7 +198,7 @@ class Trainer:
             predicted = self.network(crops)
         losses = training_loss(predicted, targets, recipe)
         self.network.zero_grad(set_to_none=True)
-        losses.loss.backward()  # type: ignore[no-untyped-call]
+        losses.loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), CLIP)
         values = {name: value.item() for name, value in losses._asdict().items()}
         values |= {"norm": norm.item(), "lr": recipe.lr * factor}

@@ -130,7 +130,7 @@ def fit_clip(
     scale = SIDE / max(size)
     centre = np.array([size[1], size[0]], np.float64) / 2
     target = (points[:, :, :2].astype(np.float64) - centre) * scale
-    valid: npt.NDArray[np.bool_] = np.isfinite(target).all(axis=(1, 2))
+    valid: npt.NDArray[np.bool_] = np.asarray(np.isfinite(target).all(axis=(1, 2)))
     if weight is not None:
         valid &= np.isfinite(weight).all(axis=1)
     if not valid.any():
@@ -364,4 +364,4 @@ def _rotations(vectors: Floats) -> Floats:
     cross[:, 2, 1], cross[:, 0, 2], cross[:, 1, 0] = vectors.T
     cross -= cross.transpose(0, 2, 1)
     half = np.sinc(angle / (2 * np.pi))  # sin(a / 2) / (a / 2), exact at zero
-    return np.eye(3) + np.sinc(angle / np.pi) * cross + half**2 / 2 * (cross @ cross)
+    return np.asarray(np.eye(3) + np.sinc(angle / np.pi) * cross + half**2 / 2 * (cross @ cross))

@@ -53,7 +53,7 @@ def rest_points() -> Floats:
     """Positions float32[P, 2] of the points of the mean head at rest, looking straight ahead; -1..1 along x and y."""
     model = HeadModel.load()
     posed = model.pose(model.bust_mean[None], np.eye(3, dtype=np.float32)[None], np.array([REST], np.float32))
-    return _seen_at(posed)[0]
+    return np.asarray(_seen_at(posed)[0])
 
 
 def points_in_frames(

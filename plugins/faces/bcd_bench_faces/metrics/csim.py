@@ -99,7 +99,7 @@ def _score(name: str, features: Mapping[str, Any]) -> Mapping[str, Any] | Failed
     if person is None:
         return Failed(f"none of the {len(content['embeddings'])} content frames shows a face")
     embeddings = np.asarray(output["embeddings"], np.float64)
-    has_face = np.isfinite(embeddings).all(1)
+    has_face = np.asarray(np.isfinite(embeddings).all(1))
     if not enough(int(has_face.sum()), len(has_face)):
         return Failed(f"{has_face.sum()} of {len(has_face)} output frames show a face: fewer than half")
     share = share_of_frames(has_face, _seen_by_driver(features, has_face))

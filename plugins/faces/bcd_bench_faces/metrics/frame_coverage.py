@@ -66,7 +66,7 @@ def against_driver(
     output, driver = pair_features
     if len(output) != len(driver):
         return Failed(f"the output has {len(output)} frames, its driving clip {len(driver)}")
-    has_face = [np.isfinite(rows.reshape(len(rows), -1)).all(1) for rows in pair_features]
+    has_face = [np.asarray(np.isfinite(rows.reshape(len(rows), -1)).all(1)) for rows in pair_features]
     both = has_face[0] & has_face[1]
     if not enough(int(both.sum()), len(both)):
         return Failed(

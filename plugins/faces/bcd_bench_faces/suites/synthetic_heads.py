@@ -313,7 +313,8 @@ def draw_takes(person: int, frames: int, stride: int, size: int) -> Clip:
     """Both clips of a training person, concatenated; rendered or read from the cache."""
 
     def draw() -> npt.NDArray[np.uint8]:
-        return _actor("train", person).frames(*_moves_of_takes(person, frames, stride), size)
+        expression, rotation, translation = _moves_of_takes(person, frames, stride)
+        return _actor("train", person).frames(expression, rotation, translation, size)
 
     return kept_clip(f"train-{person:05d}-takes-{frames}x{stride}", size, draw, 2 * frames)
 

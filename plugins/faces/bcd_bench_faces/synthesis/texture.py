@@ -7,6 +7,7 @@ the face's shape and expression.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -55,7 +56,7 @@ def _mixed(surface: Surface, look: Look) -> Floats:
     """float32[scales, P]: this person's mix of the fixed patterns, with unit standard deviation."""
     weights = np.array(look.pattern, np.float32).reshape(surface.noise.shape[:2])
     weights /= np.linalg.norm(weights, axis=1, keepdims=True)
-    return np.einsum("sf,sfp->sp", weights, surface.noise)
+    return np.asarray(np.einsum("sf,sfp->sp", weights, surface.noise))
 
 
 def _skin(surface: Surface, look: Look, chosen: Chosen, noise: Floats) -> Painted:
@@ -120,7 +121,7 @@ def _brows(look: Look, side: Floats, y: Floats, noise: Floats) -> Floats:
         * _step(-0.06, 0.08, along)
         * _step(1.06, 0.9, along)
     )
-    return np.clip(cover * look.brow_density * (1 + 0.25 * noise[0]), 0, 1)
+    return np.asarray(np.clip(cover * look.brow_density * (1 + 0.25 * noise[0]), 0, 1))
 
 
 def _scalp(look: Look, x: Floats, y: Floats, z: Floats, small: Floats, pores: Floats) -> Floats:
@@ -244,7 +245,7 @@ def _hair(surface: Surface, look: Look, chosen: Chosen, noise: Floats) -> Painte
     return np.clip(colour, 0.004, 1), gloss, alpha
 
 
-def _blob(x: Floats, at_x: float, wide: float, y: Floats, at_y: float, high: float) -> Floats:
+def _blob(x: npt.NDArray[Any], at_x: float, wide: float, y: npt.NDArray[Any], at_y: float, high: float) -> Floats:
     """A soft spot with value 1 at its centre."""
     return np.asarray(np.exp(-(((x - at_x) / wide) ** 2) - ((y - at_y) / high) ** 2), np.float32)
 
