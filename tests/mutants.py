@@ -145,7 +145,7 @@ MUTANTS = (
     Mutant("parts add up", "training/step.py", 'accelerator.backward(losses["loss"] / len(parts))', 'accelerator.backward(losses["loss"])'),
     Mutant("content and motion exchanged", "inference/method.py", "content, motion = pair.content.load(), pair.motion.load()", "motion, content = pair.content.load(), pair.motion.load()"),
     Mutant("every pair has the same noise", "inference/method.py", "torch.Generator().manual_seed(seed)) for seed in seeds]", "torch.Generator().manual_seed(0)) for seed in seeds]"),
-    Mutant("solver setting ignored", "inference/method.py", '"steps": self.config.steps, ', ""),
+    Mutant("solver setting ignored", "inference/method.py", '"steps": self.settings.steps, ', ""),
 )  # fmt: skip
 
 
