@@ -140,7 +140,7 @@ def _cell(row: ReportRow, name: str, mark: Mark | None) -> Cell:
         return Cell("–", dagger=not row.reported)
     interval = ""
     if few := _few_clusters(row, name):
-        interval = f"({few} {'identity' if few == 1 else 'identities'})"
+        interval = f"({few} {'subject' if few == 1 else 'subjects'})"
     elif value.ci_low is not None and value.ci_high is not None:
         interval = f"[{format_number(value, value.ci_low)}, {format_number(value, value.ci_high)}]"
     return Cell(format_number(value, value.value), interval, mark, not row.reported and not value.covered)
@@ -188,8 +188,8 @@ def _notes(
     notes += _frame_notes(measured, columns)
     if any(_few_clusters(row, name) for row in measured for name in columns if name in row.metrics):
         notes.append(
-            f"No interval stands where fewer than {MIN_CLUSTERS_TO_COMPARE} content identities were scored, since none "
-            "could be relied on: their number is in brackets, and such rows are not ranked."
+            f"With fewer than {MIN_CLUSTERS_TO_COMPARE} subjects no interval is reliable: their number is shown in its "
+            "place, and such rows are not ranked."
         )
     reasons: dict[str, list[str]] = {}
     for name in columns:
@@ -276,9 +276,9 @@ def _frame_notes(measured: Sequence[ReportRow], columns: dict[str, Value]) -> li
 
 def _interval_note(columns: dict[str, Value]) -> str:
     methods = sorted({value.ci_method for value in columns.values() if value.ci_method})
-    text = "Brackets: 95 % intervals over pairs, clustered by content identity"
+    text = "Brackets: 95 % intervals over pairs, clustered by subject"
     if "wilson" in methods:
-        text += "; Wilson where every pair agrees (a rate of 0 or 100 %)"
+        text += "; Wilson if all pairs agree (a rate of 0 or 100 %)"
     if "delete-group jackknife" in methods:
         text += "; delete-group jackknife for set metrics"
     return text + "."

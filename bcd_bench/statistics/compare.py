@@ -127,7 +127,7 @@ def render_comparisons(comparisons: Sequence[Comparison], label_a: str, label_b:
     clusters = sorted({comparison.n_clusters for comparison in comparisons if comparison.n_clusters})
     if clusters:
         notes.append(
-            f"- Over the pairs both runs scored; intervals and p-values clustered by content identity "
+            f"- Over the pairs both runs scored; intervals and p-values clustered by subject "
             f"({'/'.join(str(n) for n in clusters)} clusters), p by swapping the runs within clusters."
         )
     return "\n".join([*lines, "", *notes]) + "\n"
@@ -172,7 +172,7 @@ def _compare(name: str, a: Value, b: Value, values_a: PairValues | None, values_
     note = ""
     if paired.n_clusters < MIN_CLUSTERS_TO_COMPARE:
         interval = None  # unreliable with so few clusters
-        note = f"too few content identities for a 95 % interval ({paired.n_clusters})"
+        note = f"too few subjects for a 95 % interval ({paired.n_clusters})"
     elif interval is not None and interval.low == interval.high:
         note = "the difference is the same on every pair, so the interval has no width"
     return _comparison(

@@ -97,7 +97,7 @@ def test_the_table_says_who_is_better_and_over_what(runs: tuple[Path, Path]) -> 
     assert lines[0].split(" | ")[1:3] == ["a: exact", r"b: off\|7"]
     assert lines[2].startswith(r"| distance (levels) | **0.0** | 34.3 | -34.3 | \[-")
     assert lines[2].endswith("| 0.031 | 11 |")
-    assert any("clustered by content identity (6 clusters)" in line for line in lines)
+    assert any("clustered by subject (6 clusters)" in line for line in lines)
     assert any(line.startswith(r"- spread\_of\_shades, spread: no per-pair values") for line in lines)
 
 
@@ -105,7 +105,7 @@ def test_few_identities_and_constant_differences_are_noted(tmp_path: Path) -> No
     registry = Registry.from_modules([toy])
     few = [record_run(registry, tmp_path, method, limit=6).path for method in ("exact", "off")]
     [distance] = compare_runs(*few, metrics=["distance"])
-    assert distance.note == "too few content identities for a 95 % interval (3)"
+    assert distance.note == "too few subjects for a 95 % interval (3)"
     assert (distance.ci_low, distance.ci_high) == (None, None)
     assert distance.p_value == pytest.approx(2 / 2**3)
     assert distance.better is None

@@ -169,9 +169,9 @@ def test_tables_say_so_where_an_interval_cannot_be_relied_on(tmp_path: Path) -> 
     write_record(tmp_path / "a", "a", hits(1.0), clusters=few)  # as an older record: with an interval, without a count
     write_record(tmp_path / "b", "b", hits(0.0), clusters=few)
     text = markdown.render(rows_of(tmp_path))
-    assert "100.00 (5 identities)" in text
+    assert "100.00 (5 subjects)" in text
     assert "91.00" not in text
-    assert "fewer than 6 content identities" in text
+    assert "fewer than 6 subjects" in text
     assert marked(tmp_path) == {}
 
 

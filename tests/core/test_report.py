@@ -171,7 +171,7 @@ def test_markdown_shows_values_intervals_marks_and_footer(results: Path) -> None
     assert "**" not in body["oracle (reference)"]
     assert "detail" not in text
     footer = "\n".join(line for line in lines if line.startswith("- "))
-    for part in ["toy@1, manifest abababababab, n = 40 pairs; bcd-bench 0.1.0", "clustered by content identity",
+    for part in ["toy@1, manifest abababababab, n = 40 pairs; bcd-bench 0.1.0", "clustered by subject",
                  "Reference methods", "Doe et al. 2024, Table 1", "net: research use only"]:  # fmt: skip
         assert part in footer
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
+from bcd_bench.assets.hashing import code_sha256
 from bcd_bench.assets.store import cache_folder
 from bcd_bench.metric_validation.perturbations import Perturbation
 from bcd_bench.types.clip import Clip, ClipRef, Generated
@@ -231,8 +232,7 @@ def _actor(split: Split, person: int) -> Actor:
 
 @lru_cache(maxsize=1)
 def _renderer_key() -> str:
-    """Version of the renderer and hash of the package's files that determine pixels: changed code never uses old
-    clips."""
+    """Version of the renderer and hash of the code and data that determine pixels: changed code uses no old clips."""
     from bcd_bench_faces.synthesis.renderer import RENDERER_VERSION
 
     digest = hashlib.sha256()
@@ -241,7 +241,8 @@ def _renderer_key() -> str:
     head_model = package / "head_model"
     model = [head_model / "model.py", head_model / "data" / "head_model.npz"]
     for entry in sorted([*sources, *model], key=lambda item: item.name):
-        digest.update(entry.name.encode() + entry.read_bytes())
+        content = entry.read_bytes()
+        digest.update(entry.name.encode() + (code_sha256(content).encode() if entry.name.endswith(".py") else content))
     return f"v{RENDERER_VERSION}-{digest.hexdigest()[:12]}"
 
 
