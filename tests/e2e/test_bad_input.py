@@ -213,4 +213,4 @@ def test_plugins_can_be_limited(cli) -> None:
     assert [row["name"] for row in listed] == ["copy-content", "copy-motion", "oracle"]
     done = cli("list", env={"BCD_BENCH_PLUGINS": "tyo"})
     assert done.returncode == 2
-    assert "no plugin 'tyo' is installed; did you mean toy?" in done.stderr
+    assert "plugin 'tyo' is not installed; did you mean toy?" in done.stderr
