@@ -163,7 +163,7 @@ class _Describer:
 
 
 def _generated(function: FunctionType) -> bool:
-    """Whether `dataclass` generated this method from the fields."""
+    """True if `dataclass` generated this method from the fields."""
     return function.__code__.co_filename in ("<string>", dataclasses.__file__)
 
 
@@ -208,7 +208,7 @@ def _array(value: Any) -> Any:
 
 
 def _installed(module: str | None) -> bool:
-    """Whether a module belongs to Python or to an installed package, so that its version identifies it."""
+    """True if a module belongs to Python or to an installed package, so that its version identifies it."""
     name = module or ""
     if name.partition(".")[0] in sys.stdlib_module_names and name != "__main__":
         return True

@@ -85,7 +85,7 @@ class PluginScope:
 
 
 def raised_by_plugin(error: BaseException) -> bool:
-    """Whether an exception comes from a plugin's code, rather than from a user who interrupts the program.
+    """True if an exception comes from a plugin's code, rather than from a user who interrupts the program.
 
     Guards catch `BaseException`, because third-party runtimes raise subclasses of it (pyo3's PanicException, trio's
     Cancelled), and `sys.exit` in a plugin must not end the run. Only the user's Ctrl-C and SIGTERM are re-raised.
@@ -126,7 +126,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _enter_thread() -> bool:
-    """Whether this thread may open a scope. If so, it owns the scopes until it leaves the last one."""
+    """True if this thread may open a scope. If so, it owns the scopes until it leaves the last one."""
     global _owner
     with _lock:
         if _owner is None:

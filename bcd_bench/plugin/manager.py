@@ -70,7 +70,7 @@ class PluginInfo:
 
     @property
     def hashed(self) -> bool:
-        """Whether the source can be hashed. Always true for plugins, but not for every object defined in a notebook."""
+        """True if the source can be hashed. Always true for plugins, but not for every object defined in a notebook."""
         return True
 
     @cached_property

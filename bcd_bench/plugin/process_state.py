@@ -91,7 +91,7 @@ def equal(one: Any, other: Any) -> bool:
 
 
 def _whole(module: str) -> bool:
-    """Whether the import of a module has finished."""
+    """True if the import of a module has finished."""
     return not getattr(getattr(sys.modules[module], "__spec__", None), "_initializing", False)
 
 

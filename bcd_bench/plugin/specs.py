@@ -64,7 +64,7 @@ class AssetSpec:
 
     @property
     def any_file(self) -> bool:
-        """Whether the user chooses the file (or folder), in which case no hash is verified."""
+        """True if the user chooses the file (or folder), in which case no hash is verified."""
         return not self.sha256 and not self.files
 
 
@@ -115,7 +115,7 @@ class MethodSpec:
     with the path of the weights when a run is planned, and returns their `WeightsRecipe` for the record and the
     reports. It raises `UsageError` for a file that does not contain weights of the method."""
     reference: bool = False
-    """Whether this is a reference method, such as copy-content or oracle: shown in every table, never ranked."""
+    """True if this is a reference method, such as copy-content or oracle: shown in every table, never ranked."""
 
 
 @dataclass(frozen=True)
@@ -278,7 +278,7 @@ class Column:
     kind: Literal["mean", "rate", "derived", "set"] = "mean"
     decimals: int = 2
     headline: bool = True
-    """Whether it is shown in tables; other columns only appear in JSON and CSV."""
+    """True if it is shown in tables; other columns only appear in JSON and CSV."""
     frames: str = ""
     """The column of the same row, or of the same set, that holds the percentage of frames (0 to 100) on which the value
     is based. Required for a metric that skips frames (no face detected, for example): see docs/metrics.md."""

@@ -86,7 +86,7 @@ def test_what_changes_the_run_and_what_does_not(registry: Registry, tmp_path: Pa
 def test_a_limit_makes_a_partial_plan_of_the_first_pairs(registry: Registry) -> None:
     made = plan(registry, limit=3)
     assert ([pair.id for pair in made.pairs], made.partial, made.suite.n_pairs) == (["p00", "p01", "p02"], True, 10)
-    with pytest.raises(UsageError, match="--limit 0: at least one pair"):
+    with pytest.raises(UsageError, match="--limit 0: must be at least 1"):
         plan(registry, limit=0)
 
 
@@ -197,7 +197,7 @@ def test_plans_of_another_version_and_damaged_ones_are_one_clear_line(registry: 
     record = json.loads(path.read_text())
     path.write_text(json.dumps({**record, "format": 2}))
     with pytest.raises(
-        UsageError, match=r"made by another version of bcd-bench \(run folder format 2, this one is 1\)"
+        UsageError, match=r"written by a different version of bcd-bench \(run folder format 2, this one is 1\)"
     ):
         read_plan(path)
     path.write_text(json.dumps({**record, "seed": "x"}))
