@@ -76,8 +76,7 @@ def _verb(factory: str, name: str) -> Any:
 
 
 def _add_plugin_verbs(app: typer.Typer, chosen: str | None) -> None:
-    """Add the commands of plugins. They are only looked up for the general help and for commands that are not built
-    in."""
+    """Add the commands of plugins, for the general help and for commands that are not built in."""
     if chosen in VERBS:
         return
     from bcd_bench.plugin.registry import load_registry

@@ -135,8 +135,7 @@ def _import_fix(name: str, error: str) -> str:
 
 
 def _check_opencv() -> Iterator[Finding]:
-    """Several distributions of OpenCV overwrite each other's files; the order of installation decides which one is
-    used."""
+    """Several distributions of OpenCV overwrite each other's files; the last one installed is used."""
     names = ("opencv-python", "opencv-contrib-python", "opencv-python-headless", "opencv-contrib-python-headless")
     versions = {name: version for name in names if (version := _installed(name)) is not None}
     if len(set(versions.values())) > 1:

@@ -27,7 +27,7 @@ def command(
     from bcd_bench.plugin.suites import load_suite
 
     if format not in get_args(Kind):
-        raise UsageError(f"--format {format!r}: clips are written as {' or '.join(get_args(Kind))}")
+        raise UsageError(f"--format {format!r}: choose {' or '.join(get_args(Kind))}")
     built = load_suite(load(), suite, parse_data(data or []))
     print_notes(built.notes)
     kind: Kind = "mkv" if format == "mkv" else "png"

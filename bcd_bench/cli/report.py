@@ -42,7 +42,7 @@ def command(
     from bcd_bench.results.rows import collect_rows, conflict_notes
 
     if output is not None and output.is_dir():
-        raise UsageError(f"--output {output}: a folder, not a file")
+        raise UsageError(f"--output {output}: is a folder, not a file")
     registry = load()
     on_terminal = format_ is None and output is None and sys.stdout.isatty()
     format_ = format_ or "markdown"

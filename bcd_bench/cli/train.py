@@ -23,7 +23,8 @@ def chosen_preset(spec: TrainableSpec, preset: str | None) -> str:
     from bcd_bench.plugin.registry import nearest
 
     if spec.default_preset not in spec.presets:
-        raise UsageError(f"trainable {spec.name!r} is broken: it has no default preset {spec.default_preset!r}")
+        text = f"its default preset {spec.default_preset!r} does not exist"
+        raise UsageError(f"trainable {spec.name!r} is broken: {text}")
     if preset is None:
         alternatives = [f"{name} ({summary})" for name, summary in spec.presets.items() if name != spec.default_preset]
         print(f"preset {spec.default_preset}: {spec.presets[spec.default_preset]}", file=sys.stderr)

@@ -87,15 +87,13 @@ class SetMetric(_Metric):
     leaving out one group at a time."""
 
     def refuse(self, item: Scored) -> Failed | None:
-        """Return `Failed` with the reason if an item cannot enter the set (missing features, for example), else
-        None."""
+        """Return `Failed` with the reason if an item cannot enter the set (missing features, say), else None."""
         del item
         return None
 
     @abstractmethod
     def update(self, state: Any, items: Sequence[Scored]) -> Any:
-        """Return the state with the items added. The state is None at the start, and must be storable by JSON or
-        NumPy."""
+        """Return the state (None at the start) with the items added. JSON or NumPy must be able to store it."""
 
     @abstractmethod
     def merge(self, states: Sequence[Any]) -> Any:

@@ -36,8 +36,7 @@ __all__ = ["CORE_MODULE", "KINDS", "Failure", "PluginInfo", "PluginManager"]
 PROJECT = "bcd_bench"
 CORE_MODULE = "bcd_bench.plugin.builtin"
 CORE_SOURCES = ("builtin.py", "reference_methods.py")
-"""The source files that the run ids of the built-in methods depend on; changes to other modules leave run ids as they
-are."""
+"""Source files that the run ids of the built-in methods depend on; other modules can change freely."""
 
 KINDS: Mapping[str, type[Any]] = {
     "methods": MethodSpec,
@@ -75,8 +74,7 @@ class PluginInfo:
 
     @cached_property
     def source_sha256(self) -> str:
-        """Hash of the plugin's `.py` files, which are not imported. Part of the run fingerprint of the plugin's
-        methods."""
+        """Hash of the plugin's `.py` files (which are not imported). Part of the fingerprint of its methods' runs."""
         from bcd_bench.assets.hashing import sha256_sources, source_sha256
 
         if self.module == CORE_MODULE:

@@ -109,8 +109,7 @@ def add_metric(registry: Registry, metric: Any) -> str:
 
 
 class _ObjectMethod:
-    """Adapts an object to the interface of methods: `load` and `close` are optional, and functions receive two
-    clips."""
+    """Adapts an object to the method interface: `load` and `close` are optional, functions receive two clips."""
 
     def __init__(self, built: Any) -> None:
         self._built = built

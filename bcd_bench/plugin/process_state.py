@@ -1,5 +1,4 @@
-"""Reads and writes the global state of the process. Each aspect of it has a function that reads it and one that sets
-it."""
+"""Reads and writes the global state of the process. Each aspect has a reader and a writer function."""
 
 from __future__ import annotations
 
@@ -67,8 +66,7 @@ def read_state() -> State:
 
 
 def write_state(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    """Set every aspect of `wanted` that differs in `found`. Errors (such as a deleted working directory) are
-    ignored."""
+    """Set every aspect of `wanted` that differs in `found`. Errors (a deleted working directory) are ignored."""
     aspects = _aspects()
     for name, value in wanted.items():
         if name in aspects and not equal(value, found.get(name, ABSENT)):
@@ -164,8 +162,7 @@ _ASPECTS: Mapping[str, tuple[Reader, Writer]] = {
 
 
 NEVER_KEPT = ("stdout", "stderr", "signals", "excepthook")
-"""Aspects that are reset for every call of a plugin, so that runs stay interruptible and output goes where it
-should."""
+"""Aspects that are reset for every call of a plugin, so that Ctrl-C and the output keep working."""
 
 
 def _random() -> Mapping[str, tuple[Reader, Writer]]:

@@ -83,8 +83,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class MethodSpec:
-    """A method. `config` holds the default settings; `--set k=v` changes them, and they are part of the run
-    fingerprint."""
+    """A method. `config` holds the default settings for `--set k=v`, which are part of the run fingerprint."""
 
     name: str
     version: str
@@ -98,8 +97,7 @@ class MethodSpec:
     batch_size: int = 16
     """Pairs per `transfer` call. Part of the plan, because floating-point results can depend on it."""
     metrics: tuple[str, ...] = ()
-    """Metrics of values that only this method reports (`Clip.info`); scored by default in addition to the suite's
-    metrics."""
+    """Metrics of values that only this method reports (`Clip.info`), scored by default with the suite's metrics."""
     extractors: tuple[str, ...] = ()
     """Extractors whose features of the content and driving clips the method receives: see `Method.transfer`."""
     identify: str = ""
@@ -163,8 +161,7 @@ class SuiteSpec:
     factory: str
     data: tuple[str, ...] = ()
     data_help: Mapping[str, str] = field(default_factory=dict)
-    """Data name -> how to obtain it, and what works without it. Printed (with exit code 3) if the data is not
-    passed."""
+    """Data name -> how to obtain it, and what works without it. Printed, with exit code 3, if it is missing."""
     assets: tuple[str, ...] = ()
     licence: str = ""
     reported: tuple[ReportedRow, ...] = ()

@@ -114,8 +114,7 @@ class RunFolder:
         return self._root / "pairs.jsonl"
 
     def pairs(self) -> dict[str, PairResult]:
-        """Pair id -> its latest result, in the order of the plan; unfinished pairs are absent, incomplete lines
-        ignored."""
+        """Pair id -> its latest result, in plan order; unfinished pairs are absent, incomplete lines ignored."""
         latest: dict[str, PairResult] = {}
         for record in read_jsonl(self.pairs_path):
             result = PairResult.from_json(record)
@@ -201,8 +200,7 @@ class RunFolder:
             return False
 
     def rewrite_pairs(self, results: Mapping[str, PairResult]) -> None:
-        """Rewrite `pairs.jsonl` so that it contains exactly these results, one line each. Does nothing if it already
-        does."""
+        """Rewrite `pairs.jsonl` with exactly these results, one line each, unless it already contains them."""
         text = "".join(json.dumps(asdict(result), ensure_ascii=False) + "\n" for result in results.values())
         if not self.pairs_path.exists() or self.pairs_path.read_text(encoding="utf-8", errors="replace") != text:
             write_text_atomic(self.pairs_path, text)
@@ -230,8 +228,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def find_runs(paths: Iterable[Path]) -> list[RunFolder]:
-    """Run folders at or below `paths`, sorted and without duplicates. Raises `UsageError` for a path without any
-    run."""
+    """Run folders at or below `paths`, sorted and unique. Raises `UsageError` for a path without any run."""
     runs: dict[Path, RunFolder] = {}
     for path in paths:
         plans = [path / "plan.json"] if (path / "plan.json").exists() else sorted(path.glob("**/plan.json"))

@@ -35,16 +35,14 @@ __all__ = ["GenerateSummary", "generate"]
 QUEUED_BATCHES = 2
 """Batches that can wait for the writer: enough to overlap with the method, few enough to limit memory."""
 SHOWN_FAILURES = 5
-"""Failed pairs that are reported immediately. Further ones are not printed, since a broken method fails on every
-pair."""
+"""Failed pairs that are printed. Further ones are only counted, since a broken method fails on every pair."""
 SYNC_THREADS = 8
 """Threads that sync the files of a batch in parallel, so that the file system can commit them together."""
 
 
 @dataclass(frozen=True)
 class GenerateSummary:
-    """The result of `generate`: numbers of pairs in total, finished before, generated now and failed, and the first
-    error."""
+    """The result of `generate`: numbers of pairs (total, finished before, generated, failed), and the first error."""
 
     n_pairs: int
     n_done_before: int
@@ -164,8 +162,7 @@ def _note_environment(run: RunFolder, registry: Registry, device: str) -> None:
 def _pending(
     run: RunFolder, suite: Suite, results: Mapping[str, PairResult], *, retry_failed: bool
 ) -> list[tuple[int, range, frozenset[str]]]:
-    """Batches to run, as (number, indices, ids of the pairs to keep). An unfinished batch keeps all pairs (empty
-    set)."""
+    """Batches to run, as (number, indices, ids of the pairs to keep). No ids means that all pairs are kept."""
     pending = []
     for number, batch in enumerate(run.plan.batches()):
         ids = [run.plan.pairs[index].id for index in batch]

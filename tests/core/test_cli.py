@@ -312,7 +312,7 @@ class Awkward:
         (("report", ".", "--format", "raises"), 2, "report format 'raises' failed: TypeError"),
         (("report", ".", "--format", "mute"), 2, "report format 'mute' failed: TypeError: it returned dict, not text"),
         (("show", "metric", "unmade"), 0, "metric 'unmade' cannot be loaded: TypeError"),
-        (("train", "aimless"), 2, "trainable 'aimless' is broken: it has no default preset 'b'"),
+        (("train", "aimless"), 2, "trainable 'aimless' is broken: its default preset 'b' does not exist"),
     ],
 )
 def test_broken_code_of_a_plugin_is_one_clear_line(
