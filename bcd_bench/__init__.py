@@ -1,7 +1,7 @@
 """bcd-bench: benchmark and evaluation harness for disentangled motion transfer in video.
 
-This package is the harness. Methods, metrics and suites are plugins (entry-point group `bcd_bench`); ours enter
-through the same door as anybody's. Names are imported on first use (PEP 562), so that the command line starts fast.
+This package is the harness. Methods, metrics and suites are plugins (entry-point group `bcd_bench`); ours use
+the same hooks as third-party plugins. Names are imported on first use (PEP 562), so that the command line starts fast.
 """
 
 from __future__ import annotations

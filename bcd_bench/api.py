@@ -7,7 +7,7 @@
     >>> results = bb.evaluate(["bcd", my_method], "sprites-procedural", limit=16)
     >>> results.compare("bcd", "my_method")
 
-Methods and metrics are named, or are objects of your own.
+Methods and metrics are passed by name or as Python objects.
 """
 
 from __future__ import annotations
@@ -80,14 +80,14 @@ def list_suites() -> list[str]:
 def load_suite(name: str, data: Mapping[str, str | PathLike[str]] | None = None) -> Suite:
     """A suite by name; `suite.pairs[i].content.load()` is a clip.
 
-    `data` maps names to paths of your own data, as `--data NAME=PATH`. Raises `UsageError` for an unknown suite and
+    `data` maps names to paths of your own data, like `--data NAME=PATH`. Raises `UsageError` for an unknown suite and
     `MissingAssetError` for missing data.
     """
     return suites.load_suite(load_registry(), name, _paths(data))
 
 
 class LoadedMethod:
-    """A method with its weights on a device. Use it with `transfer`, and as a context manager to release it."""
+    """A method with its weights on a device, for `transfer`. Can be used as a context manager, which closes it."""
 
     def __init__(self, name: str, method: Any) -> None:
         self.name = name
@@ -116,7 +116,7 @@ class LoadedMethod:
         return result
 
     def close(self) -> None:
-        """Release what the method holds, such as processes."""
+        """Release the method's resources, such as processes."""
         close_method(self._method)
 
     def __enter__(self) -> LoadedMethod:
@@ -138,8 +138,8 @@ def load_method(
 ) -> LoadedMethod:
     """Load a method by name, or an object or function (see `evaluate`), for `transfer`.
 
-    `weights` is a name or a path; without it, the default weights for `suite`, or the only weights that the method
-    has. `settings` are those of `bcd-bench run --set`. Raises `UsageError` for unknown names and settings, and
+    `weights` is a name or a path; by default, those for `suite`, or the only weights that the method has.
+    `settings` are those of `bcd-bench run --set`. Raises `UsageError` for unknown names and settings, and
     `MissingAssetError` for files that are missing or altered.
     """
     registry = load_registry()
@@ -154,8 +154,10 @@ def load_method(
     seeded = bool(spec.seeded_by) and config.get(spec.seeded_by) is not None
     if choice is None and suite is None and spec.weights and not seeded:
         if len(spec.weights) > 1:
-            names = ", ".join(one.name for one in spec.weights)
-            raise UsageError(f"method {name!r} has several weights: {names}", hint=f'weights="{spec.weights[0].name}"')
+            names = ", ".join(option.name for option in spec.weights)
+            raise UsageError(
+                f"method {name!r} has several sets of weights: {names}", hint=f'weights="{spec.weights[0].name}"'
+            )
         choice = spec.weights[0].name
     for asset in spec.assets:
         store.find(asset)
@@ -213,22 +215,23 @@ def evaluate(
 ) -> Results:
     """Run methods on a suite, score them, and return the results: `bcd-bench run` from Python.
 
-    `methods` are names, or objects: anything with `transfer(pairs, seed=…)` (see `bcd_bench.Method`), a class of such,
+    `methods` are names, or objects: anything with `transfer(pairs, seed=…)` (see `bcd_bench.Method`), such a class,
     or a function `f(content, motion)` of two clips. `metrics` are names or objects (`PairMetric`, `SetMetric`), by
-    default those of the suite and the method. An object is identified by its source and state, so that an evaluation
-    that was interrupted resumes and a changed method starts afresh; one that cannot be hashed is never ranked.
+    default those of the suite and the method. An object is identified by its source and state: an interrupted
+    evaluation resumes, and a changed method starts a new run. Objects that cannot be hashed are never ranked.
 
-    Runs are written below `out`; a call that was interrupted continues where it stopped. `limit` keeps the first
-    pairs of the suite. A method that fails is in `Results.errors` if there are several, and raises if it is the only
-    one. Raises `UsageError` and `MissingAssetError` for what can be found before the first run starts.
+    Runs are written below `out`; call again with the same arguments to resume an interrupted call. `limit` keeps only
+    the first pairs of the suite. With several methods, errors of a method are added to `Results.errors`; the error of
+    a single method is raised. Raises `UsageError` and `MissingAssetError` for problems found before the first run
+    starts.
     """
     registry = load_registry()
-    chosen = [methods] if isinstance(methods, str) or not isinstance(methods, Sequence) else list(methods)
-    names = [one if isinstance(one, str) else add_method(registry, one) for one in chosen]
+    method_list = [methods] if isinstance(methods, str) or not isinstance(methods, Sequence) else list(methods)
+    names = [item if isinstance(item, str) else add_method(registry, item) for item in method_list]
     scored = None
     if metrics is not None:
-        given = [metrics] if isinstance(metrics, str) else metrics
-        scored = [one if isinstance(one, str) else add_metric(registry, one) for one in given]
+        metric_list = [metrics] if isinstance(metrics, str) else metrics
+        scored = [item if isinstance(item, str) else add_metric(registry, item) for item in metric_list]
     prepared = prepare_all(
         registry,
         names,
@@ -242,9 +245,9 @@ def evaluate(
         device=device,
         strict=strict,
     )
-    for note in dict.fromkeys(note for one in prepared.values() for note in one.notes):
+    for note in dict.fromkeys(note for item in prepared.values() for note in item.notes):
         print(f"note: {note}", file=sys.stderr)
-    shown = (open_progress() if progress else NoProgress()) if isinstance(progress, bool) else progress
+    display = (open_progress() if progress else NoProgress()) if isinstance(progress, bool) else progress
     runs = Runs()
     run_all(
         registry,
@@ -254,7 +257,7 @@ def evaluate(
         jobs=jobs,
         out=Path(out),
         retry_failed=retry_failed,
-        progress=shown,
+        progress=display,
     )
     if runs.errors and len(names) == 1:
         raise next(iter(runs.errors.values()))
@@ -262,7 +265,7 @@ def evaluate(
 
 
 def load_results(*paths: str | PathLike[str]) -> Results:
-    """The results below run folders, trees of them, or records; by default ./runs."""
+    """Load the results of run folders, folders that contain some, or records (default: ./runs)."""
     return Results(tuple(Path(path) for path in paths or ("runs",)))
 
 
@@ -276,30 +279,30 @@ def score(
     subjects: Sequence[str] | None = None,
     device: str = "cpu",
 ) -> dict[str, Value]:
-    """Score clips that were made elsewhere, without a suite: column -> value with its 95 % interval.
+    """Score existing clips without a suite. Returns column -> value with its 95 % interval.
 
-    `targets` are ground-truth clips, `contents` and `motions` the inputs; give those that the metrics need (PSNR and
-    FID need targets, CSIM contents). `subjects` names the subject of each clip, by which intervals are clustered; by
-    default each clip is a cluster of its own. All clips have one size. Columns that could not be scored have the
-    value None.
+    `targets` are the ground-truth targets, `contents` and `motions` the inputs; pass those that the metrics need (PSNR
+    and FID need targets, CSIM contents). `subjects` contains the subject of each clip, by which intervals are
+    clustered; by default each clip is its own cluster. All clips must have the same size. The value of columns that
+    could not be scored is None.
 
-    Raises `UsageError` for lists of different lengths, no clip at all, and unknown metrics.
+    Raises `UsageError` for lists of different lengths, empty `outputs`, and unknown metrics.
     """
-    made = [read_clip(one, f"output {index}") for index, one in enumerate(outputs)]
-    if not made:
-        raise UsageError("there is no output to score")
+    output_clips = [read_clip(output, f"output {index}") for index, output in enumerate(outputs)]
+    if not output_clips:
+        raise UsageError("no outputs to score")
     roles: dict[str, list[ClipRef]] = {}
     for role, clips in (("content", contents), ("motion", motions), ("target", targets)):
-        if clips is not None and len(clips) != len(made):
-            raise UsageError(f"{len(made)} outputs and {len(clips)} clips of the role {role!r}")
+        if clips is not None and len(clips) != len(output_clips):
+            raise UsageError(f"{len(output_clips)} outputs, but {len(clips)} clips with the role {role!r}")
         roles[role] = [
-            ClipRef(f"{role}-{index}", NotGiven(role), frames=len(made[index]))
+            ClipRef(f"{role}-{index}", NotGiven(role), frames=len(output_clips[index]))
             if clips is None
             else _reference(f"{role}-{index}", read_clip(clips[index], f"{role} {index}"))
-            for index in range(len(made))
+            for index in range(len(output_clips))
         ]
-    if subjects is not None and len(subjects) != len(made):
-        raise UsageError(f"{len(made)} outputs and {len(subjects)} subjects")
+    if subjects is not None and len(subjects) != len(output_clips):
+        raise UsageError(f"{len(output_clips)} outputs, but {len(subjects)} subjects")
     pairs = [
         Pair(
             f"{index:06d}",
@@ -316,10 +319,10 @@ def score(
             zip(roles["content"], roles["motion"], roles["target"], strict=True)
         )
     ]
-    size = made[0].frames.shape[1:3]
-    suite = Suite("clips", "0", pairs, (int(size[0]), int(size[1])), made[0].fps)
+    size = output_clips[0].frames.shape[1:3]
+    suite = Suite("clips", "0", pairs, (int(size[0]), int(size[1])), output_clips[0].fps)
     with tempfile.TemporaryDirectory(prefix="bcd-bench-score-") as folder:
-        method = _Given({pair.id: clip for pair, clip in zip(pairs, made, strict=True)})
+        method = _Given({pair.id: clip for pair, clip in zip(pairs, output_clips, strict=True)})
         results = evaluate(method, suite, metrics=metrics, device=device, out=folder, progress=False)
         [record] = results.records
         for name, info in record.metrics.items():
@@ -329,7 +332,7 @@ def score(
 
 
 class _Given:
-    """The method of `score`: clips that are there already."""
+    """The method of `score`, which returns the existing clips."""
 
     name = "given"
 

@@ -1,4 +1,4 @@
-"""`main()`: finds the verb, imports that verb alone, and turns errors into one line and an exit code."""
+"""`main()`: imports only the requested command, and turns errors into one line and an exit code."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ HELP = {"help_option_names": ["-h", "--help"]}
 COMPLETION = ("--install-completion", "--show-completion")
 
 NO_ROOM_OR_RIGHT = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
-"""Errors of the file system that are the user's to mend: a full disk, or a file that may not be touched."""
+"""File-system errors that the user has to fix: a full disk, or missing permissions."""
 
 MODULES = {"list": "list_", "new-plugin": "new_plugin", "validate-metrics": "validate_metrics"}
 
 
 def _placeholder() -> None:
-    """Stands for a verb that was not asked for: its help line shows, its module is not imported."""
+    """Placeholder for a command that was not requested: its help line is shown, but its module is not imported."""
 
 
 def _chosen_verb(arguments: Sequence[str]) -> str | None:
-    if "_BCD_BENCH_COMPLETE" in os.environ:  # the shell asks for completions of this line
+    if "_BCD_BENCH_COMPLETE" in os.environ:  # the shell requests completions of this line
         line = os.environ.get("_TYPER_COMPLETE_ARGS") or os.environ.get("COMP_WORDS", "")
         arguments = line.split()[1:]
     return next((word for word in arguments if not word.startswith("-")), None)
@@ -65,7 +65,7 @@ def _epilog(examples: Sequence[str]) -> str | None:
 
 
 def _completes(arguments: Sequence[str]) -> bool:
-    """Whether typer's own completion is asked for; it is left out otherwise, since it imports more."""
+    """True if typer's completion is requested; it is disabled otherwise, because it imports additional modules."""
     return "_BCD_BENCH_COMPLETE" in os.environ or any(word in COMPLETION for word in arguments)
 
 
@@ -76,7 +76,7 @@ def _verb(factory: str, name: str) -> Any:
 
 
 def _add_plugin_verbs(app: typer.Typer, chosen: str | None) -> None:
-    """Plugins may bring verbs; they are looked up only for the general help and for a verb that is not ours."""
+    """Add the commands of plugins, for the general help and for commands that are not built in."""
     if chosen in VERBS:
         return
     from bcd_bench.plugin.registry import load_registry
@@ -95,7 +95,7 @@ def _add_plugin_verbs(app: typer.Typer, chosen: str | None) -> None:
 
 
 def build_app(chosen: str | None, *, completion: bool = False) -> typer.Typer:
-    """The typer app in which the command `chosen` is real and every other one is a line of help."""
+    """Build the typer app. Only the command `chosen` is imported; all others are just a line of help."""
     import typer
 
     from bcd_bench.cli.help import options
@@ -130,10 +130,10 @@ def _say(kind: str, text: str) -> None:
 
 @contextlib.contextmanager
 def _stdout_for_results() -> Iterator[None]:
-    """Keep the program's standard output for what the verbs print; libraries and child processes that write to file 1
-    reach stderr instead, so that JSON, CSV and tables stay whole.
+    """Reserve stdout for the output of commands. Anything that libraries and child processes write to file descriptor 1
+    goes to stderr, so that JSON, CSV and tables are not corrupted.
 
-    Does nothing where stdout is not file 1 (in a test, or in a program that has replaced it).
+    Does nothing if stdout is not file descriptor 1 (in a test, or in a program that has replaced it).
     """
     try:
         direct = sys.stdout.fileno() == 1 and os.fstat(2) is not None
@@ -144,9 +144,9 @@ def _stdout_for_results() -> Iterator[None]:
         return
     printed = sys.stdout
     printed.flush()
-    kept = os.dup(1)
+    saved_fd = os.dup(1)
     stream = open(  # noqa: SIM115, PTH123 - closed below, and there is no path
-        kept,
+        saved_fd,
         "w",
         encoding=printed.encoding,
         errors=printed.errors,
@@ -159,9 +159,9 @@ def _stdout_for_results() -> Iterator[None]:
         yield
     finally:
         sys.stdout = printed
-        with contextlib.suppress(OSError, ValueError):  # nobody reads any more: told where it is written
+        with contextlib.suppress(OSError, ValueError):  # the reader has closed the pipe
             stream.flush()
-        os.dup2(kept, 1)
+        os.dup2(saved_fd, 1)
         with contextlib.suppress(OSError, ValueError):
             stream.close()
 
@@ -169,8 +169,8 @@ def _stdout_for_results() -> Iterator[None]:
 def _run(arguments: list[str]) -> int:
     import typer
 
-    chosen = _chosen_verb(arguments)
-    command: Any = typer.main.get_command(build_app(chosen, completion=_completes(arguments)))
+    verb = _chosen_verb(arguments)
+    command: Any = typer.main.get_command(build_app(verb, completion=_completes(arguments)))
     try:
         code = command.main(args=arguments or ["--help"], prog_name="bcd-bench", standalone_mode=False)
     except typer.Abort:
@@ -180,9 +180,9 @@ def _run(arguments: list[str]) -> int:
         if explain is None:
             raise
         _say("error", " ".join(str(explain()).split()))
-        _say("hint", f"bcd-bench {chosen} --help" if chosen in VERBS else "bcd-bench --help")
+        _say("hint", f"bcd-bench {verb} --help" if verb in VERBS else "bcd-bench --help")
         return 2
-    if code == 130:  # what newer typers make of Ctrl-C
+    if code == 130:  # newer versions of typer return this after Ctrl-C
         raise KeyboardInterrupt
     return int(code or 0)
 
@@ -192,14 +192,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     dependency, 4 interrupted (resumable)."""
     raise_on_terminate()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal that has no arrow must not cost the table
+        sys.stdout.reconfigure(errors="replace")  # print the table even if the terminal cannot display a character
     with _stdout_for_results():
         code = _exit_code(list(sys.argv[1:] if arguments is None else arguments))
     raise SystemExit(code)
 
 
 def _exit_code(arguments: list[str]) -> int:
-    """Run the verb; what it raises becomes one line and an exit code."""
+    """Run the command; exceptions become a one-line message and an exit code."""
     try:
         code = _run(arguments)
         sys.stdout.flush()
@@ -209,7 +209,7 @@ def _exit_code(arguments: list[str]) -> int:
             _say("hint", error.hint)
         code = error.exit_code
     except KeyboardInterrupt:
-        _say("interrupted", "completed work was saved; run the same command to resume")
+        _say("interrupted", "completed work was saved; rerun the same command to resume")
         code = Interrupted.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # keeps the interpreter's own flush quiet

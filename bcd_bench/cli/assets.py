@@ -89,22 +89,26 @@ def assets_for(registry: Registry, name: str) -> list[str]:
     from bcd_bench.scoring.features import extractor_assets
     from bcd_bench.scoring.provenance import metric_assets
 
-    found: list[str] = []
+    needed: list[str] = []
     metrics = [name] if name in registry.metrics else []
     if name in registry.suites:
-        found += registry.suite(name).assets
-        with contextlib.suppress(BcdBenchError):  # its data or assets are not here yet: only its own assets are known
-            metrics += [one for one in load_suite(registry, name).default_metrics if one in registry.metrics]
+        needed += registry.suite(name).assets
+        with contextlib.suppress(BcdBenchError):  # its data or assets are missing: only its own assets are known
+            metrics += [
+                metric_name
+                for metric_name in load_suite(registry, name).default_metrics
+                if metric_name in registry.metrics
+            ]
     if name in registry.methods:
         spec = registry.method(name)
-        found += [*spec.assets, *extractor_assets(registry, spec.extractors)]
-        found += [weights.asset for weights in spec.weights if weights.asset is not None]
+        needed += [*spec.assets, *extractor_assets(registry, spec.extractors)]
+        needed += [weights.asset for weights in spec.weights if weights.asset is not None]
     if not metrics and name not in registry.suites and name not in registry.methods:
-        known = [*registry.suites, *registry.metrics, *registry.methods]
-        raise UsageError(f"--for {name}: no such suite, metric or method; {nearest(name, known)}")
+        names = [*registry.suites, *registry.metrics, *registry.methods]
+        raise UsageError(f"--for {name}: no such suite, metric or method; {nearest(name, names)}")
     for metric in metrics:
-        found += metric_assets(registry, registry.metric(metric))
-    return list(dict.fromkeys(found))
+        needed += metric_assets(registry, registry.metric(metric))
+    return list(dict.fromkeys(needed))
 
 
 @app.command(epilog=EPILOG)
@@ -121,33 +125,33 @@ def fetch(
 ) -> None:
     """Download assets into the cache and verify them."""
     store = _store()
-    known = store.registry.assets
+    specs = store.registry.assets
     users = split_names(needed_for, "--for")
     if (bool(assets), everything, bool(users)).count(True) != 1:
         raise UsageError("name the assets to fetch, or use --all or --for NAME", hint="bcd-bench assets list")
-    wanted = list(assets or [])
+    requested = list(assets or [])
     if everything:
-        wanted = [name for name, spec in sorted(known.items()) if spec.urls]
+        requested = [name for name, spec in sorted(specs.items()) if spec.urls]
     for user in users:
-        wanted += assets_for(store.registry, user)
+        requested += assets_for(store.registry, user)
     missing: list[str] = []
-    for name in dict.fromkeys(wanted):
+    for name in dict.fromkeys(requested):
         if users and not store.registry.asset(name).urls:
             status = store.status_of(name)
             if status.state != "ok":
-                print(f"{name}: cannot be downloaded; {known[name].how_to}")
+                print(f"{name}: cannot be downloaded; {specs[name].how_to}")
                 missing.append(name)
                 continue
             print(f"{name}: {status.path}")
             continue
         print(f"{name}: {store.fetch(name)}")
-        if known[name].restricted:
-            print(f"{name}: {known[name].restricted} ({known[name].licence})")
-    if users and not wanted:
+        if specs[name].restricted:
+            print(f"{name}: {specs[name].restricted} ({specs[name].licence})")
+    if users and not requested:
         print(f"{', '.join(users)}: no assets are needed")
     if missing:
         raise MissingAssetError(
-            f"to be added by hand: {', '.join(missing)}", hint=f"bcd-bench assets add {missing[0]} PATH"
+            f"add these manually: {', '.join(missing)}", hint=f"bcd-bench assets add {missing[0]} PATH"
         )
 
 
@@ -156,7 +160,7 @@ def add(
     name: Annotated[str, typer.Argument(help="Name of the asset.")],
     path: Annotated[Path, typer.Argument(help="Your file or folder.")],
 ) -> None:
-    """Verify a file or folder of yours and copy it into the cache."""
+    """Verify a local file or folder and copy it into the cache."""
     store = _store()
     print(f"{name}: {store.add(name, path.expanduser())}")
     restricted = store.registry.assets[name].restricted

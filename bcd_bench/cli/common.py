@@ -74,13 +74,13 @@ def parse_data(items: Iterable[str]) -> dict[str, Path]:
 def split_names(items: Iterable[str] | None, option: str) -> list[str]:
     """`["bcd,oracle", "fomm"]` -> `["bcd", "oracle", "fomm"]`, each once: lists take commas, repetition, or both.
 
-    Empty if the option is not given. Raises `UsageError` if it is given and names nothing.
+    Empty if the option is not passed. Raises `UsageError` if it is passed without any name.
     """
-    given = list(items or [])
-    found = list(dict.fromkeys(part.strip() for item in given for part in item.split(",") if part.strip()))
-    if given and not found:
-        raise UsageError(f"{option} names nothing")
-    return found
+    values = list(items or [])
+    names = list(dict.fromkeys(part.strip() for item in values for part in item.split(",") if part.strip()))
+    if values and not names:
+        raise UsageError(f"{option} needs at least one name")
+    return names
 
 
 def to_jsonable(value: Any) -> Any:
@@ -126,14 +126,14 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
 
 
 def print_error(error: BcdBenchError, what: object) -> None:
-    """Print an error that does not end the command, in the form of those that do; `what` is its subject."""
+    """Print an error that does not end the command, in the same format as fatal errors; `what` is its subject."""
     print(f"error: {what}: {' '.join(str(error).split())}", file=sys.stderr)
     if error.hint:
         print(f"hint: {error.hint}", file=sys.stderr)
 
 
 def warn_broken(plugins: Iterable[PluginInfo]) -> None:
-    """One line on stderr for every plugin that did not load; the rest works without it."""
+    """Print one line on stderr for every plugin that failed to load. The others still work."""
     for plugin in plugins:
         if plugin.status != "ok":
             reason = " ".join(str(plugin.error or "").split())
@@ -141,7 +141,7 @@ def warn_broken(plugins: Iterable[PluginInfo]) -> None:
 
 
 def print_notes(notes: Iterable[str]) -> None:
-    """Print the notes of a suite on stderr: the first lines, then the number of the others."""
+    """Print the notes of a suite on stderr: the first ones, then the number of further notes."""
     every = [printable(note) for note in notes]
     for note in every[:SHOWN_NOTES]:
         print(f"note: {note}", file=sys.stderr)

@@ -9,7 +9,7 @@ __all__ = ["assets", "methods", "metrics", "presets", "suites", "trainables"]
 
 def _names(kind: str) -> Callable[[str], list[str]]:
     def complete(incomplete: str) -> list[str]:
-        """The names that complete the last of a list with commas."""
+        """The completions of the last name in a comma-separated list."""
         from bcd_bench.plugin.registry import load_registry
 
         before, comma, start = incomplete.rpartition(",")
@@ -30,5 +30,5 @@ def presets(incomplete: str) -> list[str]:
     """The presets of all trainables."""
     from bcd_bench.plugin.registry import load_registry
 
-    found = {name for spec in load_registry().trainables.values() for name in spec.presets}
-    return sorted(name for name in found if name.startswith(incomplete))
+    names = {name for spec in load_registry().trainables.values() for name in spec.presets}
+    return sorted(name for name in names if name.startswith(incomplete))

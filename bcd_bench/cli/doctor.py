@@ -54,7 +54,7 @@ def _installed(name: str) -> str | None:
 
 
 def _requirements(distribution: str) -> Iterator[Requirement]:
-    """The requirements of a distribution that hold here, without its extras."""
+    """The requirements of a distribution that apply to this machine, without its extras."""
     for text in importlib.metadata.requires(distribution) or []:
         requirement = Requirement(text)
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
@@ -63,18 +63,18 @@ def _requirements(distribution: str) -> Iterator[Requirement]:
 
 def _modules_of(distributions: Collection[str]) -> dict[str, str]:
     """Distribution -> one module to import from it, for those that have any."""
-    wanted = {canonicalize_name(name): name for name in distributions}
-    found: dict[str, str] = {}
+    names = {canonicalize_name(name): name for name in distributions}
+    modules: dict[str, str] = {}
     for module, owners in sorted(importlib.metadata.packages_distributions().items()):
         for owner in owners:
-            name = wanted.get(canonicalize_name(owner))
+            name = names.get(canonicalize_name(owner))
             if name is not None and not module.startswith("_") and module.isidentifier():
-                found.setdefault(name, module)
-    return found
+                modules.setdefault(name, module)
+    return modules
 
 
 def import_errors(modules: Iterable[str]) -> dict[str, str]:
-    """Module -> why it cannot be imported; each is imported in another process, which may crash."""
+    """Module -> its import error. Modules are imported in another process, since an import can crash."""
     code = (
         "import importlib, sys\n"
         "for name in sys.argv[1:]:\n"
@@ -84,24 +84,24 @@ def import_errors(modules: Iterable[str]) -> dict[str, str]:
         "        print('!', type(error).__name__ + ': ' + ' '.join(str(error).split()), flush=True)\n"
     )
     errors: dict[str, str] = {}
-    left = list(modules)
-    while left:
-        done = subprocess.run([sys.executable, "-c", code, *left], capture_output=True, text=True, check=False)
+    remaining = list(modules)
+    while remaining:
+        process = subprocess.run([sys.executable, "-c", code, *remaining], capture_output=True, text=True, check=False)
         name = ""
-        for line in done.stdout.splitlines():
+        for line in process.stdout.splitlines():
             if line.startswith("> "):
                 name = line[2:]
             elif line.startswith("! ") and name:
                 errors[name] = line[2:]
-        if done.returncode == 0 or name not in left:
+        if process.returncode == 0 or name not in remaining:
             break
-        errors[name] = f"the interpreter ended with code {done.returncode}"
-        left = left[left.index(name) + 1 :]
+        errors[name] = f"the interpreter ended with code {process.returncode}"
+        remaining = remaining[remaining.index(name) + 1 :]
     return errors
 
 
 def check_packages(distributions: list[str], *, fast: bool = False) -> Iterator[Finding]:
-    """The dependencies of the harness and of the installed plugins: present, of a version that is asked for, and
+    """The dependencies of the harness and of the installed plugins: present, of a required version, and
     importable (unless `fast`)."""
     yield Finding("python", platform.python_version(), "ok", sys.executable)
     required: dict[str, list[Requirement]] = {}
@@ -113,7 +113,7 @@ def check_packages(distributions: list[str], *, fast: bool = False) -> Iterator[
     errors = import_errors(modules.values())
     for name, requirements in sorted(required.items()):
         version = _installed(name)
-        unmet = [str(one) for one in requirements if version and not one.specifier.contains(version, prereleases=True)]
+        unmet = [str(req) for req in requirements if version and not req.specifier.contains(version, prereleases=True)]
         error = errors.get(modules.get(name, ""))
         if version is None:
             yield Finding(
@@ -135,18 +135,18 @@ def _import_fix(name: str, error: str) -> str:
 
 
 def _check_opencv() -> Iterator[Finding]:
-    """Several distributions of OpenCV overwrite each other's files; which one runs depends on the order."""
+    """Several distributions of OpenCV overwrite each other's files; the last one installed is used."""
     names = ("opencv-python", "opencv-contrib-python", "opencv-python-headless", "opencv-contrib-python-headless")
-    found = {name: version for name in names if (version := _installed(name)) is not None}
-    if len(set(found.values())) > 1:
-        detail = f"{', '.join(f'{name} {version}' for name, version in found.items())} share one folder"
-        common = min(found.values(), key=Version)  # the distributions are not released at the same time
-        fix = " ".join(f"'{name}=={common}'" for name in found)
+    versions = {name: version for name in names if (version := _installed(name)) is not None}
+    if len(set(versions.values())) > 1:
+        detail = f"{', '.join(f'{name} {version}' for name, version in versions.items())} share one folder"
+        common = min(versions.values(), key=Version)  # the distributions are not released at the same time
+        fix = " ".join(f"'{name}=={common}'" for name in versions)
         yield Finding("package", "cv2", "broken", detail, f"pip install --force-reinstall --no-deps {fix}")
 
 
 def check_plugins(registry: Registry) -> Iterator[Finding]:
-    """Whether every plugin loads, and no two claim one name."""
+    """Check that every plugin loads and that no two plugins claim the same name."""
     for plugin in registry.plugins:
         if plugin.status == "ok":
             yield Finding("plugin", plugin.name, "ok", f"{plugin.dist} {plugin.version}")
@@ -158,7 +158,7 @@ def check_plugins(registry: Registry) -> Iterator[Finding]:
 
 
 def check_assets(registry: Registry) -> Iterator[Finding]:
-    """Whether every declared asset is present and has the right hash."""
+    """Check that every declared asset is present and has the right hash."""
     from bcd_bench.assets.store import AssetStore, format_size
 
     for status in AssetStore(registry).status():
@@ -167,14 +167,14 @@ def check_assets(registry: Registry) -> Iterator[Finding]:
             yield Finding("asset", spec.name, "ok", str(status.path))
             continue
         verb = f"fetch {spec.name}" if spec.urls else f"add {spec.name} PATH"
-        what = f"any such {'folder' if spec.directory else 'file'}" if spec.any_file else format_size(spec.size)
-        detail = f"{status.problem}; {' or '.join([spec.filename, *spec.also])}, {what}, licence {spec.licence}"
+        size = f"any such {'folder' if spec.directory else 'file'}" if spec.any_file else format_size(spec.size)
+        detail = f"{status.problem}; {' or '.join([spec.filename, *spec.also])}, {size}, licence {spec.licence}"
         state: Literal["missing", "broken"] = "missing" if status.state == "missing" else "broken"
         yield Finding("asset", spec.name, state, detail, f"bcd-bench assets {verb}")
 
 
 def check_weights(registry: Registry) -> Iterator[Finding]:
-    """Whether shipped weights are present and unaltered; weights that are assets are checked as assets."""
+    """Check that bundled weights are present and unaltered; weights that are assets are checked as assets."""
     from bcd_bench.assets.weights import verify_weights
     from bcd_bench.types.errors import MissingAssetError
 

@@ -22,17 +22,17 @@ def command(
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first N pairs.")] = None,
     format: Annotated[str, typer.Option(metavar="mkv|png", help="Lossless videos, or folders of frames.")] = "mkv",
 ) -> None:
-    """Write a suite's clips and pairs as files, for tools outside the harness. Resumes with the same command."""
+    """Write a suite's clips and pairs as files, for tools outside the harness. Rerun the same command to resume."""
     from bcd_bench.io.export import Kind, export_suite
     from bcd_bench.plugin.suites import load_suite
 
     if format not in get_args(Kind):
-        raise UsageError(f"--format {format!r}: clips are written as {' or '.join(get_args(Kind))}")
-    made = load_suite(load(), suite, parse_data(data or []))
-    print_notes(made.notes)
+        raise UsageError(f"--format {format!r}: choose {' or '.join(get_args(Kind))}")
+    built = load_suite(load(), suite, parse_data(data or []))
+    print_notes(built.notes)
     kind: Kind = "mkv" if format == "mkv" else "png"
-    rows = export_suite(made, out, limit=limit, kind=kind, progress=open_progress())
+    rows = export_suite(built, out, limit=limit, kind=kind, progress=open_progress())
     clips = {path for row in rows for path in (row.content, row.motion)}
-    print(f"{len(rows)} pairs of {made.name}@{made.version}: {out / 'pairs.jsonl'} and {len(clips)} clips beside it")
-    print("Put the outputs into one folder, named as in `output` and as long as `frames`, and score them:")
-    print(f"  bcd-bench run --method folder --set path=FOLDER --suite {made.name}")
+    print(f"{len(rows)} pairs of {built.name}@{built.version} in {out}: pairs.jsonl and {len(clips)} clips")
+    print("To score outputs, put them into one folder, with the names in `output` and the lengths in `frames`:")
+    print(f"  bcd-bench run --method folder --set path=FOLDER --suite {built.name}")

@@ -1,7 +1,7 @@
-"""The options of `bcd-bench` itself, with a `--help` of our own for the verbs that have to be fast.
+"""The options of `bcd-bench` itself, with a custom `--help` for commands that have to start fast.
 
-typer loads pydantic to read the value of its own `--help`, which takes longer than all that `list` does. A plain flag
-with a default of False is read without it.
+typer imports pydantic to parse its own `--help`, which takes longer than the whole command `list`. It parses a plain
+flag with the default False without pydantic.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["Help", "options"]
 
 
 def _show_help(context: typer.Context, asked: bool) -> None:
-    """Print the help of the command at hand and stop."""
+    """Print the help of the current command and exit."""
     if asked:
         print(context.get_help())
         raise typer.Exit
@@ -25,7 +25,7 @@ def _show_help(context: typer.Context, asked: bool) -> None:
 Help = Annotated[
     bool, typer.Option("--help", "-h", callback=_show_help, is_eager=True, help="Show this message and exit.")
 ]
-"""A parameter of commands that are made with `add_help_option=False`."""
+"""A parameter of commands that are created with `add_help_option=False`."""
 
 
 def _show_version(asked: bool) -> None:

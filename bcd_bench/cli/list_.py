@@ -65,7 +65,7 @@ def _show(kinds: tuple[str, ...], *, as_json: bool, whole: bool) -> None:
         _print_kind(registry, kind)
 
 
-# One command a kind, with flags alone: for any other parameter typer loads pydantic, see `bcd_bench.cli.help`.
+# One command per kind, with flags only: for other parameters typer imports pydantic, see `bcd_bench.cli.help`.
 app = typer.Typer(add_completion=False, add_help_option=False)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

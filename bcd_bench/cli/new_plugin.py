@@ -16,7 +16,7 @@ from bcd_bench.types.errors import UsageError
 
 TEMPLATE = Path(__file__).parent.parent / "templates" / "new-plugin"
 PARTS = {"metric": "activity", "suite": "squares", "extractor": "changes", "executor": "processes"}
-"""What `--with` adds to the method -> the end of its name."""
+"""Part that `--with` adds to the method -> the suffix of its name."""
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 EXAMPLES = (
@@ -28,8 +28,8 @@ EXAMPLES = (
 def write_plugin(name: str, folder: Path, parts: Sequence[str] = ("metric",)) -> list[Path]:
     """Write the plugin `name` into the new folder `folder` and return its files, relative to it, sorted.
 
-    `parts` are those of `PARTS` that the plugin has beside its method. Raises `UsageError` for an invalid name or part,
-    and for a folder that exists or cannot be written.
+    `parts` are the names in `PARTS` that the plugin contains in addition to its method. Raises `UsageError` for an
+    invalid name or part, and for a folder that exists or cannot be written.
     """
     import jinja2
 
@@ -76,20 +76,18 @@ def command(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the plugin, such as my-method.")],
     with_: Annotated[
         list[str] | None,
-        typer.Option(
-            "--with", metavar="PART[,…]", help=f"Parts beside the method: {', '.join(PARTS)} (default: metric)."
-        ),
+        typer.Option("--with", metavar="PART[,…]", help=f"Additional parts: {', '.join(PARTS)} (default: metric)."),
     ] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to write (default: bcd-bench-NAME).")] = None,
 ) -> None:
     """Write a plugin that installs, runs and passes the conformance kit."""
     folder = Path(f"bcd-bench-{name}") if out is None else out
     registry = load()
-    taken = [plugin for plugin in registry.plugins if plugin.name == name]
-    taken += [registry.owner("methods", name)] if name in registry.methods else []
-    if taken:
-        owner = f"{taken[0].dist} (plugin {taken[0].name})"
-        raise UsageError(f"the name {name!r} is taken by {owner}", hint="choose another name")
+    owners = [plugin for plugin in registry.plugins if plugin.name == name]
+    owners += [registry.owner("methods", name)] if name in registry.methods else []
+    if owners:
+        owner = f"{owners[0].dist} (plugin {owners[0].name})"
+        raise UsageError(f"the name {name!r} is already used by {owner}", hint="choose another name")
     parts = split_names(with_, "--with") or ["metric"]
     suite = f"{name}-squares" if "suite" in parts else "sprites-procedural"
     for file in write_plugin(name, folder, parts):

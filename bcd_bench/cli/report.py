@@ -42,18 +42,18 @@ def command(
     from bcd_bench.results.rows import collect_rows, conflict_notes
 
     if output is not None and output.is_dir():
-        raise UsageError(f"--output {output}: a folder, not a file")
+        raise UsageError(f"--output {output}: is a folder, not a file")
     registry = load()
     on_terminal = format_ is None and output is None and sys.stdout.isatty()
     format_ = format_ or "markdown"
     render = load_code(registry.report_format(format_).factory, f"report format {format_!r}")
     if not paths and not Path("runs").is_dir():
-        raise UsageError("there is no ./runs here; name run folders or records", hint="bcd-bench report PATH")
-    places = paths or [Path("runs")]
-    rows = collect_rows(places, suite=suite, registry=registry)
+        raise UsageError("no folder ./runs here; pass run folders or records", hint="bcd-bench report PATH")
+    sources = paths or [Path("runs")]
+    rows = collect_rows(sources, suite=suite, registry=registry)
     if suite is not None and not rows:
         registry.suite(suite)  # an unknown name is an error; a known one without runs is an empty table
-    unfinished = sum(1 for place in places for plan in place.rglob("plan.json") if not _recorded(plan))
+    unfinished = sum(1 for source in sources for plan in source.rglob("plan.json") if not _recorded(plan))
     if unfinished:
         print(f"warning: {unfinished} unfinished run(s) without a record are left out", file=sys.stderr)
     for note in conflict_notes(rows):

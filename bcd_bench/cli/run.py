@@ -29,15 +29,15 @@ EXAMPLES = (
 
 
 def _print_plan(plan: RunPlan, metrics: Sequence[str], out: Path) -> None:
-    """Print what a run would do and how much of it is done, without writing a file."""
+    """Print the plan of a run and its progress, without writing files."""
     from bcd_bench.run.folder import RunFolder
 
     folder = out / plan.folder
-    done = len(RunFolder(folder).finished()) if (folder / "plan.json").exists() else 0
+    finished = len(RunFolder(folder).finished()) if (folder / "plan.json").exists() else 0
     batches = sum(1 for _ in plan.batches())
     part = f" of {plan.suite.n_pairs}" if plan.partial else ""
     print(f"{plan.method.name} {plan.method.version} on {plan.suite.name}@{plan.suite.version}")
-    print(f"  pairs     {len(plan.pairs)}{part}, {done} finished; {batches} batches of up to {plan.batch_size}")
+    print(f"  pairs     {len(plan.pairs)}{part}, {finished} finished; {batches} batches of up to {plan.batch_size}")
     print(f"  settings  {', '.join(f'{key}={value}' for key, value in plan.method.config.items()) or 'none'}")
     weights = f"{plan.weights.name} (sha256 {plan.weights.sha256[:12]}…)" if plan.weights else "none"
     weights = "random: a test of the pipeline, never ranked" if plan.seeded else weights
@@ -48,8 +48,8 @@ def _print_plan(plan: RunPlan, metrics: Sequence[str], out: Path) -> None:
 
 
 def _print_missing(prepared: Iterable[Prepared]) -> bool:
-    """Before the work begins, name the metrics that will not be scored, and the fix. Whether there are any."""
-    missing = ((name, error) for one in prepared for name, error in one.missing.items())
+    """Print the metrics that will not be scored, and the fix. Returns whether there are any."""
+    missing = ((name, error) for item in prepared for name, error in item.missing.items())
     reasons = by_reason((name, (" ".join(str(error).split()), str(error.hint))) for name, error in missing)
     for (reason, hint), names in reasons.items():
         print(f"note: {these_metrics(names)} will not be scored: {reason}", file=sys.stderr)
@@ -97,12 +97,12 @@ def command(
     """
     from bcd_bench.run.pipeline import Runs, prepare_all, run_all
 
-    registry, chosen = load(), split_names(method, "--method")
+    registry, names = load(), split_names(method, "--method")
     metrics = split_names(metric, "--metric") or None
     registry.executor(executor)
     prepared = prepare_all(
         registry,
-        chosen,
+        names,
         suite,
         weights=weights,
         settings=parse_settings([*(settings or []), *(config or [])], "--set"),
@@ -113,20 +113,20 @@ def command(
         device=device,
         strict=strict,
     )
-    print_notes(dict.fromkeys(note for one in prepared.values() for note in one.notes))
+    print_notes(dict.fromkeys(note for item in prepared.values() for note in item.notes))
     if dry_run:
-        for one in prepared.values():
-            _print_plan(one.plan, [f"{m} (not scored)" if m in one.missing else m for m in one.metrics], out)
-    told = _print_missing(prepared.values())
+        for item in prepared.values():
+            _print_plan(item.plan, [f"{m} (not scored)" if m in item.missing else m for m in item.metrics], out)
+    some_missing = _print_missing(prepared.values())
     if dry_run:
         return 0
 
     def announce(name: str) -> None:
-        if len(chosen) > 1:
+        if len(names) > 1:
             print(f"{name} on {suite}", file=sys.stderr)
 
     def report(name: str, error: BcdBenchError) -> None:
-        if len(chosen) == 1:
+        if len(names) == 1:
             raise error
         print_error(error, name)
 
@@ -140,4 +140,8 @@ def command(
     folders = [folder.path for folder in runs.folders]
     print_runs(folders)
     first = next(iter(runs.errors.values()), None)
-    return first.exit_code if first else exit_code(folders, required=metrics or (None if strict else ()), told=told)
+    return (
+        first.exit_code
+        if first
+        else exit_code(folders, required=metrics or (None if strict else ()), told=some_missing)
+    )

@@ -1,4 +1,4 @@
-"""`bcd-bench score`: scores finished runs again, with other metrics or a newer version of the same."""
+"""`bcd-bench score`: scores finished runs again, with other metrics or newer versions of the same ones."""
 
 from __future__ import annotations
 
@@ -56,24 +56,24 @@ def command(
     strict: Annotated[bool, typer.Option("--strict", help="Fail if a default metric is missing an asset.")] = False,
 ) -> int:
     """Score finished runs again, without generating."""
-    chosen = split_names(metric, "--metric")
+    names = split_names(metric, "--metric")
     from bcd_bench.run.folder import find_runs
 
     registry, progress = load(), open_progress()
-    found = find_runs(runs)
+    folders = find_runs(runs)
     scored: list[Path] = []
     first: BcdBenchError | None = None
-    for run in found:
+    for run in folders:
         try:
-            _score(registry, run, chosen, device, progress, strict=strict)
+            _score(registry, run, names, device, progress, strict=strict)
         except Interrupted:
             raise
         except BcdBenchError as error:
-            if len(found) == 1:
+            if len(folders) == 1:
                 raise
             first = first or error
             print_error(error, run.path)
             continue
         scored.append(run.path)
     print_runs(scored)
-    return first.exit_code if first else exit_code(scored, required=chosen or (None if strict else ()))
+    return first.exit_code if first else exit_code(scored, required=names or (None if strict else ()))

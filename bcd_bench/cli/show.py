@@ -32,7 +32,7 @@ EXAMPLES = (
 
 
 def _suite_facts(registry: Registry, name: str, data: dict[str, Path]) -> dict[str, Any]:
-    """The facts that need the built suite: its pairs and its hash, or why it cannot be built here."""
+    """The facts that require building the suite, such as its pairs and hash, or the error if that fails."""
     from bcd_bench.plugin.suites import load_suite
 
     try:
@@ -67,13 +67,13 @@ def facts(registry: Registry, kind: str, name: str, data: dict[str, Path]) -> di
     """All facts about one spec, JSON-safe. Raises `UsageError` for an unknown name."""
     spec = registry.get(KINDS[kind], name)
     owner = registry.owner(KINDS[kind], name)
-    found: dict[str, Any] = {"kind": kind, **to_jsonable(spec)}
-    found["plugin"] = {"name": owner.name, "distribution": owner.dist, "version": owner.version}
+    result: dict[str, Any] = {"kind": kind, **to_jsonable(spec)}
+    result["plugin"] = {"name": owner.name, "distribution": owner.dist, "version": owner.version}
     if kind == "suite":
-        found |= _suite_facts(registry, name, data)
+        result |= _suite_facts(registry, name, data)
     elif kind == "metric":
-        found |= _metric_facts(spec)
-    return found
+        result |= _metric_facts(spec)
+    return result
 
 
 def _print_facts(found: dict[str, Any], indent: str = "") -> None:
@@ -113,9 +113,9 @@ def command(
         near = difflib.get_close_matches(kind, KINDS, n=1)
         raise UsageError(f"cannot show a {kind!r}; choose one of {', '.join(KINDS)}", hint=_near_hint(near, name))
     if data and kind != "suite":
-        raise UsageError(f"a {kind} takes no --data; only suites do")
+        raise UsageError(f"--data is only for suites, not for a {kind}")
     if preset is not None and kind != "trainable":
-        raise UsageError(f"a {kind} has no presets; only trainables do")
+        raise UsageError(f"--preset is only for trainables, not for a {kind}")
     registry = load()
     if preset is not None:
         settings = preset_settings(registry, name, preset)
@@ -124,11 +124,11 @@ def command(
         else:
             _print_settings(settings)
         return
-    found = facts(registry, kind, name, parse_data(data or []))
+    result = facts(registry, kind, name, parse_data(data or []))
     if as_json:
-        print_json(found)
+        print_json(result)
     else:
-        _print_facts(found)
+        _print_facts(result)
 
 
 def preset_settings(registry: Registry, name: str, preset: str) -> list[tuple[str, Any, str]]:

@@ -34,10 +34,10 @@ def _print_table(table: Table) -> None:
     for index, header in enumerate(table.headers):
         grid.add_row(escape(header), *(escape(_cell(line.cells[index])) for line in table.lines))
     screen = console()
-    with screen.capture() as drawn:
+    with screen.capture() as captured:
         screen.print(grid)
     print(f"{table.title}\n")
-    print("\n".join(line for line in drawn.get().splitlines() if line.strip()) + "\n")
+    print("\n".join(line for line in captured.get().splitlines() if line.strip()) + "\n")
     for note in table.notes:
         print(f"- {note}")
 
@@ -51,7 +51,7 @@ def print_rows(rows: Sequence[ReportRow]) -> None:
 
 
 def print_runs(folders: Sequence[Path]) -> None:
-    """Print the tables of these run folders, then the folders. Nothing for no folders."""
+    """Print the tables of these run folders, then the folders. Does nothing if there are no folders."""
     from bcd_bench.results.rows import collect_rows
 
     if not folders:
@@ -66,7 +66,7 @@ def exit_code(folders: Sequence[Path], *, required: Sequence[str] | None = (), t
     """Exit code of finished runs: 1 if pairs or whole metrics failed (printed on stderr), else 0.
 
     A metric that was not scored because an asset or package is missing means 3 if it is `required` (None: every
-    metric is) and nothing otherwise. With `told`, the user has read before the run which ones those are.
+    metric is) and is ignored otherwise. With `told`, these metrics were already printed before the run.
     """
     from bcd_bench.results.schema import load_records
 
@@ -84,7 +84,7 @@ def exit_code(folders: Sequence[Path], *, required: Sequence[str] | None = (), t
             code = 1
         missing = {name: str(metric.error) for name, metric in record.metrics.items() if metric.missing}
         for line in [] if told else not_scored(missing.items()):
-            if line not in printed:  # the next method is missing the same
+            if line not in printed:  # the next method misses the same asset
                 print(f"note: {line}", file=sys.stderr)
                 printed.add(line)
         if missing:

@@ -18,17 +18,18 @@ from bcd_bench.util.devices import DEVICES, device_name
 def chosen_preset(spec: TrainableSpec, preset: str | None) -> str:
     """The named preset, or the default one; the others are then listed on stderr.
 
-    Raises UsageError with the nearest names for a preset that does not exist.
+    Raises `UsageError`, with the closest names, if the preset does not exist.
     """
     from bcd_bench.plugin.registry import nearest
 
     if spec.default_preset not in spec.presets:
-        raise UsageError(f"trainable {spec.name!r} is broken: it has no preset {spec.default_preset!r}, its default")
+        text = f"its default preset {spec.default_preset!r} does not exist"
+        raise UsageError(f"trainable {spec.name!r} is broken: {text}")
     if preset is None:
-        others = [f"{name} ({summary})" for name, summary in spec.presets.items() if name != spec.default_preset]
+        alternatives = [f"{name} ({summary})" for name, summary in spec.presets.items() if name != spec.default_preset]
         print(f"preset {spec.default_preset}: {spec.presets[spec.default_preset]}", file=sys.stderr)
-        if others:
-            print(f"other presets: {'; '.join(others)}", file=sys.stderr)
+        if alternatives:
+            print(f"other presets: {'; '.join(alternatives)}", file=sys.stderr)
         return spec.default_preset
     if preset not in spec.presets:
         hint = f"bcd-bench show trainable {spec.name}"

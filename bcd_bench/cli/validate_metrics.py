@@ -48,7 +48,7 @@ def command(
         raise UsageError(
             f"--output {output}: the folder {output.parent} does not exist", hint=f"mkdir -p {output.parent}"
         )
-    found = validate(
+    validation = validate(
         registry,
         load_suite(registry, suite, parse_data(data or [])),
         split_names(metric, "--metric") or None,
@@ -59,13 +59,13 @@ def command(
         progress=open_progress(),
     )
     if output is None:
-        print(render(found), end="")
+        print(render(validation), end="")
         return
     as_json = output.suffix == ".json"
     text = (
-        json.dumps(to_jsonable(found), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        json.dumps(to_jsonable(validation), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         if as_json
-        else render(found)
+        else render(validation)
     )
     write_bytes_atomic(output, text.encode())
     print(f"written: {output}")

@@ -37,8 +37,8 @@ class Method(ABC):
     def transfer(self, pairs: Sequence[Pair], *, seed: int) -> Iterable[Clip | Failed]:
         """One output per pair, in order, as long as the pair's driving clip and of the suite's size.
 
-        The random numbers of a pair depend on `bcd_bench.run.fingerprint.pair_seed(seed, pair.id)` alone, so that a
-        result depends neither on the other pairs of the batch nor on their order. A pair that fails is a `Failed`.
+        Derive the random numbers of a pair from `bcd_bench.run.fingerprint.pair_seed(seed, pair.id)` alone, so that
+        results do not depend on the other pairs of the batch or on their order. Return `Failed` for a pair that fails.
 
         A method whose spec names `extractors` is called as `transfer(pairs, seed=seed, features=features)`. `features`
         is aligned with `pairs`: `features[i][extractor][role]` holds the arrays of the clip in the role "content" or
@@ -69,12 +69,12 @@ class PairMetric(_Metric):
     def score(self, items: Sequence[Scored]) -> Sequence[Mapping[str, Any] | Failed]:
         """One JSON-safe row per item: a value for each "mean" or "rate" column, and whatever `derive` needs.
 
-        None in a column means that it does not apply to this pair, which does not lower coverage; a missing or
-        non-finite value counts as failed. A value over some of a clip's frames needs `Column.frames`.
+        None means that the column does not apply to this pair, which does not lower coverage; a missing or non-finite
+        value counts as failed. A value computed on only some of a clip's frames needs `Column.frames`.
         """
 
     def derive(self, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, float]:
-        """The "derived" columns over these rows. Called on resamples for the interval, so it has to be fast."""
+        """Compute the "derived" columns over these rows. Must be fast: the bootstrap calls it on every resample."""
         del rows
         return {}
 
@@ -83,21 +83,21 @@ class SetMetric(_Metric):
     """Scores a whole set of outputs (`MetricSpec.level="set"`), through a state that can be merged."""
 
     jackknife_groups: int = 0
-    """With 2 or more, the harness keeps one state per group of subjects, and computes the interval by leaving out one
-    group at a time."""
+    """If this is 2 or more, the harness keeps one state per group of subjects and computes a jackknife interval by
+    leaving out one group at a time."""
 
     def refuse(self, item: Scored) -> Failed | None:
-        """The reason why an item cannot enter the set, such as missing features; None by default."""
+        """Return `Failed` with the reason if an item cannot enter the set (missing features, say), else None."""
         del item
         return None
 
     @abstractmethod
     def update(self, state: Any, items: Sequence[Scored]) -> Any:
-        """Add items to a state (None at the start) that JSON or NumPy can store."""
+        """Return the state (None at the start) with the items added. JSON or NumPy must be able to store it."""
 
     @abstractmethod
     def merge(self, states: Sequence[Any]) -> Any:
-        """One state for all items of several states."""
+        """Merge several states into one that covers all their items."""
 
     @abstractmethod
     def compute(self, state: Any) -> Mapping[str, Any]:
@@ -108,7 +108,7 @@ class Extractor(ABC):
     """Computes named arrays from a clip, for metrics and methods to share."""
 
     identity: Mapping[str, Any]
-    """What decides the features (version, hash of weights, preprocessing): the cache key."""
+    """The cache key: everything that the features depend on (version, hash of weights, preprocessing)."""
 
     def load(self, device: str) -> None:  # noqa: B027
         """Load networks onto a device; called once before the first clip. The default does nothing."""
@@ -118,7 +118,7 @@ class Extractor(ABC):
         """Name -> array for each clip, or `Failed`.
 
         An extractor whose spec names `extractors` is called as `extract(clips, features)`, with `features[name]`
-        aligned with `clips`; a clip for which one of them failed never gets here.
+        aligned with `clips`; clips for which one of these extractors failed are not passed.
         """
 
 

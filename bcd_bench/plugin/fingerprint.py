@@ -1,8 +1,8 @@
 """The fingerprint of a Python object: its source code and its state.
 
-Methods and metrics of installed plugins are identified by the source of their package. An object that is defined in a
-notebook or script has no package; two objects count as the same if the source of their class, the functions and
-constants it uses, and the values of their attributes are the same.
+Methods and metrics of installed plugins are identified by the source of their package. Objects defined in a notebook
+or script have no package. Two such objects have the same fingerprint if the source of their class, the functions and
+constants it uses, and the values of their attributes are equal.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from bcd_bench.assets.hashing import hash_json, sha256_file
 __all__ = ["fingerprint"]
 
 MAX_DEPTH = 20
-"""Nesting of attributes beyond which an object counts as one that cannot be hashed."""
+"""Maximum nesting of attributes; an object that is nested deeper cannot be hashed."""
 
 
 _NO_MEMBERS = frozenset(
@@ -47,7 +47,7 @@ _NO_MEMBERS = frozenset(
         "__orig_bases__",
     ]
 )
-"""What Python adds to a class by itself."""
+"""Class attributes that Python adds automatically."""
 _DESCRIPTORS = (MemberDescriptorType, GetSetDescriptorType)
 
 
@@ -68,7 +68,7 @@ def fingerprint(obj: object) -> str | None:
 
 
 class _Describer:
-    """Turns an object into JSON; every object is described once."""
+    """Converts an object to JSON types; each object is described only once."""
 
     def __init__(self) -> None:
         self._numbers: dict[int, int] = {}
@@ -88,7 +88,7 @@ class _Describer:
         if id(value) in self._numbers:
             return {"seen": self._numbers[id(value)]}
         self._numbers[id(value)] = len(self._numbers)
-        self._kept.append(value)  # so that its id stays its own
+        self._kept.append(value)  # keeps the object alive, so that its id is not reused
         return self._compound(value, depth + 1)
 
     def _compound(self, value: Any, depth: int) -> Any:
@@ -142,8 +142,8 @@ class _Describer:
         return {"class": cls.__qualname__, "members": members, "bases": bases}
 
     def _default(self, field: Any, depth: int) -> Any:
-        given = [field.default, field.default_factory]
-        return [self.describe(value, depth) for value in given if value is not dataclasses.MISSING]
+        defaults = [field.default, field.default_factory]
+        return [self.describe(value, depth) for value in defaults if value is not dataclasses.MISSING]
 
     def _instance(self, value: Any, depth: int) -> Any:
         described: dict[str, Any] = {"of": self.describe(type(value), depth)}
@@ -163,7 +163,7 @@ class _Describer:
 
 
 def _generated(function: FunctionType) -> bool:
-    """Whether `dataclass` wrote this method, from the fields."""
+    """True if `dataclass` generated this method from the fields."""
     return function.__code__.co_filename in ("<string>", dataclasses.__file__)
 
 
@@ -208,7 +208,7 @@ def _array(value: Any) -> Any:
 
 
 def _installed(module: str | None) -> bool:
-    """Whether a module belongs to Python or to an installed package, which its version stands for."""
+    """True if a module belongs to Python or to an installed package, so that its version identifies it."""
     name = module or ""
     if name.partition(".")[0] in sys.stdlib_module_names and name != "__main__":
         return True
@@ -217,7 +217,7 @@ def _installed(module: str | None) -> bool:
 
 
 def _named(obj: Any) -> Any:
-    """A function or class of an installed package by name, version and the hash of its module."""
+    """Describe a function or class of an installed package by its name, version and the hash of its module."""
     module = sys.modules.get(obj.__module__)
     file = getattr(module, "__file__", None)
     top = sys.modules.get(obj.__module__.partition(".")[0])

@@ -1,4 +1,4 @@
-"""The hooks a plugin may implement. Every one returns a list of specs; implement only those you need.
+"""The hooks that a plugin can implement. Each returns a list of specs; implement only the ones you need.
 
 In the module `my_package/plugin.py`:
 
@@ -65,12 +65,12 @@ def bcd_bench_extractors() -> list[ExtractorSpec]:  # type: ignore[empty-body]
 
 @hookspec
 def bcd_bench_assets() -> list[AssetSpec]:  # type: ignore[empty-body]
-    """Weights and data that users download or bring."""
+    """Weights and data that users download or provide."""
 
 
 @hookspec
 def bcd_bench_trainables() -> list[TrainableSpec]:  # type: ignore[empty-body]
-    """What `bcd-bench train NAME` can train."""
+    """Methods and networks that `bcd-bench train NAME` can train."""
 
 
 @hookspec
@@ -80,14 +80,14 @@ def bcd_bench_report_formats() -> list[ReportFormatSpec]:  # type: ignore[empty-
 
 @hookspec
 def bcd_bench_executors() -> list[ExecutorSpec]:  # type: ignore[empty-body]
-    """Ways to spread a run over processes or machines (`run --executor`)."""
+    """Executors, which distribute a run over processes or machines (`run --executor`)."""
 
 
 @hookspec
 def bcd_bench_commands() -> list[CommandSpec]:  # type: ignore[empty-body]
-    """More verbs for the command line."""
+    """Additional subcommands of `bcd-bench`."""
 
 
 @hookspec
 def bcd_bench_run_finished(run_dir: Path) -> None:
-    """Called after a run's record is written (uploaders, notifiers). An error here is reported and ignored."""
+    """Called after a run's record is written, for uploads or notifications. Errors are reported and ignored."""

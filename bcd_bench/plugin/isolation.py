@@ -1,12 +1,12 @@
-"""Plugin code in one process, kept from changing what the next plugin (or the harness) relies on.
+"""Isolates the global state of plugins that share a process.
 
-Methods, metrics and extractors of one command share a Python process. Whatever one of them sets globally (torch's
-default type, matmul precision, threads, random states, the working directory, …) would change the results of the next
-one under its usual run id. A `PluginScope` gives each plugin its own view of that state: what it sets holds whenever
-its own code runs, and nowhere else.
+The methods, metrics and extractors of one command share a Python process. Global settings that one of them changes
+(torch's default dtype, matmul precision, threads, random states, the working directory, …) would change the results of
+the next one without changing its run id. A `PluginScope` gives each plugin its own view of this state: the settings
+of a plugin apply while its own code runs, and only then.
 
-What Python cannot take back stays shared: monkey patches, imported modules, and the state of native libraries that no
-function tells.
+Changes that Python cannot undo remain shared: monkey patches, imported modules, and state of native libraries that no
+function can read.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ __all__ = ["PluginScope", "harness_umask", "raised_by_plugin"]
 
 
 class PluginScope:
-    """The global state of one plugin: `with scope:` around its code, as often as it is called.
+    """The global state of one plugin. Wrap every call of the plugin's code in `with scope:`.
 
-    At the first time the plugin finds the harness's own state, later the one it left. What it prints goes to stderr.
-    Scopes may be nested (a metric that asks for features runs an extractor); only one thread at a time can be inside of
-    scopes, and for any other thread they do nothing.
+    On first entry the plugin sees the state of the harness, later the state that it left behind. Its output to stdout
+    is redirected to stderr. Scopes can be nested (a metric that needs features runs an extractor). Only one thread at a
+    time can be inside scopes; in any other thread they do nothing.
     """
 
     def __init__(self) -> None:
         self._own: State = {}
-        """What this plugin has set to something else than the harness."""
+        """The parts of the state in which this plugin differs from the harness."""
         self._before: list[State] = []
 
     def __enter__(self) -> None:
@@ -73,7 +73,7 @@ class PluginScope:
             try:
                 after = read_state()
                 if kind is KeyboardInterrupt and after["signals"] != before["signals"]:
-                    interrupts.note_interrupt()  # a handler of the plugin has taken the user's Ctrl-C
+                    interrupts.note_interrupt()  # a signal handler of the plugin received the user's Ctrl-C
                 self._own = {name: value for name, value in after.items() if self._kept(name, value)}
                 write_state(DEFAULTS | before, after)
             finally:
@@ -85,16 +85,16 @@ class PluginScope:
 
 
 def raised_by_plugin(error: BaseException) -> bool:
-    """Whether code of a plugin is to blame for what came out of it, rather than somebody who wants the program to stop.
+    """True if an exception comes from a plugin's code, rather than from a user who interrupts the program.
 
-    Guards catch `BaseException`, since foreign runtimes raise such (pyo3's PanicException, trio's Cancelled), and
-    `sys.exit` in a plugin must not end a run as if it were ours. Only the user's Ctrl-C and SIGTERM pass.
+    Guards catch `BaseException`, because third-party runtimes raise subclasses of it (pyo3's PanicException, trio's
+    Cancelled), and `sys.exit` in a plugin must not end the run. Only the user's Ctrl-C and SIGTERM are re-raised.
     """
     return not isinstance(error, KeyboardInterrupt) or not interrupts.user_interrupted()
 
 
 class _Unclosable:
-    """A stream that is somebody else's to close."""
+    """A wrapper around a stream whose `close` only flushes."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -106,19 +106,19 @@ class _Unclosable:
         return iter(self._stream)
 
     def close(self) -> None:
-        """Write out what is waiting, and stay open."""
+        """Flush the stream without closing it."""
         self._stream.flush()
 
 
 _stack: list[State] = []
-"""The state found by every scope that is open; the first is the harness's own."""
+"""The state before each open scope was entered; the first is that of the harness."""
 _owner: int | None = None
 _lock = threading.Lock()
 
 
 def _free_lock_in_child() -> None:
     global _lock
-    _lock = threading.Lock()  # another thread of the parent may have held it
+    _lock = threading.Lock()  # another thread of the parent process may hold the lock
 
 
 if hasattr(os, "register_at_fork"):
@@ -126,7 +126,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _enter_thread() -> bool:
-    """Whether this thread may open a scope; it then owns them until the last one is left."""
+    """True if this thread may open a scope. If so, it owns the scopes until it leaves the last one."""
     global _owner
     with _lock:
         if _owner is None:
@@ -143,14 +143,15 @@ def _leave() -> None:
 
 
 def harness_umask() -> int:
-    """The umask of the harness, whatever a plugin that is at work has set."""
+    """The umask of the harness, even while a plugin with a different umask is running."""
     with _lock:
         return int(_stack[0]["umask"]) if _stack else umask()
 
 
 class _TorchWatcher(importlib.abc.MetaPathFinder):
-    """Notes torch's own state at the moment it is imported inside of a scope, for the scopes that are open: they were
-    entered before there was anything to note, and some of it (its number of threads) has no fixed default."""
+    """Records torch's initial state if torch is imported inside a scope, and adds it to the states of the open scopes.
+    These were entered before torch was imported, and parts of its state (the number of threads) have no fixed
+    default."""
 
     _installed: _TorchWatcher | None = None
     _looking = False
@@ -176,13 +177,13 @@ class _TorchWatcher(importlib.abc.MetaPathFinder):
             spec = importlib.util.find_spec(name)
         finally:
             self._looking = False
-        if spec is not None and spec.loader is not None:  # only looked for, as many libraries do, or imported
+        if spec is not None and spec.loader is not None:  # many libraries look for torch without importing it
             spec.loader = _NotingLoader(spec.loader)
         return spec
 
 
 class _NotingLoader(importlib.abc.Loader):
-    """A module's loader that notes its state once it is imported."""
+    """Wraps the loader of torch to record torch's state once it is imported."""
 
     def __init__(self, loader: Any) -> None:
         self._loader = loader

@@ -1,4 +1,4 @@
-"""Import of what a spec names, and the guard around plugin code."""
+"""Imports the objects that specs refer to, and guards calls of plugin code."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def load_factory(factory: str) -> Any:
 
 
 def load_code(factory: str, what: str) -> Any:
-    """Import what a spec's `factory` names; `what` names the thing in messages.
+    """Import the object that a spec's `factory` refers to; `what` is its name in error messages.
 
-    Raises `MissingDependencyError` for a package that is not installed, and `UsageError` for whatever else the
-    plugin's code raises.
+    Raises `MissingDependencyError` if a package is not installed, and `UsageError` for any other exception of the
+    plugin's code.
     """
     with plugin_code(what, "cannot be loaded"):
         return load_factory(factory)
@@ -33,11 +33,11 @@ def load_code(factory: str, what: str) -> Any:
 
 @contextlib.contextmanager
 def plugin_code(what: str, trouble: str) -> Iterator[None]:
-    """Turn what a plugin's code raises into one clear line, "<what> <trouble>: <why>"; what it does to the state of the
-    process is undone at the end (`isolation.PluginScope`).
+    """Convert exceptions of a plugin's code into errors with a one-line message, "<what> <trouble>: <reason>".
 
-    Raises `MissingDependencyError` for a package that is not installed and `UsageError` for anything else; errors that
-    are the user's to mend pass through.
+    Changes to the global state of the process are undone at the end (`isolation.PluginScope`). Raises
+    `MissingDependencyError` if a package is not installed and `UsageError` for any other exception. Errors that are
+    already a `BcdBenchError` are re-raised unchanged.
     """
     try:
         with PluginScope():

@@ -1,7 +1,7 @@
-"""pluggy's plugin manager with a guard around every hook implementation: a plugin that fails costs itself alone.
+"""pluggy's plugin manager with a guard around every hook implementation, so that a failing plugin affects no other.
 
-Hooks are called as pluggy calls them: implementations may take a subset of the arguments, wrap each other
-(`wrapper=True`, `hookwrapper=True`) and ask for an order (`tryfirst`, `trylast`).
+Hooks follow pluggy's rules: implementations may accept a subset of the arguments, wrap each other (`wrapper=True`,
+`hookwrapper=True`) and request an order (`tryfirst`, `trylast`).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = ["CORE_MODULE", "KINDS", "Failure", "PluginInfo", "PluginManager"]
 PROJECT = "bcd_bench"
 CORE_MODULE = "bcd_bench.plugin.builtin"
 CORE_SOURCES = ("builtin.py", "reference_methods.py")
-"""The sources that decide the outputs of the core's own methods; other modules may change without new run ids."""
+"""Source files that the run ids of the built-in methods depend on; other modules can change freely."""
 
 KINDS: Mapping[str, type[Any]] = {
     "methods": MethodSpec,
@@ -52,7 +52,7 @@ KINDS: Mapping[str, type[Any]] = {
 """Kind -> type of its specs; the hook of a kind is `bcd_bench_<kind>`."""
 
 NAME = re.compile(r"(?![.\s])[^,/\\\x00-\x1f\x7f]+(?<!\s)")
-"""Valid names of specs: names are listed with commas between them, and become names of folders."""
+"""Valid names of specs: names appear in comma-separated lists and as folder names."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,12 @@ class PluginInfo:
 
     @property
     def hashed(self) -> bool:
-        """Whether the source is known; always so for plugins, not for every object in a notebook."""
+        """True if the source can be hashed. Always true for plugins, but not for every object defined in a notebook."""
         return True
 
     @cached_property
     def source_sha256(self) -> str:
-        """Hash over the plugin's `.py` files, without importing them. Part of the fingerprint of its methods' runs."""
+        """Hash of the plugin's `.py` files (which are not imported). Part of the fingerprint of its methods' runs."""
         from bcd_bench.assets.hashing import sha256_sources, source_sha256
 
         if self.module == CORE_MODULE:
@@ -105,7 +105,7 @@ class PluginManager:
         self._pluggy.add_hookspecs(hookspecs)
         self._plugins: list[PluginInfo] = []
         self._owners: dict[int, tuple[Any, PluginInfo]] = {}
-        """id of a spec -> the spec (so that the id stays its own) and the plugin that returned it first."""
+        """id of a spec -> the spec (kept alive, so that its id is not reused) and the plugin that returned it first."""
 
     def register(self, plugin: Any, info: PluginInfo) -> None:
         """Register a module or object with hook implementations.
@@ -134,14 +134,14 @@ class PluginManager:
     def specs(self, kind: str) -> list[tuple[PluginInfo, Any]]:
         """Every spec of a kind with the plugin that returned it, in the order in which plugins were registered."""
         results = getattr(self._pluggy.hook, f"{PROJECT}_{kind}")()
-        found = [(self._owners[id(spec)][1], spec) for specs in results for spec in specs]
+        owned_specs = [(self._owners[id(spec)][1], spec) for specs in results for spec in specs]
         order = {id(info): number for number, info in enumerate(self._plugins)}
-        return sorted(found, key=lambda one: order[id(one[0])])
+        return sorted(owned_specs, key=lambda item: order[id(item[0])])
 
     def run_finished(self, run_dir: Path) -> list[Failure]:
         """Call `bcd_bench_run_finished`. Returns the failures of this call."""
         before, guard = len(self.failures), self._guard
-        self._guard = True  # a run that is finished stays finished
+        self._guard = True  # an error of a plugin must not invalidate a finished run
         try:
             self._pluggy.hook.bcd_bench_run_finished(run_dir=run_dir)
         finally:
@@ -158,7 +158,7 @@ class PluginManager:
         return implementation
 
     def _guarded_wrapper(self, info: PluginInfo, hook: str, function: Callable[..., Any], *, old_style: bool) -> Any:
-        """A wrapper that fails leaves the result as it is."""
+        """Guard a hook wrapper; if it fails, the result stays unchanged."""
 
         def start(arguments: tuple[Any, ...]) -> Generator[Any, Any, Any]:
             generator: Generator[Any, Any, Any] = function(*arguments)
@@ -189,14 +189,14 @@ class PluginManager:
         try:
             with PluginScope():
                 return work()
-        except BaseException as error:  # one plugin takes nothing else down
+        except BaseException as error:  # a failing plugin must not affect the others
             if not self._guard or not raised_by_plugin(error):
                 raise
             self.failures.append(Failure(info, error))
             return None
 
     def _claim(self, info: PluginInfo, hook: str, returned: Any) -> Any:
-        """Check the specs that a hook returned, and note whose they are. Raises `TypeError` or `ValueError`."""
+        """Check the specs that a hook returned, and record their owner. Raises `TypeError` or `ValueError`."""
         type_ = KINDS.get(hook.removeprefix(f"{PROJECT}_"))
         if type_ is None or returned is None:
             return returned

@@ -1,7 +1,8 @@
-"""Methods and metrics that are Python objects, such as those defined in a notebook, as specs of a registry.
+"""Registers Python objects, such as those defined in a notebook, as methods and metrics.
 
-Their fingerprint is that of their source and state (`bcd_bench.plugin.fingerprint`). One that has no fingerprint runs
-and is shown, and is never ranked. They live in this process alone, so only executors of this process can run them.
+They are identified by their source and state (`bcd_bench.plugin.fingerprint`). Runs of an object without a fingerprint
+appear in tables but are never ranked. The objects exist only in this process, so executors that start other processes
+cannot run them.
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ def __getattr__(name: str) -> Any:
     if name in _FACTORIES:
         return _FACTORIES[name]
     if name.startswith("object_"):
-        raise UsageError("a method or metric that is a Python object cannot run in another process", hint="jobs=1")
+        raise UsageError("a method or metric that is a Python object cannot run in another process", hint="use jobs=1")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 @dataclass(frozen=True)
 class ObjectPlugin(PluginInfo):
-    """The owner of a spec that was made of an object; `fingerprint` is None if it cannot be hashed."""
+    """The owner of a spec that was created from an object; `fingerprint` is None if the object cannot be hashed."""
 
     fingerprint: str | None = None
 
@@ -51,18 +52,19 @@ class ObjectPlugin(PluginInfo):
 
     @cached_property
     def source_sha256(self) -> str:
-        """The fingerprint, or a random value that no other run has."""
+        """The fingerprint, or a random unique value if there is none."""
         return self.fingerprint or f"unhashed-{uuid.uuid4().hex}"
 
 
 def add_method(registry: Registry, method: Any) -> str:
     """Add a method to a registry and return its name.
 
-    `method` is an object with `transfer(pairs, seed=…)` (see `bcd_bench.Method`), a class of such, or a function
-    `f(content, motion) -> Clip or uint8[T, H, W, 3]` of two clips. Its name is its attribute `name`, else that of its
-    class or function. Attributes `config` (JSON values) and `extractors` are used as those of `MethodSpec`.
+    `method` is an object with `transfer(pairs, seed=…)` (see `bcd_bench.Method`), such a class, or a function
+    `f(content, motion) -> Clip or uint8[T, H, W, 3]` of two clips. Its name is its attribute `name`, or else the name
+    of its class or function. The attributes `config` (JSON values) and `extractors` are used like those of
+    `MethodSpec`.
 
-    Raises `UsageError` for anything else, and for a name that an installed method has.
+    Raises `UsageError` for any other object, and if an installed method has the same name.
     """
     built = method() if isinstance(method, type) else method
     if not hasattr(built, "transfer") and not callable(built):
@@ -84,9 +86,9 @@ def add_method(registry: Registry, method: Any) -> str:
 def add_metric(registry: Registry, metric: Any) -> str:
     """Add a metric to a registry and return its name.
 
-    `metric` is a `PairMetric` or `SetMetric`, an object with the same methods, or a class of such. Its name is its
-    attribute `name`, else that of its class; attributes `extractors` and `needs_target` are used as those of
-    `MetricSpec`. Raises `UsageError` for anything else, and for a name that an installed metric has.
+    `metric` is a `PairMetric` or `SetMetric`, an object with the same methods, or such a class. Its name is its
+    attribute `name`, or else the name of its class. The attributes `extractors` and `needs_target` are used like those
+    of `MetricSpec`. Raises `UsageError` for any other object, and if an installed metric has the same name.
     """
     built = metric() if isinstance(metric, type) else metric
     is_set = hasattr(built, "update")
@@ -107,7 +109,7 @@ def add_metric(registry: Registry, metric: Any) -> str:
 
 
 class _ObjectMethod:
-    """An object as the harness calls methods: `load` and `close` are optional, and a function gets two clips."""
+    """Adapts an object to the method interface: `load` and `close` are optional, functions receive two clips."""
 
     def __init__(self, built: Any) -> None:
         self._built = built
@@ -144,15 +146,15 @@ def _register(factory: Callable[..., Any]) -> str:
 
 
 def _name(obj: Any) -> str:
-    own = getattr(obj, "name", None)
-    return own if isinstance(own, str) and own else str(getattr(obj, "__name__", None) or type(obj).__name__)
+    name = getattr(obj, "name", None)
+    return name if isinstance(name, str) and name else str(getattr(obj, "__name__", None) or type(obj).__name__)
 
 
 def _free_name(registry: Registry, kind: str, obj: Any) -> str:
     name = re.sub(r"[^\w.+-]+", "-", _name(obj)).strip("-.") or "object"
     if name in getattr(registry, kind):
-        raise UsageError(f"the name {name!r} of {obj!r} is taken by an installed plugin or an object before it",
-                         hint="give it another one: its attribute `name`")  # fmt: skip
+        raise UsageError(f"the name {name!r} of {obj!r} is already used by an installed plugin or an earlier object",
+                         hint="set its attribute `name` to a different name")  # fmt: skip
     return name
 
 

@@ -1,4 +1,4 @@
-"""The global state of a process that code can change, aspect by aspect: how to read it and how to set it."""
+"""Reads and writes the global state of the process. Each aspect has a reader and a writer function."""
 
 from __future__ import annotations
 
@@ -43,30 +43,30 @@ State = dict[str, Any]
 
 
 _loaded: dict[str, Mapping[str, tuple[Reader, Writer]]] = {}
-"""The aspects of libraries that were imported."""
+"""The aspects of the libraries that have been imported."""
 
 
 def _aspects() -> dict[str, tuple[Reader, Writer]]:
-    """Every aspect of the state that there is now; those of a library once it is imported to its end."""
-    found = dict(_ASPECTS)
+    """All aspects that exist now; those of a library appear once its import has finished."""
+    available = dict(_ASPECTS)
     for module, aspects in _ASPECTS_OF.items():
         if module in sys.modules and _whole(module):
             if module not in _loaded:
                 _loaded[module] = aspects()
-            found |= _loaded[module]
-    return found
+            available |= _loaded[module]
+    return available
 
 
 def read_state() -> State:
     state: State = {}
     for name, (read, _) in _aspects().items():
-        with contextlib.suppress(RuntimeError, AttributeError):  # this version of a library does not tell
+        with contextlib.suppress(RuntimeError, AttributeError):  # this version of a library cannot report it
             state[name] = read()
     return state
 
 
 def write_state(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-    """Set every aspect that is not as wanted; one that the system refuses to set (a folder that is gone) stays."""
+    """Set every aspect of `wanted` that differs in `found`. Errors (a deleted working directory) are ignored."""
     aspects = _aspects()
     for name, value in wanted.items():
         if name in aspects and not equal(value, found.get(name, ABSENT)):
@@ -79,7 +79,7 @@ def equal(one: Any, other: Any) -> bool:
         return True
     if type(one) is not type(other):
         return False
-    if isinstance(one, tuple) and len(one) < 8:  # may hold arrays; longer ones are states of numbers
+    if isinstance(one, tuple) and len(one) < 8:  # may contain arrays; longer tuples are random states of plain numbers
         return len(one) == len(other) and all(equal(x, y) for x, y in zip(one, other, strict=True))
     if hasattr(one, "tobytes"):  # a NumPy array
         return bool(one.tobytes() == other.tobytes())
@@ -89,7 +89,7 @@ def equal(one: Any, other: Any) -> bool:
 
 
 def _whole(module: str) -> bool:
-    """Whether a module has been imported to its end."""
+    """True if the import of a module has finished."""
     return not getattr(getattr(sys.modules[module], "__spec__", None), "_initializing", False)
 
 
@@ -101,7 +101,7 @@ def umask() -> int:
 
 def _folder() -> str | None:
     try:
-        return os.getcwd()  # noqa: PTH109 - text, as it is compared
+        return os.getcwd()  # noqa: PTH109 - compared as text
     except OSError:  # it was removed
         return None
 
@@ -132,7 +132,7 @@ def _set_handlers(wanted: dict[int, Any]) -> None:
 
 def _set_filters(filters: list[Any]) -> None:
     warnings.filters[:] = filters  # type: ignore[index]
-    with warnings.catch_warnings():  # tells the C code that they have changed
+    with warnings.catch_warnings():  # invalidates the cached filters of the C code
         pass
 
 
@@ -162,7 +162,7 @@ _ASPECTS: Mapping[str, tuple[Reader, Writer]] = {
 
 
 NEVER_KEPT = ("stdout", "stderr", "signals", "excepthook")
-"""What a plugin gets anew at every call: a run has to stay stoppable, and its output in its place."""
+"""Aspects that are reset for every call of a plugin, so that Ctrl-C and the output keep working."""
 
 
 def _random() -> Mapping[str, tuple[Reader, Writer]]:
@@ -240,7 +240,7 @@ def torch_aspects() -> Mapping[str, tuple[Reader, Writer]]:
         torch.use_deterministic_algorithms(wanted[0], warn_only=wanted[1])
 
     def set_device(device: Any) -> None:
-        torch.set_default_device(None if device == torch.device("cpu") else device)  # None is the faster CPU
+        torch.set_default_device(None if device == torch.device("cpu") else device)  # None means CPU and is faster
 
     def flushes() -> bool:
         return bool((torch.tensor(1e-39, dtype=torch.float32, device="cpu") * 1).item() == 0)
@@ -286,7 +286,7 @@ DEFAULTS: State = {
     "socket timeout": None,
     "numpy errors": {"divide": "warn", "over": "warn", "under": "ignore", "invalid": "warn"},
 }
-"""What libraries hold when they are imported, for those that a plugin imports first."""
+"""The initial state of libraries, for those that are first imported by a plugin."""
 
 
 _ASPECTS_OF: Mapping[str, Callable[[], Mapping[str, tuple[Reader, Writer]]]] = {

@@ -1,4 +1,4 @@
-"""What metrics are called with, and what suites offer for training."""
+"""The items that metrics score, and the training clips that suites provide."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["Scored", "TrainingClips"]
 
 @dataclass(frozen=True)
 class Scored:
-    """One output to score, with everything that a metric may use.
+    """One output to score, with everything that a metric can use.
 
-    `features[extractor][role]` holds arrays for the roles "output", "content", "motion" and "target"; `info` is what
-    the method returned beside the pixels (`Clip.info`).
+    `features[extractor][role]` holds arrays for the roles "output", "content", "motion" and "target"; `info` holds
+    the values that the method returned in addition to the frames (`Clip.info`).
     """
 
     pair: Pair

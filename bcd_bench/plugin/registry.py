@@ -1,4 +1,4 @@
-"""Finds plugins and keeps their specs by kind and name. A broken plugin is listed as BROKEN and takes nothing down."""
+"""Finds plugins and stores their specs by kind and name. A broken plugin is listed as BROKEN; the others still work."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from bcd_bench.types.errors import UsageError, one_line
 __all__ = ["CORE_PLUGIN", "KINDS", "Clash", "PluginInfo", "Registry", "load_registry", "nearest"]
 
 CORE_PLUGIN = "core"
-"""The entry point of the harness itself; it loads whatever `BCD_BENCH_PLUGINS` says."""
+"""The entry point of the harness itself, which is always loaded, regardless of `BCD_BENCH_PLUGINS`."""
 
 
 @dataclass(frozen=True)
 class Clash:
-    """One name that several plugins claim: it cannot be used until one of them is gone; everything else works."""
+    """A name that several plugins claim. It cannot be used until one of them is uninstalled; all other names work."""
 
     kind: str
     name: str
@@ -47,12 +47,12 @@ class Clash:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A clause for error messages: the nearest known names, or all names if none is near."""
+    """A clause for error messages: the closest known names, or all known names if none is close."""
     known = sorted(known)
     close = get_close_matches(name, known, n=3, cutoff=0.5)
     if close:
         return f"did you mean {' or '.join(close)}?"
-    return f"there are: {', '.join(known)}" if known else "there are none"
+    return f"available: {', '.join(known)}" if known else "none are available"
 
 
 @dataclass
@@ -75,9 +75,9 @@ class Registry:
 
     @classmethod
     def from_modules(cls, modules: Sequence[Any], *, core: bool = True) -> Registry:
-        """A registry of these modules (or objects with hook implementations), for tests and tools.
+        """Build a registry from modules (or objects with hook implementations), for tests and tools.
 
-        They are not guarded, unlike installed plugins: their errors are raised. `core` adds the built-in specs.
+        Unlike installed plugins they are not guarded: their errors are raised. `core` adds the built-in specs.
         """
         registry = cls(_manager=PluginManager(guard=False))
         if core:
@@ -131,9 +131,9 @@ class Registry:
         return spec
 
     def get(self, kind: str, name: str) -> Any:
-        """The spec of a kind (a key of `KINDS`) by name; the typed accessors above are for one kind each.
+        """The spec of a kind (a key of `KINDS`) by name; each of the typed accessors above is for one kind.
 
-        Raises `UsageError` that names the nearest names, or the owners of a clash.
+        Raises `UsageError` for an unknown name (with the closest names) and for a clash (with its owners).
         """
         specs: dict[str, Any] = getattr(self, kind)
         if name in specs:
@@ -154,7 +154,7 @@ class Registry:
         return self._owners[kind, name]
 
     def add(self, kind: str, spec: Any, owner: PluginInfo) -> None:
-        """Add one spec by hand. A name that another spec of the kind has becomes a clash."""
+        """Add one spec. If another spec of the kind has the same name, the name becomes a clash."""
         table: dict[str, Any] = getattr(self, kind)
         if owner not in self.plugins:
             self.plugins.append(owner)
@@ -170,7 +170,7 @@ class Registry:
         self._owners[kind, spec.name] = owner
 
     def run_finished(self, run_dir: Path) -> list[str]:
-        """Call every `bcd_bench_run_finished` hook. Returns a line per plugin that failed; a finished run stays."""
+        """Call every `bcd_bench_run_finished` hook. Returns one line per plugin that failed; the run stays finished."""
         failures = [] if self._manager is None else self._manager.run_finished(run_dir)
         return [f"plugin {failure.plugin.name}: {one_line(failure.error)}" for failure in failures]
 
@@ -180,13 +180,13 @@ class Registry:
         self.plugins.append(info)
 
     def _collect(self) -> None:
-        """Call the hooks of all kinds. A plugin of which one hook fails contributes no spec of any kind."""
+        """Call the hooks of all kinds. If one hook of a plugin fails, none of the plugin's specs are added."""
         assert self._manager is not None
-        found = [(kind, info, spec) for kind in KINDS for info, spec in self._manager.specs(kind)]
+        collected = [(kind, info, spec) for kind in KINDS for info, spec in self._manager.specs(kind)]
         failed: dict[int, BaseException] = {}
         for failure in self._manager.failures:
             failed.setdefault(id(failure.plugin), failure.error)
-        for kind, info, spec in found:
+        for kind, info, spec in collected:
             if id(info) not in failed:
                 self.add(kind, spec, info)
         self.plugins = [
@@ -196,7 +196,7 @@ class Registry:
 
 
 def _entry_points() -> list[EntryPoint]:
-    """All entry points of the group, the core first, then by name; one found twice on the path counts once."""
+    """All entry points of the group without duplicates: the core first, then by name."""
     unique = {(e.name, e.value, e.dist.name if e.dist else ""): e for e in entry_points(group=ENTRY_POINT_GROUP)}
     return sorted(unique.values(), key=lambda e: (e.name != CORE_PLUGIN, e.name, e.value))
 
@@ -209,7 +209,7 @@ def _selected(only: Sequence[str] | None, known: Iterable[str]) -> set[str] | No
     known = set(known)
     for name in only:
         if name not in known:
-            raise UsageError(f"BCD_BENCH_PLUGINS: no plugin {name!r} is installed; {nearest(name, known)}")
+            raise UsageError(f"BCD_BENCH_PLUGINS: plugin {name!r} is not installed; {nearest(name, known)}")
     return {CORE_PLUGIN, *only}
 
 
@@ -217,31 +217,31 @@ def load_registry(*, only: Sequence[str] | None = None) -> Registry:
     """Load every installed plugin, each behind a guard.
 
     `only` (or the environment variable `BCD_BENCH_PLUGINS`, comma-separated) limits loading by entry-point name; the
-    core always loads. A plugin that raises is kept in `plugins` with status "BROKEN" and contributes no spec. Two
-    distributions with one plugin name are both BROKEN, but for the core. Raises `UsageError` if a name in `only` is
-    not installed.
+    core always loads. A plugin that raises is listed in `plugins` with status "BROKEN" and adds no specs. If two
+    distributions use the same plugin name, both are BROKEN (except the core). Raises `UsageError` if a name in `only`
+    is not installed.
     """
-    found = _entry_points()
-    selected = _selected(only, (entry.name for entry in found))
+    entries = _entry_points()
+    selected = _selected(only, (entry.name for entry in entries))
     dists: dict[str, list[str]] = {}
-    for entry in found:
+    for entry in entries:
         dists.setdefault(entry.name, []).append(entry.dist.name if entry.dist else "?")
     registry = Registry(_manager=PluginManager(guard=True))
-    for entry in found:
+    for entry in entries:
         if selected is not None and entry.name not in selected:
             continue
         dist, version = (entry.dist.name, entry.dist.version) if entry.dist else ("?", "?")
         info = PluginInfo(entry.name, dist, version, entry.module)
         try:
-            if len(dists[entry.name]) > 1 and entry.value != CORE_MODULE:  # nobody takes the core down
+            if len(dists[entry.name]) > 1 and entry.value != CORE_MODULE:  # the core is always loaded
                 raise UsageError(f"the plugin name {entry.name!r} is claimed by {' and '.join(dists[entry.name])}")
             with PluginScope():
                 plugin = entry.load()
             registry._register(plugin, info)
-        except BaseException as error:  # one that fails takes nothing down
+        except BaseException as error:  # a failing plugin must not affect the others
             if not raised_by_plugin(error):
                 raise
-            why = str(error) if isinstance(error, UsageError) else one_line(error)
-            registry.plugins.append(replace(info, status="BROKEN", error=why))
+            reason = str(error) if isinstance(error, UsageError) else one_line(error)
+            registry.plugins.append(replace(info, status="BROKEN", error=reason))
     registry._collect()
     return registry

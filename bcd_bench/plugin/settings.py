@@ -1,4 +1,4 @@
-"""Settings that a user gives as K=V: checked against their types, with one clear line for what is wrong."""
+"""Checks settings that users pass as K=V against their types, and reports errors in one line."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ __all__ = ["change_settings", "change_tree", "field_names", "first_error", "vali
 
 
 def first_error(error: ValidationError) -> str:
-    """The first thing that pydantic found wrong, as `train.lr: Input should be greater than 0`."""
+    """The first error that pydantic reports, such as `train.lr: Input should be greater than 0`."""
     detail = error.errors()[0]
-    where = ".".join(str(part) for part in detail["loc"])
+    path = ".".join(str(part) for part in detail["loc"])
     message = detail["msg"].removeprefix("Value error, ")
-    return f"{where}: {message}" if where else message
+    return f"{path}: {message}" if path else message
 
 
 def validate(model: type[M], values: Mapping[str, Any], option: str = "--set", *, owner: str = "") -> M:
-    """`values` as a `model`.
+    """Validate `values` and return them as a `model`.
 
-    Raises `UsageError` with the first value that does not fit, or the first name that does not exist and what it may
-    have meant. `option` is how the user gives a value, `owner` ("cdsvae") whose settings they are.
+    `option` is the option that the user passed the values with, `owner` ("cdsvae") the owner of the settings; both
+    appear in messages. Raises `UsageError` for the first invalid value or unknown name, with the closest names.
     """
     from pydantic import ValidationError
 
@@ -69,10 +69,10 @@ def change_tree(
 def change_settings(
     settings: D, changes: Mapping[str, Any], option: str = "--set", *, owner: str = "", fixed: tuple[str, ...] = ()
 ) -> D:
-    """A copy of a flat dataclass of whole numbers, numbers and texts with `changes` by name.
+    """A copy of a flat dataclass of integers, floats and strings with `changes` by name.
 
-    Names in `fixed` may not be changed. A list becomes a text with commas. Raises `UsageError` for a name that does not
-    exist, and for a value of another type.
+    Names in `fixed` may not be changed. A list becomes a comma-separated string. Raises `UsageError` for an unknown
+    name, and for a value of the wrong type.
     """
     kinds = {field.name: type(getattr(settings, field.name)) for field in fields(settings) if field.name not in fixed}
     start = f"{owner}: {option}" if owner else option
@@ -92,7 +92,7 @@ def change_settings(
 
 
 def field_names(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """The dotted names of the settings of `model`, those of the models inside it included."""
+    """The dotted names of the settings of `model`, including those of nested models."""
     from pydantic import BaseModel
 
     for name, field in model.model_fields.items():
@@ -112,14 +112,14 @@ def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def _unknown(name: str, known: Iterable[str], start: str, fixed: tuple[str, ...] = ()) -> UsageError:
-    """The error for a setting that does not exist, with those whose last part, or else whole name, is like its own."""
+    """The error for an unknown setting. It suggests settings with a similar last part, or else with a similar name."""
     from bcd_bench.plugin.registry import nearest
 
     if name in fixed:
-        return UsageError(f"{start} {name}: the preset fixes it", hint="choose another --preset")
-    names = [one for one in known if one not in fixed]
-    last = {one.rpartition(".")[2] for one in names}
+        return UsageError(f"{start} {name}: fixed by the preset", hint="choose another --preset")
+    names = [known_name for known_name in known if known_name not in fixed]
+    last = {known_name.rpartition(".")[2] for known_name in names}
     close = get_close_matches(name.rpartition(".")[2], sorted(last), n=2, cutoff=0.7)
-    meant = [one for part in close for one in names if one.rpartition(".")[2] == part][:3]
-    clause = f"did you mean {' or '.join(meant)}?" if meant else nearest(name, names)
+    suggestions = [known_name for part in close for known_name in names if known_name.rpartition(".")[2] == part][:3]
+    clause = f"did you mean {' or '.join(suggestions)}?" if suggestions else nearest(name, names)
     return UsageError(f"{start} {name}: no such setting; {clause}")

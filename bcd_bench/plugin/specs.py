@@ -1,7 +1,7 @@
-"""What plugins hand in: light, frozen records that name things and say where the heavy code lives.
+"""Specs: lightweight, immutable descriptions that plugins register.
 
-A spec is cheap to make and to list. The class behind `factory` ("package.module:Class") is imported only when used,
-so a plugin module must not import torch (or anything slow) at its top level.
+A spec is cheap to create and to list. The class that `factory` refers to ("package.module:Class") is imported only when
+it is used, so a plugin module must not import torch (or anything slow) at its top level.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-if TYPE_CHECKING:  # specs are what `list` loads, so NumPy stays out of them
+if TYPE_CHECKING:  # `list` loads all specs, so they must not import NumPy
     from bcd_bench.types.clip import ClipRef
 
 __all__ = [
@@ -34,15 +34,15 @@ __all__ = [
 
 @dataclass(frozen=True)
 class AssetSpec:
-    """A file users download or bring: never fetched at run time, always verified.
+    """A file that users download or provide. It is never downloaded at run time, and always verified.
 
-    `filename` is looked for on the asset search path. With `directory=True` the asset is a folder and `files` maps
-    relative path -> sha256; otherwise `sha256` is that of the file. `size` in bytes. No `urls` means it has to be
-    added by hand, and `how_to` says how.
+    `filename` is looked up on the asset search path. With `directory=True` the asset is a folder and `files` maps
+    relative path -> sha256; otherwise `sha256` is the hash of the file. `size` is in bytes. An asset without `urls` has
+    to be added manually, as `how_to` explains.
 
-    An empty `sha256` (and size 0) means any file of its kind, of the user's choice: it is looked for at the path in
-    the environment variable `variable`, then under `filename` and the names in `also`, cannot be fetched, and its
-    hash enters identities and records in place of the spec's. So does a folder without `files`.
+    If `sha256` is empty (and `size` is 0), the user chooses the file. It is looked up at the path in the environment
+    variable `variable`, then as `filename` and the names in `also`. It cannot be downloaded, and the hash of the
+    chosen file is used in fingerprints and records. The same holds for a folder without `files`.
     """
 
     name: str
@@ -55,26 +55,26 @@ class AssetSpec:
     directory: bool = False
     files: Mapping[str, str] = field(default_factory=dict)
     restricted: str | None = None
-    """A restriction of the licence ("research use only") that is printed at fetch and under every table."""
+    """A restriction of the licence ("research use only") that is printed on download and below every table."""
     also: tuple[str, ...] = ()
     variable: str = ""
     check: str = ""
-    """A function, "package.module:name", that is called with the path by `assets add` and `assets verify`, and raises
-    `UsageError` for a file (or folder) that cannot do its work. What loads it at run time has to check it itself."""
+    """A function, "package.module:name", that `assets add` and `assets verify` call with the path. It raises
+    `UsageError` for an unusable file (or folder). Code that loads the asset at run time has to check it itself."""
 
     @property
     def any_file(self) -> bool:
-        """Whether the user chooses the file (or folder), so that there is no hash to verify."""
+        """True if the user chooses the file (or folder), in which case no hash is verified."""
         return not self.sha256 and not self.files
 
 
 @dataclass(frozen=True)
 class Weights:
-    """One named set of weights of a method. Shipped ones give `package` and `path` (a file in the wheel)."""
+    """One named set of weights of a method. `package` and `path` locate weights that are included in a wheel."""
 
     name: str
     suites: tuple[str, ...] = ()
-    """Suites for which this is the default choice; ("*",) for all."""
+    """Suites for which these are the default weights; ("*",) for all suites."""
     package: str | None = None
     path: str | None = None
     asset: str | None = None
@@ -83,7 +83,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class MethodSpec:
-    """A method by name. `config` holds the defaults that `--set k=v` may change; they enter the run identity."""
+    """A method. `config` holds the default settings for `--set k=v`, which are part of the run fingerprint."""
 
     name: str
     version: str
@@ -95,42 +95,42 @@ class MethodSpec:
     weights: tuple[Weights, ...] = ()
     assets: tuple[str, ...] = ()
     batch_size: int = 16
-    """Pairs per `transfer` call; fixed in the plan, since floating point may depend on it."""
+    """Pairs per `transfer` call. Part of the plan, because floating-point results can depend on it."""
     metrics: tuple[str, ...] = ()
-    """Metrics of what this method alone can tell (`Clip.info`), scored beside the suite's in a plain run."""
+    """Metrics of values that only this method reports (`Clip.info`), scored by default with the suite's metrics."""
     extractors: tuple[str, ...] = ()
-    """Extractors whose features of content and motion clips the method wants: see `Method.transfer`."""
+    """Extractors whose features of the content and driving clips the method receives: see `Method.transfer`."""
     identify: str = ""
-    """A function, "package.module:name", for methods whose configuration names files or commands. It is called as
-    `identify(config, pairs)` when a run over these pairs is planned, and returns the JSON mapping that stands for the
-    configuration in the run's identity and record: hashes of contents in place of paths. Raises `UsageError` for a
-    configuration that cannot work."""
+    """A function, "package.module:name", for methods whose configuration contains file names or commands. It is called
+    as `identify(config, pairs)` when a run over these pairs is planned. It returns the JSON mapping that replaces the
+    configuration in the run's fingerprint and record: hashes of file contents instead of paths. It raises `UsageError`
+    for an invalid configuration."""
     seeded_by: str = ""
-    """The setting that, given any value, puts pseudo-random weights in the place of learned ones. A run with it needs
-    no weights, tries the plumbing alone, is marked as seeded, and is never ranked."""
+    """The name of the setting that, if it has a value, replaces the learned weights by random weights. A run with
+    random weights only tests the pipeline: it needs no weights, is marked in tables, and is never ranked."""
     describe_weights: str = ""
-    """A function, "package.module:name", for methods whose weights may come of different recipes. It is called with the
-    path of the weights when a run is planned and returns their `WeightsRecipe`, which goes into the record and every
-    report. Raises `UsageError` for a file that is not of the method."""
+    """A function, "package.module:name", for methods whose weights can be trained with different recipes. It is called
+    with the path of the weights when a run is planned, and returns their `WeightsRecipe` for the record and the
+    reports. It raises `UsageError` for a file that does not contain weights of the method."""
     reference: bool = False
-    """Whether it is a reference method, such as copy-content or oracle: shown in every table, never ranked."""
+    """True if this is a reference method, such as copy-content or oracle: shown in every table, never ranked."""
 
 
 @dataclass(frozen=True)
 class WeightsRecipe:
-    """How a set of weights was trained, in names: what tells two rows of one method apart."""
+    """How a set of weights was trained. Distinguishes the rows of one method in a table."""
 
     label: str
-    """Short, for the row: "paper", "+ 13 extensions"."""
+    """A short label for the row, such as "paper" or "+ 13 extensions"."""
     parts: tuple[str, ...] = ()
-    """The techniques, for the notes below a table."""
+    """The training techniques, for the notes below a table."""
     labels: tuple[str, ...] = ()
-    """Those that learned from labels of the suite; a recipe without any is self-supervised."""
+    """The techniques that use labels of the suite; a recipe without any is self-supervised."""
 
 
 @dataclass(frozen=True)
 class MetricSpec:
-    """A metric by name. `level`: "pair" gives one row per pair, "set" a mergeable state over all outputs."""
+    """A metric. With `level="pair"` it computes one row per pair, with "set" a mergeable state over all outputs."""
 
     name: str
     version: str
@@ -142,16 +142,17 @@ class MetricSpec:
     assets: tuple[str, ...] = ()
     needs_target: bool = False
     measures: tuple[str, ...] = ()
-    """What it is about, of "identity", "motion", "appearance", "time"; `validate-metrics` marks reactions to anything
-    else as side effects. Empty: not said, so nothing is marked."""
+    """The aspects that it measures: any of "identity", "motion", "appearance" and "time". `validate-metrics` marks
+    responses to perturbations of other aspects as side effects; if this is empty, nothing is marked."""
     licence: str = ""
 
 
 @dataclass(frozen=True)
 class SuiteSpec:
-    """A suite by name. `factory` is called with `data: Mapping[str, Path]` and returns a `Suite`.
+    """A suite. `factory` is called with `data: Mapping[str, Path]` and returns a `Suite`.
 
-    `data` names the `--data NAME=PATH` entries it needs, `assets` the assets; the factory gets the paths of both.
+    `data` lists the names of the required `--data NAME=PATH` entries, and `assets` the required assets; the factory
+    receives the paths of both.
     """
 
     name: str
@@ -160,19 +161,19 @@ class SuiteSpec:
     factory: str
     data: tuple[str, ...] = ()
     data_help: Mapping[str, str] = field(default_factory=dict)
-    """Data name -> who has it and what runs without it: said, with exit code 3, where it is not given."""
+    """Data name -> how to obtain it, and what works without it. Printed, with exit code 3, if it is missing."""
     assets: tuple[str, ...] = ()
     licence: str = ""
     reported: tuple[ReportedRow, ...] = ()
     training: str = ""
-    """A factory, called like `factory`, that returns the suite's `TrainingClips`; empty where it has none."""
+    """A factory, called like `factory`, that returns the suite's `TrainingClips`; empty if it has none."""
     training_videos: str = ""
-    """A factory, called like `factory`, that returns the suite's `TrainingVideos`; empty where it has none."""
+    """A factory, called like `factory`, that returns the suite's `TrainingVideos`; empty if it has none."""
 
 
 @dataclass(frozen=True)
 class ReportedRow:
-    """Figures copied from a paper: shown as "reported", never ranked, never merged with measured rows."""
+    """Numbers copied from a paper: shown as "reported", never ranked, never merged with measured rows."""
 
     method: str
     source: str
@@ -182,9 +183,10 @@ class ReportedRow:
 
 @dataclass(frozen=True)
 class ExtractorSpec:
-    """Clip -> arrays, computed once and cached by (clip hash, extractor, version, weights hash, preprocessing).
+    """A feature extractor. Features are cached by (clip hash, extractor, version, weights hash, preprocessing).
 
-    `extractors` names others whose features this one needs: they are extracted first and handed to `extract`.
+    `extractors` lists other extractors whose features this one needs; they run first, and `extract` receives their
+    features.
     """
 
     name: str
@@ -197,9 +199,9 @@ class ExtractorSpec:
 
 @dataclass(frozen=True)
 class TrainableSpec:
-    """Something `bcd-bench train NAME` trains. `factory` is called with a `TrainRequest` and does the work.
+    """A method or network that `bcd-bench train NAME` trains. `factory` is called with a `TrainRequest` and trains it.
 
-    `presets` maps preset name -> one-line summary, `default_preset` is used when none is named.
+    `presets` maps preset name -> one-line summary; `default_preset` is used if the user names none.
     """
 
     name: str
@@ -210,12 +212,12 @@ class TrainableSpec:
     default_preset: str
     settings: str = ""
     """A function, "package.module:name", that lists the settings of a preset for `show trainable NAME --preset P`. It
-    is called with the preset's name and returns (name, value, meaning) of every setting that `--set` may change."""
+    is called with the preset's name and returns (name, value, meaning) for every setting that `--set` can change."""
 
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """What `bcd-bench train` was asked. `overrides` come from `--set k=v` (JSON-decoded where they parse)."""
+    """The arguments of `bcd-bench train`. `overrides` are the values of `--set k=v` (decoded as JSON if possible)."""
 
     preset: str
     overrides: Mapping[str, Any]
@@ -231,7 +233,7 @@ class TrainRequest:
 
 @dataclass(frozen=True)
 class ReportFormatSpec:
-    """A report format: `factory` names a callable `(rows: list[ReportRow], *, suite: str | None) -> str`."""
+    """A report format: `factory` refers to a callable `(rows: list[ReportRow], *, suite: str | None) -> str`."""
 
     name: str
     summary: str
@@ -240,7 +242,8 @@ class ReportFormatSpec:
 
 @dataclass(frozen=True)
 class ExecutorSpec:
-    """How batches are spread over processes or machines. `factory` names an `execution.Executor`."""
+    """An executor, which distributes batches over processes or machines. `factory` refers to a
+    `run.executor.Executor`."""
 
     name: str
     summary: str
@@ -249,7 +252,7 @@ class ExecutorSpec:
 
 @dataclass(frozen=True)
 class CommandSpec:
-    """One more verb. `factory` names a plain function that typer turns into a command."""
+    """An additional subcommand. `factory` refers to a plain function that typer turns into a command."""
 
     name: str
     summary: str
@@ -258,10 +261,11 @@ class CommandSpec:
 
 @dataclass(frozen=True)
 class Column:
-    """One number a metric yields.
+    """One value that a metric computes.
 
-    kind: "mean" averages a per-pair number, "rate" a per-pair 0/1 in percent (Wilson interval beside the clustered
-    bootstrap), "derived" is computed over all rows by `Metric.derive` (entropies, IS), "set" by a set metric.
+    kind: "mean" averages a number per pair, "rate" a 0/1 value per pair in percent (with a Wilson interval in addition
+    to the clustered bootstrap). `Metric.derive` computes "derived" columns over all rows (entropies, IS), and a set
+    metric "set" columns.
     """
 
     name: str
@@ -271,23 +275,20 @@ class Column:
     kind: Literal["mean", "rate", "derived", "set"] = "mean"
     decimals: int = 2
     headline: bool = True
-    """Shown in tables; others appear in JSON and CSV only."""
+    """True if it is shown in tables; other columns only appear in JSON and CSV."""
     frames: str = ""
-    """The column of the same row, or of the same set, that holds the share of the frames, 0 to 100 percent, on which
-    the value rests. A metric that leaves frames out (no face found) must name it: see docs/metrics.md."""
+    """The column of the same row, or of the same set, that holds the percentage of frames (0 to 100) on which the value
+    is based. Required for a metric that skips frames (no face detected, for example): see docs/metrics.md."""
 
 
 @dataclass(frozen=True)
 class TrainingVideos:
-    """What a suite offers to learn from as whole videos of any length, disjoint from its pairs' clips.
+    """The training split of a suite as whole videos of any length, disjoint from the clips of its pairs.
 
-    `videos` load as clips of the suite's frame size at `fps` frames per second; `notes` hold a line for each file that
-    is left out.
+    `videos` load as clips of the suite's frame size at `fps` frames per second; `notes` contain one line for each file
+    that was skipped.
     """
 
     videos: tuple[ClipRef, ...]
     fps: float
     notes: tuple[str, ...] = ()
-
-    # Optional method `close()`: called once when no more pairs come, also after Ctrl-C, for methods that hold
-    # processes or files.

@@ -1,4 +1,4 @@
-"""Building a suite from its spec."""
+"""Builds suites from their specs."""
 
 from __future__ import annotations
 
@@ -23,41 +23,41 @@ SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+@=,~-]{0,199}")
 
 
 def load_suite(registry: Registry, name: str, data: Mapping[str, Path] | None = None) -> Suite:
-    """Build a suite. Its factory gets the `--data` paths, and the paths of its assets under the assets' names.
+    """Build a suite. Its factory receives the `--data` paths, and the paths of its assets under the assets' names.
 
-    Raises `UsageError` for an unknown suite, missing `--data`, and whatever the suite's own code raises;
-    `MissingAssetError` for a missing asset, and for missing data of which the suite says how to come by it.
+    Raises `UsageError` for an unknown suite, missing `--data`, and any exception of the suite's own code. Raises
+    `MissingAssetError` for a missing asset, and for missing data if the suite explains how to obtain it.
     """
     spec: SuiteSpec = registry.suite(name)
-    given = dict(data or {})
+    paths = dict(data or {})
     for needed in spec.data:
-        if needed not in given and needed in spec.data_help:
+        if needed not in paths and needed in spec.data_help:
             text = f"suite {name!r} needs data {needed!r}: {spec.data_help[needed]}"
             raise MissingAssetError(text, hint=f"--data {needed}=PATH")
-        if needed not in given:
+        if needed not in paths:
             raise UsageError(f"suite {name!r} needs data {needed!r}", hint=f"--data {needed}=PATH")
-        if not given[needed].exists():
+        if not paths[needed].exists():
             raise UsageError(
-                f"data {needed!r} of suite {name!r} is not at {given[needed]}", hint=f"--data {needed}=PATH"
+                f"data {needed!r} of suite {name!r} not found at {paths[needed]}", hint=f"--data {needed}=PATH"
             )
-    for extra in given.keys() - set(spec.data):
-        raise UsageError(f"suite {name!r} takes no data {extra!r}")
+    for extra in paths.keys() - set(spec.data):
+        raise UsageError(f"suite {name!r} does not use data {extra!r}")
     store = AssetStore(registry)
-    given |= {asset: store.find(asset) for asset in spec.assets}
+    paths |= {asset: store.find(asset) for asset in spec.assets}
     with plugin_code(f"suite {name!r}", "cannot be built"):
-        suite = load_factory(spec.factory)(given)
+        suite = load_factory(spec.factory)(paths)
         if not isinstance(suite, Suite):
             raise UsageError(f"suite {name!r} is broken: its factory returned {type(suite).__name__}, not a Suite")
-        _ = suite.manifest_sha256  # kept by the suite; asks every pair, also of suites that make them when asked
+        _ = suite.manifest_sha256  # cached by the suite; builds every pair, including pairs that are created on access
     return suite
 
 
 def checked_ids(suite: Suite, count: int) -> list[str]:
-    """The ids of the first `count` pairs. Raises `UsageError` where two are one, or one is no safe file name."""
+    """The ids of the first `count` pairs. Raises `UsageError` if an id is duplicate, or not a safe file name."""
     ids = [suite.pairs[index].id for index in range(count)]
     for pair_id in ids:
         if not SAFE_NAME.fullmatch(pair_id):
-            raise UsageError(f"suite {suite.name!r} is broken: pair id {pair_id!r} is no safe file name")
+            raise UsageError(f"suite {suite.name!r} is broken: pair id {pair_id!r} is not a safe file name")
     if len({pair_id.casefold() for pair_id in ids}) != len(ids):
-        raise UsageError(f"suite {suite.name!r} is broken: two pairs have one id")
+        raise UsageError(f"suite {suite.name!r} is broken: two pairs have the same id")
     return ids

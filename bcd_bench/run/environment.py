@@ -1,4 +1,4 @@
-"""Where a run happened: versions, git state, device and CPU. No host names, user names or paths."""
+"""Records the environment of a run: versions, git state, device and CPU. No host names, user names or paths."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 __all__ = ["cpu_name", "environment", "git_state", "package_versions"]
 
 MODULES = {"opencv-python": "cv2", "opencv-contrib-python": "cv2", "pillow": "PIL", "scikit-image": "skimage"}
-"""Distributions whose module has another name."""
+"""Distributions whose module has a different name."""
 
 
 def package_versions(distributions: Iterable[str] = ("bcd-bench",)) -> dict[str, str]:
-    """Versions of the packages that these distributions require, directly or through each other.
+    """Versions of the packages that these distributions require, directly or through other bcd-bench packages.
 
-    They come from the packages' metadata. If a module is imported already and states another version, as with several
-    distributions of OpenCV in one folder, the version that runs is given.
+    Versions come from the packages' metadata. If a module is already imported and reports a different version, as
+    happens with several distributions of OpenCV in one folder, the version of the module is used.
     """
     versions: dict[str, str] = {}
-    left = list(distributions)
-    seen: set[str] = set()
-    while left:
-        name = left.pop()
-        if name in seen:
+    pending = list(distributions)
+    visited: set[str] = set()
+    while pending:
+        name = pending.pop()
+        if name in visited:
             continue
-        seen.add(name)
+        visited.add(name)
         try:
             requirements = [Requirement(text) for text in importlib.metadata.requires(name) or []]
         except importlib.metadata.PackageNotFoundError:
@@ -47,7 +47,7 @@ def package_versions(distributions: Iterable[str] = ("bcd-bench",)) -> dict[str,
                 continue
             package = canonicalize_name(requirement.name)
             if package.startswith("bcd-bench"):
-                left.append(package)
+                pending.append(package)
                 continue
             with contextlib.suppress(importlib.metadata.PackageNotFoundError):
                 versions[package] = _running_version(package, importlib.metadata.version(package))
@@ -67,12 +67,12 @@ def git_state(folder: Path | None = None) -> dict[str, Any] | None:
 
     def git(*arguments: str) -> str | None:
         try:
-            done = subprocess.run(
+            process = subprocess.run(
                 ["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=True
             )
         except (OSError, subprocess.SubprocessError):
             return None
-        return done.stdout.strip()
+        return process.stdout.strip()
 
     top = git("rev-parse", "--show-toplevel")
     if top is None or not (Path(top) / "bcd_bench" / "__init__.py").is_file():
@@ -82,7 +82,7 @@ def git_state(folder: Path | None = None) -> dict[str, Any] | None:
 
 
 def cpu_name() -> str:
-    """The model of the processor, as the system calls it."""
+    """The model name of the processor, as the system reports it."""
     info = Path("/proc/cpuinfo")
     if info.is_file():
         for line in info.read_text(errors="replace").splitlines():
@@ -92,19 +92,19 @@ def cpu_name() -> str:
 
 
 def _device(device: str) -> dict[str, Any]:
-    """What is known of the device; a GPU is asked only through a torch that the method has imported already."""
-    found: dict[str, Any] = {"name": device}
+    """The device's name, and the model of a GPU if the method has already imported torch."""
+    info: dict[str, Any] = {"name": device}
     torch = sys.modules.get("torch")
     if device.startswith("cuda") and torch is not None and torch.cuda.is_available():
-        found |= {"model": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
-    return found
+        info |= {"model": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
+    return info
 
 
 def environment(registry: Registry, device: str) -> dict[str, Any]:
-    """Everything around a run that may matter, as plain JSON.
+    """The environment of a run, as plain JSON.
 
-    Keys: `bcd_bench`, `python`, `system`, `machine`, `cpu`, `cpu_count`, `device`, `packages`, `git`, `plugins`
-    (distribution -> version and source hash of every plugin that loaded).
+    Keys: `bcd_bench`, `python`, `system`, `machine`, `cpu`, `cpu_count`, `threads`, `device`, `packages`, `git`,
+    `plugins` (distribution -> version and source hash of every plugin that loaded).
     """
     from bcd_bench import __version__
 

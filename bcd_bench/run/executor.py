@@ -1,4 +1,4 @@
-"""Runs batches of pairs through a method, guarded: a pair that fails costs itself alone."""
+"""Runs batches of pairs through a method. A pair that fails does not affect the others."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["Batch", "Executor", "Outcome", "Work", "close_method", "load_method"
 
 @dataclass(frozen=True)
 class Work:
-    """All that a worker needs to make the method, in this process or another; pickles."""
+    """Everything that a worker needs to build the method, in this or another process. Can be pickled."""
 
     method: str
     factory: str
@@ -36,12 +36,12 @@ class Work:
     seed: int
     size: tuple[int, int]
     extractors: tuple[ExtractorSpec, ...] = ()
-    """Those whose features the method gets, each after what it needs (`features.needed_extractors`)."""
+    """Extractors whose features the method receives, in dependency order (`features.needed_extractors`)."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Pairs of one `transfer` call, as the plan fixed them. `wanted` are the ids to keep; empty keeps all."""
+    """The pairs of one `transfer` call, as planned. `wanted` are the ids of the pairs to keep; empty keeps all."""
 
     number: int
     pairs: Sequence[Pair]
@@ -58,16 +58,16 @@ class Outcome:
 
 
 class Executor(Protocol):
-    """How batches are run: yields one outcome per batch, in any order. `ExecutorSpec.factory` names such a callable.
+    """Runs batches and yields one outcome per batch, in any order. `ExecutorSpec.factory` refers to such a callable.
 
-    Writing files stays with the caller, so an executor needs no access to the run folder.
+    The caller writes the files, so an executor needs no access to the run folder.
     """
 
     def __call__(self, work: Work, batches: Iterator[Batch], *, jobs: int) -> Iterator[Outcome]: ...
 
 
 class _WithFeatures:
-    """A method whose every call gets the features of its pairs: from the cache, else extracted where it looks."""
+    """Wraps a method so that each call receives the features of its pairs, from the cache or extracted on access."""
 
     def __init__(self, method: Any, work: Work) -> None:
         from bcd_bench.assets.store import cache_folder
@@ -92,22 +92,22 @@ class _WithFeatures:
 
         batch = BatchFeatures(self._store, pairs, ())
         features = [batch.of(index, self._names, ("content", "motion")) for index in range(len(pairs))]
-        found: Iterable[Clip | Failed] = self._method.transfer(pairs, seed=seed, features=features)
-        return found
+        outputs: Iterable[Clip | Failed] = self._method.transfer(pairs, seed=seed, features=features)
+        return outputs
 
     def close(self) -> None:
         close_method(self._method)
 
 
 def close_method(method: Any) -> None:
-    """Tell a method that no more pairs come, where it wants to know (`close` is optional)."""
+    """Close a method, if it has a `close` method."""
     close = getattr(method, "close", None)
     if close is not None:
         close()
 
 
 class _Isolated:
-    """A method whose code runs in a scope of its own, so that what it sets globally holds for it and nobody else."""
+    """Wraps a method so that its code runs in its own `PluginScope`: its global settings affect no other code."""
 
     def __init__(self, method: Any, scope: PluginScope) -> None:
         self._method, self._scope = method, scope
@@ -123,12 +123,12 @@ class _Isolated:
             self._method.load(weights, device)
 
     def transfer(self, pairs: Sequence[Pair], *, seed: int, **features: Any) -> Iterator[Clip | Failed]:
-        """Each output is taken over before the next one is asked for: a method may fill one array again and again."""
+        """Yield copies of the outputs, since a method may reuse one array for all of them."""
         with self._scope:
-            outputs = iter(self._method.transfer(list(pairs), seed=seed, **features))  # a list of its own
+            outputs = iter(self._method.transfer(list(pairs), seed=seed, **features))  # a copy of the list
         while True:
             with self._scope:
-                output = _taken_over(next(outputs, _END))
+                output = _copied(next(outputs, _END))
             if output is _END:
                 return
             yield output
@@ -141,19 +141,19 @@ class _Isolated:
 _END: Any = object()
 
 
-def _taken_over(output: Any) -> Any:
-    """An output that no later act of its method can change."""
+def _copied(output: Any) -> Any:
+    """A copy of an output, which the method cannot modify later."""
     if not isinstance(output, Clip):
         return output
     return Clip(np.array(output.frames), output.fps, output.id, copy.deepcopy(output.info))
 
 
 def load_method(work: Work) -> Method:
-    """Import, build and load the method. One that wants features has them bound to its `transfer`.
+    """Import, build and load the method. If it needs features, they are passed to its `transfer`.
 
-    Its code runs in a `PluginScope` of its own from here on. Raises `MissingDependencyError` for a package that is not
-    installed, `UsageError` for anything else that the method's own code raises; errors that are the user's to mend
-    pass through.
+    The method's code always runs in its own `PluginScope`. Raises `MissingDependencyError` if a package is not
+    installed, and `UsageError` for any other exception of the method's own code. Errors that are already a
+    `BcdBenchError` are re-raised unchanged.
     """
     scope = PluginScope()
     with plugin_code(f"method {work.method!r}", "cannot be loaded"):
@@ -170,12 +170,12 @@ def load_method(work: Work) -> Method:
 def _transfer(method: Method, pairs: Sequence[Pair], seed: int) -> list[Clip | Failed]:
     results = list(method.transfer(pairs, seed=seed))
     if len(results) != len(pairs):
-        raise ValueError(f"transfer gave {len(results)} outputs for {len(pairs)} pairs")
+        raise ValueError(f"transfer returned {len(results)} outputs for {len(pairs)} pairs")
     return results
 
 
 def _checked(pair: Pair, result: Any, size: tuple[int, int]) -> Clip | Failed:
-    """The output if it is what was asked for: a clip of the driver's length and the suite's size."""
+    """The output if it is a valid clip with the driving clip's length and the suite's size, else `Failed`."""
     if isinstance(result, Failed):
         return Failed(printable(str(result.reason)))
     if not isinstance(result, Clip):
@@ -183,33 +183,34 @@ def _checked(pair: Pair, result: Any, size: tuple[int, int]) -> Clip | Failed:
     if result.frames.dtype != np.uint8 or result.frames.ndim != 4 or result.frames.shape[-1] != 3:
         return Failed(f"output must be uint8 [T, H, W, 3], not {result.frames.dtype} {list(result.frames.shape)}")
     if result.frames.shape[1:3] != tuple(size):
-        return Failed(f"output is {result.frames.shape[1]}x{result.frames.shape[2]}, the suite {size[0]}x{size[1]}")
+        return Failed(
+            f"output is {result.frames.shape[1]}x{result.frames.shape[2]}, but the suite is {size[0]}x{size[1]}"
+        )
     try:
         canonical_json(None if result.info is None else dict(result.info))
     except (BcdBenchError, TypeError, ValueError) as error:
         return Failed(f"output info is {error}")
-    wanted = pair.motion.frames if pair.motion.frames is not None else len(pair.motion.load())
-    if len(result) != wanted:
-        return Failed(f"output has {len(result)} frames, its driver {wanted}")
+    n_frames = pair.motion.frames if pair.motion.frames is not None else len(pair.motion.load())
+    if len(result) != n_frames:
+        return Failed(f"output has {len(result)} frames, but its driving clip has {n_frames}")
     if not 0 < result.fps < float("inf"):
-        return Failed(f"output has a frame rate of {result.fps}")
+        return Failed(f"output has an invalid frame rate: {result.fps}")
     return result
 
 
 def run_batch(method: Method, batch: Batch, *, seed: int, size: tuple[int, int]) -> Outcome:
-    """Transfer one batch. If the call as a whole raises, its pairs are tried one by one, so that one bad pair costs
-    itself alone."""
+    """Transfer one batch. If the call raises, the pairs are transferred one by one, so that only the bad pairs fail."""
     started = time.perf_counter()
     results: list[Clip | Failed]
     try:
         results = _transfer(method, batch.pairs, seed)
-    except BaseException as error:  # what it raised comes out below, pair by pair
+    except BaseException as error:  # the errors of single pairs are reported below
         if not raised_by_plugin(error):
             raise
         results = []
         for pair in batch.pairs:
             if batch.wanted and pair.id not in batch.wanted:
-                results.append(Failed("not asked for"))
+                results.append(Failed("not requested"))
                 continue
             try:
                 results += _transfer(method, [pair], seed)
@@ -221,7 +222,7 @@ def run_batch(method: Method, batch: Batch, *, seed: int, size: tuple[int, int])
     for pair, result in zip(batch.pairs, results, strict=True):
         try:
             checked.append(_checked(pair, result, size))
-        except BaseException as error:  # loading the driver is the suite's code
+        except BaseException as error:  # loading the driving clip runs code of the suite
             if not raised_by_plugin(error):
                 raise
             checked.append(Failed(one_line(error)))
@@ -229,7 +230,7 @@ def run_batch(method: Method, batch: Batch, *, seed: int, size: tuple[int, int])
 
 
 def run_local(work: Work, batches: Iterator[Batch], *, jobs: int) -> Iterator[Outcome]:
-    """The executor `local`: one batch after the other in this process."""
+    """The executor `local`: runs one batch after another in this process."""
     if jobs != 1:
         raise UsageError(f"--jobs {jobs}: the local executor runs one process", hint="--jobs 1")
     method = load_method(work)

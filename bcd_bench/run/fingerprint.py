@@ -1,4 +1,4 @@
-"""What makes two runs the same run: canonical JSON, hashes of files and sources, seeds of pairs."""
+"""Run fingerprints, run ids and the seeds of pairs."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from bcd_bench.assets.hashing import canonical_json, hash_json
 __all__ = ["IDENTITY_VERSION", "pair_seed", "run_id", "run_identity"]
 
 IDENTITY_VERSION = 1
-"""Raised whenever the meaning of a run changes, so that old and new runs never share a folder."""
+"""Bump when the meaning of a run changes, so that old and new runs never share a folder."""
 
 RUN_ID_LENGTH = 12
-"""Hex digits of a run id: 48 bits, far from a collision among the runs of one method on one suite."""
+"""Hex digits of a run id: 48 bits, enough to avoid collisions among the runs of one method on one suite."""
 
 
 def pair_seed(seed: int, pair_id: str) -> int:
-    """The seed of one pair: 63 bits from the run's seed and the pair's id alone, so never negative."""
+    """The seed of one pair: 63 bits (never negative) that depend only on the run's seed and the pair's id."""
     digest = hashlib.sha256(canonical_json([seed, pair_id]).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
@@ -36,8 +36,10 @@ def run_identity(
     dtype: str,
     extractors: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Everything that decides what a run produces, as plain JSON. `weights` are sha256 hashes; `extractors` maps the
-    extractors whose features the method gets to their identities, and is absent for methods without."""
+    """The run fingerprint: everything that the outputs of a run depend on, as plain JSON.
+
+    `weights` are sha256 hashes. `extractors` maps the extractors whose features the method receives to their cache
+    keys; it is omitted for methods without extractors."""
     return {
         "identity": IDENTITY_VERSION,
         "manifest_sha256": manifest_sha256,
@@ -52,5 +54,5 @@ def run_identity(
 
 
 def run_id(identity: Mapping[str, Any]) -> str:
-    """The short name of a run: the first 12 hex digits of the hash of its identity."""
+    """The id of a run: the first 12 hex digits of the hash of its fingerprint."""
     return hash_json(dict(identity), RUN_ID_LENGTH)

@@ -1,4 +1,4 @@
-"""The folder of one run: its plan, what became of every pair, the outputs, and who may write to it."""
+"""Run folders: the plan, the result of every pair, the outputs, and the lock for writing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["PairResult", "RunFolder", "find_runs"]
 
 @dataclass(frozen=True)
 class PairResult:
-    """What became of one pair; one line of `pairs.jsonl`.
+    """The result of one pair; one line of `pairs.jsonl`.
 
     `output_sha256` is the hash of the output's frames (`Clip.sha256`), `frames` their number, `bytes` the size of the
     file. `seconds` is the pair's share of its batch, `info` the output's `Clip.info`. A failed pair has an `error` and
@@ -45,13 +45,13 @@ class PairResult:
 
     @property
     def score_key(self) -> str:
-        """What scores of this output are kept under: its hash, and that of what the method said beside it."""
+        """The cache key of this output's scores: its hash, combined with that of `info` if there is any."""
         key = self.output_sha256 or ""
         return key if self.info is None else hash_json([key, self.info])
 
     @staticmethod
     def from_json(record: Mapping[str, Any]) -> PairResult | None:
-        """The result of one line, or None where the line is not one."""
+        """The result on one line, or None if the line does not contain one."""
         try:
             return PairResult(**record)
         except TypeError:
@@ -59,14 +59,14 @@ class PairResult:
 
 
 class RunFolder:
-    """Reads a run folder; `RunFolder.create` makes one for a plan.
+    """Reads a run folder; `RunFolder.create` creates one for a plan.
 
-    Raises `UsageError` where the folder holds no run, or one of another version.
+    Raises `UsageError` if the folder does not contain a run, or if its format is of a different version.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        self._root = self.path.absolute()  # a plugin that is at work meanwhile may have changed the working directory
+        self._root = self.path.absolute()  # plugins can change the working directory while they run
         self.plan: RunPlan = read_plan(self.path / "plan.json")
 
     def __repr__(self) -> str:
@@ -74,9 +74,9 @@ class RunFolder:
 
     @classmethod
     def create(cls, out: Path, plan: RunPlan) -> RunFolder:
-        """The folder of `plan` below `out`, made where it is not there yet.
+        """The folder of `plan` below `out`; created if it does not exist.
 
-        Raises `UsageError` where it cannot be written or holds another plan.
+        Raises `UsageError` if it cannot be written or contains a different plan.
         """
         path = out / plan.folder
         with writing(path):
@@ -86,8 +86,8 @@ class RunFolder:
                 plan.save(path / "plan.json")
         run = cls(path)
         if run.plan.identity != plan.identity or run.plan.pairs != plan.pairs or run.plan.batch_size != plan.batch_size:
-            raise UsageError(f"{path} holds another plan than this one", hint="run again with another --out")
-        if run.plan.suite.data != plan.suite.data:  # the same data in another place: scoring has to find it later
+            raise UsageError(f"{path} contains a different plan", hint="use a different --out")
+        if run.plan.suite.data != plan.suite.data:  # the same data at a new path: scoring has to find it later
             run.plan = run.plan.model_copy(update={"suite": plan.suite})
             with writing(path):
                 run.plan.save(path / "plan.json")
@@ -114,7 +114,7 @@ class RunFolder:
         return self._root / "pairs.jsonl"
 
     def pairs(self) -> dict[str, PairResult]:
-        """Pair id -> its latest result, in the order of the plan; unfinished pairs are absent, torn lines ignored."""
+        """Pair id -> its latest result, in plan order; unfinished pairs are absent, incomplete lines ignored."""
         latest: dict[str, PairResult] = {}
         for record in read_jsonl(self.pairs_path):
             result = PairResult.from_json(record)
@@ -124,65 +124,65 @@ class RunFolder:
 
     @property
     def complete(self) -> bool:
-        """Whether every planned pair is finished, well or badly."""
+        """True if every planned pair is finished, successfully or not."""
         return len(self.pairs()) == len(self.plan.pairs)
 
     def record(self) -> dict[str, Any] | None:
-        """The raw `record.json`, or None where the run has none yet."""
+        """The raw `record.json`, or None if the run does not have one yet."""
         try:
-            found = json.loads(self.record_path.read_bytes())
+            content = json.loads(self.record_path.read_bytes())
         except FileNotFoundError:
             return None
         except ValueError:
             raise UsageError(f"{self.record_path} is damaged: not JSON", hint=f"bcd-bench score {self.path}") from None
-        return found if isinstance(found, dict) else None
+        return content if isinstance(content, dict) else None
 
     def env(self) -> dict[str, Any]:
         """The `env.json` of the run; empty if there is none."""
         with contextlib.suppress(FileNotFoundError, ValueError):
-            found = json.loads(self.env_path.read_bytes())
-            return found if isinstance(found, dict) else {}
+            content = json.loads(self.env_path.read_bytes())
+            return content if isinstance(content, dict) else {}
         return {}
 
     def output_path(self, pair_id: str) -> Path:
         return self.outputs_dir / f"{pair_id}.mkv"
 
     def read_output(self, result: PairResult) -> Clip:
-        """The frames of a finished pair, checked against the hash noted when they were made.
+        """The frames of a finished pair, verified against the recorded hash.
 
-        Raises `UsageError` where the file is missing or damaged.
+        Raises `UsageError` if the file is missing or damaged.
         """
         from bcd_bench.io.video import read_video
 
         clip = read_video(self.output_path(result.id))
         if clip.sha256 != result.output_sha256:
             raise UsageError(
-                f"{self.output_path(result.id)} has changed since it was made", hint="remove it and run again"
+                f"{self.output_path(result.id)} has changed since it was written", hint="delete it and run again"
             )
         return Clip(clip.frames, result.fps or clip.fps, result.id)
 
     def suite(self, registry: Registry) -> Suite:
-        """The suite of the run, built again. Raises `UsageError` where it is no longer the same pairs."""
+        """Build the suite of the run. Raises `UsageError` if its pairs have changed since."""
         suite = load_suite(registry, self.plan.suite.name, {k: Path(v) for k, v in self.plan.suite.data.items()})
         if suite.manifest_sha256 != self.plan.suite.manifest_sha256:
             raise UsageError(
-                f"suite {suite.name!r} is not what {self.path} was run on (version {self.plan.suite.version}, "
-                f"manifest {self.plan.suite.manifest_sha256[:12]}; installed: version {suite.version}, "
-                f"manifest {suite.manifest_sha256[:12]})",
+                f"suite {suite.name!r} differs from the one that {self.path} was run on "
+                f"(version {self.plan.suite.version}, manifest {self.plan.suite.manifest_sha256[:12]}; "
+                f"installed: version {suite.version}, manifest {suite.manifest_sha256[:12]})",
                 hint="run again",
             )
         return suite
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Be the only process that writes to this run, as `locking.locked`; raises `UsageError` if another one does."""
+        """Lock the run for writing, as `locking.locked`. Raises `UsageError` if another process holds the lock."""
         with contextlib.ExitStack() as stack:
             with writing(self.path):
                 stack.enter_context(locked(self._root))
             yield
 
     def finished(self) -> dict[str, PairResult]:
-        """As `pairs`, but only what can be built on: whole batches whose output files are there in full size."""
+        """As `pairs`, but only for complete batches whose output files exist and have the recorded size."""
         results = self.pairs()
         for batch in self.plan.batches():
             ids = [self.plan.pairs[index].id for index in batch]
@@ -200,7 +200,7 @@ class RunFolder:
             return False
 
     def rewrite_pairs(self, results: Mapping[str, PairResult]) -> None:
-        """Make `pairs.jsonl` hold exactly these results, one line each, if it does not already."""
+        """Rewrite `pairs.jsonl` with exactly these results, one line each, unless it already contains them."""
         text = "".join(json.dumps(asdict(result), ensure_ascii=False) + "\n" for result in results.values())
         if not self.pairs_path.exists() or self.pairs_path.read_text(encoding="utf-8", errors="replace") != text:
             write_text_atomic(self.pairs_path, text)
@@ -209,7 +209,7 @@ class RunFolder:
         append_jsonl(self.pairs_path, (asdict(result) for result in results))
 
     def remove_leftovers(self) -> None:
-        """Delete temporary files of a killed process. Only under `locked`."""
+        """Delete temporary files of a killed process. Call this only while holding the lock (`locked`)."""
         for folder in (self._root, self.outputs_dir, self.scores_dir):
             for leftover in folder.glob(f".*{TEMPORARY_SUFFIX}"):
                 leftover.unlink(missing_ok=True)
@@ -217,23 +217,23 @@ class RunFolder:
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn a full disk or an unwritable folder into one clear line."""
+    """Convert an `OSError` (a full disk, a read-only folder) into a `UsageError` with a one-line message."""
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
         raise UsageError(
-            f"cannot write to {path}: {reason}", hint="mend that, and the same command continues"
+            f"cannot write to {path}: {reason}", hint="fix this and rerun the same command to resume"
         ) from error
 
 
 def find_runs(paths: Iterable[Path]) -> list[RunFolder]:
-    """Run folders at or below `paths`, sorted, each once. Raises `UsageError` for a path that is or holds no run."""
-    found: dict[Path, RunFolder] = {}
+    """Run folders at or below `paths`, sorted and unique. Raises `UsageError` for a path without any run."""
+    runs: dict[Path, RunFolder] = {}
     for path in paths:
         plans = [path / "plan.json"] if (path / "plan.json").exists() else sorted(path.glob("**/plan.json"))
         if not plans:
-            raise UsageError(f"{path}: no run folder there", hint="bcd-bench run --method M --suite S")
+            raise UsageError(f"{path}: no run folder found", hint="bcd-bench run --method M --suite S")
         for plan in plans:
-            found.setdefault(plan.parent.resolve(), RunFolder(plan.parent))
-    return list(found.values())
+            runs.setdefault(plan.parent.resolve(), RunFolder(plan.parent))
+    return list(runs.values())

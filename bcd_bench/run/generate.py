@@ -1,4 +1,4 @@
-"""Pairs to output files: resumable, batch by batch, with a writer thread beside the method."""
+"""Generates the outputs of a run, batch by batch and resumable. A separate thread writes the files."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ if TYPE_CHECKING:
 __all__ = ["GenerateSummary", "generate"]
 
 QUEUED_BATCHES = 2
-"""Batches that may wait for the writer: enough to overlap, few enough that memory stays flat."""
+"""Batches that can wait for the writer: enough to overlap with the method, few enough to limit memory."""
 SHOWN_FAILURES = 5
-"""Failed pairs that are told as they happen; the rest are only counted, since a broken method fails everywhere."""
+"""Failed pairs that are printed. Further ones are only counted, since a broken method fails on every pair."""
 SYNC_THREADS = 8
-"""Files of a batch are synced side by side, which lets the file system commit them together."""
+"""Threads that sync the files of a batch in parallel, so that the file system can commit them together."""
 
 
 @dataclass(frozen=True)
 class GenerateSummary:
-    """What `generate` did: pairs finished before and now, failed pairs in all, and the first error among them."""
+    """The result of `generate`: numbers of pairs (total, finished before, generated, failed), and the first error."""
 
     n_pairs: int
     n_done_before: int
@@ -52,9 +52,10 @@ class GenerateSummary:
 
 
 class _Writer:
-    """Writes batches in a thread of its own: encode and hash, sync, rename, and only then note the pairs as finished.
+    """Writes batches in a separate thread: encode and hash, sync, rename, and only then record the pairs as finished.
 
-    An error stops the writing; `submit` and `close` raise it as `UsageError` in the caller's thread.
+    After an error nothing more is written; `submit` and `close` re-raise it in the caller's thread (`OSError` as
+    `UsageError`).
     """
 
     def __init__(self, run: RunFolder, task: Task) -> None:
@@ -71,7 +72,7 @@ class _Writer:
         self.queue.put(outcome)
 
     def close(self) -> None:
-        """Wait until everything submitted is on disk. Raises `UsageError` if it could not be written."""
+        """Wait until all submitted batches are on disk. Raises `UsageError` if they could not be written."""
         self.queue.put(None)
         self.thread.join()
         self.syncing.shutdown()
@@ -89,12 +90,12 @@ class _Writer:
             if self.error is None:
                 try:
                     self._write(outcome)
-                except Exception as error:  # noqa: BLE001 - carried to the caller's thread
+                except Exception as error:  # noqa: BLE001 - re-raised in the caller's thread
                     self.error = error
 
     def _write(self, outcome: Outcome) -> None:
         batch = outcome.batch
-        kept = [
+        results = [
             (pair.id, result)
             for pair, result in zip(batch.pairs, outcome.results, strict=True)
             if not batch.wanted or pair.id in batch.wanted
@@ -103,7 +104,7 @@ class _Writer:
         lines: list[PairResult] = []
         written: list[tuple[Path, Path]] = []
         try:
-            for pair_id, result in kept:
+            for pair_id, result in results:
                 if isinstance(result, Failed):
                     lines.append(PairResult(pair_id, "failed", seconds, error=result.reason))
                     continue
@@ -131,15 +132,15 @@ class _Writer:
             raise
         for line in lines:
             if line.status == "failed":
-                self._tell(line)
+                self._report_failure(line)
         self.task.advance(len(lines))
 
-    def _tell(self, line: PairResult) -> None:
+    def _report_failure(self, line: PairResult) -> None:
         self.failures += 1
         if self.failures <= SHOWN_FAILURES:
             self.task.message(f"pair {line.id} failed: {line.error}")
         elif self.failures == SHOWN_FAILURES + 1:
-            self.task.message(f"more pairs failed; all of them are in {self.run.pairs_path}")
+            self.task.message(f"more pairs failed; {self.run.pairs_path} lists all of them")
 
 
 def _finished(pair_id: str, clip: Clip, seconds: float, size: int) -> PairResult:
@@ -148,20 +149,20 @@ def _finished(pair_id: str, clip: Clip, seconds: float, size: int) -> PairResult
 
 
 def _note_environment(run: RunFolder, registry: Registry, device: str) -> None:
-    """Write env.json; a resume in another environment is added to it, never hidden."""
-    now = environment(registry, device)
-    known = run.env()
-    resumed = known.pop("resumed_in", [])
-    if not known:
-        write_json_atomic(run.env_path, now)
-    elif now != known and now not in resumed:
-        write_json_atomic(run.env_path, {**known, "resumed_in": [*resumed, now]})
+    """Write env.json. If a run is resumed in a different environment, that environment is added to the file."""
+    current = environment(registry, device)
+    recorded = run.env()
+    resumed = recorded.pop("resumed_in", [])
+    if not recorded:
+        write_json_atomic(run.env_path, current)
+    elif current != recorded and current not in resumed:
+        write_json_atomic(run.env_path, {**recorded, "resumed_in": [*resumed, current]})
 
 
 def _pending(
     run: RunFolder, suite: Suite, results: Mapping[str, PairResult], *, retry_failed: bool
 ) -> list[tuple[int, range, frozenset[str]]]:
-    """Batches to run, as (number, indices, pairs to keep). A batch with nothing finished keeps all."""
+    """Batches to run, as (number, indices, ids of the pairs to keep). No ids means that all pairs are kept."""
     pending = []
     for number, batch in enumerate(run.plan.batches()):
         ids = [run.plan.pairs[index].id for index in batch]
@@ -178,19 +179,19 @@ def _pending(
 
 
 def _interrupted(run: RunFolder) -> Interrupted:
-    done, total = len(run.pairs()), len(run.plan.pairs)
-    text = f"stopped at {done} of {total} pairs; all of them are on disk in {run.path}"
-    return Interrupted(text, hint="the same command continues")
+    finished, total = len(run.pairs()), len(run.plan.pairs)
+    text = f"interrupted after {finished} of {total} pairs; they are saved in {run.path}"
+    return Interrupted(text, hint="rerun the same command to resume")
 
 
 def _execute(spec: ExecutorSpec, work: Work, batches: Iterator[Batch], jobs: int) -> Iterator[Outcome]:
-    """What the executor yields; whatever else comes out of it is one clear line."""
-    what = f"executor {spec.name!r}"
-    with plugin_code(what, "failed"):
+    """The outcomes of the executor; exceptions become errors with a one-line message."""
+    name = f"executor {spec.name!r}"
+    with plugin_code(name, "failed"):
         execute: Executor = load_factory(spec.factory)
         outcomes = iter(execute(work, batches, jobs=jobs))
     while True:
-        with plugin_code(what, "failed"):
+        with plugin_code(name, "failed"):
             outcome = next(outcomes, None)
         if outcome is None:
             return
@@ -198,7 +199,7 @@ def _execute(spec: ExecutorSpec, work: Work, batches: Iterator[Batch], jobs: int
 
 
 def _drive(outcomes: Iterator[Outcome], run: RunFolder, registry: Registry, task: Task, stop: Stop) -> None:
-    """Take outcomes from the executor and hand them to the writer, until they end or somebody asks to stop."""
+    """Pass outcomes from the executor to the writer until there are no more, or the user interrupts the run."""
     writer = _Writer(run, task)
     noted = False
     try:
@@ -207,7 +208,7 @@ def _drive(outcomes: Iterator[Outcome], run: RunFolder, registry: Registry, task
                 outcome = next(outcomes, None)
             if outcome is None:
                 break
-            if not noted:  # not before: a GPU can be named only once the method has imported torch
+            if not noted:  # only now: the GPU's name is known once the method has imported torch
                 with writing(run.path):
                     _note_environment(run, registry, run.plan.device)
                 noted = True
@@ -233,16 +234,16 @@ def generate(
     retry_failed: bool = False,
     progress: Progress | None = None,
 ) -> tuple[RunFolder, GenerateSummary]:
-    """Make the outputs of `plan` below `out`, continuing where an earlier call stopped.
+    """Generate the outputs of `plan` below `out`, and resume an interrupted run.
 
-    Batches are the plan's: one that was not finished runs again whole, so that outputs are byte-identical to those of
-    an uninterrupted run. A failing pair is noted and never stops the run; `retry_failed` tries such pairs again.
+    Batches are those of the plan. An unfinished batch is rerun completely, so that outputs are byte-identical to those
+    of an uninterrupted run. Failing pairs are recorded and never stop the run; `retry_failed` runs them again.
 
-    Raises `Interrupted` after Ctrl-C or SIGTERM (what was finished is on disk), `UsageError` for a folder that cannot
-    be written, holds another plan, is in use, or was begun on another device.
+    Raises `Interrupted` after Ctrl-C or SIGTERM (finished pairs are saved), and `UsageError` if the folder cannot be
+    written, contains a different plan, is in use, or was started on a different device.
     """
     spec: MethodSpec = registry.method(plan.method.name)
-    chosen: ExecutorSpec = registry.executor(executor)
+    executor_spec: ExecutorSpec = registry.executor(executor)
     run = RunFolder.create(out, plan)
     with stopping() as stop, run.locked():
         with writing(run.path):
@@ -252,10 +253,10 @@ def generate(
         pending = _pending(run, suite, before, retry_failed=retry_failed)
         if pending and run.plan.device != plan.device:
             raise UsageError(
-                f"{run.path} was begun on device {run.plan.device!r} and cannot go on with {plan.device!r}",
-                hint=f"--device {run.plan.device}, or another --out",
+                f"{run.path} was started on device {run.plan.device!r} and cannot be resumed on {plan.device!r}",
+                hint=f"use --device {run.plan.device} or a different --out",
             )
-        todo = sum(len(wanted or indices) for _, indices, wanted in pending)
+        n_pending = sum(len(ids or indices) for _, indices, ids in pending)
         if pending:
             work = Work(
                 plan.method.name,
@@ -267,20 +268,20 @@ def generate(
                 suite.size,
                 tuple(needed_extractors(registry, spec.extractors)),
             )
-            batches = (Batch(n, [suite.pairs[i] for i in indices], wanted) for n, indices, wanted in pending)
-            shown = progress or NoProgress()
-            with shown.task("generate", total=len(plan.pairs), done=len(plan.pairs) - todo) as task:
-                _drive(_execute(chosen, work, batches, jobs), run, registry, task, stop)
+            batches = (Batch(n, [suite.pairs[i] for i in indices], ids) for n, indices, ids in pending)
+            display = progress or NoProgress()
+            with display.task("generate", total=len(plan.pairs), done=len(plan.pairs) - n_pending) as task:
+                _drive(_execute(executor_spec, work, batches, jobs), run, registry, task, stop)
         after = run.pairs()
         with writing(run.path):
             run.rewrite_pairs(after)
-    if stop():  # too late to break into the method, but whoever asked wants no scoring either
+    if stop():  # stop requested after the last batch: skip scoring
         raise _interrupted(run)
     errors = [result.error for result in after.values() if result.status == "failed"]
     return run, GenerateSummary(
         n_pairs=len(plan.pairs),
         n_done_before=len(before),
-        n_generated=todo,
+        n_generated=n_pending,
         n_failed=len(errors),
         first_error=errors[0] if errors else None,
     )

@@ -1,6 +1,6 @@
 """The stages of a run, in order: plan, generate, score, record, notify the plugins.
 
-`bcd_bench.evaluate` and `bcd-bench run` are both thin layers over `prepare_all` and `run_all`.
+`bcd_bench.evaluate` and `bcd-bench run` are both thin wrappers around `prepare_all` and `run_all`.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run that was checked and has not begun: its plan, its suite, and the names of the metrics to score.
+    """A run that was checked but not started: its plan, its suite, and the names of the metrics to score.
 
-    `missing` tells of each metric that will not be scored which asset it lacks, and the command that mends it.
+    `missing` maps each metric that will not be scored to the error for its missing asset; the hint has the fix.
     """
 
     plan: RunPlan
@@ -49,12 +49,12 @@ class Prepared:
     metrics: Sequence[str]
     missing: Mapping[str, MissingAssetError] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    """What the user should know before it begins: the suite's notes, and default metrics that are left out."""
+    """Notes for the user before the run starts: those of the suite, and default metrics that are not installed."""
 
 
 def default_metrics(registry: Registry, suite: Suite, method: str) -> list[str]:
-    """What a plain `run` or `score` scores: the suite's metrics, and those of what the method alone can tell."""
-    spec = registry.methods.get(method)  # gone, where an old run is scored again
+    """The metrics that `run` and `score` use by default: the suite's metrics and the method's own metrics."""
+    spec = registry.methods.get(method)  # None if an old run is rescored without its method's plugin
     return list(dict.fromkeys([*suite.default_metrics, *(spec.metrics if spec else ())]))
 
 
@@ -73,28 +73,28 @@ def prepare(
     dtype: str | None = None,
     strict: bool = False,
 ) -> Prepared:
-    """The plan, the suite and the metrics of a run, with everything checked that can be before the work starts.
+    """Plan a run and check everything that can be checked before it starts.
 
-    `metrics` None means the suite's default ones and those of the method, as far as they are installed; of these, the
-    ones that lack an asset are in `Prepared.missing` and the others are scored, unless `strict`. Raises `UsageError`
-    for unknown names and unfit metrics, and `MissingAssetError` for assets and weights that are absent or altered,
-    those of metrics that were named (or any, with `strict`) too.
+    By default `metrics` are those of the suite and the method, as far as they are installed. Default metrics with a
+    missing asset are not scored and listed in `Prepared.missing`, unless `strict`. Raises `UsageError` for unknown
+    names and metrics that do not fit the suite. Raises `MissingAssetError` for missing or altered weights and assets,
+    including assets of metrics if `metrics` or `strict` is set.
     """
     strict = strict or metrics is not None
-    made = load_suite(registry, suite, data) if isinstance(suite, str) else suite
+    built = load_suite(registry, suite, data) if isinstance(suite, str) else suite
     plan = make_plan(
-        registry, method, made, weights=weights, config=config, seed=seed, limit=limit, device=device, dtype=dtype,
+        registry, method, built, weights=weights, config=config, seed=seed, limit=limit, device=device, dtype=dtype,
         data=data,
     )  # fmt: skip
     left_out: list[str] = []
     if metrics is None:
-        metrics, left_out = installed_metrics(registry, default_metrics(registry, made, method))
-    specs = check_metrics(registry, made.name, metrics)
+        metrics, left_out = installed_metrics(registry, default_metrics(registry, built, method))
+    specs = check_metrics(registry, built.name, metrics)
     missing = missing_assets(registry, specs)
     if strict:
         for error in missing.values():
             raise error
-    return Prepared(plan, made, [spec.name for spec in specs], missing, (*made.notes, *left_out))
+    return Prepared(plan, built, [spec.name for spec in specs], missing, (*built.notes, *left_out))
 
 
 def run(
@@ -108,10 +108,11 @@ def run(
     progress: Progress | None = None,
     warn: Callable[[str], None] | None = None,
 ) -> RunFolder:
-    """Do what `prepare` has prepared below `out`, continuing what an earlier call began; returns the recorded run.
+    """Run what `prepare` returned below `out`, and resume it if an earlier call was interrupted. Returns the recorded
+    run.
 
-    Failed pairs and failed metrics are in the record and do not raise; lines about plugins whose
-    `bcd_bench_run_finished` hook failed go to `warn` (stderr). Raises as `generate.generate` does: `UsageError`,
+    Failed pairs and failed metrics are recorded and do not raise. `warn` (default: print to stderr) is called for every
+    plugin whose `bcd_bench_run_finished` hook failed. Raises as `generate.generate` does: `UsageError`,
     `MissingAssetError`, and `Interrupted` after Ctrl-C or SIGTERM.
     """
     plan, suite = prepared.plan, prepared.suite
@@ -129,29 +130,31 @@ def assign_settings(
 ) -> dict[str, dict[str, Any]]:
     """The `weights` and `config` arguments of `prepare` for each of several methods.
 
-    Reference methods get neither. A setting `METHOD.K` is for that method alone and takes precedence over a plain
-    `K`, which is for all methods. Raises `UsageError` for unknown methods, for one `weights` and several methods, and
-    for a plain setting that only some of several methods have.
+    Reference methods get neither. A setting `METHOD.K` applies only to that method and takes precedence over a
+    plain `K`, which applies to all methods. Raises `UsageError` for unknown methods, for `weights` together with
+    several methods, and for a plain setting that only some of the methods have.
     """
-    takers = [name for name in methods if not registry.method(name).reference] or list(methods)
-    if weights is not None and len(takers) > 1:
-        raise UsageError(f"--weights {weights} goes with one method, not with {', '.join(takers)}")
-    own: dict[str, dict[str, Any]] = {name: {} for name in methods}
+    configurable = [name for name in methods if not registry.method(name).reference] or list(methods)
+    if weights is not None and len(configurable) > 1:
+        raise UsageError(f"--weights {weights} applies to a single method, not to {', '.join(configurable)}")
+    specific: dict[str, dict[str, Any]] = {name: {} for name in methods}
     common: dict[str, Any] = {}
     for key, value in settings.items():
         method, _, setting = key.partition(".")
-        if setting and method in own:
-            own[method][setting] = value
+        if setting and method in specific:
+            specific[method][setting] = value
         else:
             common[key] = value
-    for key in common if len(takers) > 1 else ():
-        having = [name for name in takers if key in registry.method(name).config]
-        if having and len(having) < len(takers):
-            without = ", ".join(name for name in takers if name not in having)
+    for key in common if len(configurable) > 1 else ():
+        having = [name for name in configurable if key in registry.method(name).config]
+        if having and len(having) < len(configurable):
+            without = ", ".join(name for name in configurable if name not in having)
             hint = " ".join(f"--set {name}.{key}=…" for name in having)
-            raise UsageError(f"--set {key} applies to every method, and {without} has no such setting", hint=hint)
+            raise UsageError(f"--set {key} applies to every method, but {without} does not have it", hint=hint)
     return {
-        name: {"weights": weights, "config": {**common, **own[name]}} if name in takers else {"config": own[name]}
+        name: {"weights": weights, "config": {**common, **specific[name]}}
+        if name in configurable
+        else {"config": specific[name]}
         for name in methods
     }
 
@@ -166,18 +169,18 @@ def prepare_all(
     settings: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> dict[str, Prepared]:
-    """`prepare` for several methods, so that every wrong name, setting and missing file is found before the first run.
+    """Prepare several methods, so that wrong names, wrong settings and missing files are found before the first run.
 
-    The suite is built once. `settings` are as in `assign_settings`, the other options those of `prepare`.
+    The suite is built only once. `settings` are as in `assign_settings`, and the other options as in `prepare`.
     """
-    given = assign_settings(registry, methods, weights, settings or {})
+    arguments = assign_settings(registry, methods, weights, settings or {})
     built = load_suite(registry, suite, data) if isinstance(suite, str) else suite
-    return {name: prepare(registry, name, built, data=data, **given[name], **options) for name in methods}
+    return {name: prepare(registry, name, built, data=data, **arguments[name], **options) for name in methods}
 
 
 @dataclass
 class Runs:
-    """The runs of several methods: folders of those that were recorded, and the error of each that was not."""
+    """The runs of several methods: the folders of recorded runs, and the errors of the other methods."""
 
     folders: list[RunFolder] = field(default_factory=list)
     errors: dict[str, BcdBenchError] = field(default_factory=dict)
@@ -192,16 +195,16 @@ def run_all(
     on_error: Callable[[str, BcdBenchError], None] | None = None,
     **options: Any,
 ) -> Runs:
-    """`run` for each method; one that fails does not stop the others.
+    """Call `run` for each method; a method that fails does not stop the others.
 
-    `runs` is filled and returned, so that after `Interrupted`, which passes, it holds the runs that were finished.
+    Results are added to `runs`, so that it contains the finished runs even if `Interrupted` is raised.
     """
     runs = Runs() if runs is None else runs
-    for name, one in prepared.items():
+    for name, method_run in prepared.items():
         if on_start is not None:
             on_start(name)
         try:
-            runs.folders.append(run(registry, one, **options))
+            runs.folders.append(run(registry, method_run, **options))
         except Interrupted:
             raise
         except BcdBenchError as error:
@@ -212,7 +215,7 @@ def run_all(
 
 
 def finish(registry: Registry, folder: RunFolder, *, warn: Callable[[str], None] | None = None) -> None:
-    """Tell the plugins that a record was written. Their errors become one line each."""
+    """Notify the plugins that a record was written. `warn` is called with one line for each plugin that fails."""
     if not folder.record_path.exists():
         raise UsageError(f"{folder.path} has no record yet", hint=f"bcd-bench score {folder.path}")
     for line in registry.run_finished(folder.path):

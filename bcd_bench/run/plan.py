@@ -1,4 +1,4 @@
-"""What a run will do, fixed before it starts: pairs in batches, seeds, method, weights and the run's identity."""
+"""Run plans, fixed before a run starts: pairs in batches, seeds, method, weights and the run's fingerprint."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 PLAN_FORMAT: Literal[1] = 1
-"""Raised when the files of a run folder change meaning; folders of another format are refused."""
+"""Bump when the meaning of the files in a run folder changes; folders of a different format are rejected."""
 
 
 class _Model(BaseModel):
@@ -47,7 +47,7 @@ class _Model(BaseModel):
 
 
 class PlannedSuite(_Model):
-    """Which pairs: `n_pairs` is the size of the whole suite, `size` (height, width) in pixels."""
+    """The suite of a run: `n_pairs` is the size of the whole suite, `size` is (height, width) in pixels."""
 
     name: str
     version: str
@@ -56,13 +56,13 @@ class PlannedSuite(_Model):
     size: tuple[int, int]
     fps: float
     data: dict[str, str] = Field(default_factory=dict)
-    """`--data` paths on this machine, so that the run can be scored again. Not part of the identity."""
+    """`--data` paths on this machine, so that the run can be scored again. Not part of the fingerprint."""
     notes: tuple[str, ...] = ()
-    """What the suite said of how it was built (`Suite.notes`). Not part of the identity."""
+    """Notes of the suite on how it was built (`Suite.notes`). Not part of the fingerprint."""
 
 
 class PlannedMethod(_Model):
-    """Which method, its resolved configuration, and the plugin (with the hash of its source) it comes from."""
+    """The method, its resolved configuration, and its plugin with the hash of the plugin's source."""
 
     name: str
     version: str
@@ -75,7 +75,7 @@ class PlannedMethod(_Model):
 
 
 class PlannedWeights(_Model):
-    """The weights by name and content, and the recipe they were trained by if the method names it."""
+    """The name and hash of the weights, and the recipe they were trained with if the method reports it."""
 
     name: str
     sha256: str
@@ -83,14 +83,14 @@ class PlannedWeights(_Model):
 
 
 class PlannedPair(_Model):
-    """One pair and its seed (63 bits, `identity.pair_seed`)."""
+    """One pair and its seed (63 bits, `fingerprint.pair_seed`)."""
 
     id: str
     seed: int
 
 
 class RunPlan(_Model):
-    """The whole of a run before it starts; saved as `plan.json`. `weights_path` is for this process only."""
+    """The complete plan of a run, saved as `plan.json`. `weights_path` is not saved."""
 
     format: Literal[1] = 1
     run_id: str
@@ -99,9 +99,9 @@ class RunPlan(_Model):
     method: PlannedMethod
     weights: PlannedWeights | None
     seeded: bool = False
-    """Whether pseudo-random weights stand in for learned ones (`MethodSpec.seeded_by`): a test of the plumbing."""
+    """True if the method uses random weights (`MethodSpec.seeded_by`), which only tests the pipeline."""
     unhashed: bool = False
-    """Whether the method is an object without a fingerprint: shown, and never ranked."""
+    """True if the method is an object without a fingerprint; such a run appears in tables but is never ranked."""
     seed: int
     limit: int | None
     device: str
@@ -112,7 +112,7 @@ class RunPlan(_Model):
 
     @property
     def partial(self) -> bool:
-        """Whether a limit left pairs out; such a run never enters a ranking."""
+        """True if `limit` excludes pairs of the suite; such a run is never ranked."""
         return len(self.pairs) < self.suite.n_pairs
 
     @property
@@ -130,27 +130,27 @@ class RunPlan(_Model):
 
 
 def read_plan(path: Path) -> RunPlan:
-    """Read a `plan.json`. Raises `UsageError` where it is missing, damaged, or of another version."""
+    """Read a `plan.json`. Raises `UsageError` if it is missing, damaged, or of a different version."""
     import json
 
     try:
         text = path.read_text(encoding="utf-8")
-        found = json.loads(text)
+        content = json.loads(text)
     except OSError as error:
         raise UsageError(f"{path.parent} is not a run folder: plan.json cannot be read ({error.strerror})") from None
     except ValueError:
-        raise UsageError(f"{path} is damaged: not JSON", hint="run again with another --out") from None
-    version = found.get("format") if isinstance(found, dict) else None
+        raise UsageError(f"{path} is damaged: not JSON", hint="use a different --out") from None
+    version = content.get("format") if isinstance(content, dict) else None
     if version != PLAN_FORMAT:
         raise UsageError(
-            f"{path.parent} was made by another version of bcd-bench (run folder format {version}, this one is "
+            f"{path.parent} was written by a different version of bcd-bench (run folder format {version}, this one is "
             f"{PLAN_FORMAT})",
-            hint="use that version, or run again with another --out",
+            hint="use that version of bcd-bench or a different --out",
         )
     try:
         return RunPlan.model_validate_json(text)
     except ValidationError as error:
-        raise UsageError(f"{path} is damaged: {first_error(error)}", hint="run again with another --out") from None
+        raise UsageError(f"{path} is damaged: {first_error(error)}", hint="use a different --out") from None
 
 
 def _asset_sha256(spec: AssetSpec, store: AssetStore) -> str:
@@ -174,19 +174,21 @@ def _resolved_config(spec: MethodSpec, given: Mapping[str, Any]) -> dict[str, An
 
 
 def _identified(spec: MethodSpec, settings: Mapping[str, Any], pairs: Sequence[Pair]) -> Mapping[str, Any]:
-    """What stands for the settings in the identity: the settings, or what the method makes of them."""
+    """The settings as they enter the fingerprint: unchanged, or as `spec.identify` returns them."""
     if not spec.identify:
         return settings
     with plugin_code(f"method {spec.name!r}", "cannot be planned"):
-        found = load_factory(spec.identify)(settings, pairs)
-        if not isinstance(found, Mapping):
-            raise UsageError(f"method {spec.name!r} is broken: {spec.identify} gave {type(found).__name__}")
-        canonical_json(dict(found))
-        return found
+        fingerprinted = load_factory(spec.identify)(settings, pairs)
+        if not isinstance(fingerprinted, Mapping):
+            raise UsageError(
+                f"method {spec.name!r} is broken: {spec.identify} returned a {type(fingerprinted).__name__}"
+            )
+        canonical_json(dict(fingerprinted))
+        return fingerprinted
 
 
 def _planned_weights(spec: MethodSpec, resolved: ResolvedWeights) -> PlannedWeights:
-    """The weights with their recipe, if the method names it."""
+    """The weights, with their recipe if the method reports it."""
     recipe = None
     if spec.describe_weights:
         with plugin_code(f"method {spec.name!r}", "cannot describe its weights"):
@@ -199,8 +201,8 @@ def _planned_weights(spec: MethodSpec, resolved: ResolvedWeights) -> PlannedWeig
 
 
 def _extractor_identities(registry: Registry, spec: MethodSpec, device: str) -> dict[str, str]:
-    """Extractor -> hash of all that decides its features, for those that the method asks for."""
-    with plugin_code(f"method {spec.name!r}", "cannot have its features"):
+    """Extractor -> cache key, for the extractors whose features the method needs."""
+    with plugin_code(f"method {spec.name!r}", "cannot load its extractors"):
         store = FeatureStore(registry, device=device, root=cache_folder() / "features")
         return {name: store.identity(name) for name in spec.extractors}
 
@@ -218,18 +220,19 @@ def make_plan(
     dtype: str | None = None,
     data: Mapping[str, Path] | None = None,
 ) -> RunPlan:
-    """Fix everything a run does, without running anything.
+    """Plan a run without running it.
 
-    `weights` is a name among the method's weights or a path; `config` changes the method's defaults; `limit` keeps
-    the first pairs of the suite (a limit of all pairs or more is none). `dtype` is for methods with a setting of that
-    name; others compute in float32. A `device` "auto" is decided here. Raises `UsageError` for names, settings or
-    limits that do not exist, and `MissingAssetError` for weights or assets that are absent or altered.
+    `weights` is the name of weights of the method or a path. `config` changes the method's default settings. `limit`
+    keeps only the first pairs of the suite; a limit of at least the number of pairs has no effect. `dtype` is for
+    methods with a setting `dtype`; other methods compute in float32. `device="auto"` is resolved here. Raises
+    `UsageError` for unknown names and settings or an invalid limit, and `MissingAssetError` for weights or assets that
+    are missing or altered.
     """
     device = device_name(device)
     spec: MethodSpec = registry.method(method_name)
     owner = registry.owner("methods", method_name)
     if limit is not None and limit < 1:
-        raise UsageError(f"--limit {limit}: at least one pair is needed")
+        raise UsageError(f"--limit {limit}: must be at least 1")
     if spec.batch_size < 1:
         raise UsageError(f"method {method_name!r} is broken: its batch_size is {spec.batch_size}")
     total = len(suite.pairs)
@@ -247,7 +250,7 @@ def make_plan(
         store.find(asset)
     seeded = bool(spec.seeded_by) and settings.get(spec.seeded_by) is not None
     if seeded and weights is not None:
-        raise UsageError(f"method {method_name!r} takes --weights or --set {spec.seeded_by}=N, not both")
+        raise UsageError(f"method {method_name!r} accepts --weights or --set {spec.seeded_by}=N, but not both")
     resolved = None if seeded else resolve_weights(spec, suite.name, weights, store)
     hashes = [] if resolved is None else [resolved.sha256]
     hashes += [_asset_sha256(registry.asset(asset), store) for asset in spec.assets]

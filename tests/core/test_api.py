@@ -248,7 +248,7 @@ def test_score_says_which_clips_a_metric_needs() -> None:
     with pytest.raises(UsageError, match="the metric needs the clips of the role 'content'"):
         score([frames()], metrics=[NeedsContent])
     assert score([frames()], metrics=[NeedsContent], contents=[frames(3)])["x"].value == pytest.approx(frames(3).mean())
-    with pytest.raises(UsageError, match="1 outputs and 2 clips of the role 'target'"):
+    with pytest.raises(UsageError, match="1 outputs, but 2 clips with the role 'target'"):
         score([frames()], [frames(), frames()], metrics=[Brightness])
     with pytest.raises(UsageError, match="no output"):
         score([], metrics=[Brightness])

@@ -149,7 +149,7 @@ def test_a_new_plugin_takes_nobodys_name(
 ) -> None:
     code, _, err = run(capsys, "new-plugin", name, "--out", str(tmp_path / "new"))
     assert code == 2
-    assert f"the name {name!r} is taken by {owner} (plugin core)" in err
+    assert f"the name {name!r} is already used by {owner} (plugin core)" in err
     assert not (tmp_path / "new").exists()
 
 
@@ -275,7 +275,7 @@ def test_data_is_given_once(tmp_path: Path) -> None:
 def test_names_are_split_and_kept_once() -> None:
     assert split_names([" a, b,,a ", "c"], "--method") == ["a", "b", "c"]
     assert split_names(None, "--method") == []
-    with pytest.raises(UsageError, match="--method names nothing"):
+    with pytest.raises(UsageError, match="--method needs at least one name"):
         split_names([" ,"], "--method")
 
 
@@ -312,7 +312,7 @@ class Awkward:
         (("report", ".", "--format", "raises"), 2, "report format 'raises' failed: TypeError"),
         (("report", ".", "--format", "mute"), 2, "report format 'mute' failed: TypeError: it returned dict, not text"),
         (("show", "metric", "unmade"), 0, "metric 'unmade' cannot be loaded: TypeError"),
-        (("train", "aimless"), 2, "trainable 'aimless' is broken: it has no preset 'b', its default"),
+        (("train", "aimless"), 2, "trainable 'aimless' is broken: its default preset 'b' does not exist"),
     ],
 )
 def test_broken_code_of_a_plugin_is_one_clear_line(
@@ -343,4 +343,4 @@ def test_a_report_is_not_written_over_a_folder(
 def test_only_suites_take_data(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(capsys, "show", "method", "oracle", "--data", "x=.")
     assert code == 2
-    assert "a method takes no --data; only suites do" in err
+    assert "--data is only for suites, not for a method" in err

@@ -108,8 +108,8 @@ def test_failing_pairs_cost_themselves_alone(registry: Registry, tmp_path: Path)
     assert errors.pop("p01", "").startswith("RuntimeError: the codebook is on fire (toy_plugin.py:")
     assert errors == {
         "p04": "no face found",
-        "p05": "output has 3 frames, its driver 4",
-        "p06": "output is 8x24, the suite 16x24",
+        "p05": "output has 3 frames, but its driving clip has 4",
+        "p06": "output is 8x24, but the suite is 16x24",
         "p07": "output is ndarray, not a Clip",
     }
     assert summary.n_failed == 6
@@ -168,7 +168,7 @@ def test_a_method_that_cannot_load_is_one_clear_line(registry: Registry, tmp_pat
 def test_a_begun_run_does_not_change_its_device(registry: Registry, tmp_path: Path) -> None:
     folder, _ = run(registry, tmp_path)
     folder.output_path("p00").unlink()
-    with pytest.raises(UsageError, match="begun on device 'cpu' and cannot go on with 'cuda'"):
+    with pytest.raises(UsageError, match="started on device 'cpu' and cannot be resumed on 'cuda'"):
         run(registry, tmp_path, device="cuda")
 
 
@@ -310,7 +310,7 @@ def test_progress_counts_pairs_and_tells_the_first_failures(registry: Registry, 
     assert (heard.tasks, heard.advanced) == ([("generate", 10, 0)], 10)
     assert heard.messages[0] == "pair p00 failed: the pair has no ground-truth target"
     assert len(heard.messages) == 6
-    assert heard.messages[5].startswith("more pairs failed; all of them are in ")
+    assert heard.messages[5].startswith("more pairs failed; ")
     again = Heard()
     generate(registry, make_plan(registry, "oracle", suite), suite, tmp_path, progress=again)
     assert again.tasks == []
@@ -418,7 +418,7 @@ def test_a_signal_while_the_last_batch_is_written_loses_nothing_and_still_stops(
 
     before = signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(generate_module, "encode_lossless", encode)
-    with pytest.raises(Interrupted, match="stopped at 10 of 10 pairs"):
+    with pytest.raises(Interrupted, match="interrupted after 10 of 10 pairs"):
         run(registry, tmp_path)
     assert signal.getsignal(signal.SIGINT) is before
     _, summary = run(registry, tmp_path)
@@ -435,7 +435,7 @@ def test_a_signal_ends_cleanly_with_code_4_and_the_run_continues(
     wait_for_pairs(out, 4, process)
     process.send_signal(number)
     said, _ = process.communicate(timeout=30)
-    assert (process.returncode, said.startswith("stopped at ")) == (Interrupted.exit_code, True)
+    assert (process.returncode, said.startswith("interrupted after ")) == (Interrupted.exit_code, True)
     folder = RunFolder(out / whole.plan.folder)
     assert len(folder.pairs()) == 4
     assert not list(folder.outputs_dir.glob(".*"))

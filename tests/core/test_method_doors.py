@@ -179,7 +179,7 @@ def test_a_method_may_say_what_stands_for_its_configuration(registry: Registry, 
     assert make_plan(registry, "filed", pairs, config={"file": str(file)}).run_id != made.run_id
     with pytest.raises(UsageError, match=r"method 'filed' needs --set file=PATH"):
         make_plan(registry, "filed", pairs)
-    with pytest.raises(UsageError, match=r"method 'filed' is broken: test_method_doors:identify gave list"):
+    with pytest.raises(UsageError, match=r"method 'filed' is broken: test_method_doors:identify returned a list"):
         make_plan(registry, "filed", pairs, config={"file": "list"})
 
 

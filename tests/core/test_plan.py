@@ -86,7 +86,7 @@ def test_what_changes_the_run_and_what_does_not(registry: Registry, tmp_path: Pa
 def test_a_limit_makes_a_partial_plan_of_the_first_pairs(registry: Registry) -> None:
     made = plan(registry, limit=3)
     assert ([pair.id for pair in made.pairs], made.partial, made.suite.n_pairs) == (["p00", "p01", "p02"], True, 10)
-    with pytest.raises(UsageError, match="--limit 0: at least one pair"):
+    with pytest.raises(UsageError, match="--limit 0: must be at least 1"):
         plan(registry, limit=0)
 
 
@@ -115,7 +115,7 @@ def test_suites_get_their_data_and_their_assets(registry: Registry, tmp_path: Pa
     with pytest.raises(UsageError, match="suite 'toy-data' needs data 'toys'") as caught:
         load_suite(registry, "toy-data")
     assert caught.value.hint == "--data toys=PATH"
-    with pytest.raises(UsageError, match="data 'toys' of suite 'toy-data' is not at"):
+    with pytest.raises(UsageError, match="data 'toys' of suite 'toy-data' not found at"):
         load_suite(registry, "toy-data", {"toys": tmp_path / "gone"})
     assert load_suite(registry, "toy-data", {"toys": tmp_path}).name == "toy"
     help_ = {"toys": "the toys are sold out; 'toy' needs none"}
@@ -123,7 +123,7 @@ def test_suites_get_their_data_and_their_assets(registry: Registry, tmp_path: Pa
     with pytest.raises(MissingAssetError, match="suite 'toy-data' needs data 'toys': the toys are sold out") as missing:
         load_suite(registry, "toy-data")
     assert (missing.value.hint, missing.value.exit_code) == ("--data toys=PATH", 3)
-    with pytest.raises(UsageError, match="suite 'toy' takes no data 'toys'"):
+    with pytest.raises(UsageError, match="suite 'toy' does not use data 'toys'"):
         load_suite(registry, "toy", {"toys": tmp_path})
     monkeypatch.setenv("BCD_BENCH_HOME", str(tmp_path))
     monkeypatch.delenv("BCD_BENCH_ASSETS", raising=False)
@@ -144,7 +144,11 @@ def test_the_notes_of_a_suite_are_in_the_plan_and_not_in_its_identity(registry: 
 
 @pytest.mark.parametrize(
     ("ids", "error"),
-    [(["a", "A"], "two pairs have one id"), (["../a"], "no safe file name"), ([""], "no safe file name")],
+    [
+        (["a", "A"], "two pairs have the same id"),
+        (["../a"], "is not a safe file name"),
+        ([""], "is not a safe file name"),
+    ],
 )
 def test_pair_ids_must_be_safe_file_names(registry: Registry, ids: list[str], error: str) -> None:
     suite = Suite("s", "1", [Pair(i, toy_plugin.ref(0, 0), toy_plugin.ref(1, 1)) for i in ids], (16, 24), 8.0)
@@ -193,7 +197,7 @@ def test_plans_of_another_version_and_damaged_ones_are_one_clear_line(registry: 
     record = json.loads(path.read_text())
     path.write_text(json.dumps({**record, "format": 2}))
     with pytest.raises(
-        UsageError, match=r"made by another version of bcd-bench \(run folder format 2, this one is 1\)"
+        UsageError, match=r"written by a different version of bcd-bench \(run folder format 2, this one is 1\)"
     ):
         read_plan(path)
     path.write_text(json.dumps({**record, "seed": "x"}))

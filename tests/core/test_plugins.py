@@ -162,7 +162,7 @@ def test_loading_can_be_limited_but_never_the_core(install, monkeypatch: pytest.
     monkeypatch.setenv("BCD_BENCH_PLUGINS", " a, core")
     assert [plugin.name for plugin in load_registry().plugins] == ["core", "a"]
     monkeypatch.setenv("BCD_BENCH_PLUGINS", "aa")
-    with pytest.raises(UsageError, match=r"no plugin 'aa' is installed; did you mean a\?"):
+    with pytest.raises(UsageError, match=r"plugin 'aa' is not installed; did you mean a\?"):
         load_registry()
 
 
@@ -171,15 +171,15 @@ def test_unknown_names_come_with_the_nearest(install) -> None:
     with pytest.raises(UsageError, match=r"unknown method 'copy-contents'; did you mean copy-content") as caught:
         registry.method("copy-contents")
     assert caught.value.hint == "bcd-bench list methods"
-    with pytest.raises(UsageError, match=r"unknown report format 'pdf'; there are: csv, html"):
+    with pytest.raises(UsageError, match=r"unknown report format 'pdf'; available: csv, html"):
         registry.report_format("pdf")
-    with pytest.raises(UsageError, match=r"unknown metric 'x'; there are none"):
+    with pytest.raises(UsageError, match=r"unknown metric 'x'; none are available"):
         registry.metric("x")
 
 
 def test_nearest() -> None:
     assert nearest("spritse", ["sprites", "faces"]) == "did you mean sprites?"
-    assert nearest("zzz", ["b", "a"]) == "there are: a, b"
+    assert nearest("zzz", ["b", "a"]) == "available: a, b"
 
 
 def test_owner_and_source_hash_follow_the_source(install, tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_a_damaged_output_is_noticed_when_read(registry: Registry, tmp_path: Pat
     run = benchmark.run(registry, benchmark.prepare(registry, "noise", "toy"), out=tmp_path)
     results = run.pairs()
     run.output_path("p00").write_bytes(run.output_path("p01").read_bytes())
-    with pytest.raises(UsageError, match=r"p00\.mkv has changed since it was made"):
+    with pytest.raises(UsageError, match=r"p00\.mkv has changed since it was written"):
         run.read_output(results["p00"])
 
 
@@ -79,7 +79,7 @@ def test_a_folder_holds_one_plan(registry: Registry, folder: RunFolder, tmp_path
     assert again.path == folder.path
     plan = json.loads((folder.path / "plan.json").read_text())
     write_json_atomic(folder.path / "plan.json", {**plan, "batch_size": 5})
-    with pytest.raises(UsageError, match="holds another plan than this one"):
+    with pytest.raises(UsageError, match="contains a different plan"):
         RunFolder.create(tmp_path / "runs", make_plan(registry, "noise", load_suite(registry, "toy")))
 
 
@@ -94,7 +94,7 @@ def test_the_lock_keeps_a_second_writer_out_until_it_is_free(folder: RunFolder) 
 def test_runs_are_found_at_and_below_paths(folder: RunFolder, tmp_path: Path) -> None:
     assert [run.path for run in find_runs([tmp_path])] == [folder.path]
     assert [run.path for run in find_runs([folder.path, tmp_path / "runs"])] == [folder.path]
-    with pytest.raises(UsageError, match="no run folder there"):
+    with pytest.raises(UsageError, match="no run folder found"):
         find_runs([tmp_path / "runs" / "nothing"])
     with pytest.raises(UsageError, match="is not a run folder"):
         RunFolder(tmp_path)
@@ -104,7 +104,7 @@ def test_a_changed_suite_is_noticed(registry: Registry, folder: RunFolder, monke
     assert folder.suite(registry).manifest_sha256 == folder.plan.suite.manifest_sha256
     real = toy_plugin.make_suite
     monkeypatch.setattr(toy_plugin, "make_suite", lambda data: real(data, n=11))
-    with pytest.raises(UsageError, match=r"suite 'toy' is not what .* was run on"):
+    with pytest.raises(UsageError, match=r"suite 'toy' differs from the one that .* was run on"):
         folder.suite(registry)
 
 

@@ -259,7 +259,7 @@ def test_a_damaged_output_is_missing_coverage_until_it_is_mended(registry: Regis
     path.write_bytes(run.output_path("p02").read_bytes())
     result = score_run(registry, run, ["shade"])["shade"]
     assert result.values["distance"].n == 10
-    assert result.info.failures["output cannot be read: its file has changed since it was made"] == 1
+    assert result.info.failures["output cannot be read: its file has changed since it was written"] == 1
     path.write_bytes(b"no video")
     assert str(run.path) not in str(score_run(registry, run, ["shade"])["shade"].info.failures)
     path.write_bytes(good)

@@ -61,7 +61,7 @@ def test_a_seed_stands_in_for_weights(registry: Registry) -> None:
 
 def test_a_seed_and_weights_are_refused_together(registry: Registry, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"1")
-    with pytest.raises(UsageError, match="takes --weights or --set seeded=N, not both"):
+    with pytest.raises(UsageError, match="accepts --weights or --set seeded=N, but not both"):
         plan(registry, config={"seeded": 1}, weights=str(tmp_path / "file"))
     assert not plan(registry, weights=str(tmp_path / "file")).seeded
 
@@ -130,7 +130,7 @@ def test_settings_of_several_methods(registry: Registry) -> None:
     assert given["big"] == {"weights": None, "config": {"seeded": 1, "mode": "absolute"}}
     assert given["bigger"] == {"weights": None, "config": {"seeded": 2}}
     assert given["oracle"] == {"config": {}}
-    with pytest.raises(UsageError, match="--set mode applies to every method, and noise has no such setting"):
+    with pytest.raises(UsageError, match="--set mode applies to every method, but noise does not have it"):
         assign_settings(registry, ["big", "noise"], None, {"mode": "absolute"})
     only = assign_settings(registry, ["big", "noise"], None, {"big.mode": "absolute"})
     assert only["noise"] == {"weights": None, "config": {}}

@@ -68,8 +68,8 @@ def test_a_tree_of_settings_says_what_is_wrong(changes: dict[str, Any], said: st
     ("changes", "said"),
     [
         ({"step": 3}, "--set step: no such setting; did you mean steps?"),
-        ({"suite": "b"}, "--set suite: the preset fixes it"),
-        ({"zzz": 1}, "--set zzz: no such setting; there are: lr, steps, widths"),
+        ({"suite": "b"}, "--set suite: fixed by the preset"),
+        ({"zzz": 1}, "--set zzz: no such setting; available: lr, steps, widths"),
         ({"steps": 2.5}, "--set steps=2.5: must be a whole number"),
         ({"steps": float("inf")}, "--set steps=inf: must be a whole number"),
         ({"lr": True}, "--set lr=True: must be a number"),

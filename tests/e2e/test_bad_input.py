@@ -21,11 +21,11 @@ RUN = ("run", "--method", "toy-swap", "--suite", "toy")
         ((*RUN, "--set", "noise=1", "--set", "noise=2"), 2, "--set noise is given twice"),
         ((*RUN, "--data", "toys=nowhere"), 2, "--data toys: nowhere does not exist"),
         ((*RUN, "--weights", "absent.safetensors"), 2, "--weights 'absent.safetensors': no such file"),
-        ((*RUN, "--limit", "0"), 2, "--limit 0: at least one pair is needed"),
+        ((*RUN, "--limit", "0"), 2, "--limit 0: must be at least 1"),
         ((*RUN, "--executor", "locl"), 2, "unknown executor 'locl'; did you mean local?"),
         ((*RUN, "--jobs", "0"), 2, "--jobs"),
-        (("run", "--method", ",", "--suite", "toy"), 2, "--method names nothing"),
-        (("run", "--method", "toy-swap,toy-slow", "--suite", "toy", "--weights", "x"), 2, "goes with one method"),
+        (("run", "--method", ",", "--suite", "toy"), 2, "--method needs at least one name"),
+        (("run", "--method", "toy-swap,toy-slow", "--suite", "toy", "--weights", "x"), 2, "applies to a single method"),
         (("run", "--suite", "toy"), 2, "--method"),
         (("run", "--method", "toy-swap", "--suite", "toy-data"), 2, "suite 'toy-data' needs data 'toys'"),
         (
@@ -45,10 +45,10 @@ RUN = ("run", "--method", "toy-swap", "--suite", "toy")
         (("train", "toy-net", "--preset", "tini"), 2, "toy-net has no preset 'tini'; did you mean tiny?"),
         (("train", "toy-net", "--set", "steps=many"), 2, "steps must be a number"),
         (("train", "toy-net", "--max-minutes", "0"), 2, "--max-minutes 0.0: must be more than 0"),
-        (("score", "nowhere"), 2, "nowhere: no run folder there"),
+        (("score", "nowhere"), 2, "nowhere: no run folder found"),
         (("compare", "nowhere", "here"), 2, "nowhere: no such run folder or record"),
         (("report", "nowhere"), 2, "nowhere: no such run folder or record"),
-        (("report",), 2, "there is no ./runs here"),
+        (("report",), 2, "no folder ./runs here"),
         (("report", ".", "--format", "latx"), 2, "unknown report format 'latx'; did you mean latex"),
         (("report", ".", "--suite", "tyo"), 2, "unknown suite 'tyo'"),
         (("list", "methds"), 2, "No such command 'methds'. Did you mean 'methods'"),
@@ -146,7 +146,7 @@ def test_a_run_folder_of_another_version_is_refused(cli, tmp_path: Path) -> None
     for arguments in (RUN, ("score", plan.parent)):
         done = cli(*arguments)
         assert done.returncode == 2
-        assert "another version of bcd-bench" in done.stderr
+        assert "a different version of bcd-bench" in done.stderr
 
 
 def test_a_damaged_record_is_one_clear_line(cli, tmp_path: Path) -> None:
@@ -213,4 +213,4 @@ def test_plugins_can_be_limited(cli) -> None:
     assert [row["name"] for row in listed] == ["copy-content", "copy-motion", "oracle"]
     done = cli("list", env={"BCD_BENCH_PLUGINS": "tyo"})
     assert done.returncode == 2
-    assert "no plugin 'tyo' is installed; did you mean toy?" in done.stderr
+    assert "plugin 'tyo' is not installed; did you mean toy?" in done.stderr

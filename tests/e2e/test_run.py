@@ -84,7 +84,7 @@ def test_failed_pairs_cost_themselves_alone_and_can_be_tried_again(cli, tmp_path
 def test_outputs_of_a_wrong_length_are_failed_pairs(cli, tmp_path: Path) -> None:
     assert cli("run", "--method", "toy-short", "--suite", "toy").returncode == 1
     text = (run_folders(tmp_path)["toy-short"] / "pairs.jsonl").read_text()
-    assert text.count("output has 3 frames, its driver 4") == 6
+    assert text.count("output has 3 frames, but its driving clip has 4") == 6
 
 
 def test_one_method_that_cannot_load_does_not_stop_the_others(cli, tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def test_a_run_is_neither_overwritten_nor_continued_with_other_settings(tmp_path
         ({"steps": 2.5}, "whole number"),
         ({"lr": True}, "a number"),
         ({"batch": 0}, "must be positive"),
-        ({"suite": "sprites"}, "the preset fixes it"),
+        ({"suite": "sprites"}, "fixed by the preset"),
         ({"tracker": "wandb"}, "one of none, tensorboard, trackio"),
     ],
 )
