@@ -210,7 +210,7 @@ def test_a_name_that_is_taken_is_refused(suite: bb.Suite) -> None:
     def oracle(content: bb.Clip, motion: bb.Clip) -> Frames:
         return motion.frames
 
-    with pytest.raises(UsageError, match=r"the name 'oracle' of .* is taken"):
+    with pytest.raises(UsageError, match=r"the name 'oracle' of .* is already used"):
         bb.evaluate(oracle, suite, progress=False)
 
 

@@ -140,7 +140,7 @@ def test_doctor_names_altered_weights(tmp_path: Path, monkeypatch: pytest.Monkey
     found = {finding.name: finding for finding in check_weights(registry)}
     assert {name: one.status for name, one in found.items()} == {"m/a": "ok", "m/b": "broken", "m/c": "broken"}
     assert "truncated or modified" in found["m/b"].detail
-    assert found["m/c"].mend == "pip install --force-reinstall shipping"
+    assert found["m/c"].fix == "pip install --force-reinstall shipping"
 
 
 @pytest.mark.parametrize(("name", "owner"), [("core", "bcd-bench"), ("oracle", "bcd-bench")])
