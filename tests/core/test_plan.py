@@ -204,7 +204,7 @@ def test_plans_of_another_version_and_damaged_ones_are_one_clear_line(registry: 
     with pytest.raises(UsageError, match="is damaged: seed: "):
         read_plan(path)
     path.write_text(json.dumps([]))
-    with pytest.raises(UsageError, match="another version"):
+    with pytest.raises(UsageError, match="a different version"):
         read_plan(path)
 
 
