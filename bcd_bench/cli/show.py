@@ -80,7 +80,12 @@ def _print_facts(found: dict[str, Any], indent: str = "") -> None:
     """Name and value per line; nested records indented under their name."""
     width = max((len(key) for key in found), default=0)
     for key, value in found.items():
-        if isinstance(value, dict) and value:
+        if key == "config" and value:  # all settings, also those without a default value
+            print(f"{indent}{key}:")
+            _print_facts(
+                {name: "none" if default is None else default for name, default in value.items()}, indent + "  "
+            )
+        elif isinstance(value, dict) and value:
             print(f"{indent}{key}:")
             _print_facts(value, indent + "  ")
         elif isinstance(value, list) and value and isinstance(value[0], dict):

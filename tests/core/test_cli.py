@@ -18,6 +18,7 @@ from bcd_bench import ReportFormatSpec, TrainableSpec, __version__, hookimpl
 from bcd_bench.cli.app import MODULES, VERBS, main
 from bcd_bench.cli.common import parse_data, parse_settings, split_names, to_jsonable
 from bcd_bench.cli.doctor import check_packages, check_plugins, check_weights, examine
+from bcd_bench.cli.show import _print_facts
 from bcd_bench.plugin.registry import PluginInfo, Registry
 from bcd_bench.plugin.specs import MethodSpec, MetricSpec, Weights
 from bcd_bench.types.errors import Interrupted, UsageError
@@ -344,3 +345,8 @@ def test_only_suites_take_data(capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = run(capsys, "show", "method", "oracle", "--data", "x=.")
     assert code == 2
     assert "--data is only for suites, not for a method" in err
+
+
+def test_show_lists_settings_without_a_default_value(capsys: pytest.CaptureFixture[str]) -> None:
+    _print_facts({"name": "m", "config": {"steps": None, "dtype": "float32"}, "licence": ""})
+    assert capsys.readouterr().out.splitlines() == ["name     m", "config:", "  steps  none", "  dtype  float32"]
