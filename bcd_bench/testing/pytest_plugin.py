@@ -29,7 +29,7 @@ def bcd_bench_cli(bcd_bench_home: Path, tmp_path: Path) -> Callable[..., subproc
     """
 
     def run(
-        *arguments: str | Path, env: dict[str, str] | None = None, cwd: Path = tmp_path, timeout: float = 300
+        *arguments: str | Path, env: dict[str, str] | None = None, cwd: Path = tmp_path, timeout: float | None = None
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "bcd_bench", *map(str, arguments)],

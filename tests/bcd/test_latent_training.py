@@ -68,7 +68,7 @@ def test_two_processes_give_the_step_of_one(cache: Path, tmp_path: Path) -> None
         }
         command = [sys.executable, "-m", "tests.bcd.latent_toy", str(cache), str(out), "2"]
         processes.append(subprocess.Popen(command, env=environment, cwd=ROOT))
-    assert [process.wait(timeout=600) for process in processes] == [0, 0]
+    assert [process.wait(timeout=3600) for process in processes] == [0, 0]
     one = some_steps(cache, tmp_path / "one", 1)
     for rank in range(2):
         assert_same(torch.load(out / f"steps-{rank}.pt", weights_only=True), one)

@@ -434,7 +434,7 @@ def test_a_signal_ends_cleanly_with_code_4_and_the_run_continues(
     process = start(out, "p06")
     wait_for_pairs(out, 4, process)
     process.send_signal(number)
-    said, _ = process.communicate(timeout=30)
+    said, _ = process.communicate(timeout=3600)
     assert (process.returncode, said.startswith("interrupted after ")) == (Interrupted.exit_code, True)
     folder = RunFolder(out / whole.plan.folder)
     assert len(folder.pairs()) == 4

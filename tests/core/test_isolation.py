@@ -562,7 +562,7 @@ FORKING = """
 
 def test_processes_that_a_plugin_forks_end_by_signals() -> None:
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(FORKING)], capture_output=True, text=True, timeout=300
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(FORKING)], capture_output=True, text=True, timeout=3600
     )
     assert (done.returncode, done.stdout.split()) == (0, [str(-signal.SIGTERM), "False"]), done.stderr
 

@@ -460,7 +460,7 @@ def test_two_processes_of_accelerate_stop_together(tmp_path: Path) -> None:
     script = tmp_path / "together.py"
     script.write_text(TOGETHER)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, timeout=3600)
     assert done.returncode == 0, done.stderr
     ends = [(tmp_path / f"end-{number}").read_text() for number in (0, 1)]
     assert ends == ["stopped at step 4 of 9; everything is saved"] * 2

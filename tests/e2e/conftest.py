@@ -64,7 +64,7 @@ def cli(toy_env: dict[str, str], tmp_path: Path) -> Cli:
             env={**toy_env, **(env or {})},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=3600,
             stdin=subprocess.DEVNULL,
             check=False,
         )

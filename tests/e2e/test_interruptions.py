@@ -39,7 +39,7 @@ def stop_after(process: subprocess.Popen[str], out: Path, pairs: int, number: si
         assert time.monotonic() < deadline, "no progress"
         time.sleep(0.01)
     process.send_signal(number)
-    return process.communicate(timeout=120)[1]
+    return process.communicate(timeout=3600)[1]
 
 
 def contents(run: Path) -> dict[str, bytes]:

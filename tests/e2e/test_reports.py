@@ -22,7 +22,7 @@ def compile_latex(source: Path) -> str:
             text=True,
             errors="replace",
             stdin=subprocess.DEVNULL,
-            timeout=120,
+            timeout=3600,
             check=False,
         )
         assert done.returncode == 0, done.stdout[-2000:]

@@ -198,7 +198,7 @@ def test_a_run_with_the_anchors(tmp_path: Path, home: Path) -> None:
         [sys.executable, "-m", "bcd_bench", "run", "--method", "copy-content,oracle", "--suite", "heads-cross-64",
          "--limit", "2", "--metric", "target-psnr", "--out", "runs"],
         cwd=tmp_path, env={**os.environ, "BCD_BENCH_HOME": str(home)}, capture_output=True, text=True, check=False,
-        timeout=300,
+        timeout=3600,
     )  # fmt: skip
     if "target-psnr" in done.stderr and done.returncode == 2:
         pytest.skip("bcd-bench-fidelity, which has target-psnr, is not installed")

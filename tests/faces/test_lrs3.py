@@ -249,7 +249,7 @@ def command(tmp_path: Path, *arguments: str | Path) -> subprocess.CompletedProce
     }
     words = [sys.executable, "-m", "bcd_bench", *map(str, arguments)]
     return subprocess.run(
-        words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
+        words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=3600, check=False
     )
 
 
