@@ -12,7 +12,7 @@ from bcd_bench.scoring.missing_metrics import not_scored
 
 if TYPE_CHECKING:
     from bcd_bench.results.rows import ReportRow
-    from bcd_bench.results.table import Cell, Table
+    from bcd_bench.results.table import Cell, Line, Table
 
 __all__ = ["exit_code", "print_rows", "print_runs"]
 
@@ -27,19 +27,40 @@ def _print_table(table: Table) -> None:
     from rich.markup import escape
     from rich.table import Table as Grid
 
-    grid = Grid(box=box.MARKDOWN, header_style="bold")
-    grid.add_column("")
-    for line in table.lines:
-        grid.add_column(escape(f"{line.label} ({line.status})" if line.status else line.label), justify="right")
-    for index, header in enumerate(table.headers):
-        grid.add_row(escape(header), *(escape(_cell(line.cells[index])) for line in table.lines))
     screen = console()
-    with screen.capture() as captured:
-        screen.print(grid)
     print(f"{table.title}\n")
-    print("\n".join(line for line in captured.get().splitlines() if line.strip()) + "\n")
+    for lines in _groups(table, screen.width):
+        grid = Grid(box=box.MARKDOWN, header_style="bold")
+        grid.add_column("", no_wrap=True)
+        for line in lines:
+            grid.add_column(escape(_label(line)), justify="right", overflow="fold")
+        for index, header in enumerate(table.headers):
+            grid.add_row(escape(header), *(escape(_cell(line.cells[index])) for line in lines))
+        with screen.capture() as capture:
+            screen.print(grid)
+        print("\n".join(line for line in capture.get().splitlines() if line.strip()) + "\n")
     for note in table.notes:
         print(f"- {note}")
+
+
+def _label(line: Line) -> str:
+    return f"{line.label} ({line.status})" if line.status else line.label
+
+
+def _groups(table: Table, width: int) -> list[list[Line]]:
+    """The lines of a table in groups whose columns fit the terminal side by side; only labels are wrapped."""
+    groups: list[list[Line]] = []
+    first = 3 + max((len(header) for header in table.headers), default=0)
+    used = first
+    for line in table.lines:
+        words = [len(word) for word in _label(line).split()]
+        needed = 3 + max([*words, *(len(_cell(cell)) for cell in line.cells)], default=0)
+        if not groups or used + needed > width - 1:
+            groups.append([])
+            used = first
+        groups[-1].append(line)
+        used += needed
+    return groups
 
 
 def print_rows(rows: Sequence[ReportRow]) -> None:

@@ -10,11 +10,14 @@ from dataclasses import replace
 import pytest
 import scoring_toy
 import toy_plugin
+from rich.console import Console
 
 from bcd_bench import AssetSpec
 from bcd_bench.cli.app import VERBS, main
 from bcd_bench.cli.assets import assets_for
+from bcd_bench.cli.tables import _groups, _print_table
 from bcd_bench.plugin.registry import Registry
+from bcd_bench.results.table import Cell, Line, Table
 from bcd_bench.types.errors import UsageError
 
 
@@ -86,3 +89,18 @@ def test_assets_of_a_metric_a_method_and_a_suite() -> None:
     assert assets_for(registry, metric) == ["film"]
     with pytest.raises(UsageError, match="--for nois: no such suite, metric or method; did you mean noise"):
         assets_for(registry, "nois")
+
+
+@pytest.mark.parametrize("width", [50, 60, 100, 300])
+def test_wide_tables_are_split_so_that_no_value_is_cut(width: int, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = (Cell("100.00", "[99.86, 100.00]"), Cell("3.14", "[2.70, 3.50]"))
+    lines = tuple(Line(f"method-{index}", "", cells) for index in range(7))
+    table = Table("suite@1", ("action (%) ↑", "error (mm) ↓"), ("a", "b"), lines, ("a note",))
+    monkeypatch.setattr("bcd_bench.cli.tables.console", lambda: Console(width=width, highlight=False))
+    _print_table(table)
+    text = capsys.readouterr().out
+    assert text.count("100.00 [99.86, 100.00]") == 7
+    assert all(f"method-{index}" in text for index in range(7))
+    assert "…" not in text
+    assert all(len(line) <= width for line in text.splitlines() if line.startswith("|"))
+    assert [len(group) for group in _groups(table, 300)] == [7]
