@@ -13,7 +13,15 @@ from typing import Any
 
 from bcd_bench.types.errors import UsageError
 
-__all__ = ["canonical_json", "hash_json", "sha256_file", "sha256_path", "sha256_sources", "source_sha256"]
+__all__ = [
+    "canonical_json",
+    "hash_json",
+    "sha256_file",
+    "sha256_files",
+    "sha256_path",
+    "sha256_sources",
+    "source_sha256",
+]
 
 
 _BEGIN = (tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
@@ -44,15 +52,16 @@ def sha256_file(path: Path | str) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _named_hash(files: Iterable[tuple[str, Path]]) -> str:
-    return hash_json({name: sha256_file(path) for name, path in files})
+def sha256_files(root: Path, files: Iterable[Path]) -> str:
+    """One hash over the bytes of files, named relative to `root`."""
+    return hash_json({path.relative_to(root).as_posix(): sha256_file(path) for path in sorted(files)})
 
 
 def sha256_path(path: Path | str) -> str:
     """SHA-256 of a file, or of a folder: the hash over (relative name -> sha256) of all its files."""
     path = Path(path)
     if path.is_dir():
-        return _named_hash((p.relative_to(path).as_posix(), p) for p in sorted(path.rglob("*")) if p.is_file())
+        return sha256_files(path, (file for file in path.rglob("*") if file.is_file()))
     return sha256_file(path)
 
 

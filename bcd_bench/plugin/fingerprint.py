@@ -99,7 +99,7 @@ class _Describer:
         if isinstance(value, set | frozenset):
             return {"set": sorted(hash_json(self.describe(item, depth)) for item in value)}
         if isinstance(value, ModuleType):
-            return {"module": value.__name__, "version": str(getattr(value, "__version__", ""))}
+            return _module(value)
         if isinstance(value, MethodType):
             return [self.describe(value.__func__, depth), self.describe(value.__self__, depth)]
         if isinstance(value, FunctionType):
@@ -148,10 +148,12 @@ class _Describer:
     def _instance(self, value: Any, depth: int) -> Any:
         described: dict[str, Any] = {"of": self.describe(type(value), depth)}
         if hasattr(value, "state_dict") and hasattr(value, "named_modules"):  # a torch module
-            described["tensors"] = {name: _array(tensor) for name, tensor in value.state_dict().items()}
-            described["repr"] = repr(value)
-            classes = {type(module) for _, module in value.named_modules()}
-            described["modules"] = sorted(hash_json(self.describe(cls, depth)) for cls in classes)
+            tensors = [*value.named_parameters(), *value.named_buffers()]
+            described["tensors"] = {name: _array(tensor) for name, tensor in tensors}
+            described["modules"] = [
+                [name, self.describe(type(module), depth), self.describe(_attributes(module), depth)]
+                for name, module in value.named_modules()
+            ]
             return described
         state = getattr(value, "__dict__", None)
         slots = [name for cls in type(value).__mro__ for name in getattr(cls, "__slots__", ())]
@@ -160,6 +162,21 @@ class _Describer:
         state = {**(state or {}), **{name: getattr(value, name) for name in slots if hasattr(value, name)}}
         described["state"] = {str(name): self.describe(item, depth) for name, item in sorted(state.items())}
         return described
+
+
+def _module(module: ModuleType) -> Any:
+    """A module by its version, or by the hash of its file if it belongs to no installed package."""
+    file = getattr(module, "__file__", None)
+    own = file is not None and not _installed(module.__name__)
+    version = sha256_file(file) if own and file else str(getattr(module, "__version__", ""))
+    return {"module": module.__name__, "version": version}
+
+
+def _attributes(module: Any) -> dict[str, Any]:
+    """The attributes of a torch module beside its tensors and submodules, such as sizes and rates."""
+    import torch
+
+    return {name: value for name, value in sorted(vars(module).items()) if name not in vars(torch.nn.Module())}
 
 
 def _generated(function: FunctionType) -> bool:

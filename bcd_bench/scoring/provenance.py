@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bcd_bench.assets.hashing import hash_json, sha256_sources
+from bcd_bench.assets.hashing import hash_json, sha256_files
 from bcd_bench.assets.store import AssetStore
 from bcd_bench.plugin.specs import MetricSpec
 from bcd_bench.results.schema import MetricInfo
@@ -108,5 +108,5 @@ def _data_sha256(package: str) -> str:
     hashes = []
     for root in roots:
         files = (path for path in root.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc"))
-        hashes.append(sha256_sources(root, files))
+        hashes.append(sha256_files(root, files))
     return hash_json(hashes)

@@ -102,6 +102,32 @@ def test_tensors_and_modules_count_by_their_values() -> None:
     assert fingerprint(Thing(layer)) == fingerprint(Thing(other))
 
 
+def test_attributes_and_buffers_of_torch_modules_count() -> None:
+    torch = pytest.importorskip("torch")
+
+    class Scaled(torch.nn.Module):
+        def __init__(self, scale: float, buffer: float = 0.0) -> None:
+            super().__init__()
+            self.scale = scale
+            self.register_buffer("unsaved", torch.tensor(buffer), persistent=False)
+
+    assert fingerprint(Scaled(1)) == fingerprint(Scaled(1)) is not None
+    assert fingerprint(Scaled(1)) != fingerprint(Scaled(2))
+    assert fingerprint(Scaled(1)) != fingerprint(Scaled(1, 3.0))
+    assert fingerprint(torch.nn.Sequential(Scaled(1))) != fingerprint(torch.nn.Sequential(Scaled(2)))
+
+
+def test_modules_of_the_user_count_by_their_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "own_helper.py").write_text("X = 1\n")
+    import own_helper
+
+    before = fingerprint(Thing(own_helper))
+    assert before == fingerprint(Thing(own_helper)) is not None
+    (tmp_path / "own_helper.py").write_text("X = 2\n")
+    assert fingerprint(Thing(own_helper)) != before
+
+
 def test_source_counts_across_processes_and_code_from_stdin_has_none(tmp_path: Path) -> None:
     code = """
         class Mine:

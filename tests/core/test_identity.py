@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import bcd_bench
 from bcd_bench.assets.hashing import canonical_json, code_sha256, hash_json, sha256_file, sha256_path, source_sha256
 from bcd_bench.run.fingerprint import pair_seed, run_id, run_identity
+from bcd_bench.scoring.provenance import _data_sha256
 from bcd_bench.types.errors import UsageError
 
 JSON = st.recursive(
@@ -161,3 +162,17 @@ def test_every_module_has_one_hash_after_its_comments_are_gone() -> None:
         source = path.read_bytes()
         assert code_sha256(source) == code_sha256(source + b"\n\n# the end\n")
         assert code_sha256(source) != code_sha256(source + b"\nx = 1\n")
+
+
+def test_data_of_a_package_is_hashed_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "package_with_data"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def with_data(text: str) -> str:
+        (package / "table.csv").write_text(text)
+        return _data_sha256.__wrapped__("package_with_data")
+
+    assert with_data("# metres\n1,2\n") == with_data("# metres\n1,2\n")
+    assert with_data("# metres\n1,2\n") != with_data("# feet\n1,2\n")
