@@ -15,6 +15,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -27,12 +28,13 @@ from bcd_bench.assets.weights import resolve_weights
 from bcd_bench.io.inputs import InMemory, NotGiven, fitted, read_clip
 from bcd_bench.plugin import suites
 from bcd_bench.plugin.objects import add_method, add_metric
-from bcd_bench.plugin.registry import load_registry, nearest
+from bcd_bench.plugin.registry import load_registry
 from bcd_bench.results.results import Results
 from bcd_bench.results.schema import Value
 from bcd_bench.run.executor import Batch, Work, close_method, run_batch
 from bcd_bench.run.executor import load_method as load_work
-from bcd_bench.run.pipeline import Runs, prepare_all, run_all
+from bcd_bench.run.pipeline import prepare_all, run_all
+from bcd_bench.run.plan import resolved_config
 from bcd_bench.scoring.features import needed_extractors
 from bcd_bench.types.clip import Clip, ClipRef
 from bcd_bench.types.errors import TransferError, UsageError
@@ -146,10 +148,7 @@ def load_method(
     name = method if isinstance(method, str) else add_method(registry, method)
     spec = registry.method(name)
     store = AssetStore(registry)
-    for key in settings or {}:
-        if key not in spec.config:
-            raise UsageError(f"method {name!r} has no setting {key!r}; {nearest(key, spec.config)}")
-    config = {**spec.config, **(settings or {})}
+    config = resolved_config(spec, settings or {})
     choice = None if weights is None else str(weights)
     seeded = bool(spec.seeded_by) and config.get(spec.seeded_by) is not None
     if choice is None and suite is None and spec.weights and not seeded:
@@ -248,11 +247,9 @@ def evaluate(
     for note in dict.fromkeys(note for item in prepared.values() for note in item.notes):
         print(f"note: {note}", file=sys.stderr)
     display = (open_progress() if progress else NoProgress()) if isinstance(progress, bool) else progress
-    runs = Runs()
-    run_all(
+    runs = run_all(
         registry,
         prepared,
-        runs=runs,
         executor=executor,
         jobs=jobs,
         out=Path(out),
@@ -306,12 +303,7 @@ def score(
     pairs = [
         Pair(
             f"{index:06d}",
-            ClipRef(
-                content.id,
-                content.source,
-                {"subject": str(subjects[index]) if subjects else f"{index:06d}"},
-                frames=content.frames,
-            ),
+            replace(content, labels={"subject": str(subjects[index]) if subjects else f"{index:06d}"}),
             motion,
             None if targets is None else target,
         )

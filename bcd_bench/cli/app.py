@@ -59,11 +59,6 @@ def _chosen_verb(arguments: Sequence[str]) -> str | None:
     return next((word for word in arguments if not word.startswith("-")), None)
 
 
-def _epilog(examples: Sequence[str]) -> str | None:
-    """Examples below the options; the marker keeps their lines as they are."""
-    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in examples) if examples else None
-
-
 def _completes(arguments: Sequence[str]) -> bool:
     """True if typer's completion is requested; it is disabled otherwise, because it imports additional modules."""
     return "_BCD_BENCH_COMPLETE" in os.environ or any(word in COMPLETION for word in arguments)
@@ -91,14 +86,14 @@ def _add_plugin_verbs(app: typer.Typer, chosen: str | None) -> None:
             )
             continue
         function = _verb(spec.factory, name) if name == chosen else _placeholder
-        app.command(name, context_settings=HELP, help=None if name == chosen else spec.summary)(function)
+        app.command(name, help=None if name == chosen else spec.summary)(function)
 
 
 def build_app(chosen: str | None, *, completion: bool = False) -> typer.Typer:
     """Build the typer app. Only the command `chosen` is imported; all others are just a line of help."""
     import typer
 
-    from bcd_bench.cli.help import options
+    from bcd_bench.cli.help import examples_text, options
 
     app = typer.Typer(
         name="bcd-bench",
@@ -106,7 +101,7 @@ def build_app(chosen: str | None, *, completion: bool = False) -> typer.Typer:
         add_help_option=False,
         rich_markup_mode=None,
         context_settings=HELP,
-        epilog=_epilog(EXAMPLES),
+        epilog=examples_text(EXAMPLES),
         pretty_exceptions_enable=False,
     )
     app.callback()(options)
@@ -115,11 +110,11 @@ def build_app(chosen: str | None, *, completion: bool = False) -> typer.Typer:
             app.command(name, help=summary)(_placeholder)
             continue
         module = importlib.import_module(f"bcd_bench.cli.{MODULES.get(name, name)}")
-        epilog = _epilog(getattr(module, "EXAMPLES", ()))
+        epilog = examples_text(getattr(module, "EXAMPLES", ()))
         if hasattr(module, "app"):
-            app.add_typer(module.app, name=name, help=summary, context_settings=HELP, epilog=epilog)
+            app.add_typer(module.app, name=name, help=summary, epilog=epilog)
         else:
-            app.command(name, context_settings=HELP, epilog=epilog)(module.command)
+            app.command(name, epilog=epilog)(module.command)
     _add_plugin_verbs(app, chosen)
     return app
 

@@ -10,6 +10,7 @@ import typer
 
 from bcd_bench.cli.common import load, print_json, print_table, split_names
 from bcd_bench.cli.complete import assets as complete_assets
+from bcd_bench.cli.help import examples_text
 from bcd_bench.plugin.registry import nearest
 from bcd_bench.types.errors import BcdBenchError, MissingAssetError, UsageError
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from bcd_bench.assets.store import AssetStatus, AssetStore
     from bcd_bench.plugin.registry import Registry
 
-app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
+app = typer.Typer(add_completion=False)
 
 EXAMPLES = (
     "bcd-bench assets list",
@@ -25,7 +26,7 @@ EXAMPLES = (
     "bcd-bench assets add arcface model.onnx",
 )
 
-EPILOG = "\b\nExamples:\n  bcd-bench assets fetch inception-fid\n  bcd-bench assets fetch --for heads-cross,csim"
+FETCH_EXAMPLES = ("bcd-bench assets fetch inception-fid", "bcd-bench assets fetch --for heads-cross,csim")
 
 
 def _store() -> AssetStore:
@@ -111,7 +112,7 @@ def assets_for(registry: Registry, name: str) -> list[str]:
     return list(dict.fromkeys(needed))
 
 
-@app.command(epilog=EPILOG)
+@app.command(epilog=examples_text(FETCH_EXAMPLES))
 def fetch(
     assets: Annotated[
         list[str] | None,

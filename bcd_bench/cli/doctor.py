@@ -14,15 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from bcd_bench import __version__
 from bcd_bench.cli.common import print_json, print_table
+from bcd_bench.run.environment import requirements_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
+
+    from packaging.requirements import Requirement
 
     from bcd_bench.plugin.registry import Registry
 
@@ -51,14 +53,6 @@ def _installed(name: str) -> str | None:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _requirements(distribution: str) -> Iterator[Requirement]:
-    """The requirements of a distribution that apply to this machine, without its extras."""
-    for text in importlib.metadata.requires(distribution) or []:
-        requirement = Requirement(text)
-        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-            yield requirement
 
 
 def _modules_of(distributions: Collection[str]) -> dict[str, str]:
@@ -107,7 +101,7 @@ def check_packages(distributions: list[str], *, fast: bool = False) -> Iterator[
     required: dict[str, list[Requirement]] = {}
     for distribution in distributions:
         if _installed(distribution) is not None:
-            for requirement in _requirements(distribution):
+            for requirement in requirements_of(distribution):
                 required.setdefault(canonicalize_name(requirement.name), []).append(requirement)
     modules = {} if fast else _modules_of(required.keys())
     errors = import_errors(modules.values())

@@ -6,13 +6,14 @@ flag with the default False without pydantic.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from bcd_bench import __version__
 
-__all__ = ["Help", "options"]
+__all__ = ["Help", "examples_text", "options"]
 
 
 def _show_help(context: typer.Context, asked: bool) -> None:
@@ -41,3 +42,8 @@ def options(
     help_: Help = False,
 ) -> None:
     """Benchmark and evaluation harness for disentangled motion transfer in video."""
+
+
+def examples_text(examples: Sequence[str]) -> str | None:
+    """Examples below the options; the marker keeps their lines as they are."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in examples) if examples else None

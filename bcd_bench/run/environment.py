@@ -18,10 +18,19 @@ from packaging.utils import canonicalize_name
 if TYPE_CHECKING:
     from bcd_bench.plugin.registry import Registry
 
-__all__ = ["cpu_name", "environment", "git_state", "package_versions"]
+__all__ = ["cpu_name", "environment", "git_state", "package_versions", "requirements_of"]
 
 MODULES = {"opencv-python": "cv2", "opencv-contrib-python": "cv2", "pillow": "PIL", "scikit-image": "skimage"}
 """Distributions whose module has a different name."""
+
+
+def requirements_of(distribution: str) -> list[Requirement]:
+    """The requirements of a distribution that apply to this machine, without its extras.
+
+    Raises `importlib.metadata.PackageNotFoundError` if it is not installed.
+    """
+    requirements = map(Requirement, importlib.metadata.requires(distribution) or [])
+    return [item for item in requirements if item.marker is None or item.marker.evaluate({"extra": ""})]
 
 
 def package_versions(distributions: Iterable[str] = ("bcd-bench",)) -> dict[str, str]:
@@ -39,12 +48,10 @@ def package_versions(distributions: Iterable[str] = ("bcd-bench",)) -> dict[str,
             continue
         visited.add(name)
         try:
-            requirements = [Requirement(text) for text in importlib.metadata.requires(name) or []]
+            requirements = requirements_of(name)
         except importlib.metadata.PackageNotFoundError:
             continue
         for requirement in requirements:
-            if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
-                continue
             package = canonicalize_name(requirement.name)
             if package.startswith("bcd-bench"):
                 pending.append(package)

@@ -36,6 +36,7 @@ __all__ = [
     "RunPlan",
     "make_plan",
     "read_plan",
+    "resolved_config",
 ]
 
 PLAN_FORMAT: Literal[1] = 1
@@ -159,7 +160,8 @@ def _asset_sha256(spec: AssetSpec, store: AssetStore) -> str:
     return hash_json(dict(spec.files)) if spec.directory else spec.sha256
 
 
-def _resolved_config(spec: MethodSpec, given: Mapping[str, Any]) -> dict[str, Any]:
+def resolved_config(spec: MethodSpec, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The default settings of a method, changed by `given`. Raises `UsageError` for settings that do not exist."""
     for key, value in {**spec.config, **given}.items():
         try:
             canonical_json(value)
@@ -239,7 +241,7 @@ def make_plan(
     if total == 0:
         raise UsageError(f"suite {suite.name!r} has no pairs")
     limit = None if limit is None or limit >= total else limit
-    settings = _resolved_config(spec, config or {})
+    settings = resolved_config(spec, config or {})
     if dtype is not None and "dtype" not in spec.config:
         raise UsageError(f"method {method_name!r} has no setting 'dtype'")
     if dtype is not None:
