@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from bcd_bench import AssetSpec, CommandSpec, MethodSpec, MetricSpec, TrainableSpec, hookimpl
 from bcd_bench_bcd import __version__
+from bcd_bench_bcd.autoregressive.pretrained import SHIPPED_MOTION
 from bcd_bench_bcd.inference.pretrained import SHIPPED
 
 __all__ = ["bcd_bench_assets", "bcd_bench_commands", "bcd_bench_methods", "bcd_bench_metrics", "bcd_bench_trainables"]
+
+
+_GENERATORS = (
+    ("bcd-generate", "BCDGenerate", False, "Continues a prompt: GPT-2 generates motion codes, BCD decodes them"),
+    ("bcd-markov", "MarkovMotion", True, "Continues a prompt with a Markov chain over the motion codes"),
+    ("bcd-training-motion", "TrainingMotion", True, "Continues a prompt with the most similar training motion"),
+)
+"""Name, class, whether it is a reference method, and summary of the methods for generation suites."""
 
 
 @hookimpl
@@ -32,7 +41,29 @@ def bcd_bench_methods() -> list[MethodSpec]:
             describe_weights="bcd_bench_bcd.inference.recipe:describe_weights",
             batch_size=16,
             metrics=("motion-bitrate",),
-        )
+        ),
+        *(
+            MethodSpec(
+                name=name,
+                version="0.1.0",
+                summary=summary,
+                factory=f"bcd_bench_bcd.autoregressive.methods:{factory}",
+                licence="Apache-2.0",
+                config={"bcd": None, **({} if reference else {"temperature": 0.0, "top_k": None, "top_p": None})},
+                weights=SHIPPED_MOTION,
+                batch_size=16,
+                metrics=("motion-generation",),
+                reference=reference,
+            )
+            for name, factory, reference, summary in _GENERATORS
+        ),
+        MethodSpec(
+            name="repeat-last",
+            version="0.1.0",
+            summary="The prompt, then its last frame until the end",
+            factory="bcd_bench_bcd.autoregressive.methods:RepeatLast",
+            reference=True,
+        ),
     ]
 
 
@@ -46,7 +77,14 @@ def bcd_bench_metrics() -> list[MetricSpec]:
             summary="Bits per frame of the motion codes, for methods that report them",
             factory="bcd_bench_bcd.metrics.motion_bitrate:MotionBitrate",
             licence="Apache-2.0",
-        )
+        ),
+        MetricSpec(
+            name="motion-generation",
+            version="1",
+            summary="Likelihood, diversity and novelty of generated motion codes, for methods that report them",
+            factory="bcd_bench_bcd.metrics.motion_generation:MotionGeneration",
+            licence="Apache-2.0",
+        ),
     ]
 
 

@@ -13,7 +13,7 @@ from bcd_bench.types.clip import Clip
 from bcd_bench_sprites.factors import FPS, motion_name
 from bcd_bench_sprites.layers import LayeredCharacters
 
-__all__ = ["ART_ASSET", "Characters", "SuiteName", "draw_clip", "open_characters"]
+__all__ = ["ART_ASSET", "Characters", "SuiteName", "draw_clip", "draw_prompt", "open_characters"]
 
 SuiteName = Literal["sprites", "sprites-procedural"]
 ART_ASSET = "sprites-art"
@@ -48,6 +48,12 @@ def draw_clip(suite: SuiteName, character: int, motion: int) -> Clip:
     """One clip by its factors; called by the `Generated` sources of the suites."""
     frames = open_characters(suite).clip(character, motion)
     return Clip(frames, FPS, f"{character:04d}-{motion_name(motion)}")
+
+
+def draw_prompt(suite: SuiteName, character: int, motion: int, frames: int) -> Clip:
+    """The first `frames` frames of a clip; called by the `Generated` sources of the generation suites."""
+    clip = open_characters(suite).clip(character, motion)
+    return Clip(clip[:frames], FPS, f"{character:04d}-{motion_name(motion)}-first{frames}")
 
 
 @lru_cache(maxsize=1)

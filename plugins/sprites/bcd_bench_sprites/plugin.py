@@ -13,6 +13,19 @@ _NOTE = (
 _SOURCE = "Bitrate-Controlled Diffusion paper, Table A4"
 
 
+def _generation(prompt: int, *, procedural: bool = False) -> SuiteSpec:
+    base = "sprites-procedural" if procedural else "sprites"
+    first = "first frame" if prompt == 1 else f"first {prompt} frames"
+    return SuiteSpec(
+        name=f"{base}-generate" + ("" if prompt == 1 else f"-prompt{prompt}"),
+        version="1",
+        summary=f"Continue the {first} of each of the 2,664 test clips of {base}.",
+        factory=f"bcd_bench_sprites.generation_suite:{'procedural' if procedural else 'lpc'}_{prompt}",
+        assets=() if procedural else (ART.name,),
+        licence="Apache-2.0" if procedural else ART_LICENCE,
+    )
+
+
 @hookimpl
 def bcd_bench_suites() -> list[SuiteSpec]:
     return [
@@ -37,6 +50,8 @@ def bcd_bench_suites() -> list[SuiteSpec]:
             training="bcd_bench_sprites.training:procedural",
             licence="Apache-2.0",
         ),
+        *(_generation(prompt) for prompt in (1, 3)),
+        *(_generation(prompt, procedural=True) for prompt in (1, 3)),
     ]
 
 
@@ -51,7 +66,20 @@ def bcd_bench_metrics() -> list[MetricSpec]:
             suites=("sprites", "sprites-procedural"),
             needs_target=True,
             licence="Apache-2.0",
-        )
+        ),
+        MetricSpec(
+            name="sprites-generation",
+            version="1",
+            summary="Whether generated clips are true motions of the prompt's character, and their distribution.",
+            factory="bcd_bench_sprites.generation_metric:SpritesGeneration",
+            suites=(
+                "sprites-generate",
+                "sprites-generate-prompt3",
+                "sprites-procedural-generate",
+                "sprites-procedural-generate-prompt3",
+            ),
+            licence="Apache-2.0",
+        ),
     ]
 
 

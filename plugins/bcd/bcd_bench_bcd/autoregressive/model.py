@@ -130,17 +130,18 @@ def motion_loss(logits: Tensor, codes: Tensor) -> Tensor:
 class Continuation:
     """Predicts the next frame of B clips, frame by frame, with a key-value cache.
 
-    `logits` are those of the next frame; `push` appends its codes. When `frames` frames are in the window, its second
+    `logits` are those of the next frame; `append` adds its codes. When `frames` frames are in the window, its second
     half is kept and the cache is recomputed, so clips may have any length at a bounded cost per frame. With
     `cache=False` everything is recomputed for every frame (the reference).
     """
 
     def __init__(self, model: MotionGPT, content: Tensor, *, cache: bool = True) -> None:
         """`content` are the content tokens [B, K, C_c]."""
-        self.model, self.content, self._cache = model, content, cache
+        self.model, self.content, self._use_cache = model, content, cache
         self._window: list[Tensor] = []
         self._middle = False
         self._past: Any = None
+        self._cached = 0
         self._next: Tensor | None = None
 
     @torch.no_grad()
@@ -150,31 +151,30 @@ class Continuation:
             self._next = self._advance()
         return self._next
 
-    def push(self, codes: Tensor) -> None:
-        """Append the codes int [B, N] of the next frame."""
-        model = self.model
-        self.logits()  # the cache must contain all frames before this one
+    def append(self, codes: Tensor) -> None:
+        """Add the codes int [B, N] of the next frame."""
         self._window.append(codes)
-        if len(self._window) == model.frames:
-            self._window = self._window[model.frames - model.frames // 2 :]
-            self._middle, self._past = True, None
         self._next = None
+        if len(self._window) == self.model.frames:
+            self._window = self._window[self.model.frames - self.model.frames // 2 :]
+            self._middle, self._past = True, None
 
     def _advance(self) -> Tensor:
+        """Run GPT-2 over the elements that are not in the cache yet."""
         model = self.model
         if self._past is None:
             middle = torch.full((len(self.content),), self._middle, device=self.content.device)
-            inputs = model.prompt(self.content, middle)
-            if self._window:
-                inputs = torch.cat([inputs, model.embed(torch.stack(self._window, 1))], 1)
-            first = 0
+            parts, first, new = [model.prompt(self.content, middle)], 0, self._window
         else:
-            inputs = model.embed(self._window[-1][:, None])
-            first = model.prefix_length + len(self._window) - 1
+            parts, first = [], model.prefix_length + self._cached
+            new = self._window[self._cached :]
+        if new:
+            parts.append(model.embed(torch.stack(new, 1)))
+        inputs = torch.cat(parts, 1)
         positions = torch.arange(first, first + inputs.shape[1], device=inputs.device)[None]
         out = model.gpt2(
-            inputs_embeds=inputs, position_ids=positions, past_key_values=self._past, use_cache=self._cache
+            inputs_embeds=inputs, position_ids=positions, past_key_values=self._past, use_cache=self._use_cache
         )
-        if self._cache:
-            self._past = out.past_key_values
+        if self._use_cache:
+            self._past, self._cached = out.past_key_values, len(self._window)
         return model.logits(out.last_hidden_state[:, -1:])[:, 0]

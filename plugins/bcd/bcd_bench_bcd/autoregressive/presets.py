@@ -57,7 +57,7 @@ HEADS_SMALL = MotionPreset(
     gpt=GPTConfig(layers=6, width=192, heads=6, dropout=0.1, frames=24, prefix="pooled"),
     train=MotionTrainConfig(
         suite="heads-cross-128",
-        clips=1500,
+        clips=1000,
         held_out=100,
         steps=3000,
         batch=64,

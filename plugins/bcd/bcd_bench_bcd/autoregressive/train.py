@@ -200,7 +200,7 @@ class Trainer:
         self.data, self.held_out = data[: -train.held_out], data[-train.held_out :]
         self.model = build(preset, bcd).to(self.device).train()
         self.description = MotionDescription(motion=self.model.config, bcd_sha256=bcd_sha256)
-        self.ema = EMA(self.model, train.ema, ramp=(1, 10)) if train.ema else None
+        self.ema: EMA[MotionGPT] | None = EMA(self.model, train.ema) if train.ema else None
         decayed = [p for p in self.model.parameters() if p.ndim >= 2]
         vectors = [p for p in self.model.parameters() if p.ndim < 2]
         self.optimizer = torch.optim.AdamW(
@@ -225,7 +225,8 @@ class Trainer:
     @property
     def result(self) -> MotionGPT:
         """The model that is saved: the moving average, if there is one."""
-        return self.model if self.ema is None else self.ema.module
+        average: MotionGPT | None = None if self.ema is None else self.ema.module
+        return self.model if average is None else average
 
     # ---- start, resume, save -------------------------------------------------------------------------------------
     def start(self, *, resume: bool) -> None:
@@ -304,7 +305,7 @@ class Trainer:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
                 logits = self.model(content[part], codes[part], middle[part])
             loss = motion_loss(logits, codes[part]) * (len(part) / train.batch)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             losses.append(loss.detach())
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), train.gradient_clip)
         values = {"loss": float(torch.stack(losses).sum()), "gradient_norm": float(norm)}

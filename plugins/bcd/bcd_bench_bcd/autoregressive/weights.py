@@ -94,7 +94,7 @@ class Coder:
     @torch.inference_mode()
     def push(self, codes: Tensor) -> None:
         """Append the codes int64 [N] of the next frame."""
-        self._continuation.push(codes[None].cpu())
+        self._continuation.append(codes[None].cpu())
 
 
 def save_motion_model(path: Path, loaded: LoadedMotionModel, *, compress: bool = False) -> None:

@@ -107,7 +107,7 @@ def _set(tree: dict[str, Any], key: str, value: Any, preset: str) -> None:
     node[path[-1]] = value
 
 
-def fields_of(preset: Preset) -> list[tuple[str, Any, str]]:
+def fields_of(preset: BaseModel) -> list[tuple[str, Any, str]]:
     """Every field of a preset: its dotted name, its value as JSON, and its description."""
     return list(_fields_of(preset, preset.model_dump(mode="json"), ""))
 
