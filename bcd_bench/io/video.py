@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from bcd_bench.io.atomic import write_bytes_atomic
+from bcd_bench.io.atomic import atomic_path, write_bytes_atomic
 from bcd_bench.io.decode import open_video
 from bcd_bench.io.rgb import resize_frame
 from bcd_bench.types.clip import Clip
@@ -27,6 +28,7 @@ __all__ = [
     "encode_lossless",
     "read_video",
     "resize_frame",
+    "save_frames",
     "save_video",
     "write_preview",
     "write_video_lossless",
@@ -130,14 +132,51 @@ def save_video(clip: Clip, path: Path | str) -> None:
     Raises `UsageError` for another ending or a folder that does not exist, and `OSError` as writing does.
     """
     path = Path(path)
+    if _is_lossless(path):
+        write_video_lossless(path, clip)
+    else:
+        write_preview(path, clip)
+
+
+def save_frames(path: Path | str, frames: Iterable[npt.NDArray[np.uint8]], fps: float) -> None:
+    """Write frames uint8 [H, W, 3] of one size as they come, so that a video may be longer than memory: `.mkv`
+    losslessly (FFV1), `.mp4` as H.264. Atomic.
+
+    Raises `UsageError` for another ending or a folder that does not exist, `ValueError` if there are no frames.
+    """
+    import av
+
+    path = Path(path)
+    lossless = _is_lossless(path)
+    count = 0
+    with (
+        atomic_path(path) as temporary,
+        av.open(str(temporary), "w", format="matroska" if lossless else "mp4") as container,
+    ):
+        stream: Any = container.add_stream("ffv1" if lossless else "libx264", rate=_rate(fps))
+        stream.pix_fmt = PIXELS if lossless else "yuv420p"
+        for rgb in frames:
+            height, width = rgb.shape[:2]
+            if not lossless:  # 4:2:0 needs even sides
+                rgb = np.pad(rgb, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+            if count == 0:
+                stream.height, stream.width = rgb.shape[:2]
+            frame = _to_bgr0(rgb) if lossless else av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), "rgb24")
+            frame.pts = count
+            count += 1
+            container.mux(stream.encode(frame))
+        if count == 0:
+            raise ValueError("there are no frames to write")
+        container.mux(stream.encode(None))
+
+
+def _is_lossless(path: Path) -> bool:
+    """Whether an output path ends in .mkv rather than .mp4. Raises `UsageError` for others, and for missing folders."""
     if not path.parent.is_dir():
         raise UsageError(f"cannot write {path}: the folder {path.parent} does not exist")
-    if path.suffix.lower() == ".mkv":
-        write_video_lossless(path, clip)
-    elif path.suffix.lower() == ".mp4":
-        write_preview(path, clip)
-    else:
+    if path.suffix.lower() not in (".mkv", ".mp4"):
         raise UsageError(f"cannot write {path}: the name has to end in .mp4 (H.264) or .mkv (lossless)")
+    return path.suffix.lower() == ".mkv"
 
 
 def read_video(

@@ -121,8 +121,13 @@ def bcd_bench_assets() -> list[AssetSpec]:
 
 @hookimpl
 def bcd_bench_commands() -> list[CommandSpec]:
-    """`bcd-bench probe` and `bcd-bench prepare`."""
+    """`bcd-bench generate`, `bcd-bench probe` and `bcd-bench prepare`."""
     return [
+        CommandSpec(
+            name="generate",
+            summary="Continue a clip or a photo with generated motion.",
+            factory="bcd_bench_bcd.autoregressive.commands:generate",
+        ),
         CommandSpec(
             name="prepare",
             summary="Encode the training videos of BCD into latents, once.",

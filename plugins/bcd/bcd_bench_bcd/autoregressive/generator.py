@@ -13,7 +13,7 @@ from torch import Tensor
 from bcd_bench.assets.hashing import sha256_file
 from bcd_bench.assets.weights import verify_weights
 from bcd_bench.types.errors import UsageError
-from bcd_bench_bcd.autoregressive.sampling import SamplingConfig, generate_codes
+from bcd_bench_bcd.autoregressive.sampling import SamplingConfig, frame_generator, generate_codes
 from bcd_bench_bcd.autoregressive.weights import LoadedMotionModel
 from bcd_bench_bcd.inference.bcd import BCD
 from bcd_bench_bcd.inference.pretrained import SHIPPED
@@ -71,10 +71,7 @@ class MotionGenerator:
 
     def codes(self, prompt: Prompt, frames: int, seeds: Sequence[int], **named: Any) -> Tensor:
         """Codes int64 [B, frames, N] that continue the prompts; `named` are those of `generate_codes`."""
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        return generate_codes(
-            self.motion.model, prompt.content, prompt.codes, frames, self.sampling, generators, **named
-        )
+        return generate_codes(self.motion.model, prompt.content, prompt.codes, frames, self.sampling, seeds, **named)
 
     @torch.inference_mode()
     def frames(
@@ -103,5 +100,4 @@ class MotionGenerator:
 
 
 def _noise(shape: tuple[int, ...], seed: int, frame: int) -> Tensor:
-    generator = torch.Generator().manual_seed((seed * 1_000_003 + frame) % (1 << 63))
-    return torch.randn(shape, generator=generator)
+    return torch.randn(shape, generator=frame_generator(seed, frame, "noise"))

@@ -9,7 +9,27 @@ from bcd_bench_bcd.inference.pretrained import SHIPPED
 
 __all__ = ["SHIPPED_MOTION", "motion_model_for"]
 
-SHIPPED_MOTION: tuple[Weights, ...] = ()
+SHIPPED_MOTION: tuple[Weights, ...] = tuple(
+    Weights(
+        name=name,
+        suites=suites,
+        package="bcd_bench_bcd",
+        path=f"weights/motion-{name}.safetensors",
+        sha256=sha256,
+    )
+    for name, suites, sha256 in (
+        (
+            "sprites-procedural-small",
+            ("sprites-procedural-generate", "sprites-procedural-generate-prompt3"),
+            "abfeebcf1454250a698bfafa41fa81522d7334bd1470cb2282ae8c63519cdd27",
+        ),
+        (
+            "sprites-small",
+            ("sprites-generate", "sprites-generate-prompt3"),
+            "aa36671aedc96db3f80cd8d3d04de399d0b52a4e74a0e7c5fd202062e52225cc",
+        ),
+    )
+)
 """Named as the BCD weights whose codes they generate."""
 
 

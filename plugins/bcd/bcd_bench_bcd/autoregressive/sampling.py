@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 
 import torch
@@ -12,7 +13,7 @@ from bcd_bench.types.errors import UsageError
 from bcd_bench_bcd.autoregressive.model import Continuation, MotionGPT
 from bcd_bench_bcd.paper.config import Config
 
-__all__ = ["SamplingConfig", "choose", "generate_codes"]
+__all__ = ["SamplingConfig", "choose", "frame_generator", "generate_codes"]
 
 
 class SamplingConfig(Config):
@@ -56,28 +57,39 @@ def generate_codes(
     prompt: Tensor,
     frames: int,
     sampling: SamplingConfig,
-    generators: Sequence[torch.Generator],
+    seeds: Sequence[int],
     *,
     cache: bool = True,
     done: Callable[[Tensor], None] | None = None,
 ) -> Tensor:
     """Continue the codes `prompt` int [B, k, N] to `frames` frames in all: int64 [B, frames, N].
 
-    `content` are content tokens [B, K, C_c]; `generators` has one generator per clip, so that a clip does not depend on
-    its batch. `done` is called with the codes [B, N] of every new frame. Raises `UsageError` if `sampling` does not fit
-    the codebook.
+    `content` are content tokens [B, K, C_c]; `seeds` has one seed per clip. The random numbers of a frame depend on the
+    clip's seed and the frame's number alone, so the result neither depends on the batch nor on how much of it is passed
+    as `prompt`. `done` is called with the codes [B, N] of every new frame. Raises `UsageError` if `sampling` does not
+    fit the codebook.
     """
     sampling.check(model.config.codes.entries)
     state = Continuation(model, content, cache=cache)
     codes = list(prompt.long().unbind(1))
-    for known in codes[-model.frames :]:
+    for known in codes:
         state.append(known)
     while len(codes) < frames:
         logits = state.logits()
-        uniform = torch.stack([torch.rand(logits.shape[1], generator=generator) for generator in generators])
+        uniform = torch.stack([_uniform(logits.shape[1], seed, len(codes)) for seed in seeds])
         chosen = choose(logits, sampling, uniform.to(logits.device))
         codes.append(chosen)
         state.append(chosen)
         if done is not None:
             done(chosen)
     return torch.stack(codes[:frames], 1)
+
+
+def _uniform(groups: int, seed: int, frame: int) -> Tensor:
+    return torch.rand(groups, generator=frame_generator(seed, frame, "codes"))
+
+
+def frame_generator(seed: int, frame: int, use: str) -> torch.Generator:
+    """The random numbers of one frame of a clip, for one use."""
+    digest = hashlib.sha256(f"bcd-motion/{use}/{seed}/{frame}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
