@@ -58,6 +58,17 @@ def bcd_bench_metrics() -> list[MetricSpec]:
             licence="Apache-2.0",
         ),
         *_MESH_ERRORS,
+        MetricSpec(
+            name="heads-generation",
+            version="1",
+            summary="Distribution and speed of generated head motion against real head motion.",
+            factory="bcd_bench_faces.metrics.generated_motion:HeadsGeneration",
+            level="set",
+            suites=("heads-generate", "heads-generate-prompt5"),
+            extractors=(MESH,),
+            needs_target=True,
+            licence="Apache-2.0; head model CC0-1.0",
+        ),
     ]
 
 
@@ -220,4 +231,14 @@ def bcd_bench_suites() -> list[SuiteSpec]:
         _clips("clips-cross", "cross_suite", "A folder of your own videos: each drives the face of somebody else."),
         _clips("clips-self", "self_suite", "A folder of your own videos: the second half drives the first."),
         *_HEADS,
+        *(
+            SuiteSpec(
+                name="heads-generate" if prompt == 1 else f"heads-generate-prompt{prompt}",
+                version="1",
+                summary=f"Continue the first {given} of rendered talking heads.",
+                factory=f"bcd_bench_faces.suites.heads_generate:prompt_{prompt}",
+                licence="Apache-2.0; head model CC0-1.0",
+            )
+            for prompt, given in ((1, "frame"), (5, "5 frames"))
+        ),
     ]
