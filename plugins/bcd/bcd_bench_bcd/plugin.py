@@ -26,6 +26,7 @@ def bcd_bench_methods() -> list[MethodSpec]:
                 "steps": None,
                 "guidance": None,
                 "content_frames": None,
+                "content_bits": None,
                 "dtype": "float32",
             },
             weights=SHIPPED,
