@@ -101,7 +101,7 @@ def bcd_bench_commands() -> list[CommandSpec]:
 
 @hookimpl
 def bcd_bench_trainables() -> list[TrainableSpec]:
-    """`bcd-bench train bcd`."""
+    """`bcd-bench train bcd` and `bcd-bench train bcd-motion`."""
     return [
         TrainableSpec(
             name="bcd",
@@ -120,5 +120,19 @@ def bcd_bench_trainables() -> list[TrainableSpec]:
             },
             default_preset="sprites-procedural-small",
             settings="bcd_bench_bcd.presets.registry:settings_of",
-        )
+        ),
+        TrainableSpec(
+            name="bcd-motion",
+            version=__version__,
+            summary="GPT-2 over the motion codes of a trained BCD, for generation and coding",
+            factory="bcd_bench_bcd.autoregressive.train:train",
+            presets={
+                "sprites-procedural-small": "for the codes of sprites-procedural-small; no files needed; minutes",
+                "sprites-small": "for the codes of sprites-small (asset sprites-art); minutes on a CPU",
+                "heads-small": "for the codes of heads-small on rendered heads, which are rendered first",
+                "table-a9": "Table A9 of the paper, for codes of the preset lrs3; for GPUs",
+            },
+            default_preset="sprites-procedural-small",
+            settings="bcd_bench_bcd.autoregressive.presets:settings_of",
+        ),
     ]

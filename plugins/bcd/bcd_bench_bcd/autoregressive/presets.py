@@ -1,0 +1,102 @@
+"""The presets of `bcd-bench train bcd-motion`."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from bcd_bench.plugin.settings import change_tree
+from bcd_bench.types.errors import UsageError
+from bcd_bench_bcd.autoregressive.config import GPTConfig, MotionPreset, MotionTrainConfig
+
+__all__ = ["NOT_RESULTS", "PRESETS", "resolve_preset", "settings_of"]
+
+NOT_RESULTS = {"train": {"tracker"}}
+"""Settings that do not affect results: they may change when a run is resumed."""
+
+TABLE_A9 = MotionPreset(
+    summary="Table A9: GPT-2 12 x 1024, batch 256, for codes of the preset lrs3; for GPUs",
+    bcd=None,
+    gpt=GPTConfig(),
+    train=MotionTrainConfig(
+        suite="lrs3-cross", steps=100_000, batch=256, half_rate=0.5, crop=0.25, log_every=100, checkpoint_every=1000
+    ),
+)
+
+SPRITES_SMALL = MotionPreset(
+    summary="GPT-2 4 x 128 for the codes of sprites-small; minutes on a CPU; shipped",
+    bcd="sprites-small",
+    gpt=GPTConfig(layers=4, width=128, heads=4, dropout=0.0, frames=8, prefix="pooled"),
+    train=MotionTrainConfig(
+        suite="sprites",
+        steps=1500,
+        batch=128,
+        lr=2e-3,
+        betas=(0.9, 0.99),
+        warmup=50,
+        lr_schedule="cosine",
+        # A clip of 8 frames is one whole motion: at half the rate it would be another motion.
+        half_rate=0.0,
+        log_every=100,
+        checkpoint_every=250,
+    ),
+)
+
+SPRITES_PROCEDURAL_SMALL = SPRITES_SMALL.model_copy(
+    update={
+        "summary": "the same for the codes of sprites-procedural-small; no files needed (default)",
+        "bcd": "sprites-procedural-small",
+        "train": SPRITES_SMALL.train.model_copy(update={"suite": "sprites-procedural"}),
+    }
+)
+
+HEADS_SMALL = MotionPreset(
+    summary="GPT-2 6 x 192 for the codes of heads-small on rendered heads; shipped",
+    bcd="heads-small",
+    gpt=GPTConfig(layers=6, width=192, heads=6, dropout=0.1, frames=24, prefix="pooled"),
+    train=MotionTrainConfig(
+        suite="heads-cross-128",
+        clips=1500,
+        held_out=100,
+        steps=3000,
+        batch=64,
+        lr=1e-3,
+        betas=(0.9, 0.99),
+        warmup=100,
+        lr_schedule="cosine",
+        half_rate=0.5,
+        crop=0.5,
+        ema=0.99,
+        log_every=100,
+        checkpoint_every=250,
+    ),
+)
+
+PRESETS: dict[str, MotionPreset] = {
+    "sprites-procedural-small": SPRITES_PROCEDURAL_SMALL,
+    "sprites-small": SPRITES_SMALL,
+    "heads-small": HEADS_SMALL,
+    "table-a9": TABLE_A9,
+}
+
+
+def resolve_preset(name: str, overrides: Mapping[str, Any] | None = None) -> MotionPreset:
+    """The preset `name` with dotted `overrides` ("train.lr": 1e-4) applied and validated.
+
+    Raises `UsageError` for unknown presets or fields and for values out of range.
+    """
+    if name not in PRESETS:
+        near = difflib.get_close_matches(name, PRESETS, n=2)
+        raise UsageError(
+            f"unknown preset {name!r} of bcd-motion; nearest: {', '.join(near) or 'none'}",
+            hint=f"choose one of: {', '.join(PRESETS)}",
+        )
+    return change_tree(PRESETS[name], overrides or {}, owner="bcd-motion", fixed=("summary",))
+
+
+def settings_of(name: str) -> list[tuple[str, Any, str]]:
+    """Every setting of the preset `name`: its dotted name, its value as JSON, and its meaning."""
+    from bcd_bench_bcd.presets.registry import fields_of
+
+    return [field for field in fields_of(resolve_preset(name)) if field[0] != "summary"]

@@ -1,0 +1,140 @@
+"""Motion-model files: the network, code statistics and training sequences, as safetensors with a JSON header."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from bcd_bench.assets.hashing import sha256_file
+from bcd_bench.io.safetensors import read_weight_file
+from bcd_bench.training import save_tensors
+from bcd_bench.types.errors import UsageError
+from bcd_bench_bcd.autoregressive.config import MotionConfig
+from bcd_bench_bcd.autoregressive.model import Continuation, MotionGPT
+from bcd_bench_bcd.autoregressive.ngram import Markov
+from bcd_bench_bcd.paper.config import Config
+
+__all__ = [
+    "FORMAT",
+    "MAKER",
+    "Coder",
+    "LoadedMotionModel",
+    "MotionDescription",
+    "load_motion_model",
+    "save_motion_model",
+]
+
+FORMAT = "bcd-motion-1"
+MAKER = "bcd-bench train bcd-motion"
+STATISTICS = ("counts", "first", "follow", "sequences")
+NETWORK = "network."
+
+
+class MotionDescription(Config):
+    """Description of the model, stored in a motion-model file."""
+
+    motion: MotionConfig
+    bcd_sha256: str
+    """Hash of the BCD weights whose codes the model generates; no other weights are accepted."""
+
+
+@dataclass
+class LoadedMotionModel:
+    """A motion model in eval mode with its code statistics."""
+
+    model: MotionGPT
+    description: MotionDescription
+    counts: Tensor
+    """Counts of the codes of all training frames, int64 [N, J]."""
+    first: Tensor
+    """Counts of the codes of first frames, int64 [N, J]."""
+    follow: Tensor
+    """Counts of a code after a code of the same group, int64 [N, J (previous), J (next)]."""
+    sequences: Tensor
+    """Codes of the training clips, int64 [M, T, N]."""
+    card: dict[str, Any] = field(default_factory=dict)
+    sha256: str = ""
+    """Hash of the file."""
+
+    @property
+    def bcd_sha256(self) -> str:
+        """Hash of the BCD weights that the model belongs to."""
+        return self.description.bcd_sha256
+
+    @property
+    def markov(self) -> Markov:
+        """The Markov model of the training codes."""
+        return Markov(self.counts.numpy(), self.first.numpy(), self.follow.numpy())
+
+    def coder(self, content: Tensor) -> Coder:
+        """Next-frame logits for an entropy coder, for the content tokens [K, C_c] of a clip."""
+        return Coder(self.model, content)
+
+
+class Coder:
+    """Next-frame logits of one clip in float64 on the CPU, so that two machines differ by rounding errors of 1e-12."""
+
+    def __init__(self, model: MotionGPT, content: Tensor) -> None:
+        import copy
+
+        exact = copy.deepcopy(model).cpu().double().eval()
+        self._continuation = Continuation(exact, content[None].cpu().double())
+
+    @torch.inference_mode()
+    def logits(self) -> Tensor:
+        """Logits of the next frame's codes, float64 [N, J]."""
+        return self._continuation.logits()[0]
+
+    @torch.inference_mode()
+    def push(self, codes: Tensor) -> None:
+        """Append the codes int64 [N] of the next frame."""
+        self._continuation.push(codes[None].cpu())
+
+
+def save_motion_model(path: Path, loaded: LoadedMotionModel, *, compress: bool = False) -> None:
+    """Write `path` (safetensors) atomically. `compress` stores the network as float16, for shipping."""
+    entries = loaded.description.motion.codes.entries
+    small = torch.uint8 if entries <= 256 else torch.int16
+    tensors = {
+        NETWORK + name: (value.half() if compress and name != "codebook" else value).contiguous()
+        for name, value in loaded.model.state_dict().items()
+    }
+    tensors |= {name: getattr(loaded, name).to(torch.int32) for name in STATISTICS[:3]}
+    tensors["sequences"] = loaded.sequences.to(small)
+    metadata = {
+        "format": FORMAT,
+        "description": loaded.description.model_dump_json(),
+        "card": json.dumps(loaded.card, sort_keys=True),
+    }
+    save_tensors(path, tensors, metadata)
+
+
+def load_motion_model(path: Path, device: str = "cpu") -> LoadedMotionModel:
+    """Load a file written by `save_motion_model`.
+
+    Raises `UsageError` for anything else: truncated files, pickles, another format or architecture.
+    """
+    metadata, tensors = read_weight_file(path, form=FORMAT, what="motion model", maker=MAKER)
+    try:
+        description = MotionDescription.model_validate_json(metadata["description"])
+        model = MotionGPT(description.motion)
+        network = {name.removeprefix(NETWORK): t.float() for name, t in tensors.items() if name.startswith(NETWORK)}
+        model.load_state_dict(network)
+        statistics = {name: tensors[name].long() for name in STATISTICS}
+        codes = description.motion.codes
+        shape = (codes.groups, codes.entries)
+        if statistics["counts"].shape != shape or statistics["first"].shape != shape:
+            raise ValueError("the code statistics have another shape than the codebook")
+        if statistics["follow"].shape != (*shape, codes.entries) or statistics["sequences"].ndim != 3:
+            raise ValueError("the code statistics have another shape than the codebook")
+        card = json.loads(metadata.get("card", "{}"))
+    except (KeyError, ValidationError, ValueError, RuntimeError) as error:
+        line = str(error).splitlines()[0]
+        raise UsageError(f"{path.name}: the motion model does not match its configuration: {line}") from None
+    return LoadedMotionModel(model.to(device).eval(), description, card=card, sha256=sha256_file(path), **statistics)
