@@ -84,8 +84,23 @@ def bcd_bench_assets() -> list[AssetSpec]:
 
 @hookimpl
 def bcd_bench_commands() -> list[CommandSpec]:
-    """`bcd-bench probe` and `bcd-bench prepare`."""
+    """`bcd-bench encode`, `decode`, `rates`, `prepare` and `probe`."""
     return [
+        CommandSpec(
+            name="encode",
+            summary="Encode the content of one clip and the motion of another into a bitstream.",
+            factory="bcd_bench_bcd.bitstream.commands:encode",
+        ),
+        CommandSpec(
+            name="decode",
+            summary="Decode a bitstream into a video.",
+            factory="bcd_bench_bcd.bitstream.commands:decode",
+        ),
+        CommandSpec(
+            name="rates",
+            summary="Bits per frame of a suite's driving clips under each probability model.",
+            factory="bcd_bench_bcd.bitstream.rates:command",
+        ),
         CommandSpec(
             name="prepare",
             summary="Encode the training videos of BCD into latents, once.",

@@ -67,7 +67,7 @@ def to_frequencies(weights: Integers) -> Integers:
     """
     entries = weights.shape[1]
     total = np.maximum(weights.sum(1, keepdims=True), 1)
-    frequencies = weights * ((1 << PRECISION) - entries) // total + 1
+    frequencies: Integers = weights * ((1 << PRECISION) - entries) // total + 1
     rows = np.arange(len(weights))
     frequencies[rows, weights.argmax(1)] += (1 << PRECISION) - frequencies.sum(1)
     return frequencies

@@ -23,10 +23,13 @@ __all__ = [
     "BitstreamError",
     "Header",
     "Packet",
+    "first_packet_size",
+    "header_size",
     "pack_file",
     "pack_header",
     "pack_packet",
     "pack_section",
+    "packet_size",
     "read_file",
     "read_header",
     "read_packet",
@@ -153,22 +156,19 @@ def pack_header(header: Header) -> bytes:
 
 def read_header(data: bytes) -> tuple[Header, int]:
     """The header at the start of `data` and its size in bytes. Raises `BitstreamError`."""
-    if data[:4] != MAGIC[: len(data)] or not data:
-        raise BitstreamError("not a BCD bitstream: it does not start with 'BCDM'")
+    size = header_size(data)
     if len(data) > 4 and data[4] > VERSION:
         raise BitstreamError(
             f"the bitstream has format version {data[4]}, this installation reads versions up to {VERSION}",
             hint="update bcd-bench-bcd",
         )
-    if len(data) < FIXED.size:
-        raise BitstreamError(f"the bitstream is cut short: its header has {FIXED.size} bytes, found {len(data)}")
+    if size is None or len(data) < size:
+        raise BitstreamError(f"the bitstream is cut short: its header is incomplete ({len(data)} bytes)")
     fields = FIXED.unpack_from(data)[1:]
     version, flags, model, coding, bits, dtype, height, width, groups, entries, frames, rate, per = fields[:13]
     tokens, channels, window, seed, weights = fields[13:]
     sampler = FIXED.size + (HASH if flags & HAS_MOTION_MODEL else 0)
-    end = sampler + (SAMPLER.size if flags & HAS_SAMPLER else 0)
-    if len(data) < end + CRC.size:
-        raise BitstreamError(f"the bitstream is cut short: its header has {end + CRC.size} bytes, found {len(data)}")
+    end = size - CRC.size
     if CRC.unpack_from(data, end)[0] != zlib.crc32(data[:end]):
         raise BitstreamError("the header of the bitstream is damaged: its checksum does not match")
     if version == 0 or flags & ~7 or model >= len(MODELS) or coding >= len(CONTENT_CODINGS) or dtype >= len(DTYPES):
@@ -308,3 +308,42 @@ def read_packet(data: bytes, offset: int = 0) -> tuple[Packet, int]:
     if CRC.unpack_from(data, end)[0] != zlib.crc32(data[offset:end]) or flags > 1:
         raise BitstreamError(f"packet {sequence} of the stream is damaged: its checksum does not match")
     return Packet(sequence, frames, bool(flags), data[start:end]), end + CRC.size
+
+
+def header_size(data: bytes) -> int | None:
+    """Size in bytes of the header that `data` starts with; None if more bytes are needed to know.
+
+    Raises `BitstreamError` if this is not the start of a bitstream.
+    """
+    if data[:4] != MAGIC[: len(data)]:
+        raise BitstreamError("not a BCD bitstream: it does not start with 'BCDM'")
+    if len(data) < 6:
+        return None
+    flags = data[5]
+    return FIXED.size + HASH * bool(flags & HAS_MOTION_MODEL) + SAMPLER.size * bool(flags & HAS_SAMPLER) + CRC.size
+
+
+def first_packet_size(data: bytes) -> int | None:
+    """Size in bytes of a stream's first packet, which starts with `data`; None if more bytes are needed to know.
+
+    Raises `BitstreamError` if this is not the start of a bitstream, or its size exceeds the limits.
+    """
+    start = header_size(data)
+    if start is None or len(data) < start + SECTION.size:
+        return None
+    length = int(SECTION.unpack_from(data, start)[0])
+    if length > MAX_SECTION:
+        raise BitstreamError(f"the stream is damaged: its first packet has {length} bytes")
+    return start + SECTION.size + length
+
+
+def packet_size(data: bytes) -> int | None:
+    """As `first_packet_size` for all other packets."""
+    if data[:4] != PACKET_MAGIC[: len(data)]:
+        raise BitstreamError("the stream is damaged: a packet does not start with 'BCDP'")
+    if len(data) < PACKET.size:
+        return None
+    length = int(PACKET.unpack_from(data)[4])
+    if length > MAX_SECTION:
+        raise BitstreamError(f"the stream is damaged: a packet has {length} bytes")
+    return PACKET.size + length + CRC.size

@@ -162,28 +162,32 @@ class BCDMethod(Method):
     @torch.inference_mode()
     def encode_content(self, clips: Sequence[Frames]) -> Tensor:
         """Content [B, K, C] of uint8 clips of any lengths, before it is quantised to `content_bits`."""
-        with self._autocast():
+        with self.autocast():
             if len({clip.shape for clip in clips}) > 1:
-                return torch.cat([self.pipeline.encode_content(self._values(clip)) for clip in clips])
-            return self.pipeline.encode_content(self._values(np.stack(clips)))
+                return torch.cat([self.pipeline.encode_content(self.values(clip)) for clip in clips])
+            return self.pipeline.encode_content(self.values(np.stack(clips)))
 
     @torch.inference_mode()
     def encode_motion(self, clips: Sequence[Frames]) -> Quantized:
         """Quantised motion of uint8 clips of equal length."""
-        with self._autocast():
-            return self.pipeline.encode_motion(self._values(np.stack(clips)))
+        with self.autocast():
+            return self.pipeline.encode_motion(self.values(np.stack(clips)))
 
-    @torch.inference_mode()
     def sample(self, content: Tensor, motion: Tensor, seeds: Sequence[int]) -> Frames:
         """uint8 clips [B, T, H, W, 3] of the model's size for content [B, K, C] and motion [B, T, C_m]."""
         shape = self._loaded().noise_shape(motion.shape[1])
         noise = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
-        with self._autocast():
+        return self.sample_noise(content, motion, noise)
+
+    @torch.inference_mode()
+    def sample_noise(self, content: Tensor, motion: Tensor, noise: Tensor) -> Frames:
+        """As `sample`, for unit normal noise [B, T, S, values]."""
+        with self.autocast():
             values = self.pipeline.sample(content, motion, self.sampler, noise.to(self.device))
             frames: Frames = self.codec.frames(values).cpu().numpy()
         return frames
 
-    def _values(self, frames: Frames) -> Tensor:
+    def values(self, frames: Frames) -> Tensor:
         """uint8 [T, H, W, 3] or [B, T, H, W, 3] -> the model's input, [B, T, C, h, w]."""
         batch = frames if frames.ndim == 5 else frames[None]
         size = self._loaded().config.frame_size
@@ -212,7 +216,8 @@ class BCDMethod(Method):
         """Code indices int64 [T, N] of a clip uint8 [T, H, W, 3]."""
         return self.encode_motion([frames]).codes[0].cpu()
 
-    def _autocast(self) -> torch.autocast:
+    def autocast(self) -> torch.autocast:
+        """The context in which the network runs, in the precision of the settings."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.dtype == "bfloat16")
 
     def _loaded(self) -> BCD:
