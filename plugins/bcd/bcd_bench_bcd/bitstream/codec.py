@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -18,7 +19,7 @@ from bcd_bench_bcd.bitstream.autoregressive_model import Autoregressive, MotionM
 from bcd_bench_bcd.bitstream.code_models import CodeModel, Integers, code_model
 from bcd_bench_bcd.bitstream.coder import decode_codes, encode_codes
 from bcd_bench_bcd.bitstream.container import BitstreamError, Header, pack_file, pack_header, read_file
-from bcd_bench_bcd.bitstream.content import CodedContent, decode_content, encode_content
+from bcd_bench_bcd.bitstream.content import CodedContent
 from bcd_bench_bcd.inference.method import BCDMethod, Frames, fits, resized
 
 __all__ = [
@@ -123,7 +124,7 @@ def encode_clip(
             raise UsageError(f"the clip has {clip.shape[1:3]} pixels, the weights require {size}")
     height, width = motion.shape[1:3]
     tokens = method.encode_content([content[: method.settings.content_frames]])
-    coded = encode_content(method.loaded.model, tokens, method.settings.content_bits)
+    coded = method.content_coder.encode(tokens, method.settings.content_bits)
     header = header_of(
         method,
         tokens,
@@ -137,7 +138,7 @@ def encode_clip(
     header = replace(header, content_coding=coded.coding, content_bits=coded.bits)
     pack_header(header)  # refuses clips that are too long, before the work
     codes = method.encode_motion([motion]).codes[0].cpu().numpy()
-    tokens = decode_content(method.loaded.model, coded, header.tokens, header.channels)  # what the decoder will have
+    tokens = method.content_coder.decode(coded, header.tokens, header.channels)  # what the decoder will have
     payload = encode_motion(code_model_of(header, motion_model, tokens), codes)
     return Encoded(pack_file(header, coded.payload, payload), header, len(coded.payload), len(payload))
 
@@ -150,7 +151,7 @@ def decode_clip(method: BCDMethod, data: bytes, *, motion_model: MotionModel | N
     header, content_payload, motion_payload = read_file(data)
     check_weights(header, method)
     coded = CodedContent(header.content_coding, header.content_bits, content_payload)
-    content = decode_content(method.loaded.model, coded, header.tokens, header.channels).to(method.device)
+    content = method.content_coder.decode(coded, header.tokens, header.channels).to(method.device)
     codes = decode_motion(code_model_of(header, motion_model, content), motion_payload, header.frames)
     frames = sampling_method(method, header).sample(content, motion_vectors(method, codes), [header.seed])[0]
     return Clip(resized(frames, (header.height, header.width)), float(header.fps))
@@ -206,9 +207,12 @@ def code_model_of(header: Header, motion_model: MotionModel | None, content: Ten
     return code_model(header.model, header.groups, header.entries, counts)
 
 
-def encode_motion(model: CodeModel, codes: Integers) -> bytes:
-    """Codes int64 [T, N] as a motion section; for the autoregressive model, the list of escaped frames precedes."""
-    data = encode_codes(model, codes)
+def encode_motion(model: CodeModel, codes: Integers, starts: Collection[int] = ()) -> bytes:
+    """Codes int64 [T, N] as a motion section; for the autoregressive model, the list of escaped frames precedes.
+
+    `starts` as in `encode_codes`.
+    """
+    data = encode_codes(model, codes, starts)
     return pack_frames(model.take_escaped()) + data if isinstance(model, Autoregressive) else data
 
 

@@ -9,6 +9,7 @@ machine that follows IEEE 754. A test compares its bytes with a range decoder in
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,10 @@ TAIL_WORDS = 4
 """Zero words behind the coded ones. The decoder holds two words at a time, so it never reads beyond them."""
 
 
-def encode_codes(model: CodeModel, codes: Integers) -> bytes:
+def encode_codes(model: CodeModel, codes: Integers, starts: Collection[int] = ()) -> bytes:
     """Codes int64 [T, N] as bytes: the shortest string that decodes to them. `model` is updated frame by frame.
+
+    `starts` are the frames that start another clip, if there are several.
 
     Raises `UsageError` for codes outside of the model's range.
     """
@@ -41,7 +44,7 @@ def encode_codes(model: CodeModel, codes: Integers) -> bytes:
     blocks = []
     for start in range(0, frames, BLOCK):
         block = codes[start : start + BLOCK]
-        tables = _tables(model, block)
+        tables = _tables(model, block, {first - start for first in starts})
         symbols = block.reshape(-1).astype(np.int32)
         encoder.encode(symbols, family, tables)
         blocks.append((symbols, tables))
@@ -95,12 +98,14 @@ def _probabilities(frequencies: Integers) -> npt.NDArray[np.float32]:
     return (frequencies - 1).astype(np.float32)
 
 
-def _tables(model: CodeModel, codes: Integers) -> npt.NDArray[np.float32]:
+def _tables(model: CodeModel, codes: Integers, starts: Collection[int]) -> npt.NDArray[np.float32]:
     """The coder's probabilities float32 [T * N, J] of codes [T, N], which the model is updated with."""
     if model.constant:
         return np.tile(_probabilities(model.frequencies()), (len(codes), 1))
     tables = []
-    for frame in codes:
+    for index, frame in enumerate(codes):
+        if index in starts:
+            model.start_clip()
         tables.append(_probabilities(model.frequencies()))
         model.update(frame)
     return np.concatenate(tables)

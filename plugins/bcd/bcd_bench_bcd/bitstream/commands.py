@@ -92,12 +92,9 @@ def encode(
                 motion_model=probabilities,
                 window=window,
             )
-            count = total = 0
-            for frame in frames:
-                count += 1
-                total += _write(file, encoder.push(frame))
-            total += _write(file, encoder.finish())
-            header, parts = encoder.header, (encoder.content_bytes, encoder.motion_bytes)
+            total = sum(_write(file, encoder.push(frame)) for frame in frames) + _write(file, encoder.finish())
+            header, count = encoder.header, encoder.frames
+            parts = encoder.content_bytes, encoder.motion_bytes
         else:
             driving = fitted(read_clip(motion, "motion"), size)
             encoded = encode_clip(

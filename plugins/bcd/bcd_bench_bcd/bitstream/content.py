@@ -23,7 +23,7 @@ from bcd_bench_bcd.bitstream.container import BitstreamError
 from bcd_bench_bcd.extensions.content_bottleneck import Bottleneck
 from bcd_bench_bcd.paper.model import BCD
 
-__all__ = ["CodedContent", "decode_content", "encode_content", "quantized"]
+__all__ = ["CodedContent", "ContentCoder", "quantized"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -52,44 +52,54 @@ def quantized(content: Tensor, bits: int) -> Tensor:
     return torch.from_numpy(np.stack(clips)).to(content)
 
 
-def encode_content(model: BCD, content: Tensor, bits: int | None = None) -> CodedContent:
-    """Encode the content float32 [1, K, C] that the decoder of `model` gets.
+class ContentCoder:
+    """Encodes and decodes the content of one model."""
 
-    `bits` (1..16) codes the values of `quantized(content, bits)`; None keeps them exactly. Raises `UsageError` for
-    content that is not finite.
-    """
-    values = content[0].float().cpu().numpy()
-    if not np.isfinite(values).all():
-        raise UsageError("the content is not finite: the weights do not work on this clip")
-    if bits is not None:
-        low, step, levels = _quantize(values, bits)
-        return CodedContent("uniform", bits, low.tobytes() + step.tobytes() + _pack_levels(levels, bits))
-    grid = _grid(model)
-    if grid is not None:
-        on_grid = _levels(grid, values)
-        payload = None if on_grid is None else _encode_levels(on_grid, _weights(grid))
-        if payload is not None:
-            return CodedContent("grid", 0, payload)
-    return CodedContent("float32", 0, _shuffled(values.astype("<f4").view(np.uint8).reshape(-1, 4)))
+    def __init__(self, model: BCD) -> None:
+        self._grid = _grid(model)
+        self._tables: Static | None = None
 
+    def encode(self, content: Tensor, bits: int | None = None) -> CodedContent:
+        """Encode the content float32 [1, K, C] that the model's decoder gets.
 
-def decode_content(model: BCD, coded: CodedContent, tokens: int, channels: int) -> Tensor:
-    """The content float32 [1, K, C] on the CPU. Raises `BitstreamError` for damaged data."""
-    size = tokens * channels
-    if coded.coding == "uniform":
-        head = 8 * channels
-        scales = np.frombuffer(coded.payload[:head].ljust(head, b"\0"), "<f4").reshape(2, channels)
-        values = _dequantize(scales[0], scales[1], _unpack_levels(coded.payload[head:], coded.bits, (tokens, channels)))
-    elif coded.coding == "grid":
-        grid = _grid(model)
-        if grid is None or grid[0].shape != (tokens, channels):
-            raise BitstreamError("the content section does not fit the weights: they have no such grid")
-        values = _on_grid(grid, _decode_levels(coded.payload, _weights(grid)).reshape(tokens, channels))
-    else:
-        values = _unshuffled(coded.payload, size, 4).view("<f4").reshape(tokens, channels).astype(np.float32)
-    if not np.isfinite(values).all():
-        raise BitstreamError("the content section of the bitstream is damaged: it has values that are not finite")
-    return torch.from_numpy(np.ascontiguousarray(values, np.float32))[None]
+        `bits` (1..16) codes the values of `quantized(content, bits)`; None keeps them exactly. Raises `UsageError` for
+        content that is not finite.
+        """
+        values = content[0].float().cpu().numpy()
+        if not np.isfinite(values).all():
+            raise UsageError("the content is not finite: the weights do not work on this clip")
+        if bits is not None:
+            low, step, levels = _quantize(values, bits)
+            return CodedContent("uniform", bits, low.tobytes() + step.tobytes() + _pack_levels(levels, bits))
+        if self._grid is not None:
+            on_grid = _levels(self._grid, values)
+            payload = None if on_grid is None else _encode_levels(on_grid, self._levels_model())
+            if payload is not None:
+                return CodedContent("grid", 0, payload)
+        return CodedContent("float32", 0, _shuffled(values.astype("<f4").view(np.uint8).reshape(-1, 4)))
+
+    def decode(self, coded: CodedContent, tokens: int, channels: int) -> Tensor:
+        """The content float32 [1, K, C] on the CPU. Raises `BitstreamError` for damaged data."""
+        if coded.coding == "uniform":
+            head = 8 * channels
+            scales = np.frombuffer(coded.payload[:head].ljust(head, b"\0"), "<f4").reshape(2, channels)
+            levels = _unpack_levels(coded.payload[head:], coded.bits, (tokens, channels))
+            values = _dequantize(scales[0], scales[1], levels)
+        elif coded.coding == "grid":
+            if self._grid is None or self._grid[0].shape != (tokens, channels):
+                raise BitstreamError("the content section does not fit the weights: they have no such grid")
+            values = _on_grid(self._grid, _decode_levels(coded.payload, self._levels_model()).reshape(tokens, channels))
+        else:
+            values = _unshuffled(coded.payload, tokens * channels, 4).view("<f4").reshape(tokens, channels)
+        if not np.isfinite(values).all():
+            raise BitstreamError("the content section of the bitstream is damaged: it has values that are not finite")
+        return torch.from_numpy(np.ascontiguousarray(values, np.float32))[None]
+
+    def _levels_model(self) -> Static:
+        if self._tables is None:
+            assert self._grid is not None
+            self._tables = Static(_weights(self._grid))
+        return self._tables
 
 
 # ---- uniform -------------------------------------------------------------------------------------------------------
@@ -178,24 +188,24 @@ def _weights(grid: tuple[Tensor, Tensor]) -> Integers:
     return np.pad(gaussian, ((0, 0), (0, 1)))
 
 
-def _encode_levels(levels: Integers, weights: Integers) -> bytes | None:
+def _encode_levels(levels: Integers, model: Static) -> bytes | None:
     """Number of escaped levels, their values, and the coded levels; None if there are too many escapes."""
     codes = levels.reshape(-1) + LEVELS // 2
     escaped = (codes < 0) | (codes >= LEVELS)
     if escaped.sum() > MAX_ESCAPES:
         return None
     values = levels.reshape(-1)[escaped].astype("<i2").tobytes()
-    coded = encode_codes(Static(weights), np.where(escaped, LEVELS, codes)[None])
+    coded = encode_codes(model, np.where(escaped, LEVELS, codes)[None])
     return bytes([int(escaped.sum())]) + values + coded
 
 
-def _decode_levels(payload: bytes, weights: Integers) -> Integers:
+def _decode_levels(payload: bytes, model: Static) -> Integers:
     """The inverse of `_encode_levels`, int64 [K * C]."""
     count = payload[0] if payload else 0
     start = 1 + 2 * count
     if len(payload) < start:
         raise BitstreamError("the content section of the bitstream is damaged: it is too short")
-    codes = decode_codes(Static(weights), payload[start:], 1)[0]
+    codes = decode_codes(model, payload[start:], 1)[0]
     escaped = codes == LEVELS
     if escaped.sum() != count:
         raise BitstreamError("the content section of the bitstream is damaged: its number of escapes does not match")

@@ -46,7 +46,7 @@ from bcd_bench_bcd.bitstream.container import (
     read_packet,
     read_section,
 )
-from bcd_bench_bcd.bitstream.content import CodedContent, decode_content, encode_content
+from bcd_bench_bcd.bitstream.content import CodedContent
 from bcd_bench_bcd.inference.method import BCDMethod, Frames, fits, resized
 from bcd_bench_bcd.inference.sliding_window import triangular_window
 
@@ -98,7 +98,7 @@ class StreamEncoder:
             raise UsageError(f"a window has at least 2 frames, not {self.window}")
         self._hop = self.window // 2
         tokens = method.encode_content([content[: method.settings.content_frames]])
-        coded = encode_content(method.loaded.model, tokens, method.settings.content_bits)
+        coded = method.content_coder.encode(tokens, method.settings.content_bits)
         header = header_of(
             method, tokens, fps=fps, frames=0, size=size, seed=seed, model=model, motion_model=motion_model
         )
@@ -107,16 +107,17 @@ class StreamEncoder:
         )
         self._first = pack_header(self.header) + pack_section(coded.payload)
         self.content_bytes, self.motion_bytes = len(coded.payload), 0
-        tokens = decode_content(method.loaded.model, coded, self.header.tokens, self.header.channels)
+        tokens = method.content_coder.decode(coded, self.header.tokens, self.header.channels)
         self._model = code_model_of(self.header, motion_model, tokens)
         self._weight = triangular_window(self.window)
-        self._frames: list[Frames] = []
+        self._recent: list[Frames] = []
         """Frames from half a window before `_start` on: the clip's last window may begin there."""
         self._base = 0
         """Index of the first of `_frames`."""
         self._start = 0
         """First frame of the next window."""
-        self._total = 0
+        self.frames = 0
+        """Number of frames so far."""
         self._sent = 0
         self._sums: Tensor | None = None
         """Weighted sums of latents [1, n, C] and weights [n] from frame `_sent` on."""
@@ -134,28 +135,28 @@ class StreamEncoder:
         if frame.dtype != np.uint8 or frame.shape != (self.header.height, self.header.width, 3):
             expected = [self.header.height, self.header.width, 3]
             raise UsageError(f"a frame must be uint8 {expected}, not {frame.dtype} {list(frame.shape)}")
-        packets = [] if self._total else [self._first]
-        if self._total == self._start + self.window:  # now it is not the last window of the clip
+        packets = [] if self.frames else [self._first]
+        if self.frames == self._start + self.window:  # now it is not the last window of the clip
             self._add_window(self._start)
-            del self._frames[: self._start - self._base]
+            del self._recent[: self._start - self._base]
             self._base, self._start = self._start, self._start + self._hop
-        self._frames.append(frame)
-        self._total += 1
+        self._recent.append(frame)
+        self.frames += 1
         # Every frame that is a window or more behind the newest one is in no further window, not even in the last.
-        ready = self._total - self.window - self._sent
+        ready = self.frames - self.window - self._sent
         if ready >= self._hop:
             packets.append(self._send(self._averages(ready), last=False))
         return packets
 
     def finish(self) -> list[bytes]:
         """The remaining packets. Raises `UsageError` if there was no frame."""
-        if self._finished or not self._total:
+        if self._finished or not self.frames:
             raise UsageError("the stream is finished" if self._finished else "the stream has 0 frames")
         self._finished = True
-        if self._total <= self.window:
-            return [self._send(self._latents(self._frames), last=True)]
-        self._add_window(self._total - self.window)
-        return [self._send(self._averages(self._total - self._sent), last=True)]
+        if self.frames <= self.window:
+            return [self._send(self._latents(self._recent), last=True)]
+        self._add_window(self.frames - self.window)
+        return [self._send(self._averages(self.frames - self._sent), last=True)]
 
     @torch.inference_mode()
     def _latents(self, frames: list[Frames]) -> Tensor:
@@ -166,7 +167,7 @@ class StreamEncoder:
 
     def _add_window(self, start: int) -> None:
         first = start - self._base
-        latents = self._latents(self._frames[first : first + self.window]).float()
+        latents = self._latents(self._recent[first : first + self.window]).float()
         offset = start - self._sent
         missing = offset + self.window - len(self._weights)
         if self._sums is None:
@@ -199,8 +200,8 @@ class StreamDecoder:
     """Decode packets while they arrive.
 
     Every error is a `BitstreamError`, and the packet is ignored. If a packet is missing or damaged, `push` raises
-    `PacketLost` for its successors until `skip()` is called, which repeats the codes of the last frame for the frames of
-    the missing packets. Only the static model can continue then: the others predict from all earlier codes.
+    `PacketLost` for its successors until `skip()` is called, which repeats the codes of the last frame for the frames
+    of the missing packets. Only the static model can continue then: the others predict from all earlier codes.
     """
 
     def __init__(self, method: BCDMethod, first: bytes, *, motion_model: MotionModel | None = None) -> None:
@@ -213,7 +214,7 @@ class StreamDecoder:
             raise BitstreamError(f"the first packet has {len(first) - offset} unexpected bytes")
         check_weights(self.header, method)
         coded = CodedContent(self.header.content_coding, self.header.content_bits, payload)
-        content = decode_content(method.loaded.model, coded, self.header.tokens, self.header.channels)
+        content = method.content_coder.decode(coded, self.header.tokens, self.header.channels)
         self._model = code_model_of(self.header, motion_model, content)
         self._method = sampling_method(method, self.header)
         self._content = content.to(method.device)

@@ -22,11 +22,11 @@ from bcd_bench.types.errors import UsageError
 from bcd_bench.types.failed import Failed
 from bcd_bench.types.pair import Pair
 from bcd_bench.util.devices import resolve_device
-from bcd_bench_bcd.bitstream.content import quantized
+from bcd_bench_bcd.bitstream.content import ContentCoder, quantized
 from bcd_bench_bcd.inference.pipeline import Pipeline
 from bcd_bench_bcd.inference.weights import Description, LoadedModel, load_model
 from bcd_bench_bcd.latents.frame_codec import FrameCodec
-from bcd_bench_bcd.metrics.motion_bitrate import INFO_KEY
+from bcd_bench_bcd.metrics.motion_bitrate import CONTENT_BITS_KEY, INFO_KEY, PROBABILITIES_KEY
 from bcd_bench_bcd.paper.config import SamplerConfig
 from bcd_bench_bcd.paper.model import BCD
 from bcd_bench_bcd.paper.quantizer import Quantized
@@ -101,6 +101,7 @@ class BCDMethod(Method):
         self.pipeline = Pipeline(self.model, self.description.inference.window)
         self.codec = FrameCodec(self.model, self.description.autoencoder_sha256)
         self.codec.open()
+        self.content_coder = ContentCoder(self.model)
         base = self.description.sampler
         if self.settings.sampler == "paper":
             base = PAPER_SAMPLER if self.model.config.latent is None else PAPER_LATENT_SAMPLER
@@ -139,25 +140,31 @@ class BCDMethod(Method):
             else:
                 groups.setdefault(motion.frames.shape, []).append((pair, content, motion))
         for group in groups.values():
-            frames, quantised = self._transfer(
-                [c.frames[: self.settings.content_frames] for _, c, _ in group],
-                [m.frames for _, _, m in group],
-                [pair_seed(seed, p.id) for p, _, _ in group],
-            )
-            for (pair, _, motion), clip, clip_codes in zip(group, frames, quantised.codes.tolist(), strict=True):
-                clip = resized(clip, motion.frames.shape[1:3])
-                results[pair.id] = Clip(clip, motion.fps, pair.id, {INFO_KEY: clip_codes})
+            contents, motions = [c.frames[: self.settings.content_frames] for _, c, _ in group], [m for *_, m in group]
+            seeds = [pair_seed(seed, p.id) for p, _, _ in group]
+            frames, infos = self._transfer(contents, [m.frames for m in motions], seeds)
+            for (pair, *_), motion, clip, info in zip(group, motions, frames, infos, strict=True):
+                results[pair.id] = Clip(resized(clip, motion.frames.shape[1:3]), motion.fps, pair.id, info)
         return (results[pair.id] for pair in pairs)
 
     def _transfer(
         self, contents: Sequence[Frames], motions: Sequence[Frames], seeds: Sequence[int]
-    ) -> tuple[Frames, Quantized]:
+    ) -> tuple[Frames, list[dict[str, Any]]]:
         """uint8 content clips (any lengths) and motion clips (of equal length) -> uint8[B, T, H, W, 3] of the model's
-        size, and the quantised motion."""
-        content, motion = self.encode_content(contents), self.encode_motion(motions)
-        if self.settings.content_bits is not None:
-            content = quantized(content, self.settings.content_bits)
-        return self.sample(content, motion.motion, seeds), motion
+        size, and what the metric motion-bitrate needs."""
+        tokens, bits = self.encode_content(contents), self.settings.content_bits
+        content = tokens if bits is None else quantized(tokens, bits)
+        motion, means = self.encode_motion_statistics(motions)
+        probabilities = means.double().cpu().numpy().round(6).tolist()
+        infos = [
+            {
+                INFO_KEY: codes,
+                PROBABILITIES_KEY: probability,
+                CONTENT_BITS_KEY: 8 * len(self.content_coder.encode(one[None], bits).payload),
+            }
+            for codes, probability, one in zip(motion.codes.tolist(), probabilities, tokens, strict=True)
+        ]
+        return self.sample(content, motion.motion, seeds), infos
 
     @torch.inference_mode()
     def encode_content(self, clips: Sequence[Frames]) -> Tensor:
@@ -167,17 +174,26 @@ class BCDMethod(Method):
                 return torch.cat([self.pipeline.encode_content(self.values(clip)) for clip in clips])
             return self.pipeline.encode_content(self.values(np.stack(clips)))
 
-    @torch.inference_mode()
     def encode_motion(self, clips: Sequence[Frames]) -> Quantized:
         """Quantised motion of uint8 clips of equal length."""
+        motion: Quantized = self.encode_motion_statistics(clips)[0]
+        return motion
+
+    @torch.inference_mode()
+    def encode_motion_statistics(self, clips: Sequence[Frames]) -> tuple[Quantized, Tensor]:
+        """As `encode_motion`, and the mean assignment probabilities of each clip's frames (eq. 4), [B, N, J]."""
+        quantizer = self._loaded().quantizer
         with self.autocast():
-            return self.pipeline.encode_motion(self.values(np.stack(clips)))
+            latents = self.pipeline.motion_latents(self.values(np.stack(clips)))
+            motion: Quantized = quantizer(latents)
+            return motion, torch.stack([quantizer.histogram(one[None]) for one in latents])
 
     def sample(self, content: Tensor, motion: Tensor, seeds: Sequence[int]) -> Frames:
         """uint8 clips [B, T, H, W, 3] of the model's size for content [B, K, C] and motion [B, T, C_m]."""
         shape = self._loaded().noise_shape(motion.shape[1])
         noise = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
-        return self.sample_noise(content, motion, noise)
+        frames: Frames = self.sample_noise(content, motion, noise)
+        return frames
 
     @torch.inference_mode()
     def sample_noise(self, content: Tensor, motion: Tensor, noise: Tensor) -> Frames:
