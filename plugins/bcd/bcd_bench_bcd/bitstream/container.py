@@ -240,10 +240,8 @@ def _check(header: Header, error: type[UsageError]) -> None:
     require(longest * h.groups <= MAX_CODES, f"more than {MAX_CODES} motion codes", "encode --stream for long clips")
     require(0 < h.tokens * h.channels <= MAX_CONTENT_VALUES, f"content of {h.tokens}x{h.channels} values")
     require(h.tokens < 1 << 16 and h.channels < 1 << 16, f"content of {h.tokens}x{h.channels} values")
-    require(
-        h.content_bits == 0 or h.content_coding == "uniform", f"{h.content_bits} bits of {h.content_coding} content"
-    )
-    require(h.content_coding != "uniform" or 1 <= h.content_bits <= 16, f"{h.content_bits} bits per content value")
+    allowed = range(1, 17) if h.content_coding == "uniform" else range(1)
+    require(h.content_bits in allowed, f"{h.content_bits} bits per value of {h.content_coding} content")
     require(0 < h.fps.numerator < 1 << 32 and h.fps.denominator < 1 << 32, f"frame rate {h.fps}")
     require(0 <= h.seed < 1 << 64, f"seed {h.seed}")
 
