@@ -284,7 +284,7 @@ def test_other_weights_and_other_shapes(tmp_path: Path) -> None:
     ):
         with pytest.raises(BitstreamError, match=message):
             decode_clip(method, pack_file(replace(header, **changes), content, motion))
-    with pytest.raises(UsageError, match="the clip has .* pixels, the weights require"):
+    with pytest.raises(UsageError, match=r"the clip has .* pixels, the weights require"):
         encode_clip(method, driving(2)[:, :16], driving(4), 8.0)
 
 

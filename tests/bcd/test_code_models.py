@@ -106,7 +106,7 @@ def test_frequencies_by_hand() -> None:
     adaptive = Adaptive(1, 4)
     assert (adaptive.frequencies() == WHOLE // 4).all()
     adaptive.update(np.array([2]))
-    np.testing.assert_allclose(adaptive.frequencies()[0] / WHOLE, np.array([1, 1, 25, 1]) / 28, atol=1e-6)
+    np.testing.assert_allclose(adaptive.frequencies()[0] / WHOLE, np.array([1, 1, 13, 1]) / 16, atol=1e-6)
 
 
 def test_exponentials_are_accurate_integers() -> None:
@@ -214,4 +214,4 @@ def test_ideal_bits_by_hand() -> None:
     assert ideal_bits(Static(np.array([[1, 1, 1, 1]])), np.array([[0], [3], [2]])) == pytest.approx(6)
     assert ideal_bits(Adaptive(2, 4), np.array([[0, 1]])) == pytest.approx(4)
     first = ideal_bits(Adaptive(1, 4), np.array([[2], [2]]))
-    assert first == pytest.approx(2 + math.log2(28 / 25), abs=1e-5)
+    assert first == pytest.approx(2 + math.log2(16 / 13), abs=1e-5)

@@ -24,6 +24,7 @@ from bcd_bench_bcd.inference.method import BCDMethod, Frames, fits, resized
 
 __all__ = [
     "Encoded",
+    "Parts",
     "check_weights",
     "code_model_of",
     "decode_clip",
@@ -33,6 +34,7 @@ __all__ = [
     "frame_rate",
     "header_of",
     "motion_vectors",
+    "read_parts",
 ]
 
 
@@ -148,13 +150,32 @@ def decode_clip(method: BCDMethod, data: bytes, *, motion_model: MotionModel | N
 
     Raises `BitstreamError` for data that is damaged, of a newer version, or of other weights.
     """
+    parts = read_parts(method, data, motion_model=motion_model)
+    header, content = parts.header, parts.content.to(method.device)
+    vectors = motion_vectors(method, parts.codes)
+    frames = sampling_method(method, header).sample(content, vectors, [header.seed])[0]
+    return Clip(resized(frames, (header.height, header.width)), float(header.fps))
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a bitstream contains, before sampling."""
+
+    header: Header
+    content: Tensor
+    """Content float32 [1, K, C], on the CPU."""
+    codes: Integers
+    """Motion codes int64 [T, N]."""
+
+
+def read_parts(method: BCDMethod, data: bytes, *, motion_model: MotionModel | None = None) -> Parts:
+    """Everything of `decode_clip` but the sampling."""
     header, content_payload, motion_payload = read_file(data)
     check_weights(header, method)
     coded = CodedContent(header.content_coding, header.content_bits, content_payload)
-    content = method.content_coder.decode(coded, header.tokens, header.channels).to(method.device)
+    content = method.content_coder.decode(coded, header.tokens, header.channels)
     codes = decode_motion(code_model_of(header, motion_model, content), motion_payload, header.frames)
-    frames = sampling_method(method, header).sample(content, motion_vectors(method, codes), [header.seed])[0]
-    return Clip(resized(frames, (header.height, header.width)), float(header.fps))
+    return Parts(header, content, codes)
 
 
 def check_weights(header: Header, method: BCDMethod) -> None:
