@@ -296,6 +296,31 @@ def test_python_class(tmp_path: Path) -> None:
     assert read_file(data)[0].fps == Fraction(25, 2)
 
 
+def test_transfer_reports_what_the_metric_needs(tmp_path: Path) -> None:
+    method, case = tiny_method(tmp_path), pair(5, 40)
+    motion = case.motion.load().frames
+
+    class Halves:
+        """Every code has a probability of one half."""
+
+        model = property(lambda self: self)
+
+        def code_bits(self, content: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+            assert content.shape == (1, *method.content_shape)
+            return torch.ones(codes.shape)
+
+    assert method.motion_model is None  # these weights are not shipped
+    [plain] = method.transfer([case], seed=1)
+    method.motion_model = Halves()
+    [clip] = method.transfer([case], seed=1)
+    assert clip.info["motion_bits_autoregressive"] == len(motion) * method.description.model.quantizer.groups
+    assert dict(plain.info) == {key: clip.info[key] for key in plain.info}
+    assert clip.info["motion_codes"] == method.motion_codes(motion).tolist()
+    values = method.values(motion)
+    expected = method.loaded.model.quantizer.histogram(method.pipeline.motion_latents(values))
+    np.testing.assert_allclose(clip.info["motion_probabilities"], expected.detach().numpy(), atol=1e-6)
+
+
 def test_content_bits_do_not_change_the_default(tmp_path: Path) -> None:
     plain, coarse = tiny_method(tmp_path, grid=False), tiny_method(tmp_path, grid=False, content_bits=1)
     assert BCDMethod({}).settings.content_bits is None

@@ -36,7 +36,7 @@ MAX_WEIGHT = 1 << 38
 INCREMENT = 12
 """Weight of one observed code in the adaptive models; unseen codes have a weight of 1."""
 BACKOFF = 8
-"""Weight of what is expected in the context model, for every distinct code that was seen and one more, where an
+"""Weight of what is expected in the context model, per distinct code that was seen and one more, where an
 observed code has `INCREMENT`. Chosen with it on the driving clips of heads-cross-128 and sprites-procedural."""
 HALVE_AT = 1 << 30
 """Total weight per group at which adaptive counts are halved."""
@@ -149,8 +149,8 @@ class Context:
     """Frequencies from the codes that followed the same code of the same group.
 
     They are mixed with what is expected before a code has been seen: that it stays, with the share of codes that have
-    stayed so far in all groups, or else changes to any code, with the frequencies of `Adaptive`. The more distinct codes
-    have followed, the more it counts (Witten and Bell 1991). A clip's first frame has a context of its own.
+    stayed so far in all groups, or else changes to any code, with the frequencies of `Adaptive`. The more distinct
+    codes have followed, the more it counts (Witten and Bell 1991). A clip's first frame has a context of its own.
     """
 
     constant = False

@@ -22,11 +22,13 @@ from bcd_bench.types.errors import UsageError
 from bcd_bench.types.failed import Failed
 from bcd_bench.types.pair import Pair
 from bcd_bench.util.devices import resolve_device
+from bcd_bench_bcd.autoregressive.pretrained import SHIPPED_MOTION, motion_model_for
+from bcd_bench_bcd.autoregressive.weights import LoadedMotionModel, load_motion_model
 from bcd_bench_bcd.bitstream.content import ContentCoder, quantized
 from bcd_bench_bcd.inference.pipeline import Pipeline
 from bcd_bench_bcd.inference.weights import Description, LoadedModel, load_model
 from bcd_bench_bcd.latents.frame_codec import FrameCodec
-from bcd_bench_bcd.metrics.motion_bitrate import CONTENT_BITS_KEY, INFO_KEY, PROBABILITIES_KEY
+from bcd_bench_bcd.metrics.motion_bitrate import AUTOREGRESSIVE_KEY, CONTENT_BITS_KEY, INFO_KEY, PROBABILITIES_KEY
 from bcd_bench_bcd.paper.config import SamplerConfig
 from bcd_bench_bcd.paper.model import BCD
 from bcd_bench_bcd.paper.quantizer import Quantized
@@ -164,7 +166,19 @@ class BCDMethod(Method):
             }
             for codes, probability, one in zip(motion.codes.tolist(), probabilities, tokens, strict=True)
         ]
+        if self.motion_model is not None:
+            bits_per_code = self.motion_model.model.code_bits(content, motion.codes)
+            for info, total in zip(infos, bits_per_code.double().sum((1, 2)).tolist(), strict=True):
+                info[AUTOREGRESSIVE_KEY] = round(total, 3)
         return self.sample(content, motion.motion, seeds), infos
+
+    @cached_property
+    def motion_model(self) -> LoadedMotionModel | None:
+        """The autoregressive model of the codes that is shipped with the weights, if there is one."""
+        if not SHIPPED_MOTION or self.loaded.path is None:
+            return None
+        path = motion_model_for(self.loaded.sha256)
+        return None if path is None else load_motion_model(path, str(self.device))
 
     @torch.inference_mode()
     def encode_content(self, clips: Sequence[Frames]) -> Tensor:
