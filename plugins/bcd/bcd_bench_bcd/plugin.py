@@ -88,7 +88,7 @@ def bcd_bench_commands() -> list[CommandSpec]:
     return [
         CommandSpec(
             name="encode",
-            summary="Encode the content of one clip and the motion of another into a bitstream.",
+            summary="Encode content and motion into a bitstream.",
             factory="bcd_bench_bcd.bitstream.commands:encode",
         ),
         CommandSpec(
@@ -98,7 +98,7 @@ def bcd_bench_commands() -> list[CommandSpec]:
         ),
         CommandSpec(
             name="rates",
-            summary="Bits per frame of a suite's driving clips under each probability model.",
+            summary="Bits per frame of a suite's motion codes.",
             factory="bcd_bench_bcd.bitstream.rates:command",
         ),
         CommandSpec(
