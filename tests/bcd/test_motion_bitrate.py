@@ -14,13 +14,13 @@ from bcd_bench.plugin.protocols import Scored
 from bcd_bench.types.clip import Clip, ClipRef, Generated
 from bcd_bench.types.failed import Failed
 from bcd_bench.types.pair import Pair
-from bcd_bench_bcd.metrics.motion_bitrate import INFO_KEY, MotionBitrate, code_entropy
+from bcd_bench_bcd.metrics.motion_bitrate import INFO_KEY, MotionBitrate, code_entropy, soft_entropy
 
 
-def scored(codes: list[list[int]] | None) -> Scored:
+def scored(codes: list[list[int]] | None, **info: object) -> Scored:
     ref = ClipRef("x", Generated("nowhere:nothing"))
     clip = Clip(np.zeros((2, 4, 4, 3), np.uint8), 25.0)
-    return Scored(Pair("p", ref, ref), clip, info={} if codes is None else {INFO_KEY: codes})
+    return Scored(Pair("p", ref, ref), clip, info={} if codes is None else {INFO_KEY: codes, **info})
 
 
 def test_entropies_by_hand() -> None:
@@ -45,3 +45,36 @@ def test_rates_over_a_run() -> None:
     assert rows[2] == Failed("the method does not report motion codes")
     values = metric.derive([row for row in rows if not isinstance(row, Failed)])
     assert values == {"motion-bits": 2.0, "motion-kbps": 0.05, "motion-codes-used": 4.0}
+
+
+def test_columns_of_methods_that_report_more() -> None:
+    metric = MotionBitrate()
+    assert {"motion-bits-soft", "motion-bits-coded", "content-bits"} < {column.name for column in metric.columns}
+    first = scored([[0], [1], [2]], motion_probabilities=[[0.5, 0.25, 0.25, 0.0]], content_bits=100)
+    second = scored([[3]], motion_probabilities=[[0.0, 0.0, 0.0, 1.0]], content_bits=60)
+    rows = metric.score([first, second])
+    # from scratch: 2 bits, then codes of 1 in 16, rounded up to whole bytes; the code 3 alone takes 2 bits
+    assert [row["coded"] for row in rows if isinstance(row, dict)] == [16, 8]
+    values = metric.derive([row for row in rows if not isinstance(row, Failed)])
+    share = np.array([1.5, 0.75, 0.75, 1.0]) / 4
+    soft = -(share * np.log2(share)).sum()
+    assert values["motion-bits-soft"] == pytest.approx(soft)
+    assert values["motion-kbps-soft"] == pytest.approx(soft * 25 / 1000)
+    assert values["motion-bits-coded"] == 24 / 4
+    assert values["motion-kbps-coded"] == pytest.approx(0.15)
+    assert values["content-bits"] == 80
+    assert "motion-bits-autoregressive" not in values
+
+
+def test_autoregressive_bits_are_per_frame() -> None:
+    metric = MotionBitrate()
+    rows = metric.score([scored([[0], [1], [2]], motion_bits_autoregressive=4.5), scored([[3]])])
+    kept = [row for row in rows if not isinstance(row, Failed)]
+    assert metric.derive(kept[:1])["motion-bits-autoregressive"] == 1.5
+    assert "motion-bits-autoregressive" not in metric.derive(kept)  # not known for all rows
+
+
+def test_soft_and_hard_entropy_agree_for_certain_assignments() -> None:
+    codes = np.array([[0, 1], [2, 1], [2, 3], [2, 0]])
+    shares = np.stack([np.bincount(group, minlength=4) / 4 for group in codes.T])
+    assert soft_entropy(shares) == pytest.approx(code_entropy(codes))

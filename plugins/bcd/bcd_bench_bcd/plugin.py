@@ -35,6 +35,7 @@ def bcd_bench_methods() -> list[MethodSpec]:
                 "steps": None,
                 "guidance": None,
                 "content_frames": None,
+                "content_bits": None,
                 "dtype": "float32",
             },
             weights=SHIPPED,
@@ -121,8 +122,23 @@ def bcd_bench_assets() -> list[AssetSpec]:
 
 @hookimpl
 def bcd_bench_commands() -> list[CommandSpec]:
-    """`bcd-bench generate`, `bcd-bench probe` and `bcd-bench prepare`."""
+    """`bcd-bench encode`, `decode`, `generate`, `rates`, `prepare` and `probe`."""
     return [
+        CommandSpec(
+            name="encode",
+            summary="Encode content and motion into a bitstream.",
+            factory="bcd_bench_bcd.bitstream.commands:encode",
+        ),
+        CommandSpec(
+            name="decode",
+            summary="Decode a bitstream into a video.",
+            factory="bcd_bench_bcd.bitstream.commands:decode",
+        ),
+        CommandSpec(
+            name="rates",
+            summary="Bits per frame of a suite's motion codes.",
+            factory="bcd_bench_bcd.bitstream.rates:command",
+        ),
         CommandSpec(
             name="generate",
             summary="Continue a clip or a photo with generated motion.",

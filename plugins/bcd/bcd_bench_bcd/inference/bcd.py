@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +16,7 @@ from bcd_bench.assets.weights import verify_weights
 from bcd_bench.plugin.registry import nearest
 from bcd_bench.types.errors import UsageError
 from bcd_bench.util.devices import resolve_device
+from bcd_bench_bcd.inference.method import BCDMethod
 from bcd_bench_bcd.inference.pipeline import Pipeline
 from bcd_bench_bcd.inference.pretrained import SHIPPED
 from bcd_bench_bcd.inference.weights import LoadedModel, load_model, save_model
@@ -38,6 +40,7 @@ class BCD(nn.Module):
 
     def __init__(self, loaded: LoadedModel) -> None:
         super().__init__()
+        self.loaded = loaded
         self.model, self.description, self.card = loaded.model, loaded.description, loaded.card
         self.pipeline = Pipeline(self.model, self.description.inference.window)
         self.codec = FrameCodec(self.model, self.description.autoencoder_sha256)
@@ -125,6 +128,32 @@ class BCD(nn.Module):
     def forward(self, content: Any, motion: Any, *, seed: int = 0) -> Tensor:
         """Transfer: frames uint8 [B, T, H, W, 3] with the content of one batch of clips and the motion of another."""
         return self.sample(self.encode_content(content), self.encode_motion(motion), seed=seed)
+
+    def encode(self, content: Any, motion: Any, *, fps: float = 25.0, seed: int = 0, model: str = "adaptive") -> bytes:
+        """A bitstream of the content of one clip and the motion of another, uint8 [T, H, W, 3] each (or one frame).
+
+        `model` is the probability model of motion codes: "adaptive" or "context"; see docs/bitstream.md. Raises
+        `UsageError` for sizes that the weights do not accept.
+        """
+        from bcd_bench_bcd.bitstream.codec import encode_clip
+
+        clips = [np.asarray(frames, np.uint8) for frames in (content, motion)]
+        clips = [clip[None] if clip.ndim == 3 else clip for clip in clips]
+        return encode_clip(self._method(), clips[0], clips[1], fps, seed=seed, model=model).data
+
+    def decode(self, data: bytes) -> npt.NDArray[np.uint8]:
+        """The frames uint8 [T, H, W, 3] of a bitstream: those of `bcd(content, motion, seed=seed)[0]`.
+
+        Raises `BitstreamError` for data that is damaged or was encoded with other weights.
+        """
+        from bcd_bench_bcd.bitstream.codec import decode_clip
+
+        return decode_clip(self._method(), data).frames
+
+    def _method(self) -> BCDMethod:
+        method = BCDMethod({})
+        method.attach(self.loaded)
+        return method
 
     def _values(self, frames: Any) -> Tensor:
         batch = frames if isinstance(frames, Tensor) else torch.tensor(np.asarray(frames))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,12 +22,16 @@ from bcd_bench.types.errors import UsageError
 from bcd_bench.types.failed import Failed
 from bcd_bench.types.pair import Pair
 from bcd_bench.util.devices import resolve_device
+from bcd_bench_bcd.autoregressive.pretrained import SHIPPED_MOTION, motion_model_for
+from bcd_bench_bcd.autoregressive.weights import LoadedMotionModel, load_motion_model
+from bcd_bench_bcd.bitstream.content import ContentCoder, quantized
 from bcd_bench_bcd.inference.pipeline import Pipeline
-from bcd_bench_bcd.inference.weights import Description, load_model
+from bcd_bench_bcd.inference.weights import Description, LoadedModel, load_model
 from bcd_bench_bcd.latents.frame_codec import FrameCodec
-from bcd_bench_bcd.metrics.motion_bitrate import INFO_KEY
+from bcd_bench_bcd.metrics.motion_bitrate import AUTOREGRESSIVE_KEY, CONTENT_BITS_KEY, INFO_KEY, PROBABILITIES_KEY
 from bcd_bench_bcd.paper.config import SamplerConfig
 from bcd_bench_bcd.paper.model import BCD
+from bcd_bench_bcd.paper.quantizer import Quantized
 
 __all__ = ["BCDMethod", "MethodConfig"]
 
@@ -46,6 +51,8 @@ class MethodConfig(BaseModel):
     guidance: float | None = Field(None, ge=0)
     content_frames: int | None = Field(None, ge=1)
     """Number of leading frames of the content clip that content is encoded from (Table A5); None: all."""
+    content_bits: int | None = Field(None, ge=1, le=16)
+    """Bits per content value, uniformly quantised per channel, as `bcd-bench encode --content-bits`; None: exact."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of matrix products. It is part of the run's fingerprint, so it does not depend on the machine."""
 
@@ -86,17 +93,29 @@ class BCDMethod(Method):
                 "method bcd needs weights",
                 hint="run bcd-bench train bcd, then pass --weights train/…/model.safetensors",
             )
-        self.device = resolve_device(device)
-        loaded = load_model(weights, str(self.device))
+        self.attach(load_model(weights, str(resolve_device(device))))
+
+    def attach(self, loaded: LoadedModel) -> None:
+        """Use weights that are loaded already, on their device."""
+        self.loaded = loaded
+        self.device = next(loaded.model.parameters()).device
         self.model, self.description, self.card = loaded.model, loaded.description, loaded.card
         self.pipeline = Pipeline(self.model, self.description.inference.window)
         self.codec = FrameCodec(self.model, self.description.autoencoder_sha256)
         self.codec.open()
+        self.content_coder = ContentCoder(self.model)
         base = self.description.sampler
         if self.settings.sampler == "paper":
             base = PAPER_SAMPLER if self.model.config.latent is None else PAPER_LATENT_SAMPLER
         changes = {"name": self.settings.solver, "steps": self.settings.steps, "guidance": self.settings.guidance}
         self.sampler = base.model_copy(update={key: value for key, value in changes.items() if value is not None})
+
+    @cached_property
+    def content_shape(self) -> tuple[int, int]:
+        """K and C of the content [B, K, C] that the decoder gets."""
+        height, width = self._loaded().config.frame_size
+        _, tokens, channels = self.encode_content([np.zeros((1, height, width, 3), np.uint8)]).shape
+        return tokens, channels
 
     @property
     def frame_size(self) -> tuple[int, int] | None:
@@ -123,37 +142,82 @@ class BCDMethod(Method):
             else:
                 groups.setdefault(motion.frames.shape, []).append((pair, content, motion))
         for group in groups.values():
-            frames, codes = self._transfer(
-                [c.frames[: self.settings.content_frames] for _, c, _ in group],
-                [m.frames for _, _, m in group],
-                [pair_seed(seed, p.id) for p, _, _ in group],
-            )
-            for (pair, _, motion), clip, clip_codes in zip(group, frames, codes.tolist(), strict=True):
-                clip = resized(clip, motion.frames.shape[1:3])
-                results[pair.id] = Clip(clip, motion.fps, pair.id, {INFO_KEY: clip_codes})
+            contents, motions = [c.frames[: self.settings.content_frames] for _, c, _ in group], [m for *_, m in group]
+            seeds = [pair_seed(seed, p.id) for p, _, _ in group]
+            frames, infos = self._transfer(contents, [m.frames for m in motions], seeds)
+            for (pair, *_), motion, clip, info in zip(group, motions, frames, infos, strict=True):
+                results[pair.id] = Clip(resized(clip, motion.frames.shape[1:3]), motion.fps, pair.id, info)
         return (results[pair.id] for pair in pairs)
 
-    @torch.inference_mode()
     def _transfer(
         self, contents: Sequence[Frames], motions: Sequence[Frames], seeds: Sequence[int]
-    ) -> tuple[Frames, Tensor]:
+    ) -> tuple[Frames, list[dict[str, Any]]]:
         """uint8 content clips (any lengths) and motion clips (of equal length) -> uint8[B, T, H, W, 3] of the model's
-        size, codes [B, T, N]."""
-        model = self._loaded()
-        with self._autocast():
-            content = (
-                torch.cat([self.pipeline.encode_content(self._values(clip)) for clip in contents])
-                if len({c.shape for c in contents}) > 1
-                else self.pipeline.encode_content(self._values(np.stack(contents)))
-            )
-            motion = self.pipeline.encode_motion(self._values(np.stack(motions)))
-            shape = model.noise_shape(motion.motion.shape[1])
-            noise = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
-            values = self.pipeline.sample(content, motion.motion, self.sampler, noise.to(self.device))
-            frames: Frames = self.codec.frames(values).cpu().numpy()
-        return frames, motion.codes.cpu()
+        size, and what the metric motion-bitrate needs."""
+        tokens, bits = self.encode_content(contents), self.settings.content_bits
+        content = tokens if bits is None else quantized(tokens, bits)
+        motion, means = self.encode_motion_statistics(motions)
+        probabilities = means.double().cpu().numpy().round(6).tolist()
+        infos = [
+            {
+                INFO_KEY: codes,
+                PROBABILITIES_KEY: probability,
+                CONTENT_BITS_KEY: 8 * len(self.content_coder.encode(one[None], bits).payload),
+            }
+            for codes, probability, one in zip(motion.codes.tolist(), probabilities, tokens, strict=True)
+        ]
+        if self.motion_model is not None:
+            bits_per_code = self.motion_model.model.code_bits(content, motion.codes)
+            for info, total in zip(infos, bits_per_code.double().sum((1, 2)).tolist(), strict=True):
+                info[AUTOREGRESSIVE_KEY] = round(total, 3)
+        return self.sample(content, motion.motion, seeds), infos
 
-    def _values(self, frames: Frames) -> Tensor:
+    @cached_property
+    def motion_model(self) -> LoadedMotionModel | None:
+        """The autoregressive model of the codes that is shipped with the weights, if there is one."""
+        if not SHIPPED_MOTION or self.loaded.path is None:
+            return None
+        path = motion_model_for(self.loaded.sha256)
+        return None if path is None else load_motion_model(path, str(self.device))
+
+    @torch.inference_mode()
+    def encode_content(self, clips: Sequence[Frames]) -> Tensor:
+        """Content [B, K, C] of uint8 clips of any lengths, before it is quantised to `content_bits`."""
+        with self.autocast():
+            if len({clip.shape for clip in clips}) > 1:
+                return torch.cat([self.pipeline.encode_content(self.values(clip)) for clip in clips])
+            return self.pipeline.encode_content(self.values(np.stack(clips)))
+
+    def encode_motion(self, clips: Sequence[Frames]) -> Quantized:
+        """Quantised motion of uint8 clips of equal length."""
+        motion: Quantized = self.encode_motion_statistics(clips)[0]
+        return motion
+
+    @torch.inference_mode()
+    def encode_motion_statistics(self, clips: Sequence[Frames]) -> tuple[Quantized, Tensor]:
+        """As `encode_motion`, and the mean assignment probabilities of each clip's frames (eq. 4), [B, N, J]."""
+        quantizer = self._loaded().quantizer
+        with self.autocast():
+            latents = self.pipeline.motion_latents(self.values(np.stack(clips)))
+            motion: Quantized = quantizer(latents)
+            return motion, torch.stack([quantizer.histogram(one[None]) for one in latents])
+
+    def sample(self, content: Tensor, motion: Tensor, seeds: Sequence[int]) -> Frames:
+        """uint8 clips [B, T, H, W, 3] of the model's size for content [B, K, C] and motion [B, T, C_m]."""
+        shape = self._loaded().noise_shape(motion.shape[1])
+        noise = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+        frames: Frames = self.sample_noise(content, motion, noise)
+        return frames
+
+    @torch.inference_mode()
+    def sample_noise(self, content: Tensor, motion: Tensor, noise: Tensor) -> Frames:
+        """As `sample`, for unit normal noise [B, T, S, values]."""
+        with self.autocast():
+            values = self.pipeline.sample(content, motion, self.sampler, noise.to(self.device))
+            frames: Frames = self.codec.frames(values).cpu().numpy()
+        return frames
+
+    def values(self, frames: Frames) -> Tensor:
         """uint8 [T, H, W, 3] or [B, T, H, W, 3] -> the model's input, [B, T, C, h, w]."""
         batch = frames if frames.ndim == 5 else frames[None]
         size = self._loaded().config.frame_size
@@ -180,10 +244,10 @@ class BCDMethod(Method):
 
     def motion_codes(self, frames: Frames) -> Tensor:
         """Code indices int64 [T, N] of a clip uint8 [T, H, W, 3]."""
-        with torch.inference_mode(), self._autocast():
-            return self.pipeline.encode_motion(self._values(frames)).codes[0].cpu()
+        return self.encode_motion([frames]).codes[0].cpu()
 
-    def _autocast(self) -> torch.autocast:
+    def autocast(self) -> torch.autocast:
+        """The context in which the network runs, in the precision of the settings."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.dtype == "bfloat16")
 
     def _loaded(self) -> BCD:

@@ -40,13 +40,16 @@ class Pipeline:
 
     def encode_motion(self, values: Tensor) -> Quantized:
         """Quantised motion; its latents are averaged over overlapping windows."""
-        model = self.model
+        quantized: Quantized = self.model.quantizer(self.motion_latents(values))
+        return quantized
+
+    def motion_latents(self, values: Tensor) -> Tensor:
+        """Motion latents [B, T, C_m] before quantisation, averaged over overlapping windows."""
 
         def latents(here: slice) -> Tensor:
-            return model.latents_of_motion(values[:, here])
+            return self.model.latents_of_motion(values[:, here])
 
-        quantized: Quantized = model.quantizer(overlap_add(values.shape[1], self.window, latents))
-        return quantized
+        return overlap_add(values.shape[1], self.window, latents)
 
     @torch.no_grad()
     def sample(self, content: Tensor, motion: Tensor, sampler: SamplerConfig, noise: Tensor) -> Tensor:

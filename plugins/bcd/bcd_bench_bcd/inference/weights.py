@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import Field, ValidationError
 
+from bcd_bench.assets.hashing import sha256_path
 from bcd_bench.io.safetensors import read_weight_file
 from bcd_bench.training import save_tensors
 from bcd_bench.types.errors import UsageError
@@ -60,6 +62,15 @@ class LoadedModel:
     model: BCD
     description: Description
     card: dict[str, Any] = field(default_factory=dict)
+    path: Path | None = None
+    """The file that it was loaded from."""
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the weight file, which bitstreams name. Raises `UsageError` for a model that is not from a file."""
+        if self.path is None:
+            raise UsageError("the weights are not stored in a file, which a bitstream has to name", hint="save them")
+        return sha256_path(self.path)
 
 
 def save_model(
@@ -110,4 +121,4 @@ def load_model(path: Path, device: str = "cpu") -> LoadedModel:
     except (KeyError, ValidationError, ValueError, RuntimeError) as error:
         line = str(error).splitlines()[0]
         raise UsageError(f"{path.name}: the weights do not match their configuration: {line}") from None
-    return LoadedModel(model.to(device).eval(), description, card)
+    return LoadedModel(model.to(device).eval(), description, card, path)
