@@ -83,8 +83,13 @@ def bcd_bench_assets() -> list[AssetSpec]:
 
 @hookimpl
 def bcd_bench_commands() -> list[CommandSpec]:
-    """`bcd-bench probe` and `bcd-bench prepare`."""
+    """`bcd-bench ablate`, `bcd-bench prepare` and `bcd-bench probe`."""
     return [
+        CommandSpec(
+            name="ablate",
+            summary="Run an ablation of BCD: train, score and compare its variants.",
+            factory="bcd_bench_bcd.ablations.commands:command",
+        ),
         CommandSpec(
             name="prepare",
             summary="Encode the training videos of BCD into latents, once.",
