@@ -30,6 +30,7 @@ VERBS = {
     "score": "Score finished runs again, without generating.",
     "compare": "Compare two runs pair by pair.",
     "report": "Make tables and pages from runs and records.",
+    "figure": "Draw figures of videos from runs, as PNG and PDF.",
     "validate-metrics": "Measure how metrics respond to perturbations.",
     "new-plugin": "Write a plugin that installs, runs and is tested.",
 }
