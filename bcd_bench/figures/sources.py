@@ -131,7 +131,8 @@ def frames_of(frames: Frames, count: int) -> Frames:
         return frames
     if count == 1:
         return frames[len(frames) // 2 : len(frames) // 2 + 1]
-    return frames[np.linspace(0, len(frames) - 1, count).round().astype(int)]
+    shown: Frames = frames[np.linspace(0, len(frames) - 1, count).round().astype(int)]
+    return shown
 
 
 def produced_by(sources: Sequence[Source], pairs: Sequence[Pair] = (), *, more: str = "") -> str:

@@ -16,6 +16,7 @@ from bcd_bench.types.errors import Interrupted, UsageError
 from bcd_bench.util.devices import DEVICES, device_name
 
 if TYPE_CHECKING:
+    from bcd_bench.plugin.registry import Registry
     from bcd_bench_bcd.ablations.base import Study
     from bcd_bench_bcd.ablations.runner import Outcome, Request
 
@@ -113,14 +114,14 @@ def command(
     except Interrupted as error:
         raise Interrupted(str(error), hint="rerun the same command to continue") from None
     write_state(request, study, outcomes)
-    return _report(request, study, outcomes, _command_line(request, name))
+    return _report(request, study, outcomes, registry, _command_line(request, name))
 
 
-def _report(request: Request, study: Study, outcomes: Sequence[Outcome], command_line: str) -> int:
+def _report(request: Request, study: Study, outcomes: Sequence[Outcome], registry: Registry, command_line: str) -> int:
     """Write the report and print the decisions; returns the exit code. Raises `Interrupted` if it is unfinished."""
     from bcd_bench_bcd.ablations.report import files_of, write_report
 
-    report = write_report(request, study, outcomes, command_line)
+    report = write_report(request, study, outcomes, command_line, registry)
     for verdict in report.verdicts:
         print(verdict.sentence)
     for path in files_of(report.request.out):

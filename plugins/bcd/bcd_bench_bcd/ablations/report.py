@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bcd_bench.io.atomic import write_json_atomic, write_text_atomic
 from bcd_bench.types.errors import UsageError
@@ -16,7 +16,10 @@ from bcd_bench_bcd.ablations.runner import WEIGHTS, Outcome, Request
 from bcd_bench_bcd.ablations.values import VariantValues, variant_values
 from bcd_bench_bcd.ablations.verdicts import Verdict, decide
 
-__all__ = ["Report", "write_report"]
+if TYPE_CHECKING:
+    from bcd_bench.plugin.registry import Registry
+
+__all__ = ["Report", "files_of", "write_report"]
 
 
 class Report:
@@ -51,8 +54,10 @@ class Report:
         return cards
 
 
-def write_report(request: Request, study: Study, outcomes: Sequence[Outcome], command: str) -> Report:
-    """Write table.md, .csv, .json and .tex, and picture.png and .pdf. Returns what was written.
+def write_report(
+    request: Request, study: Study, outcomes: Sequence[Outcome], command: str, registry: Registry
+) -> Report:
+    """Write table.md, .csv, .json and .tex, picture.png and .pdf, and samples.png. Returns what was written.
 
     `command` is the command line that reproduces the folder. Raises `UsageError` if a file cannot be written.
     """
@@ -67,11 +72,20 @@ def write_report(request: Request, study: Study, outcomes: Sequence[Outcome], co
         write_text_atomic(out / "table.csv", tables.to_csv(request, report.variants))
         write_json_atomic(out / "table.json", json.loads(json.dumps(body)))
         draw(request, study, report.variants, out / "picture", command)
+        if any(values.records for values in report.variants):
+            _write_samples(out, registry)
     except OSError as error:
         raise UsageError(
             f"{out}: cannot be written ({error.strerror or error})", hint="use a different --out"
         ) from None
     return report
+
+
+def _write_samples(out: Path, registry: Registry) -> None:
+    """Two pairs by every variant, one below the other."""
+    from bcd_bench.figures.draw import Options, draw_figure
+
+    draw_figure("rates", Options((out,)), registry).save(out / "samples.png")
 
 
 def files_of(out: Path) -> list[Path]:
