@@ -87,7 +87,7 @@ def bcd_bench_commands() -> list[CommandSpec]:
     return [
         CommandSpec(
             name="ablate",
-            summary="Run an ablation of BCD: train, score and compare its variants.",
+            summary="Train, score and compare the variants of an ablation.",
             factory="bcd_bench_bcd.ablations.commands:command",
         ),
         CommandSpec(

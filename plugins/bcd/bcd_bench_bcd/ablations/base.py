@@ -79,5 +79,5 @@ class Ablation:
     """Settings of the preset that the variants set; `--set` may not change them."""
     axis: str = ""
     """Label of the horizontal axis of the picture, for variants with an `x`."""
-    logarithmic: bool = False
-    """Whether that axis is logarithmic."""
+    timed: bool = False
+    """Whether the variants differ in speed, so that tables show the time per clip, on a logarithmic axis of work."""

@@ -320,7 +320,7 @@ ABLATIONS: dict[str, Ablation] = {
             trains=False,
             study=_samplers,
             axis="network evaluations per clip",
-            logarithmic=True,
+            timed=True,
         ),
     )
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bcd_bench.io.atomic import atomic_path
-from bcd_bench_bcd.ablations.base import CONTENT, IDENTITY, MOTION, OVERALL, Study
+from bcd_bench_bcd.ablations.base import CONTENT, IDENTITY, MOTION, OVERALL, Study, Variant
 from bcd_bench_bcd.ablations.runner import Request
 from bcd_bench_bcd.ablations.values import SECONDS, Column, VariantValues
 
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["draw", "panels"]
 
-BLUE, ORANGE = "#0072B2", "#D55E00"
-"""Of the palette of Okabe and Ito, which people with colour blindness can tell apart."""
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""The palette of Okabe and Ito, which people with colour blindness can tell apart; lines also differ in their marks."""
+SHAPES = ("o", "s", "^", "D", "v", "P")
 
 
 def panels(variants: Sequence[VariantValues]) -> list[str]:
@@ -64,29 +65,40 @@ def draw(request: Request, study: Study, variants: Sequence[VariantValues], targ
 
 
 def _curve(axis: Axes, request: Request, study: Study, variants: Sequence[VariantValues], name: str) -> None:
-    points = [
-        (variant.x, values.columns[name], variant.name)
-        for variant, values in zip(study.variants, variants, strict=True)
-        if variant.x is not None and _has(values, name)
-    ]
-    points.sort(key=lambda point: point[0] or 0.0)
-    if request.ablation.logarithmic:
-        axis.set_xscale("log", base=2)
+    """Values over `x`: one line, or for a timed ablation one line per solver."""
+    lines: dict[str, list[tuple[float, Column]]] = {}
+    for variant, values in zip(study.variants, variants, strict=True):
+        if not _has(values, name):
+            continue
+        if variant.x is None:  # such as all content frames
+            axis.axhline(values.columns[name].value or 0.0, color=COLORS[1], ls="--", lw=1, label=variant.name)
+            continue
+        group = _group(variant) if request.ablation.timed else ""
+        lines.setdefault(group, []).append((variant.x, values.columns[name]))
+    if request.ablation.timed:
         from matplotlib.ticker import ScalarFormatter
 
+        axis.set_xscale("log", base=2)
         axis.xaxis.set_major_formatter(ScalarFormatter())
-    for x, column, _ in points:
-        _mark(axis, x or 0.0, column, vertical=True)
-    if not request.ablation.logarithmic:  # variants of several solvers share one logarithmic axis
-        axis.plot(
-            [x or 0.0 for x, *_ in points], [column.value or 0.0 for _, column, _ in points], "-", color=BLUE, lw=1
-        )
-    for variant, values in zip(study.variants, variants, strict=True):
-        if variant.x is None and _has(values, name):  # such as all content frames
-            axis.axhline(values.columns[name].value or 0.0, color=ORANGE, ls="--", lw=1, label=variant.name)
-            axis.legend(fontsize=7)
-    axis.set_title(_title(name, points[0][1] if points else None), fontsize=9)
+    for index, (group, points) in enumerate(lines.items()):
+        points.sort(key=lambda point: point[0])
+        color, shape = COLORS[index % len(COLORS)], SHAPES[index % len(SHAPES)]
+        for x, column in points:
+            _mark(axis, x, column, vertical=True, color=color, shape=shape)
+        label = {"label": group} if group else {}
+        ys = [column.value or 0.0 for _, column in points]
+        axis.plot([x for x, _ in points], ys, "-", marker=shape, ms=4, color=color, lw=1, **label)
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(fontsize=7)
+    axis.set_title(_title(name, next((column for points in lines.values() for _, column in points), None)), fontsize=9)
     axis.set_xlabel(request.ablation.axis or "content frames", fontsize=8)
+
+
+def _group(variant: Variant) -> str:
+    """The solver and, if it is used, the guidance of a variant of the sampler."""
+    guidance = variant.settings.get("guidance", 1.0)
+    solver = str(variant.settings.get("solver", variant.name))
+    return solver if guidance == 1.0 else f"{solver}, guidance {guidance:g}"
 
 
 def _bars(axis: Axes, study: Study, variants: Sequence[VariantValues], name: str, *, labels: bool) -> None:
@@ -100,13 +112,15 @@ def _bars(axis: Axes, study: Study, variants: Sequence[VariantValues], name: str
     axis.set_title(_title(name, shown), fontsize=9)
 
 
-def _mark(axis: Axes, position: float, column: Column, *, vertical: bool) -> None:
+def _mark(
+    axis: Axes, position: float, column: Column, *, vertical: bool, color: str = COLORS[0], shape: str = "o"
+) -> None:
     """The value with its interval, and the seeds beside it."""
     value = column.value or 0.0
     low = value if column.low is None else column.low
     high = value if column.high is None else column.high
     errors = [[max(0.0, value - low)], [max(0.0, high - value)]]
-    style: dict[str, Any] = {"fmt": "o", "ms": 4, "capsize": 3, "color": BLUE, "lw": 1}
+    style: dict[str, Any] = {"fmt": shape, "ms": 4, "capsize": 3, "color": color, "lw": 1}
     if vertical:
         axis.errorbar([position], [value], yerr=errors, **style)
     else:
@@ -114,7 +128,7 @@ def _mark(axis: Axes, position: float, column: Column, *, vertical: bool) -> Non
     if len(column.by_seed) > 1:
         others = [position] * len(column.by_seed)
         xs, ys = (others, column.by_seed) if vertical else (column.by_seed, others)
-        axis.plot(xs, ys, "x", color=ORANGE, ms=4)
+        axis.plot(xs, ys, "x", color="0.3", ms=4)
 
 
 def _has(values: VariantValues, name: str) -> bool:

@@ -28,7 +28,11 @@ class Report:
     def __init__(self, request: Request, study: Study, outcomes: Sequence[Outcome]) -> None:
         self.request, self.study, self.outcomes = request, study, outcomes
         self.variants: list[VariantValues] = [
-            variant_values(variant.name, [one for one in outcomes if one.job.variant.name == variant.name])
+            variant_values(
+                variant.name,
+                [one for one in outcomes if one.job.variant.name == variant.name],
+                timed=request.ablation.timed,
+            )
             for variant in study.variants
         ]
         by_name = {values.name: values for values in self.variants}

@@ -23,7 +23,7 @@ def shown_columns(variants: Sequence[VariantValues]) -> dict[str, Column]:
     columns: dict[str, Column] = {}
     for variant in variants:
         for name, column in variant.columns.items():
-            if column.headline:
+            if column.headline and column.value is not None:
                 columns.setdefault(name, column)
     return columns
 

@@ -74,8 +74,11 @@ class Difference:
     decimals: int
 
 
-def variant_values(name: str, outcomes: Sequence[Outcome]) -> VariantValues:
-    """Read the records of one variant's finished runs. Raises `UsageError` for a record that is damaged."""
+def variant_values(name: str, outcomes: Sequence[Outcome], *, timed: bool = False) -> VariantValues:
+    """Read the records of one variant's finished runs, and with `timed` the seconds per clip.
+
+    Raises `UsageError` for a record that is damaged.
+    """
     result = VariantValues(name)
     for outcome in outcomes:
         if outcome.run is None:
@@ -89,7 +92,8 @@ def variant_values(name: str, outcomes: Sequence[Outcome]) -> VariantValues:
         result.pairs_by_seed.append({} if values is None else _in_units(values, record))
         if values is not None:
             result.clusters |= values.cluster_by_pair()
-        _add_seconds(result.pairs_by_seed[-1], outcome.run)
+        if timed:
+            _add_seconds(result.pairs_by_seed[-1], outcome.run)
     if not result.records:
         return result
     for column in dict.fromkeys(column for seed in result.pairs_by_seed for column in seed):
