@@ -85,9 +85,10 @@ def _curve(axis: Axes, request: Request, study: Study, variants: Sequence[Varian
         color, shape = COLORS[index % len(COLORS)], SHAPES[index % len(SHAPES)]
         for x, column in points:
             _mark(axis, x, column, vertical=True, color=color, shape=shape)
-        label = {"label": group} if group else {}
         ys = [column.value or 0.0 for _, column in points]
-        axis.plot([x for x, _ in points], ys, "-", marker=shape, ms=4, color=color, lw=1, **label)
+        axis.plot(
+            [x for x, _ in points], ys, "-", marker=shape, ms=4, color=color, lw=1, label=group or "_"
+        )  # "_": not in the legend
     if axis.get_legend_handles_labels()[0]:
         axis.legend(fontsize=7)
     axis.set_title(_title(name, next((column for points in lines.values() for _, column in points), None)), fontsize=9)

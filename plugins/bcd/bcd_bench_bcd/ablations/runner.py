@@ -170,6 +170,8 @@ def _check_folder(job: Job) -> None:
     except (OSError, ValueError, KeyError, TypeError):
         raise UsageError(f"{config}: is damaged", hint=f"delete {config.parent} to train this variant again") from None
     asked = job.preset.model_dump(mode="json", exclude=NOT_RESULTS)
+    for settings in (trained, asked):
+        settings.pop("summary", None)  # a description, which may be reworded
     if json.dumps(trained, sort_keys=True) != json.dumps(asked, sort_keys=True):
         raise UsageError(
             f"{job.folder}: was trained with different settings: {first_difference(trained, asked)}",
