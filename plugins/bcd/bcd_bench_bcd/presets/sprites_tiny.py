@@ -24,7 +24,7 @@ _REPLACED = {ContentDropout.name, *(extension.name for extension in _SHORTER)}
 
 SPRITES_TINY = SPRITES_SMALL.model_copy(
     update={
-        "summary": "2 M parameters on LPC Sprites, for ablations: 1,300 steps, about 12 minutes on a CPU core",
+        "summary": "2 M parameters on LPC Sprites, for ablations: 1,300 steps, 25 minutes on a shared CPU core",
         "model": SPRITES_SMALL.model.model_copy(
             update={
                 "encoder": EncoderConfig(layers=2, width=96, heads=4, feed_forward=384, content_tokens=64),
