@@ -163,8 +163,8 @@ def test_nearly_equal_means_that_the_interval_lies_within_the_margin(low: float,
 
 def test_the_sentence_has_our_interval_and_the_reported_numbers() -> None:
     assert verdict_of(CLAIM, difference(0.5, 1.5, seeds=(0.75, 1.25))).sentence == (
-        "Agrees: Less is worse (score is 10.0 % with more and 9.0 % with less; difference +1.0, 95 % interval +0.5 to "
-        "+1.5, 40 pairs of 20 subjects, by seed +0.8, +1.2). Reported by the paper: 2 and 1 (Table 9)."
+        "Agrees: Less is worse. Ours: score 10.0 % for more and 9.0 % for less, difference +1.0, 95 % interval +0.5 to "
+        "+1.5 (40 pairs of 20 subjects; by seed +0.8, +1.2). Reported by the paper: 2 and 1 (Table 9)."
     )
     assert "Not a claim of the paper" in verdict_of(Claim("A.", "a", "b", ("score",)), difference(1, 2)).sentence
 

@@ -53,8 +53,13 @@ def draw(request: Request, study: Study, variants: Sequence[VariantValues], targ
                 _bars(axis, study, variants, name, labels=index == 0)
             axis.grid(alpha=0.3)
             axis.tick_params(labelsize=8)
-        figure.suptitle(f"{request.ablation.name}: {request.preset} on {request.suite}", fontsize=10)
-        figure.supxlabel(_wrapped(f"{caption}. Bars: 95 % intervals over pairs, clustered by subject."), fontsize=6)
+        handles, labels = axes[0][0].get_legend_handles_labels()
+        if handles:  # outside the panels, where it hides no value
+            figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), fontsize=8)
+        figure.suptitle(f"{request.ablation.name}: {request.preset} on {request.suite}", fontsize=10, x=0.01, ha="left")
+        several = any(len(column.by_seed) > 1 for values in variants for column in values.columns.values())
+        explained = "Bars: 95 % intervals over pairs, clustered by subject." + several * " Crosses: single seeds."
+        figure.supxlabel(_wrapped(f"{caption}. {explained}"), fontsize=6)
         for kind in ("png", "pdf"):
             # without dates and versions, so that equal results give equal files
             metadata: dict[str, Any] = {"Software": None} if kind == "png" else {"CreationDate": None}
@@ -71,15 +76,16 @@ def _curve(axis: Axes, request: Request, study: Study, variants: Sequence[Varian
         if not _has(values, name):
             continue
         if variant.x is None:  # such as all content frames
-            axis.axhline(values.columns[name].value or 0.0, color=COLORS[1], ls="--", lw=1, label=variant.name)
+            column = values.columns[name]
+            axis.axhline(column.value or 0.0, color=COLORS[1], ls="--", lw=1, label=variant.name)
+            if column.low is not None and column.high is not None:
+                axis.axhspan(column.low, column.high, color=COLORS[1], alpha=0.15, lw=0)
             continue
         group = _group(variant) if request.ablation.timed else ""
         lines.setdefault(group, []).append((variant.x, values.columns[name]))
     if request.ablation.timed:
-        from matplotlib.ticker import ScalarFormatter
-
         axis.set_xscale("log", base=2)
-        axis.xaxis.set_major_formatter(ScalarFormatter())
+    axis.xaxis.set_major_formatter("{x:g}")
     for index, (group, points) in enumerate(lines.items()):
         points.sort(key=lambda point: point[0])
         color, shape = COLORS[index % len(COLORS)], SHAPES[index % len(SHAPES)]
@@ -89,8 +95,6 @@ def _curve(axis: Axes, request: Request, study: Study, variants: Sequence[Varian
         axis.plot(
             [x for x, _ in points], ys, "-", marker=shape, ms=4, color=color, lw=1, label=group or "_"
         )  # "_": not in the legend
-    if axis.get_legend_handles_labels()[0]:
-        axis.legend(fontsize=7)
     axis.set_title(_title(name, next((column for points in lines.values() for _, column in points), None)), fontsize=9)
     axis.set_xlabel(request.ablation.axis or "content frames", fontsize=8)
 

@@ -29,13 +29,12 @@ class Verdict:
     @property
     def sentence(self) -> str:
         """One line: the decision, the claim, our numbers with the interval, and the paper's numbers as reported."""
-        parts = [f"{self.decision.capitalize()}: {self.claim.text.removesuffix('.')}"]
         if self.difference is None:
-            parts.append(self.reason)
+            ours = self.reason
         else:
-            parts.append(_numbers(self.claim, self.difference) + (f", {self.reason}" if self.reason else ""))
+            ours = _numbers(self.claim, self.difference) + (f"; {self.reason}" if self.reason else "")
         paper = f"Reported by the paper: {self.claim.paper}." if self.claim.paper else "Not a claim of the paper."
-        return f"{parts[0]} ({parts[1]}). {paper}"
+        return f"{self.decision.capitalize()}: {self.claim.text} Ours: {ours}. {paper}"
 
 
 def decide(claim: Claim, variants: Mapping[str, VariantValues]) -> Verdict:
@@ -80,16 +79,16 @@ def verdict_of(claim: Claim, difference: Difference) -> Verdict:
 def _numbers(claim: Claim, difference: Difference) -> str:
     interval = difference.paired.interval
     text = (
-        f"{difference.column} is {_with_unit(difference.better, difference)} with {claim.better} and "
-        f"{_with_unit(difference.worse, difference)} with {claim.worse}; difference "
+        f"{difference.column} {_with_unit(difference.better, difference)} for {claim.better} and "
+        f"{_with_unit(difference.worse, difference)} for {claim.worse}, difference "
         f"{_signed(difference.paired.difference, difference)}"
     )
     if interval is not None:
         text += f", 95 % interval {_signed(interval.low, difference)} to {_signed(interval.high, difference)}"
-    text += f", {difference.paired.n_pairs} pairs of {difference.paired.n_clusters} subjects"
+    text += f" ({difference.paired.n_pairs} pairs of {difference.paired.n_clusters} subjects"
     if len(difference.by_seed) > 1:
-        text += f", by seed {', '.join(_signed(value, difference) for value in difference.by_seed)}"
-    return text
+        text += f"; by seed {', '.join(_signed(value, difference) for value in difference.by_seed)}"
+    return f"{text})"
 
 
 def _number(value: float, difference: Difference) -> str:
