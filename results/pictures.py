@@ -1,15 +1,12 @@
-"""Draw the images of this folder: sheets of swaps from run folders, and curves from training logs.
+"""Draw the images of this folder that `bcd-bench figure` and `bcd-bench ablate` do not draw.
 
-    python results/pictures.py swaps RUN_FOLDER results/swaps-sprites-procedural.png
     python results/pictures.py curve results/training/NAME.jsonl results/training/NAME.png
     python results/pictures.py heads heads-cross-128 results/heads.png
     python results/pictures.py doses results/validation/heads-cross.json results/validation/heads-cross.png
-    python results/pictures.py transfers RUN_FOLDER results/heads-small.png
     python results/pictures.py sweep results/training/heads-small-rates.json results/training/heads-small-rates.png
 
-A sheet shows the content clip, the driving clip, the output and the ground-truth target of every pair, per frame.
-The sheet of heads shows content, driving clip and target of some pairs of a heads suite; the sheet of transfers adds
-the output. Curves, doses and sweeps need matplotlib.
+The sheet of heads shows content, driving clip and target of some pairs of a heads suite. Curves, doses and sweeps need
+matplotlib.
 """
 
 from __future__ import annotations
@@ -19,15 +16,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from bcd_bench.plugin.registry import load_registry
-from bcd_bench.run.folder import RunFolder
 
-PAIRS = (0, 3, 10, 17, 24, 31)
 HEADS = 6
-ROWS = ("content", "motion", "output", "target")
-SCALE, MARGIN, GAP = 2, 64, 10
 
 PANELS = (
     (
@@ -59,38 +52,6 @@ PANELS = (
 )
 """Titles and columns of the panels of a curve, for each kind of log."""
 LOGARITHMIC = {"diffusion", "guidance", "picture", "content_bits", "reconstruction"}
-
-
-def swaps(folder: Path, target: Path) -> None:
-    """Six pairs in two columns, each with its four clips."""
-    run = RunFolder(folder)
-    suite = run.suite(load_registry())
-    results = run.pairs()
-    blocks = []
-    for index in PAIRS:
-        pair = suite.pairs[index]
-        exact = pair.target.load() if pair.target is not None else None
-        clips = [pair.content.load(), pair.motion.load(), run.read_output(results[pair.id]), exact]
-        strips = [np.concatenate(list(clip.frames), 1) for clip in clips if clip is not None]
-        blocks.append(_labelled(np.concatenate(strips)))
-    columns = [np.concatenate([_below(block) for block in blocks[side::2]]) for side in (0, 1)]
-    Image.fromarray(np.concatenate(columns, 1)).save(target, optimize=True)
-
-
-def _labelled(block: np.ndarray) -> np.ndarray:
-    """`block` enlarged, with the names of its rows to the left."""
-    large = block.repeat(SCALE, 0).repeat(SCALE, 1)
-    image = Image.new("RGB", (large.shape[1] + MARGIN, large.shape[0]), (255, 255, 255))
-    image.paste(Image.fromarray(large), (MARGIN, 0))
-    draw = ImageDraw.Draw(image)
-    height = large.shape[0] // len(ROWS)
-    for row, name in enumerate(ROWS):
-        draw.text((6, row * height + height // 2 - 6), name, fill=(0, 0, 0))
-    return np.asarray(image)
-
-
-def _below(block: np.ndarray) -> np.ndarray:
-    return np.concatenate([block, np.full((GAP, *block.shape[1:]), 255, np.uint8)])
 
 
 def curve(log: Path, target: Path) -> None:
@@ -135,22 +96,6 @@ def heads(suite: Path, target: Path) -> None:
     sheet.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(target, optimize=True)
 
 
-def transfers(folder: Path, target: Path) -> None:
-    """Pairs of a run on a heads suite: the content, then every eighth frame of motion, output and target."""
-    run = RunFolder(folder)
-    suite, results = run.suite(load_registry()), run.pairs()
-    strips = []
-    for pair in (suite.pairs[index] for index in PAIRS if index < len(results)):
-        exact = pair.target.load().frames if pair.target is not None else None
-        rows = [pair.motion.load().frames, run.read_output(results[pair.id]).frames, exact]
-        content = pair.content.load().frames[0]
-        strips.append(
-            np.concatenate([content, *(row[t] for row in rows if row is not None for t in (0, 8, 16, 24))], 1)
-        )
-    sheet = Image.fromarray(np.concatenate(strips))
-    sheet.quantize(palette=sheet.quantize(256), dither=Image.Dither.FLOYDSTEINBERG).save(target, optimize=True)
-
-
 def sweep(found: Path, target: Path) -> None:
     """What each measure is over what was varied: the rate of the motion code, or the number of content frames."""
     import matplotlib.pyplot as plt
@@ -191,5 +136,5 @@ def doses(found: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    drawings = {f.__name__: f for f in (swaps, curve, heads, doses, transfers, sweep)}
+    drawings = {f.__name__: f for f in (curve, heads, doses, sweep)}
     drawings[sys.argv[1]](Path(sys.argv[2]), Path(sys.argv[3]))

@@ -30,6 +30,7 @@ VERBS = {
     "score": "Score finished runs again, without generating.",
     "compare": "Compare two runs pair by pair.",
     "report": "Make tables and pages from runs and records.",
+    "figure": "Draw figures of videos from runs, as PNG and PDF.",
     "validate-metrics": "Measure how metrics respond to perturbations.",
     "new-plugin": "Write a plugin that installs, runs and is tested.",
 }
@@ -74,6 +75,7 @@ def _add_plugin_verbs(app: typer.Typer, chosen: str | None) -> None:
     """Add the commands of plugins, for the general help and for commands that are not built in."""
     if chosen in VERBS:
         return
+    from bcd_bench.cli.help import examples_text
     from bcd_bench.plugin.registry import load_registry
 
     registry = load_registry()
@@ -85,8 +87,12 @@ def _add_plugin_verbs(app: typer.Typer, chosen: str | None) -> None:
                 file=sys.stderr,
             )
             continue
-        function = _verb(spec.factory, name) if name == chosen else _placeholder
-        app.command(name, help=None if name == chosen else spec.summary)(function)
+        if name != chosen:
+            app.command(name, help=spec.summary)(_placeholder)
+            continue
+        function = _verb(spec.factory, name)
+        examples = getattr(sys.modules.get(function.__module__), "EXAMPLES", ())
+        app.command(name, epilog=examples_text(examples))(function)
 
 
 def build_app(chosen: str | None, *, completion: bool = False) -> typer.Typer:

@@ -54,6 +54,8 @@ class Table:
     definitions: tuple[str, ...]
     lines: tuple[Line, ...]
     notes: tuple[str, ...]
+    corner: str = "Method"
+    """Header of the labels."""
 
 
 def build_tables(rows: Sequence[ReportRow], *, suite: str | None = None) -> list[Table]:

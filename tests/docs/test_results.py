@@ -107,3 +107,25 @@ def test_the_script_of_the_pictures_imports_what_exists() -> None:
         if (node.module or "").startswith("bcd_bench"):
             module = importlib.import_module(node.module)
             assert all(hasattr(module, alias.name) for alias in node.names), ast.unparse(node)
+
+
+def test_the_list_of_ablations_is_made_from_their_tables() -> None:
+    import runpy
+
+    script = runpy.run_path(str(RESULTS / "collect_ablations.py"))
+    assert script["list_text"]() == (RESULTS / "ablations" / "README.md").read_text()
+
+
+def test_the_decisions_on_ablations_follow_from_their_intervals() -> None:
+    import json
+
+    for path in (RESULTS / "ablations").glob("*/table.json"):
+        body = json.loads(path.read_text())
+        assert body["produced_by"].startswith(f"bcd-bench ablate {body['ablation']} ")
+        for verdict in body["verdicts"]:
+            if verdict["decision"] == "undecided":
+                continue
+            low, high = verdict["interval"]
+            nearly_equal = "nearly equal means" in verdict["sentence"]
+            assert nearly_equal or low > 0 or high < 0, verdict["sentence"]
+            assert verdict["n_clusters"] >= 6

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from bcd_bench.results.rows import ReportRow
 from bcd_bench.results.table import Cell, Line, Table, build_tables
 
-__all__ = ["escape", "render", "render_tables"]
+__all__ = ["escape", "render", "render_table", "render_tables"]
 
 _PREAMBLE = r"""\documentclass[10pt]{article}
 \usepackage[a4paper,landscape,margin=15mm]{geometry}
@@ -108,12 +108,12 @@ def _body(rows: Sequence[ReportRow], suite: str | None) -> str:
     tables = build_tables(rows, suite=suite)
     if not tables:
         return "No records to report.\n"
-    return "\n".join(_table(table) for table in tables)
+    return "\n".join(render_table(table) for table in tables)
 
 
-def _table(table: Table) -> str:
-    """Intervals are placed on a second, smaller line; a table wider than the page is scaled down."""
-    headers = " & ".join([r"Method", *(escape(header) for header in table.headers)])
+def render_table(table: Table) -> str:
+    """One table. Intervals are placed on a second, smaller line; a table wider than the page is scaled down."""
+    headers = " & ".join([escape(table.corner), *(escape(header) for header in table.headers)])
     body = "\n".join(_lines(table))
     notes = "\n".join(rf"\par {escape(note)}" for note in table.notes)
     return rf"""\begin{{table}}[htbp]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from bcd_bench.results.rows import ReportRow
 from bcd_bench.results.table import DAGGER, Cell, Line, Table, build_tables
 
-__all__ = ["render"]
+__all__ = ["escape", "render", "render_table"]
 
 _SPECIAL = re.compile(r"([\\`*_|<>\[\]~#&])")
 
@@ -18,7 +18,7 @@ def render(rows: Sequence[ReportRow], *, suite: str | None = None) -> str:
     tables = build_tables(rows, suite=suite)
     if not tables:
         return "No records to report.\n"
-    return "\n".join(_table(table) for table in tables)
+    return "\n".join(render_table(table) for table in tables)
 
 
 def escape(text: str) -> str:
@@ -26,8 +26,9 @@ def escape(text: str) -> str:
     return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
 
 
-def _table(table: Table) -> str:
-    grid = [["Method", *(escape(header) for header in table.headers)]]
+def render_table(table: Table) -> str:
+    """One table with its title and notes."""
+    grid = [[escape(table.corner), *(escape(header) for header in table.headers)]]
     grid += [[_label(line), *(_cell(cell) for cell in line.cells)] for line in table.lines]
     widths = [max(len(row[column]) for row in grid) for column in range(len(grid[0]))]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]

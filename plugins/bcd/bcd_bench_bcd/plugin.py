@@ -122,8 +122,13 @@ def bcd_bench_assets() -> list[AssetSpec]:
 
 @hookimpl
 def bcd_bench_commands() -> list[CommandSpec]:
-    """`bcd-bench encode`, `decode`, `generate`, `rates`, `prepare` and `probe`."""
+    """`bcd-bench ablate`, `encode`, `decode`, `generate`, `rates`, `prepare` and `probe`."""
     return [
+        CommandSpec(
+            name="ablate",
+            summary="Train, score and compare the variants of an ablation.",
+            factory="bcd_bench_bcd.ablations.commands:command",
+        ),
         CommandSpec(
             name="encode",
             summary="Encode content and motion into a bitstream.",
@@ -170,6 +175,8 @@ def bcd_bench_trainables() -> list[TrainableSpec]:
                 "sprites-procedural-small": "the small model on the embedded procedural Sprites; no files needed",
                 "sprites-small": "the small model on LPC Sprites (asset sprites-art); hours on two CPU cores",
                 "heads-small": "a small model of rendered talking heads, 128x128; an hour on two CPU cores",
+                "sprites-procedural-tiny": "a tiny model on the embedded procedural Sprites, for ablations; minutes",
+                "sprites-tiny": "the same tiny model on LPC Sprites",
                 "sprites-procedural-paper-small": "the paper's recipe without extensions, small, on the embedded suite",
                 "sprites-paper-small": "the paper's recipe without extensions, small, LPC Sprites; one hour, two cores",
                 "sprites": "Table A8 of the paper, on LPC Sprites; for GPUs",

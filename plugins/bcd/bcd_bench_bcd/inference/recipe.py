@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from bcd_bench import WeightsRecipe
 from bcd_bench.io.safetensors import read_weight_header
 from bcd_bench.types.errors import UsageError
 from bcd_bench_bcd.paper import PAPER
 
-__all__ = ["FORMAT", "MAKER", "describe_weights"]
+__all__ = ["FORMAT", "MAKER", "describe_weights", "read_card"]
 
 FORMAT = "bcd-2"
 MAKER = "bcd-bench train bcd"
@@ -31,3 +32,16 @@ def describe_weights(path: Path) -> WeightsRecipe:
     if recipe == (PAPER,):
         return WeightsRecipe(PAPER)
     return WeightsRecipe(f"+ {len(recipe)} extension{'s' if len(recipe) > 1 else ''}", recipe, labels)
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """The card of a weight file: training data, settings and duration; empty if it has none.
+
+    Raises `UsageError` for a file that does not hold BCD weights.
+    """
+    header = read_weight_header(path, form=FORMAT, what="BCD", maker=MAKER)
+    try:
+        card = json.loads(header.get("card", "{}"))
+    except ValueError:
+        return {}
+    return dict(card) if isinstance(card, dict) else {}

@@ -15,12 +15,15 @@ from bcd_bench_bcd.presets.heads_small import HEADS_SMALL
 from bcd_bench_bcd.presets.lrs3_tiny import LRS3_TINY
 from bcd_bench_bcd.presets.paper import LRS3, SPRITES, SPRITES_PAPER_SMALL, SPRITES_PROCEDURAL_PAPER_SMALL
 from bcd_bench_bcd.presets.sprites_small import SPRITES_PROCEDURAL_SMALL, SPRITES_SMALL
+from bcd_bench_bcd.presets.sprites_tiny import SPRITES_PROCEDURAL_TINY, SPRITES_TINY
 
 __all__ = ["PRESETS", "fields_of", "resolve_preset", "settings_of"]
 
 PRESETS: dict[str, Preset] = {
     "sprites-procedural-small": SPRITES_PROCEDURAL_SMALL,
     "sprites-small": SPRITES_SMALL,
+    "sprites-procedural-tiny": SPRITES_PROCEDURAL_TINY,
+    "sprites-tiny": SPRITES_TINY,
     "sprites-procedural-paper-small": SPRITES_PROCEDURAL_PAPER_SMALL,
     "sprites-paper-small": SPRITES_PAPER_SMALL,
     "sprites": SPRITES,

@@ -77,6 +77,7 @@ REPORTED = (
     _row("BCD, 2 kbps", "Table 3", 88.5, 0.71, 0.34, 5.26, 5.68),
     _row("BCD, 6 kbps", "Table 3", 87.6, 0.68, 0.56, 3.23, 4.13),
     _row("BCD, 8 kbps", "Table 3", 89.3, 0.66, 0.49, 3.04, 3.74),
+    _row("BCD, no cross-driven training", "Table 3", 120.1, 0.64, 0.58, 41.5, 40.4),
     _row("BCD, no bitrate loss", "Table A6", 92.7, 0.70, 0.59, 4.81, 6.21),
 )
 REPORTED_BY_CONTENT = {

@@ -1,0 +1,1 @@
+"""Ablations of the paper, and of our extensions: `bcd-bench ablate`."""
