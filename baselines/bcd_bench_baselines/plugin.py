@@ -6,12 +6,20 @@ import importlib
 from types import ModuleType
 from typing import Any
 
-from bcd_bench import AssetSpec, MethodSpec, TrainableSpec, hookimpl
+from bcd_bench import AssetSpec, CommandSpec, MethodSpec, MetricSpec, TrainableSpec, hookimpl
 
-__all__ = ["SPECS", "bcd_bench_assets", "bcd_bench_methods", "bcd_bench_trainables"]
+__all__ = [
+    "SPECS",
+    "bcd_bench_assets",
+    "bcd_bench_commands",
+    "bcd_bench_methods",
+    "bcd_bench_metrics",
+    "bcd_bench_trainables",
+]
 
 SPECS: tuple[str, ...] = (
     "cdsvae.specs",
+    "codecs.specs",
     "external.specs",
     "folder.specs",
     "fomm.specs",
@@ -21,7 +29,7 @@ SPECS: tuple[str, ...] = (
     "mcnet.specs",
     "pca_motion.specs",
 )
-"""Modules with METHODS, ASSETS or TRAINABLES; none of them imports torch."""
+"""Modules with METHODS, METRICS, COMMANDS, ASSETS or TRAINABLES; none of them imports torch."""
 
 
 def _modules() -> list[ModuleType]:
@@ -36,6 +44,18 @@ def _all(attribute: str) -> list[Any]:
 def bcd_bench_methods() -> list[MethodSpec]:
     """All methods of this distribution."""
     return _all("METHODS")
+
+
+@hookimpl
+def bcd_bench_metrics() -> list[MetricSpec]:
+    """The metrics of values that only these methods report."""
+    return _all("METRICS")
+
+
+@hookimpl
+def bcd_bench_commands() -> list[CommandSpec]:
+    """The comparison of codecs."""
+    return _all("COMMANDS")
 
 
 @hookimpl

@@ -10,6 +10,15 @@ from bcd_bench_bcd.inference.pretrained import SHIPPED
 __all__ = ["bcd_bench_assets", "bcd_bench_commands", "bcd_bench_methods", "bcd_bench_metrics", "bcd_bench_trainables"]
 
 
+_SETTINGS = {
+    "sampler": "default",
+    "solver": None,
+    "steps": None,
+    "guidance": None,
+    "content_frames": None,
+    "content_bits": None,
+    "dtype": "float32",
+}
 _GENERATORS = (
     ("bcd-generate", "BCDGenerate", False, "Continues a prompt: GPT-2 generates motion codes, BCD decodes them"),
     ("bcd-markov", "MarkovMotion", True, "Continues a prompt with a Markov chain over the motion codes"),
@@ -29,19 +38,21 @@ def bcd_bench_methods() -> list[MethodSpec]:
             factory="bcd_bench_bcd.inference.method:BCDMethod",
             licence="Apache-2.0",
             paper="Bitrate-Controlled Diffusion for Disentangling Motion and Content in Video",
-            config={
-                "sampler": "default",
-                "solver": None,
-                "steps": None,
-                "guidance": None,
-                "content_frames": None,
-                "content_bits": None,
-                "dtype": "float32",
-            },
+            config=_SETTINGS,
             weights=SHIPPED,
             describe_weights="bcd_bench_bcd.inference.recipe:describe_weights",
             batch_size=16,
             metrics=("motion-bitrate",),
+        ),
+        MethodSpec(
+            name="bcd-bitstream",
+            version="0.1.0",
+            summary="BCD through its bitstream: outputs are decoded from files whose size is reported",
+            factory="bcd_bench_bcd.bitstream.method:CodedBCD",
+            licence="Apache-2.0",
+            config={**_SETTINGS, "model": "context"},
+            weights=SHIPPED,
+            describe_weights="bcd_bench_bcd.inference.recipe:describe_weights",
         ),
         *(
             MethodSpec(

@@ -231,6 +231,13 @@ def bcd_bench_suites() -> list[SuiteSpec]:
         _clips("clips-cross", "cross_suite", "A folder of your own videos: each drives the face of somebody else."),
         _clips("clips-self", "self_suite", "A folder of your own videos: the second half drives the first."),
         *_HEADS,
+        SuiteSpec(
+            name="heads-self-128",
+            version="1",
+            summary="Rendered talking heads, 128x128: every test clip drives itself, for self-reenactment and codecs.",
+            factory="bcd_bench_faces.suites.synthetic_heads:self_suite_128",
+            licence="Apache-2.0; head model CC0-1.0",
+        ),
         *(
             SuiteSpec(
                 name="heads-generate" if prompt == 1 else f"heads-generate-prompt{prompt}",

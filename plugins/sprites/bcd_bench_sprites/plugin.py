@@ -50,6 +50,21 @@ def bcd_bench_suites() -> list[SuiteSpec]:
             training="bcd_bench_sprites.training:procedural",
             licence="Apache-2.0",
         ),
+        SuiteSpec(
+            name="sprites-self",
+            version="1",
+            summary="LPC Sprites: every test clip drives itself, for self-reenactment and codecs.",
+            factory="bcd_bench_sprites.suite:lpc_self_suite",
+            assets=(ART.name,),
+            licence=ART_LICENCE,
+        ),
+        SuiteSpec(
+            name="sprites-procedural-self",
+            version="1",
+            summary="Procedural characters: every test clip drives itself, for self-reenactment and codecs.",
+            factory="bcd_bench_sprites.suite:procedural_self_suite",
+            licence="Apache-2.0",
+        ),
         *(_generation(prompt) for prompt in (1, 3)),
         *(_generation(prompt, procedural=True) for prompt in (1, 3)),
     ]

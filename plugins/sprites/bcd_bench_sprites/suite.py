@@ -35,9 +35,12 @@ __all__ = [
     "SEED",
     "VERSION",
     "clip_ref",
+    "lpc_self_suite",
     "lpc_suite",
     "partners",
+    "procedural_self_suite",
     "procedural_suite",
+    "self_suite",
     "swap_suite",
     "test_clips",
 ]
@@ -61,6 +64,27 @@ def procedural_suite(data: Mapping[str, Path]) -> Suite:
     return swap_suite(
         "sprites-procedural", "Characters drawn by code: swaps over 2,664 test clips, with exact targets."
     )
+
+
+def lpc_self_suite(data: Mapping[str, Path]) -> Suite:
+    """Every test clip of `sprites` drives itself; its art is the asset `sprites-art`."""
+    del data
+    return self_suite("sprites")
+
+
+def procedural_self_suite(data: Mapping[str, Path]) -> Suite:
+    """Every test clip of `sprites-procedural` drives itself; it requires no files."""
+    del data
+    return self_suite("sprites-procedural")
+
+
+def self_suite(name: SuiteName) -> Suite:
+    """2,664 pairs for self-reenactment and codecs: content, driving clip and target are one test clip."""
+    references = [clip_ref(name, character, motion) for character, motion in test_clips().tolist()]
+    pairs = tuple(Pair(reference.id, reference, reference, reference) for reference in references)
+    summary = f"Every one of the 2,664 test clips of {name} drives itself."
+    metrics = ("target-psnr", "target-ssim", "coded-size")
+    return Suite(f"{name}-self", VERSION, pairs, (SIZE, SIZE), FPS, metrics, 0, summary)
 
 
 def swap_suite(name: SuiteName, summary: str, seed: int = SEED) -> Suite:

@@ -10,7 +10,7 @@ __all__ = ["SHIPPED"]
 SHIPPED = (
     Weights(
         name="sprites-procedural-small",
-        suites=("sprites-procedural",),
+        suites=("sprites-procedural", "sprites-procedural-self"),
         package="bcd_bench_bcd",
         path="weights/sprites-procedural-small.safetensors",
         sha256="24fc6d377e9e795c362af12c8179e22a184ee2a123b977c7a3595deaa7b02211",
@@ -24,7 +24,7 @@ SHIPPED = (
     ),
     Weights(
         name="sprites-small",
-        suites=("sprites",),
+        suites=("sprites", "sprites-self"),
         package="bcd_bench_bcd",
         path="weights/sprites-small.safetensors",
         sha256="196dc217c20b9eabb56febdc7443027379311eadc1d731877ee87154b77dcb69",
@@ -35,6 +35,7 @@ SHIPPED = (
             "heads-cross",
             "heads-cross-128",
             "heads-cross-64",
+            "heads-self-128",
             "clips-cross",
             "clips-self",
             "lrs3-self",

@@ -42,6 +42,7 @@ __all__ = [
     "draw_clip",
     "heads_suite",
     "kept_clip",
+    "self_suite_128",
     "suite_64",
     "suite_128",
     "suite_256",
@@ -121,6 +122,16 @@ def heads_suite(size: int) -> Suite:
         summary,
         perturbations=FAULTS,
     )
+
+
+def self_suite_128(data: Mapping[str, Path]) -> Suite:
+    """`heads-self-128`: every test clip drives itself; requires no files."""
+    del data
+    references = [clip_ref("test", person, person, 128) for person in range(PEOPLE)]
+    pairs = tuple(Pair(f"{n:03d}", reference, reference, reference) for n, reference in enumerate(references))
+    metrics = ("csim", "motion-error", "target-psnr", "target-ssim", "coded-size")
+    summary = "Rendered talking heads, 128x128: each of 60 test clips drives itself."
+    return Suite("heads-self-128", VERSION, pairs, (128, 128), FPS, metrics, 1, summary)
 
 
 def clip_ref(split: Split, person: int, motion: int, size: int) -> ClipRef:

@@ -1,0 +1,159 @@
+"""`bcd-bench compare-codecs`: BCD's bitstream against video codecs, rate against distortion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bcd_bench.types.errors import UsageError
+
+__all__ = ["command", "draw", "markdown"]
+
+RATE = "coded-kbps"
+POINTS: Mapping[str, tuple[int, ...]] = {
+    "x264": (51, 45, 39, 33),
+    "x265": (51, 45, 39, 33),
+    "svt-av1": (63, 57, 51, 45),
+}
+"""CRF of the points of every codec; the first one is the encoder's lowest rate."""
+CONTENT_BITS = (3, 4, 6, 8)
+"""Points of BCD, besides the exact content; weights that round their content have only one point."""
+STYLE: Mapping[str, tuple[str, str]] = {
+    "bcd-bitstream": ("#0072B2", "o"),
+    "x264": ("#D55E00", "s"),
+    "x265": ("#009E73", "^"),
+    "svt-av1": ("#CC79A7", "D"),
+}
+"""Colour (Okabe and Ito's palette) and marker of a method."""
+
+Row = dict[str, Any]
+
+
+def command(
+    suite: Annotated[str, typer.Option(metavar="NAME", help="A suite of self-reenactment, such as heads-self-128.")],
+    data: Annotated[list[str] | None, typer.Option(metavar="NAME=PATH", help="Your own data.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(metavar="NAME|PATH", help="BCD weights (default: the suite's).")
+    ] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(metavar="NAME[,NAME…]", help="Metrics (default: those of the suite).")
+    ] = None,
+    model: Annotated[str, typer.Option(help="Probability model of the motion codes of BCD.")] = "context",
+    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first N pairs.")] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the runs.")] = Path("runs"),
+    output: Annotated[
+        Path, typer.Option(metavar="FILE", help="Table and picture: FILE.md, FILE.json and FILE.png.")
+    ] = Path("codecs"),
+) -> None:
+    """Compare BCD's bitstream with x264, x265 and SVT-AV1 on a suite: rate, distortion and BD-rates."""
+    from bcd_bench import api
+    from bcd_bench.cli.common import parse_data, split_names
+    from bcd_bench.io.atomic import write_json_atomic, write_text_atomic
+
+    if not output.parent.is_dir():
+        raise UsageError(f"--output {output}: the folder {output.parent} does not exist")
+    metrics = [*split_names(metric, "--metric"), "coded-size"] if metric else None
+    rows: list[Row] = []
+
+    def add(method: str, point: str, settings: Mapping[str, Any], chosen: str | None = None) -> Row:
+        results = api.evaluate(
+            method, suite, metrics=metrics, settings=settings, weights=chosen, data=parse_data(data or []), limit=limit,
+            out=out,
+        )  # fmt: skip
+        [record] = results.records
+        values = {
+            name: [value.value, value.ci_low, value.ci_high]
+            for name, value in record.values.items()
+            if value is not None
+        }
+        rows.append({"method": method, "point": point, "pairs": record.values["coded-bytes"].n, "values": values})
+        return rows[-1]
+
+    exact = add("bcd-bitstream", "exact content", {"model": model}, weights)
+    for bits in CONTENT_BITS:
+        row = add("bcd-bitstream", f"{bits}-bit content", {"model": model, "content_bits": bits}, weights)
+        if row["values"][RATE][0] == exact["values"][RATE][0]:  # the weights round their content anyway
+            rows.pop()
+            break
+    for codec, crfs in POINTS.items():
+        for crf in crfs:
+            add(codec, f"crf {crf}", {"crf": crf})
+    write_json_atomic(output.with_suffix(".json"), {"suite": suite, "rows": rows})
+    write_text_atomic(output.with_suffix(".md"), markdown(suite, rows))
+    draw(suite, rows, output.with_suffix(".png"))
+    print(markdown(suite, rows))
+
+
+def qualities(rows: Sequence[Row]) -> list[str]:
+    """The columns that are compared: those of all rows, without sizes and columns that only describe a fit."""
+    names = set.intersection(*(set(row["values"]) for row in rows))
+    known = ("target-psnr", "target-ssim", "csim", "csim-sface", "motion-error", "cross-error", "shape-error")
+    return [name for name in known if name in names]
+
+
+def markdown(suite: str, rows: Sequence[Row]) -> str:
+    """The table of all points, and the BD-rates of every method against x264."""
+    from bcd_bench_baselines.codecs.bd_rate import bd_rate
+
+    columns = qualities(rows)
+    lines = [
+        f"Self-reenactment on `{suite}`, {rows[0]['pairs']} clips. Bytes of the whole file: content, headers and motion.",
+        "Brackets: 95 % intervals over clips.",
+        "",
+        f"| method | point | bytes | kbit/s | {' | '.join(columns)} |",
+        f"| --- | --- | ---: | ---: |{' ---: |' * len(columns)}",
+    ]
+    for row in rows:
+        values = row["values"]
+        cells = [
+            f"{_number(values[name][0])} [{_number(values[name][1])}, {_number(values[name][2])}]" for name in columns
+        ]
+        size, rate = values["coded-bytes"][0], values[RATE][0]
+        lines.append(f"| {row['method']} | {row['point']} | {size:.0f} | {rate:.2f} | {' | '.join(cells)} |")
+    lines += ["", f"| BD-rate against x264 | {' | '.join(columns)} |", f"| --- |{' ---: |' * len(columns)}"]
+    for method in dict.fromkeys(row["method"] for row in rows):
+        if method == "x264":
+            continue
+        cells = []
+        for name in columns:
+            sign = -1 if name.endswith("-error") else 1
+            curves = [
+                [(r["values"][RATE][0], sign * r["values"][name][0]) for r in rows if r["method"] == m]
+                for m in ("x264", method)
+            ]
+            difference = bd_rate(*curves)
+            cells.append("no overlap" if difference is None else f"{difference:+.0f} %")
+        lines.append(f"| {method} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def draw(suite: str, rows: Sequence[Row], path: Path) -> None:
+    """Rate-distortion curves with intervals, one panel per column."""
+    from matplotlib.figure import Figure
+
+    columns = qualities(rows)
+    figure = Figure(figsize=(4.2 * len(columns), 3.6), layout="constrained", dpi=130)
+    panels = figure.subplots(1, len(columns), squeeze=False)[0]
+    for panel, name in zip(panels, columns, strict=True):
+        for method in dict.fromkeys(row["method"] for row in rows):
+            points = sorted((r["values"][RATE][0], *r["values"][name]) for r in rows if r["method"] == method)
+            rates, values = [p[0] for p in points], [p[1] for p in points]
+            spread = [[p[1] - p[2] for p in points], [p[3] - p[1] for p in points]]
+            colour, marker = STYLE[method]
+            panel.errorbar(
+                rates, values, yerr=spread, color=colour, marker=marker, capsize=2, label=method, lw=1.3, ms=5
+            )
+        panel.set_xscale("log")
+        panel.set_xlabel("kbit/s, whole file")
+        panel.set_title(f"{name} {'↓' if name.endswith('-error') else '↑'}", fontsize=10)
+        panel.grid(alpha=0.3, which="both")
+    panels[0].legend(fontsize=8, frameon=False)
+    figure.suptitle(f"{suite}: {rows[0]['pairs']} clips", fontsize=10)
+    figure.savefig(path)
