@@ -16,7 +16,7 @@ from bcd_bench_bcd.extensions.keypoint_supervision import KeypointSupervision
 from bcd_bench_bcd.extensions.same_identity_pairs import SameIdentityPairs
 from bcd_bench_bcd.presets.base import Preset
 
-__all__ = ["KEPT_BYTES", "DeviceClips", "TrainingView", "enough_clips", "training_view"]
+__all__ = ["KEPT_BYTES", "DeviceClips", "TrainingView", "codebook_clips", "training_view"]
 
 KEPT_BYTES = 3 << 30
 """Memory for cached clips, in RAM and likewise on a GPU; clips are cached until it is full."""
@@ -39,10 +39,14 @@ def training_view(clips: TrainingClips, preset: Preset) -> TrainingClips:
     return TrainingView(clips, preset.train.suite, preset.train.clips, pairs)
 
 
-def enough_clips(draw: Callable[[int], Tensor], count: int, *, frames: int) -> Tensor:
-    """`count` clips [B, T, ...], or as many as have `frames` frames in total; `draw(n)` returns n random clips."""
+def codebook_clips(draw: Callable[[int], Tensor], preset: Preset) -> Tensor:
+    """Clips [B, T, ...] to initialise the codebook from: at least 64, and at least as many frames as it has entries.
+
+    `draw(n)` returns n random clips.
+    """
+    count = max(preset.train.batch, 64)
     clips = draw(count)
-    missing = -(-frames // clips.shape[1]) - count
+    missing = -(-preset.model.quantizer.entries // clips.shape[1]) - count
     return torch.cat([clips, draw(missing)]) if missing > 0 else clips
 
 
