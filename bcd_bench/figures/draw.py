@@ -121,14 +121,15 @@ def _rates(options: Options, registry: Registry) -> Canvas:
     caption = ""
     if len(paths) == 1 and not (paths[0] / "plan.json").exists():
         variants, caption = _variants_of(paths[0])
-        paths = [path for _, path, _ in variants]
-        labels = labels or [label for label, _, _ in variants]
+        paths = [path for _, path in variants]
+        labels = labels or [label for label, _ in variants]
     sources, suite = open_runs(paths, registry, labels)
     pairs = choose_pairs(sources, suite, ids=options.pairs, seed=options.seed, count=options.count or 2)
     frames = options.frames or 4
     rows = [("driving clip", [frames_of(pair.motion.load().frames, frames) for pair in pairs])]
-    for source in sources:
-        label = source.label + _measured_rate(source)
+    rates = [_measured_rate(source) for source in sources]
+    for source, rate in zip(sources, rates, strict=True):
+        label = source.label if len(set(rates)) == 1 else f"{source.label}\n{rate}"
         rows.append((label, [frames_of(source.output(pair.id).frames, frames) for pair in pairs]))
     targets = [pair.target.load().frames for pair in pairs if pair.target is not None]
     if len(targets) == len(pairs):
@@ -138,15 +139,16 @@ def _rates(options: Options, registry: Registry) -> Canvas:
     return canvas
 
 
-def _variants_of(folder: Path) -> tuple[list[tuple[str, Path, float]], str]:
-    """Label, run folder and position of every variant of an ablation that has a run, in order of the position."""
+def _variants_of(folder: Path) -> tuple[list[tuple[str, Path]], str]:
+    """Label and run folder of every variant of an ablation that has a run, in order of `x`, and the caption."""
     path = folder / ABLATION
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
         found = []
         for index, variant in enumerate(state["variants"]):
             runs = [run for run in variant["runs"].values() if run]
-            position = float(index) if variant["x"] is None else float(variant["x"])
+            # Numbers in their order, then everything else, such as all content frames.
+            position = (True, float(index)) if variant["x"] is None else (False, float(variant["x"]))
             if runs:
                 found.append((str(variant["name"]), folder / runs[0], position))
         name, preset = str(state["ablation"]), str(state["preset"])
@@ -158,13 +160,14 @@ def _variants_of(folder: Path) -> tuple[list[tuple[str, Path, float]], str]:
         raise UsageError(f"{path}: is damaged", hint="run bcd-bench ablate again with its --out") from None
     if not found:
         raise UsageError(f"{folder}: no variant of this ablation has a run yet", hint="run bcd-bench ablate again")
-    return sorted(found, key=lambda item: item[2]), f"Ablation {name} of preset {preset}, first seed. "
+    found.sort(key=lambda item: item[2])
+    return [(label, path) for label, path, _ in found], f"Ablation {name} of preset {preset}, first seed. "
 
 
 def _measured_rate(source: Source) -> str:
     values = (source.run.record() or {}).get("values", {})
     rate = values.get("motion-bits", {}).get("value") if isinstance(values, dict) else None
-    return f" (measured {rate:.1f} bits)" if isinstance(rate, int | float) else ""
+    return f"measured {rate:.1f} bits" if isinstance(rate, int | float) else ""
 
 
 def _generation(options: Options, registry: Registry) -> Canvas:

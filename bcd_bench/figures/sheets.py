@@ -68,6 +68,11 @@ def comparison(sources: Sequence[Source], pairs: Sequence[Pair], *, frames: int)
     return canvas
 
 
+def _lines(label: str) -> list[str]:
+    """The lines of a label to the left of a row, each wrapped."""
+    return [part for line in label.splitlines() for part in wrapped(line, 1.6 * CELL)]
+
+
 def motion_grid(contents: Sequence[Frames], motions: Sequence[Frames], outputs: Sequence[Sequence[Frames]]) -> Canvas:
     """Contents down the side, driving clips along the top, and in each cell the content with that motion.
 
@@ -97,7 +102,7 @@ def strips(rows: Sequence[tuple[str, Sequence[Frames]]], contents: Sequence[Fram
     then above its frames.
     """
     canvas = Canvas()
-    margin = max(text_width(line) for label, _ in rows for line in wrapped(label, 1.6 * CELL)) + GAP
+    margin = max(text_width(line) for label, _ in rows for line in _lines(label)) + GAP
     blocks = rows[0][1]
     side = _cell(contents[0])[0] + BLOCK if contents else 0.0
     spans = []
@@ -114,7 +119,7 @@ def strips(rows: Sequence[tuple[str, Sequence[Frames]]], contents: Sequence[Fram
     for row, (label, clips) in enumerate(rows):
         y = top + row * (CELL + GAP)
         if row or not contents:
-            lines = wrapped(label, 1.6 * CELL)
+            lines = _lines(label)
             canvas.label("\n".join(lines), margin - GAP, y + (CELL - len(lines) * LINE) / 2, align="right", bold=True)
         for (_, left), clip in zip(spans, clips, strict=True):
             _strip(canvas, clip, left, y)
@@ -124,14 +129,14 @@ def strips(rows: Sequence[tuple[str, Sequence[Frames]]], contents: Sequence[Fram
 def generation(clips: Sequence[tuple[str, Frames, Frames]]) -> Canvas:
     """One row per clip (label, prompt frames, generated frames): the prompt has an orange border."""
     canvas = Canvas()
-    margin = max(text_width(line) for label, *_ in clips for line in wrapped(label, 1.6 * CELL)) + GAP
+    margin = max(text_width(line) for label, *_ in clips for line in _lines(label)) + GAP
     prompt_width = max(_cell(prompt)[0] * len(prompt) for _, prompt, _ in clips)
     top = LINE + GAP
     canvas.label("prompt", margin + prompt_width / 2, 0, align="center", bold=True)
     canvas.label("generated frames", margin + max(prompt_width, text_width("prompt")) + BLOCK, 0, bold=True)
     for row, (label, prompt, frames) in enumerate(clips):
         y = top + row * (CELL + GAP)
-        lines = wrapped(label, 1.6 * CELL)
+        lines = _lines(label)
         canvas.label("\n".join(lines), margin - GAP, y + (CELL - len(lines) * LINE) / 2, align="right")
         width, height = _cell(prompt)
         for index, frame in enumerate(prompt):

@@ -166,6 +166,9 @@ def test_the_sentence_has_our_interval_and_the_reported_numbers() -> None:
         "Agrees: Less is worse. Ours: score 10.0 % for more and 9.0 % for less, difference +1.0, 95 % interval +0.5 to "
         "+1.5 (40 pairs of 20 subjects; by seed +0.8, +1.2). Reported by the paper: 2 and 1 (Table 9)."
     )
+    equal = verdict_of(Claim("Equal.", "a", "b", ("score",), margin={"score": 1.0}), difference(0.0, 0.0))
+    assert equal.decision == "agrees"
+    assert "0.0 to 0.0, without width because the difference is the same on every pair (40" in equal.sentence
     assert "Not a claim of the paper" in verdict_of(Claim("A.", "a", "b", ("score",)), difference(1, 2)).sentence
 
 

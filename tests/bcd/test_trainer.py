@@ -42,6 +42,16 @@ def test_writes_weights_log_grid_and_config(request_for: Any) -> None:
         assert grid.size == (8 * 32, 4 * (3 * 32 + 4))
 
 
+def test_a_codebook_larger_than_a_batch_starts_from_different_latents(request_for: Any) -> None:
+    changes = {"model.quantizer.entries": 1024, "objective.target_bits": 9}
+    trainer = trainer_of(request_for(overrides=changes))
+    trainer.start(resume=False)
+    codebook = trainer.model.quantizer.codebook[0]
+    assert codebook.shape[0] == 1024
+    assert len(torch.unique(codebook, dim=0)) == 1024
+    assert all(np.isfinite(value) for value in take_step(trainer).values())
+
+
 def test_stopping_and_resuming_changes_nothing(request_for: Any) -> None:
     whole, parts = request_for("whole"), request_for("parts")
     train(whole)

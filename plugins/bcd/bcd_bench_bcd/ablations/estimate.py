@@ -83,7 +83,9 @@ def describe_jobs(request: Request, jobs: Sequence[Job]) -> str:
         duration = seconds * job.preset.train.steps
         total += duration
         lines.append(f"{line}; {job.preset.train.steps} steps of {seconds:.2f} s, {format_seconds(duration)}")
-    if not unknown:
+    if not counted:
+        lines.append("nothing is left to train")
+    elif not unknown:
         lines.append(
             f"training here: about {total / 3600:.2g} h, measured on a few real steps; scoring is not included"
         )

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bcd_bench.assets.store import AssetStore
+from bcd_bench.assets.weights import resolve_weights
 from bcd_bench.io.atomic import write_json_atomic
 from bcd_bench.plugin.loading import plugin_code
 from bcd_bench.plugin.specs import TrainRequest
@@ -123,7 +125,12 @@ def study_of(request: Request) -> Study:
 
 
 def plan_jobs(request: Request, study: Study, registry: Registry) -> list[Job]:
-    """One job per variant and seed. Raises `UsageError` if a folder has a training with other settings."""
+    """One job per variant and seed.
+
+    Raises `UsageError` if a folder has a training with other settings, and for weights that do not exist.
+    """
+    if request.weights is not None:
+        resolve_weights(registry.method("bcd"), request.suite, request.weights, AssetStore(registry))
     shared = None if request.ablation.trains else _shared_training(request, registry)
     jobs = []
     for variant in study.variants:

@@ -85,6 +85,8 @@ def _numbers(claim: Claim, difference: Difference) -> str:
     )
     if interval is not None:
         text += f", 95 % interval {_signed(interval.low, difference)} to {_signed(interval.high, difference)}"
+    if interval is not None and interval.low == interval.high:
+        text += ", without width because the difference is the same on every pair"
     text += f" ({difference.paired.n_pairs} pairs of {difference.paired.n_clusters} subjects"
     if len(difference.by_seed) > 1:
         text += f"; by seed {', '.join(_signed(value, difference) for value in difference.by_seed)}"

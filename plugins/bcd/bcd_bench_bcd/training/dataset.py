@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from bcd_bench_bcd.extensions.keypoint_supervision import KeypointSupervision
 from bcd_bench_bcd.extensions.same_identity_pairs import SameIdentityPairs
 from bcd_bench_bcd.presets.base import Preset
 
-__all__ = ["KEPT_BYTES", "DeviceClips", "TrainingView", "training_view"]
+__all__ = ["KEPT_BYTES", "DeviceClips", "TrainingView", "codebook_clips", "training_view"]
 
 KEPT_BYTES = 3 << 30
 """Memory for cached clips, in RAM and likewise on a GPU; clips are cached until it is full."""
@@ -37,6 +37,17 @@ def training_view(clips: TrainingClips, preset: Preset) -> TrainingClips:
     if preset.train.clips is None and pairs is None:
         return clips
     return TrainingView(clips, preset.train.suite, preset.train.clips, pairs)
+
+
+def codebook_clips(draw: Callable[[int], Tensor], preset: Preset) -> Tensor:
+    """Clips [B, T, ...] to initialise the codebook from: at least 64, and at least as many frames as it has entries.
+
+    `draw(n)` returns n random clips.
+    """
+    count = max(preset.train.batch, 64)
+    clips = draw(count)
+    missing = -(-preset.model.quantizer.entries // clips.shape[1]) - count
+    return torch.cat([clips, draw(missing)]) if missing > 0 else clips
 
 
 class TrainingView:

@@ -50,7 +50,7 @@ from bcd_bench_bcd.presets.registry import PRESETS, resolve_preset
 from bcd_bench_bcd.training.checkpoint import WHAT, matching_checkpoint, start_from
 from bcd_bench_bcd.training.collapse import CollapseGuard, condition_contributions
 from bcd_bench_bcd.training.data import fit_to_data, needs_patch_occupancy, open_training_clips, patch_occupancy
-from bcd_bench_bcd.training.dataset import DeviceClips
+from bcd_bench_bcd.training.dataset import DeviceClips, codebook_clips
 from bcd_bench_bcd.training.log import sentence
 from bcd_bench_bcd.training.optimizers import Optimizers
 from bcd_bench_bcd.training.rng import step_generator
@@ -190,8 +190,8 @@ class Trainer:
                 self.loop.log.begin()
                 write_json_atomic(self.out / "config.json", self._run())
         if self.preset.train.init is not None:
-            path = Path(self.preset.train.init)
-            self.earlier = start_from(path, self.model, self.description, self.accelerator.device)
+            path, device = Path(self.preset.train.init), self.accelerator.device
+            self.earlier = start_from(path, self.model, self.description, device)
             self.ema.copy_from(self.model)
         elif self.preset.model.quantizer.codes_from_data:
             self._start_codes()
@@ -200,7 +200,7 @@ class Trainer:
     def _start_codes(self) -> None:
         """Initialise the codebook with motion latents of training clips, the same ones in every process."""
         generator = step_generator(self.preset.train.seed, CODES)
-        clips = self._batch(generator, max(self.preset.train.batch, 64)).clips
+        clips = codebook_clips(lambda number: self._batch(generator, number).clips, self.preset)
         with torch.no_grad(), self.accelerator.autocast():
             latents = self.model.latents_of_motion(self.model.values(clips))
         self.model.quantizer.start_codes_from(latents, generator)
