@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 
 from bcd_bench import Clip, ClipRef, VideoFile
 from bcd_bench.assets.hashing import sha256_file
-from bcd_bench.io.video import READER, encode_lossless, read_video, write_preview, write_video_lossless
+from bcd_bench.io.video import (
+    READER,
+    encode_lossless,
+    read_video,
+    save_frames,
+    write_preview,
+    write_video_lossless,
+)
 from bcd_bench.types.errors import UsageError
 
 
@@ -135,3 +142,20 @@ def test_the_hash_of_a_clip_is_over_shape_and_pixels() -> None:
     frames = np.zeros((1, 2, 3, 3), np.uint8)
     expected = hashlib.sha256(b"[1, 2, 3, 3]" + bytes(18)).hexdigest()
     assert Clip(frames, 8.0).sha256 == Clip(frames, 25.0, "x").sha256 == expected
+
+
+def test_frames_are_written_as_they_come(tmp_path: Path) -> None:
+    clip = noise(7, 15, 21, fps=30000 / 1001)
+    save_frames(tmp_path / "a.mkv", iter(clip.frames), clip.fps)
+    assert read_video(tmp_path / "a.mkv").sha256 == clip.sha256
+    assert read_video(tmp_path / "a.mkv").fps == pytest.approx(30000 / 1001)
+    flat = np.full((4, 15, 21, 3), 130, np.uint8)
+    save_frames(tmp_path / "a.mp4", iter(flat), 25.0)
+    back = read_video(tmp_path / "a.mp4").frames
+    assert back.shape == (4, 16, 22, 3)  # H.264 needs even sides
+    assert np.abs(back.astype(int) - 130).max() <= 2
+    with pytest.raises(ValueError, match="no frames to write"):
+        save_frames(tmp_path / "b.mkv", iter([]), 25.0)
+    assert not list(tmp_path.glob("b*"))
+    with pytest.raises(UsageError, match=r"has to end in \.mp4"):
+        save_frames(tmp_path / "c.gif", iter(flat), 25.0)
