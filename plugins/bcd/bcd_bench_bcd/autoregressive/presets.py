@@ -52,26 +52,29 @@ SPRITES_PROCEDURAL_SMALL = SPRITES_SMALL.model_copy(
 )
 
 HEADS_SMALL = MotionPreset(
-    summary="GPT-2 6 x 192 for the codes of heads-small on rendered heads; shipped",
+    summary="GPT-2 4 x 160 for the codes of heads-small on rendered heads; shipped",
     bcd="heads-small",
-    gpt=GPTConfig(layers=6, width=192, heads=6, dropout=0.1, frames=24, prefix="pooled"),
+    gpt=GPTConfig(layers=4, width=160, heads=5, dropout=0.2, frames=24, prefix="pooled"),
     train=MotionTrainConfig(
         suite="heads-cross-128",
         clips=1000,
         held_out=100,
-        steps=3000,
+        steps=1200,
         batch=64,
         lr=1e-3,
         betas=(0.9, 0.99),
+        weight_decay=0.1,
         warmup=100,
         lr_schedule="cosine",
-        half_rate=0.5,
-        crop=0.5,
+        half_rate=0.25,
+        crop=0.35,
         ema=0.99,
         log_every=100,
         checkpoint_every=250,
     ),
 )
+"""With 900 training clips, larger networks (6 x 192, dropout 0.1) overfit after 1,000 steps: 10.4 bits per frame on
+held-out clips instead of 10.0."""
 
 PRESETS: dict[str, MotionPreset] = {
     "sprites-procedural-small": SPRITES_PROCEDURAL_SMALL,

@@ -28,6 +28,11 @@ SHIPPED_MOTION: tuple[Weights, ...] = tuple(
             ("sprites-generate", "sprites-generate-prompt3"),
             "aa36671aedc96db3f80cd8d3d04de399d0b52a4e74a0e7c5fd202062e52225cc",
         ),
+        (
+            "heads-small",
+            ("heads-generate", "heads-generate-prompt5"),
+            "7890154b5f38f3b0d5be4233cc61deea73b8db20c6f19ea026695b7645486d76",
+        ),
     )
 )
 """Named as the BCD weights whose codes they generate."""
