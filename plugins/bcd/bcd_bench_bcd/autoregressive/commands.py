@@ -64,9 +64,11 @@ def generate(
         raise UsageError(f"--top-p {top_p:g}: must be more than 0")
     if output.suffix.lower() not in (".mp4", ".mkv") or not output.parent.is_dir():
         raise UsageError(f"cannot write {output}: it must end in .mp4 or .mkv, in a folder that exists")
+    if output.is_dir():
+        raise UsageError(f"cannot write {output}: it is a folder")
     shipped = {item.name: item for item in SHIPPED_MOTION}
     path = verify_weights(shipped[weights], None).path if weights in shipped else Path(weights).expanduser()
-    if not path.exists():
+    if not path.is_file():
         raise UsageError(
             f"--weights {weights!r}: no such file, and no shipped motion model; {nearest(weights, shipped)}"
         )

@@ -6,6 +6,8 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -52,7 +54,7 @@ def generate_video(
     with open_progress().task("decode", total=frames, unit="frames") as task:
         for start, stop in segments:
             path = work / f"{start:07d}.npz"
-            if not path.exists():
+            if _read(path, "frames", stop - start) is None:
                 save_tree(path, {"frames": _segment(generator, encoded.content, codes, start, stop, seed)})
             task.advance(stop - start)
     save_frames(output, _stored(work, segments), prompt.fps)
@@ -93,15 +95,25 @@ def _open(work: Path, settings: dict[str, str | int]) -> None:
 def _codes(generator: MotionGenerator, content: Tensor, prompt: Tensor, frames: int, seed: int, work: Path) -> Tensor:
     """All codes int64 [frames, N]; saved every `BLOCK` frames."""
     path = work / CODES
-    codes = prompt
-    if path.exists():
-        codes = torch.from_numpy(np.asarray(load_tree(path)["codes"], np.int64))[None].to(prompt.device)
+    saved = _read(path, "codes")
+    codes = prompt if saved is None else torch.from_numpy(saved.astype(np.int64))[None].to(prompt.device)
     with open_progress().task("generate codes", total=frames, done=codes.shape[1], unit="frames") as task:
         while codes.shape[1] < frames:
             target = min(codes.shape[1] + BLOCK, frames)
             codes = generator.codes(Prompt(content, codes), target, [seed], done=lambda _: task.advance(1))
             save_tree(path, {"codes": codes[0].cpu().numpy()})
     return codes[0].cpu()
+
+
+def _read(path: Path, name: str, length: int | None = None) -> npt.NDArray[Any] | None:
+    """An array of a file of work in progress; None if it is missing or damaged, so that it is computed again."""
+    if not path.exists():
+        return None
+    try:
+        array: npt.NDArray[Any] = np.asarray(load_tree(path)[name])
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        return None
+    return array if length is None or len(array) == length else None
 
 
 def _segment(

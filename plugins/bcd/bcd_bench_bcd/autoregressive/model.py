@@ -6,12 +6,11 @@ gives one distribution per codebook for the codes of the next frame.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from bcd_bench_bcd.autoregressive.config import MotionConfig
+from bcd_bench_bcd.autoregressive.incremental import IncrementalGPT2
 
 __all__ = ["Continuation", "MotionGPT", "motion_loss"]
 
@@ -136,12 +135,11 @@ class Continuation:
     """
 
     def __init__(self, model: MotionGPT, content: Tensor, *, cache: bool = True) -> None:
-        """`content` are the content tokens [B, K, C_c]."""
-        self.model, self.content, self._use_cache = model, content, cache
+        """`content` are the content tokens [B, K, C_c]; `model` is in eval mode."""
+        self.model, self.content = model, content
         self._window: list[Tensor] = []
         self._middle = False
-        self._past: Any = None
-        self._cached = 0
+        self._cache = IncrementalGPT2(model.gpt2, len(content)) if cache else None
         self._next: Tensor | None = None
 
     @torch.no_grad()
@@ -157,24 +155,21 @@ class Continuation:
         self._next = None
         if len(self._window) == self.model.frames:
             self._window = self._window[self.model.frames - self.model.frames // 2 :]
-            self._middle, self._past = True, None
+            self._middle = True
+            if self._cache is not None:
+                self._cache.clear()
 
     def _advance(self) -> Tensor:
         """Run GPT-2 over the elements that are not in the cache yet."""
-        model = self.model
-        if self._past is None:
+        model, cached = self.model, 0 if self._cache is None else self._cache.length
+        new = self._window[max(0, cached - model.prefix_length) :]
+        parts = [model.embed(torch.stack(new, 1))] if new else []
+        if not cached:
             middle = torch.full((len(self.content),), self._middle, device=self.content.device)
-            parts, first, new = [model.prompt(self.content, middle)], 0, self._window
-        else:
-            parts, first = [], model.prefix_length + self._cached
-            new = self._window[self._cached :]
-        if new:
-            parts.append(model.embed(torch.stack(new, 1)))
+            parts.insert(0, model.prompt(self.content, middle))
         inputs = torch.cat(parts, 1)
-        positions = torch.arange(first, first + inputs.shape[1], device=inputs.device)[None]
-        out = model.gpt2(
-            inputs_embeds=inputs, position_ids=positions, past_key_values=self._past, use_cache=self._use_cache
-        )
-        if self._use_cache:
-            self._past, self._cached = out.past_key_values, len(self._window)
-        return model.logits(out.last_hidden_state[:, -1:])[:, 0]
+        if self._cache is None:
+            hidden = model.gpt2(inputs_embeds=inputs, use_cache=False).last_hidden_state
+        else:
+            hidden = self._cache(inputs)
+        return model.logits(hidden[:, -1:])[:, 0]

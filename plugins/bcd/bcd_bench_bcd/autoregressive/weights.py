@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -74,16 +76,20 @@ class LoadedMotionModel:
 
     def coder(self, content: Tensor) -> Coder:
         """Next-frame logits for an entropy coder, for the content tokens [K, C_c] of a clip."""
-        return Coder(self.model, content)
+        return Coder(self._exact, content)
+
+    @cached_property
+    def _exact(self) -> MotionGPT:
+        """A copy of the network in float64 on the CPU, made once for all clips."""
+        exact: MotionGPT = copy.deepcopy(self.model).cpu().double().eval()
+        return exact
 
 
 class Coder:
     """Next-frame logits of one clip in float64 on the CPU, so that two machines differ by rounding errors of 1e-12."""
 
-    def __init__(self, model: MotionGPT, content: Tensor) -> None:
-        import copy
-
-        exact = copy.deepcopy(model).cpu().double().eval()
+    def __init__(self, exact: MotionGPT, content: Tensor) -> None:
+        """`exact` is a network in float64 on the CPU."""
         self._continuation = Continuation(exact, content[None].cpu().double())
 
     @torch.inference_mode()
