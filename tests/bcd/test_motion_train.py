@@ -303,3 +303,29 @@ def test_limits_stop_a_run(request_for: Any) -> None:
     assert Limits(max_steps=2).last_step(6) == 2
     module.train(request_for(max_steps=2))
     assert json.loads((request_for().out / "log.jsonl").read_text().splitlines()[-1])["step"] == 2
+
+
+def test_damaged_work_files_are_computed_again(tmp_path: Path) -> None:
+    from bcd_bench.io.npz import save_tree
+    from bcd_bench_bcd.autoregressive.generate import _read
+
+    path = tmp_path / "codes.npz"
+    assert _read(path, "codes") is None
+    save_tree(path, {"codes": np.arange(600).reshape(300, 2)})
+    assert np.array_equal(_read(path, "codes"), np.arange(600).reshape(300, 2))  # type: ignore[arg-type]
+    assert _read(path, "codes", 299) is None
+    assert _read(path, "frames") is None
+    whole = path.read_bytes()
+    for kept in (0, 1, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:kept])
+        assert _read(path, "codes") is None
+
+
+def test_a_folder_is_not_a_video(tmp_path: Path) -> None:
+    from bcd_bench_bcd.autoregressive.commands import generate
+
+    (tmp_path / "x.mp4").mkdir()
+    with pytest.raises(UsageError, match="it is a folder"):
+        generate("bcd", tmp_path / "p.png", 9, tmp_path / "x.mp4")
+    with pytest.raises(UsageError, match="no shipped motion model"):
+        generate("bcd", tmp_path / "p.png", 9, tmp_path / "y.mp4", weights=str(tmp_path))

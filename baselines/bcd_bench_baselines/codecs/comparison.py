@@ -100,7 +100,7 @@ def markdown(suite: str, rows: Sequence[Row]) -> str:
 
     columns = qualities(rows)
     lines = [
-        f"Self-reenactment on `{suite}`, {rows[0]['pairs']} clips. Bytes of whole files: content, headers, motion.",
+        f"Self-reenactment on `{suite}`, {rows[0]['pairs']} clips. Bytes of the whole file: content, headers, motion.",
         "Brackets: 95 % intervals over clips.",
         "",
         f"| method | point | bytes | kbit/s | {' | '.join(columns)} |",

@@ -24,7 +24,7 @@ from bcd_bench_bcd.autoregressive.generator import MotionGenerator, Prompt
 
 __all__ = ["MOST_FRAMES", "SEGMENT", "check_face", "generate_video"]
 
-SEGMENT, BLOCK = 96, 500
+SEGMENT, BLOCK = 96, 100
 """Frames that are decoded at once, and frames between two saves of the codes."""
 MOST_FRAMES = 1_000_000
 """Longest video, eleven hours at 25 frames per second."""
