@@ -26,7 +26,7 @@ SHIPPED_MOTION: tuple[Weights, ...] = tuple(
         (
             "sprites-small",
             ("sprites-generate", "sprites-generate-prompt3"),
-            "aa36671aedc96db3f80cd8d3d04de399d0b52a4e74a0e7c5fd202062e52225cc",
+            "aefcd82474de78118148c14f2ce0ef50c69b184e639ee1ad2c25f659405e1dae",
         ),
         (
             "heads-small",
