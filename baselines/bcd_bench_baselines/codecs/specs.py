@@ -36,7 +36,7 @@ METRICS = (
 COMMANDS = (
     CommandSpec(
         name="compare-codecs",
-        summary="BCD's bitstream against video codecs: rate and distortion.",
+        summary="Compare BCD's bitstream with video codecs.",
         factory="bcd_bench_baselines.codecs.comparison:command",
     ),
 )
