@@ -89,7 +89,14 @@ def test_every_suite_of_faces_has_these_weights() -> None:
     registry = load_registry()
     spec = registry.method("bcd")
     faces = [name for name in registry.suites if name.startswith(("heads-", "lrs3-", "clips-"))]
-    assert len(faces) == 11
+    generated = [name for name in faces if name.startswith("heads-generate")]
+    assert len(generated) == 2
+    for name in generated:
+        chosen = resolve_weights(registry.method("bcd-generate"), name, None)
+        assert chosen is not None
+        assert chosen.name == "heads-small"
+    faces = [name for name in faces if name not in generated]
+    assert len(faces) == 12
     for name in faces:
         chosen = resolve_weights(spec, name, None)
         assert chosen is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bcd_bench.types.errors import UsageError
+from bcd_bench_bcd.autoregressive.presets import PRESETS as MOTION_PRESETS
 from bcd_bench_bcd.extensions.base import Extensions
 from bcd_bench_bcd.paper.config import ObjectiveConfig
 from bcd_bench_bcd.plugin import bcd_bench_trainables
@@ -108,6 +109,8 @@ def test_fields_of_the_paper_and_of_extensions_say_what_they_mean() -> None:
 
 
 def test_the_presets_that_the_plugin_names_are_those_there_are() -> None:
-    (trainable,) = bcd_bench_trainables()
-    assert trainable.presets.keys() == PRESETS.keys()
-    assert trainable.default_preset in PRESETS
+    bcd, motion = bcd_bench_trainables()
+    assert bcd.presets.keys() == PRESETS.keys()
+    assert bcd.default_preset in PRESETS
+    assert motion.presets.keys() == MOTION_PRESETS.keys()
+    assert motion.default_preset in MOTION_PRESETS

@@ -15,6 +15,9 @@ TRIED = ("cdsvae",)
 """Of the baselines, the one that runs on practice clips in seconds. `folder` and `external` want settings and are tried
 in their own tests; the others take a second a frame, or clips with faces."""
 
+GENERATORS = ("bcd-generate", "bcd-markov", "bcd-training-motion")
+"""Methods that continue the content clip; their default weights are those of the generation suites."""
+
 
 def _checks() -> list[object]:
     registry = load_registry()
@@ -22,7 +25,10 @@ def _checks() -> list[object]:
     checks = checks_for("sprites", suite="sprites-procedural") if "sprites" in loaded else []
     checks += checks_for("fidelity") if "fidelity" in loaded else []
     if "bcd" in loaded and registry.methods["bcd"].weights:
-        checks += checks_for("bcd", suite="sprites-procedural", tolerance=ROUNDING)
+        found = checks_for("bcd", suite="sprites-procedural", tolerance=ROUNDING)
+        checks += [check for check in found if check.subject not in GENERATORS]
+        found = checks_for("bcd", suite="sprites-procedural-generate", tolerance=ROUNDING)
+        checks += [check for check in found if check.subject in GENERATORS]
     if "baselines" in loaded:
         found = checks_for("baselines", suite="sprites-procedural")
         checks += [check for check in found if check.name in LIGHT or check.subject in TRIED]
