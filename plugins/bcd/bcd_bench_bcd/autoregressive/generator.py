@@ -10,8 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bcd_bench.assets.hashing import sha256_file
-from bcd_bench.assets.weights import verify_weights
 from bcd_bench.types.errors import UsageError
 from bcd_bench_bcd.autoregressive.sampling import SamplingConfig, frame_generator, generate_codes
 from bcd_bench_bcd.autoregressive.weights import LoadedMotionModel
@@ -35,13 +33,11 @@ def bcd_of(motion: LoadedMotionModel, weights: str | Path | None = None, device:
                 hint="pass the BCD weights that it was trained on",
             )
         return BCD.from_pretrained(name, device)
-    shipped = {w.name: w for w in SHIPPED}
-    path = verify_weights(shipped[str(weights)], None).path if str(weights) in shipped else Path(weights).expanduser()
-    bcd = BCD.from_pretrained(path, device)
-    actual = sha256_file(path)
+    bcd = BCD.from_pretrained(weights, device)
+    actual = bcd.loaded.sha256
     if actual != motion.bcd_sha256:
         raise UsageError(
-            f"{path.name}: the motion model belongs to other BCD weights (sha256 {motion.bcd_sha256[:12]}…, "
+            f"{Path(weights).name}: the motion model belongs to other BCD weights (sha256 {motion.bcd_sha256[:12]}…, "
             f"not {actual[:12]}…)",
             hint="train one for these weights: bcd-bench train bcd-motion --set bcd=PATH",
         )
@@ -89,8 +85,7 @@ class MotionGenerator:
         can be decoded separately.
         """
         model = self.bcd.model
-        groups = torch.arange(codes.shape[-1], device=codes.device)
-        motion = self.motion.model.codebook[groups, codes.long()].flatten(2)
+        motion = self.bcd.pipeline.motion_of(codes)
         shape = model.noise_shape(1)
         noise = torch.stack(
             [torch.cat([_noise(shape, seed, first + frame) for frame in range(codes.shape[1])]) for seed in seeds]

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 from torch import Tensor
 
 from bcd_bench.plugin.base import Method
@@ -32,18 +32,12 @@ from bcd_bench_bcd.metrics.motion_generation import GENERATION, repeated_share
 __all__ = ["BCDGenerate", "MarkovMotion", "RepeatLast", "TrainingMotion", "nearest_training_sequence"]
 
 
-class GenerateConfig(BaseModel):
+class GenerateConfig(SamplingConfig):
     """Settings that `run --set` may change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     bcd: str | None = None
     """The BCD weights of the motion model: a name or a file (default: the shipped weights with the hash that the motion
     model requires)."""
-    temperature: float = Field(0.0, ge=0)
-    """0 takes the most probable code (greedy), as the paper does."""
-    top_k: int | None = Field(None, ge=1)
-    top_p: float | None = Field(None, gt=0, le=1)
 
 
 class _CodeMethod(Method):
@@ -66,9 +60,7 @@ class _CodeMethod(Method):
                 hint=f"run {MAKER}, then pass --weights train/…/model.safetensors",
             )
         motion = load_motion_model(weights, device)
-        settings = self.settings
-        sampling = SamplingConfig(temperature=settings.temperature, top_k=settings.top_k, top_p=settings.top_p)
-        self.generator = MotionGenerator(bcd_of(motion, settings.bcd, device), motion, sampling)
+        self.generator = MotionGenerator(bcd_of(motion, self.settings.bcd, device), motion, self.settings)
         self.markov = motion.markov
 
     @property

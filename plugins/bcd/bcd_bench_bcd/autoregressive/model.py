@@ -6,6 +6,8 @@ gives one distribution per codebook for the codes of the next frame.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -104,7 +106,7 @@ class MotionGPT(nn.Module):
             middle = torch.full((len(codes),), first > 0, device=codes.device)
             logits = self(content, window, middle)[:, keep:].float()
             nats = -logits.log_softmax(-1).gather(-1, window[:, keep:, :, None])[..., 0]
-            parts.append(nats / torch.log(torch.tensor(2.0)))
+            parts.append(nats / math.log(2))
         return torch.cat(parts, 1)
 
 

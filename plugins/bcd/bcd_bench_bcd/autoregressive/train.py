@@ -15,8 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from bcd_bench import training
-from bcd_bench.assets.hashing import sha256_file
-from bcd_bench.assets.weights import verify_weights
 from bcd_bench.io.atomic import write_json_atomic
 from bcd_bench.plugin.specs import TrainRequest
 from bcd_bench.training import (
@@ -48,7 +46,6 @@ from bcd_bench_bcd.autoregressive.ngram import count_codes
 from bcd_bench_bcd.autoregressive.presets import NOT_RESULTS, resolve_preset
 from bcd_bench_bcd.autoregressive.weights import LoadedMotionModel, MotionDescription, save_motion_model
 from bcd_bench_bcd.inference.bcd import BCD
-from bcd_bench_bcd.inference.pretrained import SHIPPED
 from bcd_bench_bcd.latents.cache import LatentClips
 from bcd_bench_bcd.presets.registry import PRESETS
 from bcd_bench_bcd.training.dataset import DeviceClips
@@ -69,36 +66,24 @@ def train(request: TrainRequest) -> None:
     if request.seed is not None:
         overrides["train.seed"] = request.seed
     preset = resolve_preset(request.preset, overrides)
-    path = bcd_weights(preset.bcd, request.preset)
-    bcd = BCD.from_pretrained(path, request.device)
+    if preset.bcd is None:
+        raise UsageError(
+            f"preset {request.preset!r} learns the codes of a BCD model, which must be given",
+            hint="--set bcd=PATH, a model.safetensors written by bcd-bench train bcd",
+        )
+    bcd = BCD.from_pretrained(preset.bcd, request.device)
     clips, count = open_clips(preset, bcd, request)
     if request.plan_only:
         print(plan(preset, bcd, count, request))
         return
     resumes = bool(checkpoints_to_resume(request.out, resume=request.resume, prepared=request.out / CODES))
-    sha256 = sha256_file(path)
+    sha256 = bcd.loaded.sha256
     pooled = preset.gpt.prefix == "pooled"
     with writing_into(request.out):
         data = encode_training_clips(bcd, sha256, clips, count, request.out / CODES, pooled=pooled)
     trainer = Trainer(preset, bcd, sha256, data, request.device, request.out)
     trainer.start(resume=resumes)
     trainer.run(Limits.of(request))
-
-
-def bcd_weights(name: str | None, preset: str) -> Path:
-    """The BCD weights to learn the codes of: shipped ones by name, or a file. Raises `UsageError` if there are none."""
-    shipped = {weights.name: weights for weights in SHIPPED}
-    if name is None:
-        raise UsageError(
-            f"preset {preset!r} learns the codes of a BCD model, which must be given",
-            hint="--set bcd=PATH, a model.safetensors written by bcd-bench train bcd",
-        )
-    if name in shipped:
-        return verify_weights(shipped[name], None).path
-    path = Path(name).expanduser()
-    if not path.is_file():
-        raise UsageError(f"--set bcd={name}: no such file; shipped weights: {', '.join(shipped)}")
-    return path
 
 
 def open_clips(preset: MotionPreset, bcd: BCD, request: TrainRequest) -> tuple[DeviceClips, int]:

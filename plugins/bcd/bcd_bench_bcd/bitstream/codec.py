@@ -207,10 +207,7 @@ def sampling_method(method: BCDMethod, header: Header) -> BCDMethod:
 
 def motion_vectors(method: BCDMethod, codes: Integers) -> Tensor:
     """The quantised motion float32 [1, T, C_m] that codes int64 [T, N] stand for, on the method's device."""
-    codebook = method.loaded.model.quantizer.codebook
-    index = torch.from_numpy(codes).to(codebook.device)
-    vectors: Tensor = codebook.detach()[torch.arange(index.shape[1], device=index.device), index].flatten(1)[None]
-    return vectors
+    return method.pipeline.motion_of(torch.from_numpy(codes)[None])
 
 
 def code_model_of(header: Header, motion_model: MotionModel | None, content: Tensor) -> CodeModel:

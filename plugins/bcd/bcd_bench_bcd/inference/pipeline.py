@@ -51,6 +51,12 @@ class Pipeline:
 
         return overlap_add(values.shape[1], self.window, latents)
 
+    def motion_of(self, codes: Tensor) -> Tensor:
+        """The quantised motion float32 [B, T, C_m] that codes int [B, T, N] stand for, on the model's device."""
+        codebook = self.model.quantizer.codebook.detach()
+        groups = torch.arange(codes.shape[-1], device=codebook.device)
+        return codebook[groups, codes.to(codebook.device).long()].flatten(2)
+
     @torch.no_grad()
     def sample(self, content: Tensor, motion: Tensor, sampler: SamplerConfig, noise: Tensor) -> Tensor:
         """As `BCD.sample`. Windows are averaged in every estimate of the clean clip: the solver sees no borders."""
