@@ -26,6 +26,7 @@ __all__ = [
     "READER",
     "VideoFile",
     "encode_lossless",
+    "is_lossless",
     "read_video",
     "resize_frame",
     "save_frames",
@@ -84,24 +85,39 @@ def encode_lossless(clip: Clip) -> bytes:
 
 
 def _encoded(clip: Clip) -> bytes:
+    buffer = io.BytesIO()
+    _encode(buffer, clip.frames, clip.fps, lossless=True)
+    return buffer.getvalue()
+
+
+def _encode(target: Any, frames: Iterable[npt.NDArray[np.uint8]], fps: float, *, lossless: bool) -> int:
+    """Encode frames uint8 [H, W, 3] of one size into `target`, a binary file: FFV1 in Matroska, or H.264 in MP4 with
+    the last row and column repeated if a side is odd (4:2:0). Returns the number of frames."""
     import av
 
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format="matroska", options={"fflags": "+bitexact"}) as container:
-        stream: Any = container.add_stream("ffv1", rate=_rate(clip.fps))
-        height, width = clip.frames.shape[1:3]
-        stream.height, stream.width = height, width
-        stream.pix_fmt = PIXELS
-        codec = stream.codec_context
-        codec.flags |= int(av.codec.context.Flags.bitexact)
-        codec.thread_count = 1
-        codec.options = {"level": "3", "slicecrc": "1", "slices": "1" if height * width <= SMALL else "4"}
-        for index, rgb in enumerate(clip.frames):
-            frame = _to_bgr0(rgb)
-            frame.pts = index
+    form, options = ("matroska", {"fflags": "+bitexact"}) if lossless else ("mp4", {})
+    count = 0
+    with av.open(target, "w", format=form, options=options) as container:
+        stream: Any = container.add_stream("ffv1" if lossless else "libx264", rate=_rate(fps))
+        stream.pix_fmt = PIXELS if lossless else "yuv420p"
+        for rgb in frames:
+            height, width = rgb.shape[:2]
+            if not lossless:
+                rgb = np.pad(rgb, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+            if count == 0:
+                stream.height, stream.width = rgb.shape[:2]
+                if lossless:
+                    codec = stream.codec_context
+                    codec.flags |= int(av.codec.context.Flags.bitexact)
+                    codec.thread_count = 1
+                    codec.options = {"level": "3", "slicecrc": "1", "slices": "1" if height * width <= SMALL else "4"}
+            frame = _to_bgr0(rgb) if lossless else av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), "rgb24")
+            frame.pts = count
+            count += 1
             container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return buffer.getvalue()
+        if count:
+            container.mux(stream.encode(None))
+    return count
 
 
 def write_video_lossless(path: Path, clip: Clip) -> None:
@@ -111,18 +127,8 @@ def write_video_lossless(path: Path, clip: Clip) -> None:
 
 def write_preview(path: Path, clip: Clip, *, scale: int = 1) -> None:
     """Write an H.264 preview (.mp4) for viewing: lossy, enlarged `scale` times by repeating pixels, atomic."""
-    import av
-
-    frames = clip.frames.repeat(scale, axis=1).repeat(scale, axis=2)
-    height, width = (side + side % 2 for side in frames.shape[1:3])
-    frames = np.pad(frames, ((0, 0), (0, height - frames.shape[1]), (0, width - frames.shape[2]), (0, 0)), mode="edge")
     buffer = io.BytesIO()
-    with av.open(buffer, "w", format="mp4") as container:
-        stream: Any = container.add_stream("libx264", rate=_rate(clip.fps))
-        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
-        for rgb in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")))
-        container.mux(stream.encode(None))
+    _encode(buffer, clip.frames.repeat(scale, axis=1).repeat(scale, axis=2), clip.fps, lossless=False)
     write_bytes_atomic(path, buffer.getvalue())
 
 
@@ -132,7 +138,7 @@ def save_video(clip: Clip, path: Path | str) -> None:
     Raises `UsageError` for another ending or a folder that does not exist, and `OSError` as writing does.
     """
     path = Path(path)
-    if _is_lossless(path):
+    if is_lossless(path):
         write_video_lossless(path, clip)
     else:
         write_preview(path, clip)
@@ -144,36 +150,20 @@ def save_frames(path: Path | str, frames: Iterable[npt.NDArray[np.uint8]], fps: 
 
     Raises `UsageError` for another ending or a folder that does not exist, `ValueError` if there are no frames.
     """
-    import av
-
     path = Path(path)
-    lossless = _is_lossless(path)
-    count = 0
-    with (
-        atomic_path(path) as temporary,
-        av.open(str(temporary), "w", format="matroska" if lossless else "mp4") as container,
-    ):
-        stream: Any = container.add_stream("ffv1" if lossless else "libx264", rate=_rate(fps))
-        stream.pix_fmt = PIXELS if lossless else "yuv420p"
-        for rgb in frames:
-            height, width = rgb.shape[:2]
-            if not lossless:  # 4:2:0 needs even sides
-                rgb = np.pad(rgb, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-            if count == 0:
-                stream.height, stream.width = rgb.shape[:2]
-            frame = _to_bgr0(rgb) if lossless else av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), "rgb24")
-            frame.pts = count
-            count += 1
-            container.mux(stream.encode(frame))
-        if count == 0:
+    lossless = is_lossless(path)
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        if not _encode(file, frames, fps, lossless=lossless):
             raise ValueError("there are no frames to write")
-        container.mux(stream.encode(None))
 
 
-def _is_lossless(path: Path) -> bool:
-    """Whether an output path ends in .mkv rather than .mp4. Raises `UsageError` for others, and for missing folders."""
+def is_lossless(path: Path) -> bool:
+    """Whether an output path ends in .mkv rather than .mp4. Raises `UsageError` for others, for missing
+    folders and for a folder."""
     if not path.parent.is_dir():
         raise UsageError(f"cannot write {path}: the folder {path.parent} does not exist")
+    if path.is_dir():
+        raise UsageError(f"cannot write {path}: it is a folder")
     if path.suffix.lower() not in (".mkv", ".mp4"):
         raise UsageError(f"cannot write {path}: the name has to end in .mp4 (H.264) or .mkv (lossless)")
     return path.suffix.lower() == ".mkv"

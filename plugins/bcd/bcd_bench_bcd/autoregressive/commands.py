@@ -49,6 +49,7 @@ def generate(
     """Continue a clip or a photo with generated motion. Rerun an interrupted command to continue it."""
     from bcd_bench.assets.weights import verify_weights
     from bcd_bench.io.inputs import fitted, read_clip
+    from bcd_bench.io.video import is_lossless
     from bcd_bench.plugin.registry import nearest
     from bcd_bench.types.clip import Clip
     from bcd_bench.util.devices import device_name
@@ -62,10 +63,7 @@ def generate(
         raise UsageError(f"generate {method!r}: only bcd can generate motion")
     if top_p is not None and top_p <= 0:
         raise UsageError(f"--top-p {top_p:g}: must be more than 0")
-    if output.suffix.lower() not in (".mp4", ".mkv") or not output.parent.is_dir():
-        raise UsageError(f"cannot write {output}: it must end in .mp4 or .mkv, in a folder that exists")
-    if output.is_dir():
-        raise UsageError(f"cannot write {output}: it is a folder")
+    is_lossless(output)  # refuses a wrong name before any work
     shipped = {item.name: item for item in SHIPPED_MOTION}
     path = verify_weights(shipped[weights], None).path if weights in shipped else Path(weights).expanduser()
     if not path.is_file():

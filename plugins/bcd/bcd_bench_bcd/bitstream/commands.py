@@ -229,18 +229,22 @@ def _write(file: BinaryIO, packets: list[bytes]) -> int:
 
 def _save(output: str, parts: Iterator[npt.NDArray[np.uint8]], header: Header) -> None:
     """Write frames as a video, or as raw RGB bytes to stdout as they come."""
-    import numpy as np
-
-    from bcd_bench.io.video import save_video
-    from bcd_bench.types.clip import Clip
+    from bcd_bench.io.video import save_frames
 
     if output == "-":
         for part in parts:
             _write(sys.stdout.buffer, [part.tobytes()])
         return
-    clip = Clip(np.concatenate(list(parts)), float(header.fps))
-    save_video(clip, Path(output).expanduser())
-    print(f"{output}: {len(clip)} frames of {header.height}x{header.width} at {float(header.fps):g} fps")
+    count = 0
+
+    def counted() -> Iterator[npt.NDArray[np.uint8]]:
+        nonlocal count
+        for part in parts:
+            count += len(part)
+            yield from part
+
+    save_frames(Path(output).expanduser(), counted(), float(header.fps))
+    print(f"{output}: {count} frames of {header.height}x{header.width} at {float(header.fps):g} fps")
 
 
 def _print_sizes(header: Header, frames: int, total: int, content: int, motion: int, *, to_stderr: bool) -> None:
