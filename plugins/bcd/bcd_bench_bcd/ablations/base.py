@@ -36,6 +36,16 @@ class Variant:
     note: str = ""
     """What the reader should know about the variant, for instance which other extensions it lacks."""
 
+    def to_json(self) -> dict[str, Any]:
+        """The variant as plain values."""
+        return {
+            "name": self.name,
+            "overrides": dict(self.overrides),
+            "settings": dict(self.settings),
+            "x": self.x,
+            "note": self.note,
+        }
+
 
 @dataclass(frozen=True)
 class Claim:

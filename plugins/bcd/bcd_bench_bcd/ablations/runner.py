@@ -311,11 +311,7 @@ def write_state(request: Request, study: Study, outcomes: Sequence[Outcome]) -> 
         "weights": request.weights,
         "variants": [
             {
-                "name": variant.name,
-                "overrides": dict(variant.overrides),
-                "settings": dict(variant.settings),
-                "x": variant.x,
-                "note": variant.note,
+                **variant.to_json(),
                 "runs": runs.get(variant.name, {}),
             }
             for variant in study.variants

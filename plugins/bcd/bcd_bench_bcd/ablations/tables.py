@@ -150,11 +150,7 @@ def to_json(
         "notes": list(study.notes),
         "variants": [
             {
-                "name": variant.name,
-                "overrides": dict(variant.overrides),
-                "settings": dict(variant.settings),
-                "x": variant.x,
-                "note": variant.note,
+                **variant.to_json(),
                 "missing": values.missing,
                 "runs": {str(seed): record.run_id for seed, record in values.records.items()},
                 "weights": cards.get(variant.name, {}),
