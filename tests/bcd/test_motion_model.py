@@ -12,7 +12,7 @@ import torch
 
 from bcd_bench.types.errors import UsageError
 from bcd_bench_bcd.autoregressive.config import CodeConfig, GPTConfig, MotionConfig
-from bcd_bench_bcd.autoregressive.model import Continuation, MotionGPT, motion_loss, windows
+from bcd_bench_bcd.autoregressive.model import ALONE, FIRST, MIDDLE, Continuation, MotionGPT, motion_loss, windows
 from bcd_bench_bcd.autoregressive.ngram import Markov, count_codes
 from bcd_bench_bcd.autoregressive.presets import PRESETS, resolve_preset, settings_of
 from bcd_bench_bcd.autoregressive.sampling import SamplingConfig, choose, generate_codes
@@ -55,10 +55,10 @@ def test_a_frame_depends_on_content_and_earlier_frames_only(prefix: str) -> None
         differs = (model(content, changed) - before).abs().amax((0, 2, 3)) > 1e-6
         assert differs.tolist() == [other > frame for other in range(5)]
     assert (model(content + 1, codes) - before).abs().amax((0, 2, 3)).min() > 1e-4  # also the first frame
-    middle = torch.tensor([True, False])
-    marked = model(content, codes, middle)
-    assert torch.equal(marked[1], before[1])
-    assert not torch.allclose(marked[0], before[0])
+    for start in (MIDDLE, ALONE):
+        marked = model(content, codes, torch.tensor([start, FIRST]))
+        assert torch.equal(marked[1], before[1])
+        assert not torch.allclose(marked[0], before[0])
 
 
 @torch.no_grad()
@@ -91,21 +91,24 @@ def test_windows_cover_every_frame_once_with_half_a_window_of_context() -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("alone", [False, True])
 @pytest.mark.parametrize("frames", [4, 6, 17])
-def test_cache_no_cache_and_whole_sequence_agree(frames: int) -> None:
+def test_cache_no_cache_and_whole_sequence_agree(frames: int, alone: bool) -> None:
     model = tiny().double()
     content, codes = inputs(frames)
     content = content.double()
     bits = {}
     for cache in (True, False):
-        state, rows = Continuation(model, content, cache=cache), []
+        state, rows = Continuation(model, content, cache=cache, alone=alone), []
         for t in range(frames):
             nats = -state.logits().log_softmax(-1).gather(-1, codes[:, t, :, None])[..., 0]
             rows.append(nats / math.log(2))
             state.append(codes[:, t])
         bits[cache] = torch.stack(rows, 1)
     torch.testing.assert_close(bits[True], bits[False], rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(model.code_bits(content, codes).double(), bits[True], rtol=1e-5, atol=1e-5)
+    whole = {one: model.code_bits(content, codes, alone=one).double() for one in (False, True)}
+    torch.testing.assert_close(whole[alone], bits[True], rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(whole[True][:, 0], whole[False][:, 0])
 
 
 @torch.no_grad()

@@ -19,6 +19,7 @@ from bcd_bench.types.errors import UsageError
 from bcd_bench.types.pair import Pair
 from bcd_bench_bcd.autoregressive import train as module
 from bcd_bench_bcd.autoregressive.codes import ClipCodes
+from bcd_bench_bcd.autoregressive.config import PromptEncoderConfig
 from bcd_bench_bcd.autoregressive.generate import generate_video
 from bcd_bench_bcd.autoregressive.generator import MotionGenerator, bcd_of
 from bcd_bench_bcd.autoregressive.methods import (
@@ -28,18 +29,22 @@ from bcd_bench_bcd.autoregressive.methods import (
     TrainingMotion,
     nearest_training_sequence,
 )
+from bcd_bench_bcd.autoregressive.model import ALONE, FIRST, MIDDLE
 from bcd_bench_bcd.autoregressive.presets import resolve_preset
+from bcd_bench_bcd.autoregressive.prompt_encoder import PromptEncoderTraining, adapted_names, prompt_pipeline
 from bcd_bench_bcd.autoregressive.sampling import SamplingConfig
 from bcd_bench_bcd.autoregressive.weights import load_motion_model
 from bcd_bench_bcd.inference.bcd import BCD
 from bcd_bench_bcd.inference.weights import save_model
 from bcd_bench_bcd.metrics.motion_bitrate import INFO_KEY
 from bcd_bench_bcd.metrics.motion_generation import GENERATION, MotionGeneration, repeated_share
+from bcd_bench_bcd.training.dataset import DeviceClips
 from tests.bcd.conftest import BlockClips, description_of, tiny_model
 
 TINY: dict[str, Any] = {
     "gpt.layers": 1, "gpt.width": 32, "gpt.heads": 2, "train.steps": 6, "train.batch": 8, "train.held_out": 8,
     "train.log_every": 2, "train.checkpoint_every": 3, "train.precision": "fp32", "gpt.dropout": 0.1,
+    "prompt_encoder.steps": 0,
 }  # fmt: skip
 
 
@@ -131,22 +136,23 @@ def test_batches_are_cropped_halved_and_prompted_with_their_probabilities() -> N
         preset = resolve_preset("sprites-small", {**off, **changes})
         return module.sample_batch(data, preset, torch.Generator().manual_seed(seed))
 
-    content, plain, middle = batch()
+    content, plain, start = batch()
     assert torch.equal(plain, codes[:1].expand(200, -1, -1))
-    assert not middle.any()
+    assert (start == FIRST).all()
     assert not content.any()
     content, halved, _ = batch(**{"train.half_rate": 1})
     assert halved[0, :, 0].tolist() == [0, 2, 4, 6]
     for seed in range(5):
-        _, cropped, middle = batch(seed, **{"train.crop": 1})
+        _, cropped, start = batch(seed, **{"train.crop": 1, "train.prompt": 1})
         first = int(cropped[0, 0, 0])
         assert 1 <= first <= 6
-        assert middle.all()
+        assert (start == MIDDLE).all()
         assert cropped[0, :, 0].tolist() == list(range(first, 8))
-    content, prompted, _ = batch(**{"train.prompt": 0.25})
+    content, prompted, start = batch(**{"train.prompt": 0.25})
     alone = content[:, 0, 0] == 1
     assert 0.15 < alone.float().mean() < 0.35
     assert torch.equal(prompted[:, 0, 0] == 9, alone)
+    assert torch.equal(start, torch.where(alone, ALONE, FIRST))
     assert (prompted[:, 1:] == codes[:1, 1:]).all()
 
 
@@ -329,3 +335,82 @@ def test_a_folder_is_not_a_video(tmp_path: Path) -> None:
         generate("bcd", tmp_path / "p.png", 9, tmp_path / "x.mp4")
     with pytest.raises(UsageError, match="no shipped motion model"):
         generate("bcd", tmp_path / "p.png", 9, tmp_path / "y.mp4", weights=str(tmp_path))
+
+
+def test_the_encoder_is_adapted_to_prompts_and_resumes_exactly(
+    request_for: Any, monkeypatch: pytest.MonkeyPatch, bcd_path: Path
+) -> None:
+    settings = {"prompt_encoder.steps": 8, "prompt_encoder.batch": 4, "train.steps": 2}
+    whole = request_for("whole", overrides=settings)
+    module.train(whole)
+    read = load_motion_model(whole.out / "model.safetensors")
+    bcd = BCD.from_pretrained(bcd_path)
+    assert read.prompt_encoder is not None
+    assert set(read.prompt_encoder) == set(adapted_names(bcd.model.encoder))
+
+    # prompts are encoded by the adapted encoder, everything else by the BCD weights
+    frames = BlockClips().clips(range(4))
+    adapted = MotionGenerator(bcd, read).prompt(frames[:, :1])
+    read.prompt_encoder = None
+    plain = MotionGenerator(bcd, read).prompt(frames[:, :1])
+    assert torch.equal(plain.content, bcd.encode_content(frames[:, :1]))
+    assert not torch.equal(adapted.content, plain.content)
+    assert torch.equal(BCD.from_pretrained(bcd_path).encode_content(frames), bcd.encode_content(frames))
+
+    # a run that ends within the adaptation, then within the motion model
+    module.train(request_for("parts", overrides=settings, max_steps=3))
+    parts = request_for("parts").out
+    assert not (parts / "codes").exists()
+    with pytest.raises(UsageError, match="already contains a training run"):
+        module.train(request_for("parts", overrides=settings))
+    with pytest.raises(UsageError, match=r"different config: steps was 8, is 9"):
+        module.train(request_for("parts", overrides={**settings, "prompt_encoder.steps": 9}, resume=True))
+    module.train(request_for("parts", overrides=settings, max_steps=9, resume=True))
+    assert (parts / "codes").exists()
+    module.train(request_for("parts", overrides=settings, resume=True))
+    assert (parts / "model.safetensors").read_bytes() != b""
+    ours, theirs = (load_motion_model(out / "model.safetensors") for out in (whole.out, parts))
+    assert ours.prompt_encoder is not None
+    assert theirs.prompt_encoder is not None
+    for name, value in ours.prompt_encoder.items():
+        assert torch.equal(value, theirs.prompt_encoder[name]), name
+    for name, value in ours.model.state_dict().items():
+        assert torch.equal(value, theirs.model.state_dict()[name]), name
+
+
+def test_adaptation_makes_prompts_of_one_frame_agree_with_the_clip(bcd_path: Path, tmp_path: Path) -> None:
+    bcd = BCD.from_pretrained(bcd_path)
+    clips = DeviceClips(BlockClips(), torch.device("cpu"))
+    config = PromptEncoderConfig(steps=60, batch=8, lr=2e-3)
+    training = PromptEncoderTraining(config, bcd, "", clips, 48, tmp_path, seed=0)
+    adapted = training.run(Limits())
+    assert adapted is not None
+    values = bcd.model.values(clips.batch(list(range(48))))
+    with torch.no_grad():
+        target = bcd.pipeline.encode_content(values)
+        before, after = (
+            float((pipeline.encode_content(values[:, :1]) - target).square().mean())
+            for pipeline in (bcd.pipeline, prompt_pipeline(bcd, adapted))
+        )
+    assert after < 0.5 * before
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert set(lines[-1]) >= {"content", "motion", "gradient_norm"}
+
+
+def test_a_prompt_encoder_of_another_architecture_is_refused(bcd_path: Path) -> None:
+    bcd = BCD.from_pretrained(bcd_path)
+    fitting = {name: value.clone() for name, value in bcd.model.encoder.named_parameters() if name != "project.weight"}
+    fitting.pop("project.bias")
+    prompt_pipeline(bcd, fitting)
+    with pytest.raises(ValueError, match="another shape: queries"):
+        prompt_pipeline(bcd, {**fitting, "queries": torch.zeros(1, 2)})
+    with pytest.raises(ValueError, match="another architecture"):
+        prompt_pipeline(bcd, {"queries": fitting["queries"]})
+
+
+def test_adapting_a_canonical_map_is_refused(tmp_path: Path) -> None:
+    bcd = BCD.from_pretrained("heads-small")
+    with pytest.raises(UsageError, match="cannot be adapted to prompts"):
+        PromptEncoderTraining(
+            PromptEncoderConfig(steps=1), bcd, "", DeviceClips([], torch.device("cpu")), 0, tmp_path, 0
+        )

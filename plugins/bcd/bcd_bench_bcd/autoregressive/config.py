@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from bcd_bench.training import TrackerName
 from bcd_bench_bcd.paper.config import Config
 
-__all__ = ["CodeConfig", "GPTConfig", "MotionConfig", "MotionPreset", "MotionTrainConfig"]
+__all__ = ["CodeConfig", "GPTConfig", "MotionConfig", "MotionPreset", "MotionTrainConfig", "PromptEncoderConfig"]
 
 
 class GPTConfig(Config):
@@ -105,6 +105,17 @@ class MotionTrainConfig(Config):
     """Steps between checkpoints."""
 
 
+class PromptEncoderConfig(Config):
+    """How BCD's encoder is adapted to prompts of one or a few frames (ours), before the motion model is trained."""
+
+    steps: int = Field(default=0, ge=0)
+    """Optimiser steps; 0 encodes prompts with the BCD weights as they are."""
+    batch: int = Field(default=16, ge=1)
+    """Clips per step."""
+    lr: float = Field(default=5e-4, gt=0)
+    """Highest learning rate of AdamW."""
+
+
 class MotionPreset(Config):
     """A complete, named training recipe of a motion model."""
 
@@ -112,5 +123,6 @@ class MotionPreset(Config):
     """One line for tables and help."""
     bcd: str | None
     """The BCD weights whose codes are learned: a name of shipped weights, or a file. None: must be set."""
+    prompt_encoder: PromptEncoderConfig = PromptEncoderConfig()
     gpt: GPTConfig = GPTConfig()
     train: MotionTrainConfig = MotionTrainConfig()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from bcd_bench.types.errors import UsageError
+from bcd_bench_bcd.autoregressive.prompt_encoder import prompt_pipeline
 from bcd_bench_bcd.autoregressive.sampling import SamplingConfig, frame_generator, generate_codes
 from bcd_bench_bcd.autoregressive.weights import LoadedMotionModel
 from bcd_bench_bcd.inference.bcd import BCD
@@ -51,22 +52,35 @@ class Prompt:
     content: Tensor
     codes: Tensor
 
+    @property
+    def alone(self) -> bool:
+        """Whether the prompt is a single frame."""
+        return int(self.codes.shape[1]) == 1
+
 
 class MotionGenerator:
     """Continues clips of k frames: `prompt`, then `codes`, then `frames`."""
 
     def __init__(self, bcd: BCD, motion: LoadedMotionModel, sampling: SamplingConfig | None = None) -> None:
-        """Raises `UsageError` if `sampling` does not fit the codebook."""
+        """Raises `UsageError` if `sampling` does not fit the codebook, or the motion model's prompt encoder the BCD
+        weights."""
         self.bcd, self.motion = bcd, motion
+        try:
+            self.prompts = prompt_pipeline(bcd, motion.prompt_encoder)
+        except ValueError as error:
+            raise UsageError(f"the motion model does not fit the BCD weights: {error}") from None
         self.sampling = sampling or SamplingConfig()
         self.sampling.check(motion.model.config.codes.entries)
 
+    @torch.inference_mode()
     def prompt(self, frames: Any) -> Prompt:
         """Encode the first frames of clips, uint8 [B, k, H, W, 3], of a clip, or a single frame."""
-        return Prompt(self.bcd.encode_content(frames), self.bcd.encode_motion(frames).codes)
+        values = self.bcd.values(frames)
+        return Prompt(self.prompts.encode_content(values), self.prompts.encode_motion(values).codes)
 
     def codes(self, prompt: Prompt, frames: int, seeds: Sequence[int], **named: Any) -> Tensor:
         """Codes int64 [B, frames, N] that continue the prompts; `named` are those of `generate_codes`."""
+        named.setdefault("alone", prompt.alone)
         return generate_codes(self.motion.model, prompt.content, prompt.codes, frames, self.sampling, seeds, **named)
 
     @torch.inference_mode()

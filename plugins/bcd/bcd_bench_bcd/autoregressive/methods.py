@@ -113,7 +113,8 @@ class _CodeMethod(Method):
         known = prompt.codes.shape[1]
         motion = self.generator.motion
         with torch.inference_mode():
-            bits = motion.model.code_bits(prompt.content, torch.cat([prompt.codes, real[:, known:]], 1)).sum(-1)
+            continued = torch.cat([prompt.codes, real[:, known:]], 1)
+            bits = motion.model.code_bits(prompt.content, continued, alone=prompt.alone).sum(-1)
         real_codes = real.cpu().numpy()
         unigram, markov = self.markov.unigram_bits(real_codes), self.markov.bits(real_codes)
         rows = []

@@ -14,7 +14,13 @@ from torch import Tensor, nn
 from bcd_bench_bcd.autoregressive.config import MotionConfig
 from bcd_bench_bcd.autoregressive.incremental import IncrementalGPT2
 
-__all__ = ["Continuation", "MotionGPT", "motion_loss"]
+__all__ = ["ALONE", "FIRST", "MIDDLE", "Continuation", "MotionGPT", "motion_loss"]
+
+START = FIRST, MIDDLE, ALONE = 0, 1, 2
+"""How a sequence starts: with the first frame of a clip, of which content and codes are known as a whole; in the middle
+of a clip, as the window of a long clip does; or with a first frame that was encoded alone, as a prompt of one frame is.
+The code of a first frame within a clip depends on the frames after it, so the motions that can follow one that was
+encoded alone have another distribution."""
 
 
 class MotionGPT(nn.Module):
@@ -52,9 +58,8 @@ class MotionGPT(nn.Module):
         self.motion_in: nn.Module = (
             nn.Identity() if motion_width == gpt.width else nn.Linear(motion_width, gpt.width, bias=False)
         )
-        self.start = nn.Parameter(torch.zeros(2, gpt.width))
-        """Added to the prompt: row 0 if the first frame is that of a clip, row 1 if it is in the middle of one (ours:
-        the window of a long clip starts in the middle)."""
+        self.start = nn.Parameter(torch.zeros(len(START), gpt.width))
+        """Added to the prompt, by how the sequence starts: see `START` (ours)."""
         self.head = nn.Linear(gpt.width, codes.groups * codes.entries)
         self.register_buffer("codebook", torch.zeros(codes.groups, codes.entries, codes.dim))
 
@@ -63,27 +68,28 @@ class MotionGPT(nn.Module):
         """The most frames of a sequence."""
         return self.config.gpt.frames
 
-    def prompt(self, content: Tensor, middle: Tensor | None = None) -> Tensor:
+    def prompt(self, content: Tensor, start: Tensor | None = None) -> Tensor:
         """Content tokens [B, K, C_c], or already pooled ones [B, 1, C_c], -> the prefix [B, P, width].
 
-        `middle` (bool [B]) marks sequences that start in the middle of a clip.
+        `start` (int64 [B]) holds `FIRST` (all sequences, if it is None), `MIDDLE` or `ALONE`.
         """
         if self.config.gpt.prefix == "pooled":
             content = content.mean(1, keepdim=True)
-        index = torch.zeros(len(content), dtype=torch.long, device=content.device) if middle is None else middle.long()
-        return self.content_in(content.to(self.head.weight)) + self.start[index][:, None]
+        if start is None:
+            start = torch.full((len(content),), FIRST, device=content.device)
+        return self.content_in(content.to(self.head.weight)) + self.start[start][:, None]
 
     def embed(self, codes: Tensor) -> Tensor:
         """Codes int [B, T, N] -> inputs [B, T, width]."""
         groups = torch.arange(codes.shape[-1], device=codes.device)
         return self.motion_in(self.codebook[groups, codes.long()].flatten(2))
 
-    def forward(self, content: Tensor, codes: Tensor, middle: Tensor | None = None) -> Tensor:
+    def forward(self, content: Tensor, codes: Tensor, start: Tensor | None = None) -> Tensor:
         """Logits [B, T, N, J] of every frame's codes, given the content [B, K, C_c] and all earlier frames.
 
-        `codes` are int [B, T, N] with T of at most `frames`.
+        `codes` are int [B, T, N] with T of at most `frames`; `start` is as in `prompt`.
         """
-        inputs = torch.cat([self.prompt(content, middle), self.embed(codes[:, :-1])], 1)
+        inputs = torch.cat([self.prompt(content, start), self.embed(codes[:, :-1])], 1)
         hidden = self.gpt2(inputs_embeds=inputs, use_cache=False).last_hidden_state
         return self.logits(hidden[:, self.prefix_length - 1 :])
 
@@ -94,17 +100,18 @@ class MotionGPT(nn.Module):
         return out.view(*hidden.shape[:2], codes.groups, codes.entries)
 
     @torch.no_grad()
-    def code_bits(self, content: Tensor, codes: Tensor) -> Tensor:
+    def code_bits(self, content: Tensor, codes: Tensor, *, alone: bool = False) -> Tensor:
         """Ideal code length of clips in bits per frame and group, float32 [B, T, N]: -log2 of the probability of each
         code given the content [B, K, C_c] and the earlier frames of `codes` int [B, T, N].
 
-        For more than `frames` frames the window slides as in `Continuation`.
+        `alone` says that content and first code come from the first frame alone. For more than `frames` frames the
+        window slides as in `Continuation`.
         """
         parts = []
         for first, size, keep in windows(codes.shape[1], self.frames):
             window = codes[:, first : first + size].long()
-            middle = torch.full((len(codes),), first > 0, device=codes.device)
-            logits = self(content, window, middle)[:, keep:].float()
+            start = MIDDLE if first else ALONE if alone else FIRST
+            logits = self(content, window, torch.full((len(codes),), start, device=codes.device))[:, keep:].float()
             nats = -logits.log_softmax(-1).gather(-1, window[:, keep:, :, None])[..., 0]
             parts.append(nats / math.log(2))
         return torch.cat(parts, 1)
@@ -136,11 +143,12 @@ class Continuation:
     `cache=False` everything is recomputed for every frame (the reference).
     """
 
-    def __init__(self, model: MotionGPT, content: Tensor, *, cache: bool = True) -> None:
-        """`content` are the content tokens [B, K, C_c]; `model` is in eval mode."""
+    def __init__(self, model: MotionGPT, content: Tensor, *, cache: bool = True, alone: bool = False) -> None:
+        """`content` are the content tokens [B, K, C_c]; `model` is in eval mode. `alone` says that content and first
+        code come from the first frame alone."""
         self.model, self.content = model, content
         self._window: list[Tensor] = []
-        self._middle = False
+        self._start = ALONE if alone else FIRST
         self._cache = IncrementalGPT2(model.gpt2, len(content)) if cache else None
         self._next: Tensor | None = None
 
@@ -157,7 +165,7 @@ class Continuation:
         self._next = None
         if len(self._window) == self.model.frames:
             self._window = self._window[self.model.frames - self.model.frames // 2 :]
-            self._middle = True
+            self._start = MIDDLE
             if self._cache is not None:
                 self._cache.clear()
 
@@ -167,8 +175,8 @@ class Continuation:
         new = self._window[max(0, cached - model.prefix_length) :]
         parts = [model.embed(torch.stack(new, 1))] if new else []
         if not cached:
-            middle = torch.full((len(self.content),), self._middle, device=self.content.device)
-            parts.insert(0, model.prompt(self.content, middle))
+            start = torch.full((len(self.content),), self._start, device=self.content.device)
+            parts.insert(0, model.prompt(self.content, start))
         inputs = torch.cat(parts, 1)
         if self._cache is None:
             hidden = model.gpt2(inputs_embeds=inputs, use_cache=False).last_hidden_state

@@ -8,7 +8,7 @@ from typing import Any
 
 from bcd_bench.plugin.settings import change_tree
 from bcd_bench.types.errors import UsageError
-from bcd_bench_bcd.autoregressive.config import GPTConfig, MotionPreset, MotionTrainConfig
+from bcd_bench_bcd.autoregressive.config import GPTConfig, MotionPreset, MotionTrainConfig, PromptEncoderConfig
 
 __all__ = ["NOT_RESULTS", "PRESETS", "resolve_preset", "settings_of"]
 
@@ -27,6 +27,7 @@ TABLE_A9 = MotionPreset(
 SPRITES_SMALL = MotionPreset(
     summary="GPT-2 4 x 128 for the codes of sprites-small; minutes on a CPU; shipped",
     bcd="sprites-small",
+    prompt_encoder=PromptEncoderConfig(steps=300),
     gpt=GPTConfig(layers=4, width=128, heads=4, dropout=0.0, frames=8, prefix="pooled"),
     train=MotionTrainConfig(
         suite="sprites",

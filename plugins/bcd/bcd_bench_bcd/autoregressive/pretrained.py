@@ -21,17 +21,17 @@ SHIPPED_MOTION: tuple[Weights, ...] = tuple(
         (
             "sprites-procedural-small",
             ("sprites-procedural-generate", "sprites-procedural-generate-prompt3"),
-            "abfeebcf1454250a698bfafa41fa81522d7334bd1470cb2282ae8c63519cdd27",
+            "600246226879aa5c1deb265960580d153a2a4d66f21e34117f8bffe8cf764244",
         ),
         (
             "sprites-small",
             ("sprites-generate", "sprites-generate-prompt3"),
-            "aefcd82474de78118148c14f2ce0ef50c69b184e639ee1ad2c25f659405e1dae",
+            "9d0188c8f6f7f002cc60bcac9f6a859157ef702804ed4163a5cd808bfd4d62e8",
         ),
         (
             "heads-small",
             ("heads-generate", "heads-generate-prompt5"),
-            "7890154b5f38f3b0d5be4233cc61deea73b8db20c6f19ea026695b7645486d76",
+            "84379095609eeb9f938ec8f77e7ea6f856df0e322594d18075ad8df012982408",
         ),
     )
 )

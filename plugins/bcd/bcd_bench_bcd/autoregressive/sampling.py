@@ -60,17 +60,18 @@ def generate_codes(
     seeds: Sequence[int],
     *,
     cache: bool = True,
+    alone: bool = False,
     done: Callable[[Tensor], None] | None = None,
 ) -> Tensor:
     """Continue the codes `prompt` int [B, k, N] to `frames` frames in all: int64 [B, frames, N].
 
     `content` are content tokens [B, K, C_c]; `seeds` has one seed per clip. The random numbers of a frame depend on the
     clip's seed and the frame's number alone, so the result neither depends on the batch nor on how much of it is passed
-    as `prompt`. `done` is called with the codes [B, N] of every new frame. Raises `UsageError` if `sampling` does not
-    fit the codebook.
+    as `prompt`. `alone` says that content and prompt come from a single frame. `done` is called with the codes [B, N]
+    of every new frame. Raises `UsageError` if `sampling` does not fit the codebook.
     """
     sampling.check(model.config.codes.entries)
-    state = Continuation(model, content, cache=cache)
+    state = Continuation(model, content, cache=cache, alone=alone)
     codes = list(prompt.long().unbind(1))
     for known in codes:
         state.append(known)

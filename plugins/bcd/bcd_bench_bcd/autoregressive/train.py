@@ -41,9 +41,10 @@ from bcd_bench.util.devices import keep_freed_memory, resolve_device
 from bcd_bench_bcd import __version__
 from bcd_bench_bcd.autoregressive.codes import ClipCodes, encode_training_clips, missing_shards
 from bcd_bench_bcd.autoregressive.config import CodeConfig, MotionConfig, MotionPreset, MotionTrainConfig
-from bcd_bench_bcd.autoregressive.model import MotionGPT, motion_loss
+from bcd_bench_bcd.autoregressive.model import ALONE, FIRST, MIDDLE, MotionGPT, motion_loss
 from bcd_bench_bcd.autoregressive.ngram import count_codes
 from bcd_bench_bcd.autoregressive.presets import NOT_RESULTS, resolve_preset
+from bcd_bench_bcd.autoregressive.prompt_encoder import PromptEncoderTraining, prompt_pipeline
 from bcd_bench_bcd.autoregressive.weights import LoadedMotionModel, MotionDescription, save_motion_model
 from bcd_bench_bcd.inference.bcd import BCD
 from bcd_bench_bcd.latents.cache import LatentClips
@@ -54,11 +55,12 @@ from bcd_bench_bcd.training.rng import step_generator
 __all__ = ["Trainer", "sample_batch", "train"]
 
 WHAT = "BCD motion model training run"
-WEIGHTS, CODES = "model.safetensors", "codes"
+WEIGHTS, CODES, PROMPT_ENCODER = "model.safetensors", "codes", "prompt_encoder"
 
 
 def train(request: TrainRequest) -> None:
-    """Train a motion model. Writes codes/, model.safetensors, config.json, log.jsonl and checkpoint.pt.
+    """Train a motion model. Writes prompt_encoder/ (if the encoder is adapted), codes/, model.safetensors, config.json,
+    log.jsonl and checkpoint.pt.
 
     Raises `UsageError` for invalid settings, an unavailable device, missing weights, or a folder that does not fit.
     """
@@ -76,14 +78,33 @@ def train(request: TrainRequest) -> None:
     if request.plan_only:
         print(plan(preset, bcd, count, request))
         return
-    resumes = bool(checkpoints_to_resume(request.out, resume=request.resume, prepared=request.out / CODES))
-    sha256 = bcd.loaded.sha256
+    limits, sha256 = Limits.of(request), bcd.loaded.sha256
+    prepared = request.out / (PROMPT_ENCODER if preset.prompt_encoder.steps else CODES)
+    resumes = bool(checkpoints_to_resume(request.out, resume=request.resume, prepared=prepared))
+    if prepared.exists() and not request.resume and preset.prompt_encoder.steps:
+        raise UsageError(
+            f"{request.out}: already contains a training run",
+            hint="add --resume to continue it, or use a different --out",
+        )
+    adapted = None
+    if preset.prompt_encoder.steps:
+        with writing_into(request.out):
+            prepared.mkdir(parents=True, exist_ok=True)
+        used = count - preset.train.held_out
+        first = PromptEncoderTraining(
+            preset.prompt_encoder, bcd, sha256, clips, used, prepared, preset.train.seed
+        )  # fmt: skip
+        adapted = first.run(limits)
+        if adapted is None:
+            return
     pooled = preset.gpt.prefix == "pooled"
     with writing_into(request.out):
-        data = encode_training_clips(bcd, sha256, clips, count, request.out / CODES, pooled=pooled)
-    trainer = Trainer(preset, bcd, sha256, data, request.device, request.out)
+        data = encode_training_clips(
+            bcd, sha256, clips, count, request.out / CODES, pooled=pooled, prompts=prompt_pipeline(bcd, adapted)
+        )
+    trainer = Trainer(preset, bcd, sha256, data, request.device, request.out, adapted)
     trainer.start(resume=resumes)
-    trainer.run(Limits.of(request))
+    trainer.run(limits)
 
 
 def open_clips(preset: MotionPreset, bcd: BCD, request: TrainRequest) -> tuple[DeviceClips, int]:
@@ -145,8 +166,8 @@ def build(preset: MotionPreset, bcd: BCD) -> MotionGPT:
 
 
 def sample_batch(data: ClipCodes, preset: MotionPreset, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """A random batch: content [B, P, C_c], codes [B, T, N] with T of at most the model's frames, and whether a sequence
-    starts in the middle of its clip, bool [B].
+    """A random batch: content [B, P, C_c], codes [B, T, N] with T of at most the model's frames, and how the sequences
+    start, int64 [B] as in `MotionGPT.prompt`.
 
     All sequences of a batch have one length. With the probabilities of the settings, the clips of a step are
     down-sampled by 2 in time, start in the middle of the clip, and have content and first code of the first frame
@@ -155,8 +176,9 @@ def sample_batch(data: ClipCodes, preset: MotionPreset, generator: torch.Generat
     train, context = preset.train, preset.gpt.frames
     indices = torch.randint(len(data), (train.batch,), generator=generator)
     part = data[indices]
-    codes, middle = part.codes, torch.zeros(train.batch, dtype=torch.bool)
+    codes = part.codes
     alone = torch.rand(train.batch, generator=generator) < train.prompt
+    start = torch.where(alone, ALONE, FIRST)
     half, cropped = torch.rand(2, generator=generator) < torch.tensor([train.half_rate, train.crop])
     codes = torch.where(
         (alone[:, None] & (torch.arange(codes.shape[1]) == 0))[..., None], part.first_codes[:, None], codes
@@ -167,17 +189,25 @@ def sample_batch(data: ClipCodes, preset: MotionPreset, generator: torch.Generat
     first = 0
     if cropped and codes.shape[1] > 2:
         first = int(torch.randint(1, codes.shape[1] - 1, (), generator=generator))
-        middle[:] = True
-    return content, codes[:, first : first + context], middle
+        start[:] = MIDDLE
+    return content, codes[:, first : first + context], start
 
 
 class Trainer:
     """One training run in one folder."""
 
     def __init__(
-        self, preset: MotionPreset, bcd: BCD, bcd_sha256: str, data: ClipCodes, device: str, out: Path
+        self,
+        preset: MotionPreset,
+        bcd: BCD,
+        bcd_sha256: str,
+        data: ClipCodes,
+        device: str,
+        out: Path,
+        prompt_encoder: dict[str, Tensor] | None = None,
     ) -> None:
         train = preset.train
+        self.prompt_encoder = prompt_encoder
         self.preset, self.bcd_sha256, self.out = preset, bcd_sha256, out
         self.device = resolve_device(device)
         keep_freed_memory(self.device.type)
@@ -204,7 +234,7 @@ class Trainer:
         log = TrainingLog(self.out, digits=5, tracker=train.tracker)
         self.loop = TrainingLoop(
             f"train bcd-motion {train.suite}", train.steps, log, log_every=train.log_every,
-            save_every=train.checkpoint_every,
+            save_every=train.checkpoint_every, steps_before=preset.prompt_encoder.steps,
         )  # fmt: skip
 
     @property
@@ -246,7 +276,13 @@ class Trainer:
 
     def loaded(self) -> LoadedMotionModel:
         """The result with the statistics of the training codes."""
-        return LoadedMotionModel(self.result, self.description, card=self.card(), **self.statistics)
+        return LoadedMotionModel(
+            self.result,
+            self.description,
+            prompt_encoder=self.prompt_encoder,
+            card=self.card(),
+            **self.statistics,
+        )
 
     def _description(self) -> dict[str, Any]:
         return {
@@ -269,6 +305,7 @@ class Trainer:
             "device": self.device.type,
             "precision": self.precision,
             "train": self.preset.train.model_dump(mode="json", exclude=NOT_RESULTS["train"]),
+            "prompt_encoder": self.preset.prompt_encoder.model_dump(mode="json"),
         }
 
     # ---- the loop ------------------------------------------------------------------------------------------------
@@ -283,12 +320,12 @@ class Trainer:
         train = self.preset.train
         generator = step_generator(train.seed, step, "motion")
         torch.manual_seed(int(torch.randint(1 << 62, (), generator=generator)))  # dropout
-        content, codes, middle = (t.to(self.device) for t in sample_batch(self.data, self.preset, generator))
+        content, codes, start = (t.to(self.device) for t in sample_batch(self.data, self.preset, generator))
         self.optimizer.zero_grad(set_to_none=True)
         losses = []
         for part in torch.arange(train.batch).chunk(train.accumulate):
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-                logits = self.model(content[part], codes[part], middle[part])
+                logits = self.model(content[part], codes[part], start[part])
             loss = motion_loss(logits, codes[part]) * (len(part) / train.batch)
             loss.backward()
             losses.append(loss.detach())

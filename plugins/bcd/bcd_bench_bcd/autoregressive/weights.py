@@ -32,10 +32,10 @@ __all__ = [
     "save_motion_model",
 ]
 
-FORMAT = "bcd-motion-1"
+FORMAT = "bcd-motion-2"
 MAKER = "bcd-bench train bcd-motion"
 STATISTICS = ("counts", "first", "follow", "sequences")
-NETWORK = "network."
+NETWORK, PROMPT_ENCODER = "network.", "prompt_encoder."
 
 
 class MotionDescription(Config):
@@ -61,6 +61,9 @@ class LoadedMotionModel:
     sequences: Tensor
     """Codes of the training clips, int64 [M, T, N]."""
     card: dict[str, Any] = field(default_factory=dict)
+    prompt_encoder: dict[str, Tensor] | None = None
+    """Parameters of BCD's encoder that are adapted to prompts, see `prompt_encoder`; None: prompts are encoded by the
+    BCD weights as they are."""
     sha256: str = ""
     """Hash of the file."""
 
@@ -113,6 +116,8 @@ def save_motion_model(path: Path, loaded: LoadedMotionModel, *, compress: bool =
     }
     tensors |= {name: getattr(loaded, name).to(torch.int32) for name in STATISTICS[:3]}
     tensors["sequences"] = loaded.sequences.to(small)
+    for name, value in (loaded.prompt_encoder or {}).items():
+        tensors[PROMPT_ENCODER + name] = value.half().contiguous()  # float16 values: see `PromptEncoderTraining.run`
     metadata = {
         "format": FORMAT,
         "description": loaded.description.model_dump_json(),
@@ -132,6 +137,11 @@ def load_motion_model(path: Path, device: str = "cpu") -> LoadedMotionModel:
         model = MotionGPT(description.motion)
         network = {name.removeprefix(NETWORK): t.float() for name, t in tensors.items() if name.startswith(NETWORK)}
         model.load_state_dict(network)
+        adapted = {
+            name.removeprefix(PROMPT_ENCODER): t.float()
+            for name, t in tensors.items()
+            if name.startswith(PROMPT_ENCODER)
+        }
         statistics = {name: tensors[name].long() for name in STATISTICS}
         codes = description.motion.codes
         shape = (codes.groups, codes.entries)
@@ -143,4 +153,11 @@ def load_motion_model(path: Path, device: str = "cpu") -> LoadedMotionModel:
     except (KeyError, ValidationError, ValueError, RuntimeError) as error:
         line = str(error).splitlines()[0]
         raise UsageError(f"{path.name}: the motion model does not match its configuration: {line}") from None
-    return LoadedMotionModel(model.to(device).eval(), description, card=card, sha256=sha256_file(path), **statistics)
+    return LoadedMotionModel(
+        model.to(device).eval(),
+        description,
+        prompt_encoder=adapted or None,
+        card=card,
+        sha256=sha256_file(path),
+        **statistics,
+    )

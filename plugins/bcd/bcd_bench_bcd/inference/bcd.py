@@ -18,6 +18,7 @@ from bcd_bench.types.errors import UsageError
 from bcd_bench.util.devices import resolve_device
 from bcd_bench_bcd.inference.method import BCDMethod
 from bcd_bench_bcd.inference.pipeline import Pipeline
+from bcd_bench_bcd.inference.pixels import carries_pixels
 from bcd_bench_bcd.inference.pretrained import SHIPPED
 from bcd_bench_bcd.inference.weights import LoadedModel, load_model, save_model
 from bcd_bench_bcd.latents.frame_codec import FrameCodec
@@ -92,13 +93,13 @@ class BCD(nn.Module):
     @torch.inference_mode()
     def encode_content(self, frames: Any) -> Tensor:
         """Content tokens float32 [B, K, C_c] of clips uint8 [B, T, H, W, 3], of a clip, or of a single frame."""
-        return self.pipeline.encode_content(self._values(frames))
+        return self.pipeline.encode_content(self.values(frames))
 
     @torch.inference_mode()
     def encode_motion(self, frames: Any) -> Quantized:
         """Quantised motion of clips uint8 [B, T, H, W, 3] or of a clip [T, H, W, 3]: `codes` int64 [B, T, N] are the
         transmitted indices, `motion` float [B, T, C_m] the vectors they stand for."""
-        return self.pipeline.encode_motion(self._values(frames))
+        return self.pipeline.encode_motion(self.values(frames))
 
     @torch.inference_mode()
     def sample(
@@ -126,7 +127,14 @@ class BCD(nn.Module):
         return self.codec.frames(self.pipeline.sample(content, vectors, sampler, noise.to(vectors.device)))
 
     def forward(self, content: Any, motion: Any, *, seed: int = 0) -> Tensor:
-        """Transfer: frames uint8 [B, T, H, W, 3] with the content of one batch of clips and the motion of another."""
+        """Transfer: frames uint8 [B, T, H, W, 3] with the content of one batch of clips and the motion of another.
+
+        With `pixel_path`, the content's own pixels are shown, which `sample` cannot do: it only gets content tokens.
+        """
+        if carries_pixels(self.model):
+            method = self._method()
+            clips = zip(*(_batch(frames).cpu().numpy() for frames in (content, motion)), strict=True)
+            return torch.from_numpy(np.stack([method.transfer_frames(c, m, seed=seed) for c, m in clips]))
         return self.sample(self.encode_content(content), self.encode_motion(motion), seed=seed)
 
     def encode(self, content: Any, motion: Any, *, fps: float = 25.0, seed: int = 0, model: str = "adaptive") -> bytes:
@@ -155,11 +163,21 @@ class BCD(nn.Module):
         method.attach(self.loaded)
         return method
 
-    def _values(self, frames: Any) -> Tensor:
-        batch = frames if isinstance(frames, Tensor) else torch.tensor(np.asarray(frames))
-        while batch.ndim < 5:
-            batch = batch[None]
+    def values(self, frames: Any) -> Tensor:
+        """The model's input [B, T, C, h, w] for clips uint8 [B, T, H, W, 3], a clip, or a single frame.
+
+        Raises `ValueError` for another type or size.
+        """
+        batch = _batch(frames)
         if batch.dtype != torch.uint8 or tuple(batch.shape[2:]) != (*self.frame_size, 3):
             height, width = self.frame_size
             raise ValueError(f"frames must be uint8 [..., {height}, {width}, 3], not {batch.dtype} {list(batch.shape)}")
         return self.codec.values(batch.to(next(self.model.parameters()).device))
+
+
+def _batch(frames: Any) -> Tensor:
+    """Clips [B, T, H, W, 3], for clips, a clip, or a single frame."""
+    batch = frames if isinstance(frames, Tensor) else torch.tensor(np.asarray(frames))
+    while batch.ndim < 5:
+        batch = batch[None]
+    return batch
