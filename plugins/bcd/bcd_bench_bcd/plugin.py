@@ -175,7 +175,7 @@ def bcd_bench_commands() -> list[CommandSpec]:
 
 @hookimpl
 def bcd_bench_trainables() -> list[TrainableSpec]:
-    """`bcd-bench train bcd` and `bcd-bench train bcd-motion`."""
+    """`bcd-bench train bcd`, `bcd-motion` and `bcd-pixels`."""
     return [
         TrainableSpec(
             name="bcd",
@@ -210,5 +210,14 @@ def bcd_bench_trainables() -> list[TrainableSpec]:
             },
             default_preset="sprites-procedural-small",
             settings="bcd_bench_bcd.autoregressive.presets:settings_of",
+        ),
+        TrainableSpec(
+            name="bcd-pixels",
+            version=__version__,
+            summary="The pixel path of a trained BCD: sharp faces from the content's own pixels",
+            factory="bcd_bench_bcd.pixels.train:train",
+            presets={"heads-pixels": "for heads-small, on rendered heads, which are rendered first; an hour of a core"},
+            default_preset="heads-pixels",
+            settings="bcd_bench_bcd.pixels.presets:settings_of",
         ),
     ]

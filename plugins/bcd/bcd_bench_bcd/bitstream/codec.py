@@ -20,11 +20,13 @@ from bcd_bench_bcd.bitstream.code_models import CodeModel, Integers, code_model
 from bcd_bench_bcd.bitstream.coder import decode_codes, encode_codes
 from bcd_bench_bcd.bitstream.container import BitstreamError, Header, pack_file, pack_header, read_file
 from bcd_bench_bcd.bitstream.content import CodedContent
-from bcd_bench_bcd.inference.method import BCDMethod, Frames, fits, resized
+from bcd_bench_bcd.inference.method import BCDMethod, Frames, fits
+from bcd_bench_bcd.inference.pixels import carries_pixels, resized
 
 __all__ = [
     "Encoded",
     "Parts",
+    "check_coding",
     "check_weights",
     "code_model_of",
     "decode_clip",
@@ -60,6 +62,15 @@ def frame_rate(fps: float) -> Fraction:
     return Fraction(fps).limit_denominator(100_000)
 
 
+def check_coding(method: BCDMethod) -> None:
+    """Raise `UsageError` for weights whose pictures need more than content tokens and motion codes."""
+    if method.model is not None and carries_pixels(method.model):
+        raise UsageError(
+            "weights with pixel_path show the content's own pixels, which a bitstream does not contain",
+            hint="use weights without it, such as heads-small",
+        )
+
+
 def header_of(
     method: BCDMethod,
     content: Tensor,
@@ -73,8 +84,10 @@ def header_of(
 ) -> Header:
     """The header for content [1, K, C] and a clip of `frames` frames of `size` (height, width).
 
-    Raises `UsageError` if the probability model needs a motion model that is missing or of other weights.
+    Raises `UsageError` if the weights have a pixel path, or if the probability model needs a motion model that is
+    missing or of other weights.
     """
+    check_coding(method)
     needs_file = model in ("static", "autoregressive")
     if needs_file and motion_model is None:
         raise UsageError(

@@ -47,7 +47,8 @@ from bcd_bench_bcd.bitstream.container import (
     read_section,
 )
 from bcd_bench_bcd.bitstream.content import CodedContent
-from bcd_bench_bcd.inference.method import BCDMethod, Frames, fits, resized
+from bcd_bench_bcd.inference.method import BCDMethod, Frames, fits
+from bcd_bench_bcd.inference.pixels import resized
 from bcd_bench_bcd.inference.sliding_window import triangular_window
 
 __all__ = ["DEFAULT_WINDOW", "PacketLost", "StreamDecoder", "StreamEncoder", "read_packets"]

@@ -23,6 +23,7 @@ from bcd_bench_bcd.extensions.latent_gradient import LatentGradient
 from bcd_bench_bcd.extensions.loss_weight_clamp import LossWeightClamp
 from bcd_bench_bcd.extensions.muon import Muon
 from bcd_bench_bcd.extensions.patch_skipping import PatchSkipping
+from bcd_bench_bcd.extensions.pixel_path import PixelPath
 from bcd_bench_bcd.extensions.robust_loss import RobustLoss
 from bcd_bench_bcd.extensions.same_identity_pairs import SameIdentityPairs
 from bcd_bench_bcd.extensions.spatial_motion import SpatialMotion
@@ -50,6 +51,7 @@ EXTENSIONS: dict[str, type[Extension]] = {
         LatentGradient,
         SpatialMotion,
         CanonicalFeatures,
+        PixelPath,
         # the step
         ColorJitter,
         ContentFrameDropout,

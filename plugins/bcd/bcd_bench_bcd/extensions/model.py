@@ -11,6 +11,7 @@ from bcd_bench_bcd.extensions.content_bottleneck import Bottleneck, ContentBottl
 from bcd_bench_bcd.extensions.conv_stem import ConvEncoder, ConvStem
 from bcd_bench_bcd.extensions.decoder import ExtendedDiT
 from bcd_bench_bcd.extensions.latent_gradient import LatentGradient
+from bcd_bench_bcd.extensions.pixel_path import PixelNetwork, PixelPath
 from bcd_bench_bcd.extensions.quantizer import ExtendedQuantizer
 from bcd_bench_bcd.extensions.standardized_latents import StandardizedLatents
 from bcd_bench_bcd.extensions.x_prediction import XPrediction, precondition_x
@@ -65,6 +66,16 @@ class ExtendedBCD(BCD):
         self.decoder = ExtendedDiT(
             config, self.content_width, self.quantizer.out_width, extensions, self.active_patches
         )
+        pixel_path = extensions.get(PixelPath)
+        self.pixels: PixelNetwork | None = None
+        if pixel_path is not None:
+            self.pixels = PixelNetwork(
+                pixel_path,
+                latent=config.encoder.width,
+                motion=self.quantizer.out_width,
+                content=self.content_width,
+                patches=config.encoder.content_tokens,
+            )
         self.precondition = edm.precondition if extensions.get(XPrediction) is None else precondition_x
 
     def encode(self, values: Tensor, *, canonical: bool = True) -> tuple[Tensor, Tensor]:

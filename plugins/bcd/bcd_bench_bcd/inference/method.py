@@ -13,7 +13,6 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from bcd_bench.io.video import resize_frame
 from bcd_bench.plugin.base import Method
 from bcd_bench.plugin.settings import first_error
 from bcd_bench.run.fingerprint import pair_seed
@@ -26,6 +25,7 @@ from bcd_bench_bcd.autoregressive.pretrained import SHIPPED_MOTION, motion_model
 from bcd_bench_bcd.autoregressive.weights import LoadedMotionModel, load_motion_model
 from bcd_bench_bcd.bitstream.content import ContentCoder, quantized
 from bcd_bench_bcd.inference.pipeline import Pipeline
+from bcd_bench_bcd.inference.pixels import carries_pixels, carry_pixels, resized
 from bcd_bench_bcd.inference.weights import Description, LoadedModel, load_model
 from bcd_bench_bcd.latents.frame_codec import FrameCodec
 from bcd_bench_bcd.metrics.motion_bitrate import AUTOREGRESSIVE_KEY, CONTENT_BITS_KEY, INFO_KEY, PROBABILITIES_KEY
@@ -65,14 +65,6 @@ def fits(frames: Frames, description: Description) -> bool:
     (height, width), (model_height, model_width) = frames.shape[1:3], description.model.frame_size
     same_shape = height * model_width == width * model_height
     return (height, width) == description.model.frame_size or (description.inference.resize and same_shape)
-
-
-def resized(frames: Frames, size: tuple[int, ...]) -> Frames:
-    """A clip uint8 [T, H, W, 3] resized to `size` (height, width)."""
-    height, width = size
-    if frames.shape[1:3] == (height, width):
-        return frames
-    return np.stack([resize_frame(frame, (height, width)) for frame in frames])
 
 
 class BCDMethod(Method):
@@ -146,14 +138,14 @@ class BCDMethod(Method):
             seeds = [pair_seed(seed, p.id) for p, _, _ in group]
             frames, infos = self._transfer(contents, [m.frames for m in motions], seeds)
             for (pair, *_), motion, clip, info in zip(group, motions, frames, infos, strict=True):
-                results[pair.id] = Clip(resized(clip, motion.frames.shape[1:3]), motion.fps, pair.id, info)
+                results[pair.id] = Clip(clip, motion.fps, pair.id, info)
         return (results[pair.id] for pair in pairs)
 
     def _transfer(
         self, contents: Sequence[Frames], motions: Sequence[Frames], seeds: Sequence[int]
     ) -> tuple[Frames, list[dict[str, Any]]]:
-        """uint8 content clips (any lengths) and motion clips (of equal length) -> uint8[B, T, H, W, 3] of the model's
-        size, and what the metric motion-bitrate needs."""
+        """uint8 content clips (any lengths) and motion clips (of equal length and size) -> uint8[B, T, H, W, 3] of the
+        size of the motion clips, and what the metric motion-bitrate needs."""
         tokens, bits = self.encode_content(contents), self.settings.content_bits
         content = tokens if bits is None else quantized(tokens, bits)
         motion, means = self.encode_motion_statistics(motions)
@@ -170,14 +162,27 @@ class BCDMethod(Method):
             bits_per_code = self.motion_model.model.code_bits(content, motion.codes)
             for info, total in zip(infos, bits_per_code.double().sum((1, 2)).tolist(), strict=True):
                 info[AUTOREGRESSIVE_KEY] = round(total, 3)
-        return self.sample(content, motion.motion, seeds), infos
+        size = motions[0].shape[1:3]
+        frames = self.sample(content, motion.motion, seeds)
+        if carries_pixels(self._loaded()):
+            shown = zip(contents, content, motion.motion, frames, strict=True)
+            return np.stack([self._carry(clip, size, *parts) for clip, *parts in shown]), infos
+        return np.stack([resized(clip, size) for clip in frames]), infos
+
+    def _carry(self, content: Frames, size: tuple[int, ...], tokens: Tensor, motion: Tensor, own: Frames) -> Frames:
+        """The transformer's picture of one clip, uint8 [T, h, w, 3], with the pixels of its content, at `size`."""
+        with self.autocast():
+            shown: Frames = carry_pixels(
+                self.pipeline, resized(content, size), self.values(content), tokens, motion, own
+            )
+        return shown
 
     @cached_property
     def motion_model(self) -> LoadedMotionModel | None:
         """The autoregressive model of the codes that is shipped with the weights, if there is one."""
         if not SHIPPED_MOTION or self.loaded.path is None:
             return None
-        path = motion_model_for(self.loaded.sha256)
+        path = motion_model_for(self.loaded.codes_sha256)
         return None if path is None else load_motion_model(path, str(self.device))
 
     @torch.inference_mode()
@@ -235,8 +240,8 @@ class BCDMethod(Method):
         for clip in (content, motion):
             if not fits(clip, self.description):
                 raise UsageError(f"the clip has {clip.shape[1:3]} pixels, the weights require {size}")
-        result = self._transfer([content], [motion], [seed])[0][0]
-        return resized(result, motion.shape[1:3])
+        frames: Frames = self._transfer([content], [motion], [seed])[0][0]
+        return frames
 
     def reconstruct(self, frames: Frames, *, seed: int = 0) -> Frames:
         """Reconstruct a clip from its own content and motion: uint8 [T, H, W, 3] in and out."""

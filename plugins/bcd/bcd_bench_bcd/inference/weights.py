@@ -72,6 +72,11 @@ class LoadedModel:
             raise UsageError("the weights are not stored in a file, which a bitstream has to name", hint="save them")
         return sha256_path(self.path)
 
+    @property
+    def codes_sha256(self) -> str:
+        """Hash of the weights whose motion codes these weights give: a pixel path leaves those of its BCD unchanged."""
+        return str(self.card.get("pixel_path", {}).get("bcd") or self.sha256)
+
 
 def save_model(
     path: Path, model: BCD, description: Description, card: dict[str, Any], *, compress: bool = False

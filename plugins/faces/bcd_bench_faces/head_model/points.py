@@ -13,7 +13,7 @@ from bcd_bench_faces.head_model.model import HeadModel
 from bcd_bench_faces.synthesis.rasterizer import vertex_normals
 from bcd_bench_faces.synthesis.renderer import FOCAL
 
-__all__ = ["points_in_frames", "rest_points"]
+__all__ = ["expression_weights", "points_in_frames", "rest_points"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -70,3 +70,19 @@ def points_in_frames(
     for row, frame in zip(points, posed, strict=True):
         row[vertex_normals(frame, model.faces)[vertices, 2] > FACING] = np.nan
     return points
+
+
+def expression_weights() -> Floats:
+    """How much facial actions move the points, float32[P] in 0..1.
+
+    The sum over all actions of the squared distance that a point moves, relative to the point that the action moves
+    most, so that a blink counts as much as an open jaw; divided by the largest sum.
+    """
+    model = HeadModel.load()
+    actions = len(model.bust_expression_names)
+    mean = np.zeros(len(model.identity), np.float32)
+    neutral = model.bust(mean, np.zeros((1, actions), np.float32))[0, _vertices()]
+    moved = np.linalg.norm(model.bust(mean, np.eye(actions, dtype=np.float32))[:, _vertices()] - neutral, axis=-1)
+    relative = moved / np.maximum(moved.max(1, keepdims=True), 1e-3)
+    total = (relative**2).sum(0)
+    return np.asarray(total / total.max(), np.float32)

@@ -295,6 +295,39 @@ class HeadsTrainingClips:
             [points_in_frames(identity_of("train", int(i)), *_moves_of_takes(int(i), frames, stride)) for i in indices]
         )
 
+    def crossed(
+        self, contents: Sequence[int], drivers: Sequence[int], frames: int, stride: int
+    ) -> npt.NDArray[np.uint8]:
+        """The targets of transfers: every content's person with the motion of its driver, uint8[B, frames, size, size,
+        3]: every `stride`-th frame, from the start. Not cached. Raises as `takes`.
+        """
+        self._check_takes([*contents, *drivers], frames, stride)
+        clips = []
+        for content, driver in zip(contents, drivers, strict=True):
+            expression, rotation, translation = _move_of(int(driver), frames, stride)
+            clips.append(_actor("train", int(content)).frames(expression, rotation, translation, self._size))
+        return np.stack(clips)
+
+    def crossed_points(
+        self, contents: Sequence[int], drivers: Sequence[int], frames: int, stride: int
+    ) -> npt.NDArray[np.float32]:
+        """Head points in the frames of `crossed`, as in `take_points`."""
+        from bcd_bench_faces.head_model.points import points_in_frames
+
+        self._check_takes([*contents, *drivers], frames, stride)
+        return np.stack(
+            [
+                points_in_frames(identity_of("train", int(content)), *_move_of(int(driver), frames, stride))
+                for content, driver in zip(contents, drivers, strict=True)
+            ]
+        )
+
+    def point_weights(self) -> npt.NDArray[np.float32]:
+        """How much facial actions move every head point, float32[P] in 0..1: large for lids, brows and lips."""
+        from bcd_bench_faces.head_model.points import expression_weights
+
+        return expression_weights()
+
     @property
     def rest_points(self) -> npt.NDArray[np.float32]:
         """The points of `take_points` for the mean head at rest, float32[P, 2]."""
@@ -311,6 +344,15 @@ class HeadsTrainingClips:
         for index in indices:
             if not 0 <= index < self._people:
                 raise IndexError(f"training clip {index} is out of range: there are {self._people}")
+
+
+def _move_of(
+    motion: int, frames: int, stride: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Expression, rotation and translation of a training motion, as in `Motion`: every `stride`-th frame."""
+    move = motion_of("train", motion, FRAMES)
+    frame_slice = slice(0, (frames - 1) * stride + 1, stride)
+    return move.expression[frame_slice], move.rotation[frame_slice], move.translation[frame_slice]
 
 
 def _moves_of_takes(person: int, frames: int, stride: int) -> list[npt.NDArray[np.float32]]:

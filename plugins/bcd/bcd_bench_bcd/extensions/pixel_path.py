@@ -1,0 +1,276 @@
+"""The content's own pixels, carried to the pose of the driving clip.
+
+A transformer of the size that a CPU can train draws a blurred face. But `canonical_features` already knows where every
+position of a driving frame is in the content: its flow field of the driving frame leads to the canonical map, and that
+of a content frame from there into the content frame. Here the pixels themselves are looked up along this way, at the
+resolution of the clip, in the content frames that have to move least. A small convolutional network compares these
+carried pictures with the picture that the transformer draws, corrects the fields where they need detail (eyelids,
+lips), and decides per pixel which of them to show: what is hidden, torn or new is drawn. The nearest content frame is
+among them once more as it is, for the background, which does not move with the head.
+
+The motion code remains the only information about the driving clip. The network works on pictures of the size of the
+model; for larger clips its fields and weights are enlarged, and the pixels are looked up in the large frames. Blending
+warped sources by predicted masks is the idea of first-order motion models (Siarohin et al. 2019) and of their
+successors with several sources.
+
+The extension is added to trained weights by `bcd-bench train bcd-pixels`, which trains it on rendered heads with their
+exact targets and the positions of their points, hence with labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from bcd_bench_bcd.extensions.base import Extension, Recipe
+from bcd_bench_bcd.extensions.canonical_features import FlowField
+
+__all__ = ["Carried", "PixelNetwork", "PixelPath", "grid_positions", "look_up"]
+
+GRID = 64
+"""Points along a side of the fields that the network corrects."""
+SEARCH = 16
+"""Points along a side at which the displacement of content frames is compared."""
+WIDTHS = (40, 72, 104)
+"""Channels of the network at half, a quarter and an eighth of the model's size."""
+CONDITION = 96
+"""Channels of the embedded motion."""
+CORRECTION = 0.1
+"""Displacement (2 is a whole side) that one unit of the network's correction means."""
+
+
+class PixelPath(Extension):
+    name: ClassVar[str] = "pixel_path"
+    summary: ClassVar[str] = "content pixels carried by the flow fields, fused with what the transformer draws"
+    labels: ClassVar[bool] = True
+    needs_pixels: ClassVar[bool] = True
+    changes_model: ClassVar[bool] = True
+
+    sources: int = Field(default=2, ge=1, le=4)
+    """Content frames that are carried for every driving frame."""
+    gap: int = Field(default=6, ge=1)
+    """Least distance in frames between two of them, so that they differ."""
+
+    def check(self, preset: Recipe) -> None:
+        raise ValueError("pixel_path is added to trained weights, by bcd-bench train bcd-pixels")
+
+
+def grid_positions(height: int, width: int, device: torch.device | None = None) -> Tensor:
+    """Centres of the pixels of a picture, float32 [2, height, width]: x and y in -1..1 from border to border."""
+    ys = (torch.arange(height, device=device) + 0.5) * 2 / height - 1
+    xs = (torch.arange(width, device=device) + 0.5) * 2 / width - 1
+    return torch.stack(torch.meshgrid(ys, xs, indexing="ij")[::-1])
+
+
+def look_up(maps: Tensor, where: Tensor) -> Tensor:
+    """Values of `maps` [N, C, h, w] at the positions `where` [N, 2, H, W], bilinear: [N, C, H, W]. Values beyond the
+    border repeat the border."""
+    grid = where.permute(0, 2, 3, 1)
+    return nn.functional.grid_sample(maps, grid, padding_mode="border", align_corners=False)
+
+
+def scaled(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """`maps` [N, C, h, w] at another `size` (H, W): averaged if it is smaller, else bilinear."""
+    if tuple(maps.shape[-2:]) == tuple(size):
+        return maps
+    if maps.shape[-1] > size[1]:
+        return nn.functional.interpolate(maps, tuple(size), mode="area")
+    return nn.functional.interpolate(maps, tuple(size), mode="bilinear")
+
+
+@dataclass
+class Carried:
+    """The result of `PixelNetwork.fuse` for N frames, and its parts at the size of the model."""
+
+    picture: Tensor
+    """[N, 3, H, W], at the size of the content."""
+    displacements: Tensor
+    """From every position of a frame to its place in the content frames, corrected: [N, pictures, 2, GRID, GRID]."""
+    weights: Tensor
+    """Of the carried pictures and, last, of the drawn one: [N, pictures + 1, h, w], with sum 1."""
+    first: Tensor
+    """The picture carried from the first content frame, [N, 3, h, w]."""
+    drawn: Tensor
+    """The transformer's picture, corrected: [N, 3, h, w]."""
+
+
+class _Block(nn.Module):
+    """Two convolutions with a skip connection; the motion scales and shifts the second."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(inputs, outputs, 3, stride, 1)
+        self.second = nn.Conv2d(outputs, outputs, 3, 1, 1)
+        self.modulation = nn.Linear(CONDITION, 2 * outputs)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        x = nn.functional.silu(self.first(x))
+        scale, shift = self.modulation(condition)[..., None, None].chunk(2, 1)
+        out: Tensor = x + nn.functional.silu(self.second(x) * (1 + scale) + shift)
+        return out
+
+
+class Fusion(nn.Module):
+    """A U-Net over the carried pictures (the last is the content frame as it is) and the transformer's picture.
+
+    Initially it changes no field, shows the first carried picture almost everywhere and draws what the transformer
+    draws.
+    """
+
+    def __init__(self, motion: int, pictures: int) -> None:
+        super().__init__()
+        self.pictures = pictures
+        half, quarter, eighth = WIDTHS
+        self.condition = nn.Sequential(nn.Linear(motion, CONDITION), nn.SiLU())
+        self.down = nn.ModuleList(
+            [_Block(4 * 3 * (pictures + 1) + 3 * pictures, half), _Block(half, quarter, 2), _Block(quarter, eighth, 2)]
+        )
+        self.up = nn.ModuleList([_Block(eighth + quarter, quarter), _Block(quarter + half, half)])
+        self.fields = nn.Conv2d(half, 2 * pictures, 3, padding=1)
+        self.blend = nn.Conv2d(half, 4 * (pictures + 1), 3, padding=1)
+        self.detail = nn.Conv2d(half // 4 + 6, 16, 3, padding=1)
+        self.residual = nn.Conv2d(16, 3, 3, padding=1)
+        for layer in (self.fields, self.blend, self.residual):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        preference = torch.zeros(pictures + 1, 4)
+        preference[0], preference[-2:] = 2, -1
+        self.blend.bias.data.copy_(preference.flatten())
+
+    def forward(self, carried: Tensor, displacements: Tensor, own: Tensor, motion: Tensor) -> tuple[Tensor, ...]:
+        """`carried` [N, pictures, 3, h, w], `displacements` [N, pictures, 2, GRID, GRID], the transformer's picture
+        `own` [N, 3, h, w], `motion` [N, C_m] -> corrections of the displacements, logits of the weights [N, pictures +
+        1, h, w], and features for `draw`."""
+        condition = self.condition(motion)
+        folded = nn.functional.pixel_unshuffle(torch.cat([carried.flatten(1, 2), own], 1), 2)
+        geometry = scaled(self._geometry(displacements), folded.shape[-2:])
+        fine = self.down[0](torch.cat([folded, geometry], 1), condition)
+        middle = self.down[1](fine, condition)
+        coarse = self.down[2](middle, condition)
+        middle = self.up[0](torch.cat([scaled(coarse, middle.shape[-2:]), middle], 1), condition)
+        fine = self.up[1](torch.cat([scaled(middle, fine.shape[-2:]), fine], 1), condition)
+        corrections = scaled(self.fields(fine), (GRID, GRID)).unflatten(1, (self.pictures, 2)) * CORRECTION
+        return corrections, nn.functional.pixel_shuffle(self.blend(fine), 2), fine
+
+    def draw(self, features: Tensor, fused: Tensor, own: Tensor) -> Tensor:
+        """The transformer's picture `own` [N, 3, h, w] with details, given a first fused picture."""
+        inputs = torch.cat([nn.functional.pixel_shuffle(features, 2), fused, own], 1)
+        drawn: Tensor = own + self.residual(nn.functional.silu(self.detail(inputs)))
+        return drawn
+
+    def _geometry(self, displacements: Tensor) -> Tensor:
+        """Displacements, and how much area a place of the content covers (1: as much; 0 or less: folded),
+        [N, 3 * pictures, GRID, GRID]."""
+        fields = displacements.flatten(0, 1)
+        across = nn.functional.pad(fields[..., :, 1:] - fields[..., :, :-1], (0, 1)) * (GRID / 2)
+        along = nn.functional.pad(fields[..., 1:, :] - fields[..., :-1, :], (0, 0, 0, 1)) * (GRID / 2)
+        area = (1 + across[:, :1]) * (1 + along[:, 1:]) - across[:, 1:] * along[:, :1]
+        both = torch.cat([2 * fields, area.clamp(-2, 4) - 1], 1)
+        return both.unflatten(0, (-1, self.pictures)).flatten(1, 2)
+
+
+class PixelNetwork(nn.Module):
+    """The fields of content and driving frames, and the fusion of the pictures that they carry."""
+
+    def __init__(self, settings: PixelPath, *, latent: int, motion: int, content: int, patches: int) -> None:
+        """`latent` and `motion` are the channels of motion before and after the quantiser, `content` those of the
+        content tokens, of which there are `patches`."""
+        super().__init__()
+        self.settings = settings
+        self.content_flow = FlowField(latent)
+        self.subject = nn.Sequential(nn.Linear(content, 8), nn.Flatten(), nn.Linear(8 * patches, 64))
+        self.driving_flow = FlowField(motion + 64)
+        self.fusion = Fusion(motion, settings.sources + 1)
+
+    def forward(self, frames: Tensor, tokens: Tensor, latents: Tensor, motion: Tensor, own: Tensor) -> Tensor:
+        """The pictures [T, 3, H, W] of one clip.
+
+        `frames` [S, 3, H, W] are the content frames in -1..1, `latents` [S, width] their motion latents, `tokens` [K,
+        C] the content tokens, `motion` [T, C_m] the quantised motion, and `own` [T, 3, h, w] the transformer's
+        pictures, at the size of the model.
+        """
+        sources, displacements = self.geometry(tokens, latents, motion)
+        return self.fuse([frames], [sources], displacements, motion, own).picture
+
+    def geometry(self, tokens: Tensor, latents: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
+        """The content frames that are carried, int64 [T, pictures], and the displacements from every position of a
+        driving frame to its place in them, [T, pictures, 2, GRID, GRID]. The last picture is the first once more,
+        without displacement."""
+        subject = self.subject(tokens[None]).expand(len(motion), -1)
+        to_canonical = self.driving_flow(torch.cat([motion, subject], -1))
+        to_content = self.content_flow(latents)
+        sources = self._select(to_canonical, to_content)
+        here = grid_positions(GRID, GRID, motion.device)[None]
+        canonical = here + scaled(to_canonical, (GRID, GRID))
+        ways = [canonical + look_up(to_content[one], canonical) - here for one in sources.unbind(1)]
+        ways.append(torch.zeros_like(ways[0]))
+        return torch.cat([sources, sources[:, :1]], 1), torch.stack(ways, 1)
+
+    @torch.no_grad()
+    def _select(self, to_canonical: Tensor, to_content: Tensor) -> Tensor:
+        """The content frames that move least, each at least `gap` frames from those before; if there are none, the
+        first is repeated."""
+        here = grid_positions(SEARCH, SEARCH, to_content.device)[None]
+        canonical = here + scaled(to_canonical, (SEARCH, SEARCH))
+        moves = torch.stack(
+            [
+                (canonical + look_up(field.expand(len(canonical), -1, -1, -1), canonical) - here).abs().mean((1, 2, 3))
+                for field in to_content.split(1)
+            ],
+            1,
+        )
+        number = torch.arange(len(to_content), device=moves.device)
+        selected = [moves.argmin(1)]
+        for _ in range(self.settings.sources - 1):
+            moves = moves.masked_fill((number - selected[-1][:, None]).abs() < self.settings.gap, torch.inf)
+            selected.append(torch.where(moves.isfinite().any(1), moves.argmin(1), selected[0]))
+        return torch.stack(selected, 1)
+
+    def fuse(
+        self,
+        frames: Sequence[Tensor],
+        sources: Sequence[Tensor],
+        displacements: Tensor,
+        motion: Tensor,
+        own: Tensor,
+    ) -> Carried:
+        """Carry and fuse. `frames` [S, 3, H, W] and `sources` [T, pictures] those of every clip, all of one size;
+        the rest holds the frames of all clips, one after the other."""
+        small, large = own.shape[-2:], frames[0].shape[-2:]
+
+        def carry(clips: Sequence[Tensor], fields: Tensor) -> Tensor:
+            size = clips[0].shape[-2:]
+            here = grid_positions(size[0], size[1], own.device)[None]
+            parts = zip(clips, sources, fields.split([len(one) for one in sources]), strict=True)
+            return torch.cat(
+                [
+                    torch.stack(
+                        [
+                            look_up(clip[index], here + scaled(field, size))
+                            for index, field in zip(selected.unbind(1), part.unbind(1), strict=True)
+                        ],
+                        1,
+                    )
+                    for clip, selected, part in parts
+                ]
+            )
+
+        reduced = [scaled(clip, small) for clip in frames]
+        corrections, logits, features = self.fusion(carry(reduced, displacements), displacements, own, motion)
+        corrected = displacements + corrections
+        carried, weights = carry(reduced, corrected), logits.softmax(1)
+        fused = (carried * weights[:, :-1, None]).sum(1) + own * weights[:, -1:]
+        drawn = self.fusion.draw(features, fused, own)
+        if small == large:
+            at_size, shown = carried, weights
+        else:
+            at_size, shown = carry(frames, corrected), scaled(logits, large).softmax(1)
+        picture = (at_size * shown[:, :-1, None]).sum(1) + scaled(drawn, large) * shown[:, -1:]
+        return Carried(picture, corrected, weights, carried[:, 0], drawn)

@@ -1,0 +1,64 @@
+"""The extension `pixel_path` at inference: whole clips, at their own size."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from bcd_bench.io.video import resize_frame
+from bcd_bench_bcd.extensions.model import ExtendedBCD
+from bcd_bench_bcd.inference.pipeline import Pipeline
+from bcd_bench_bcd.latents.frame_codec import to_frames
+from bcd_bench_bcd.paper.model import BCD
+
+__all__ = ["carries_pixels", "carry_pixels"]
+
+Frames = npt.NDArray[np.uint8]
+CHUNK = 16
+"""Frames that are fused at once."""
+
+
+def carries_pixels(model: BCD) -> bool:
+    """Whether the weights have the extension `pixel_path`."""
+    return isinstance(model, ExtendedBCD) and model.pixels is not None
+
+
+@torch.inference_mode()
+def carry_pixels(
+    pipeline: Pipeline, frames: Frames, values: Tensor, content: Tensor, motion: Tensor, own: Frames
+) -> Frames:
+    """Show the content's own pixels where they can be carried: uint8 [T, H, W, 3] of one clip.
+
+    `frames` uint8 [S, H, W, 3] are the content frames at the size of the result, `values` [1, S, C, h, w] the model's
+    input of them, `content` [K, C] the content tokens, `motion` [T, C_m] the quantised motion and `own` uint8 [T, h, w,
+    3] what the transformer draws. Raises `ValueError` for weights without the extension.
+    """
+    model = pipeline.model
+    if not isinstance(model, ExtendedBCD) or model.pixels is None:
+        raise ValueError("the weights have no pixel path")
+    network, device = model.pixels, motion.device
+    latents = pipeline.motion_latents(values)[0].float()
+    clip, drawn = (_pixels(part).to(device) for part in (frames, own))
+    tokens = content[:, : model.content_width].float()
+    sources, displacements = network.geometry(tokens, latents, motion.float())
+    pictures = [
+        network.fuse([clip], [sources[part]], displacements[part], motion[part].float(), drawn[part]).picture
+        for part in torch.arange(len(motion), device=device).split(CHUNK)
+    ]
+    shown: Frames = to_frames(torch.cat(pictures)[None])[0].cpu().numpy()
+    return shown
+
+
+def resized(frames: Frames, size: tuple[int, ...]) -> Frames:
+    """A clip uint8 [T, H, W, 3] resized to `size` (height, width)."""
+    height, width = size
+    if frames.shape[1:3] == (height, width):
+        return frames
+    return np.stack([resize_frame(frame, (height, width)) for frame in frames])
+
+
+def _pixels(frames: Frames) -> Tensor:
+    """uint8 [T, H, W, 3] -> float32 [T, 3, H, W] in -1..1."""
+    return torch.tensor(frames).permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -1,0 +1,335 @@
+"""The pixel path: what is carried from where, how it is fused, its losses, its training, and transfer with it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from bcd_bench.plugin.specs import TrainRequest
+from bcd_bench.types.errors import UsageError
+from bcd_bench_bcd.bitstream.codec import encode_clip
+from bcd_bench_bcd.extensions.pixel_path import GRID, PixelNetwork, PixelPath, grid_positions, look_up
+from bcd_bench_bcd.inference.bcd import BCD
+from bcd_bench_bcd.inference.method import BCDMethod
+from bcd_bench_bcd.inference.pixels import carries_pixels
+from bcd_bench_bcd.inference.weights import load_model, save_model
+from bcd_bench_bcd.pixels import train as module
+from bcd_bench_bcd.pixels.data import PixelPair
+from bcd_bench_bcd.pixels.loss import Targets, part_map, pixel_loss, point_error, psnr, structural_dissimilarity
+from bcd_bench_bcd.pixels.presets import resolve_preset
+from bcd_bench_bcd.presets.registry import resolve_preset as bcd_preset
+from tests.bcd.conftest import BlockClips, description_of
+from tests.bcd.test_canonical_features import canonical_model
+
+TINY: dict[str, Any] = {
+    "train.clips": 6, "train.held_out": 2, "train.shift": 2, "train.frames": 4, "train.stride": 2, "train.steps": 4,
+    "train.batch": 2, "train.log_every": 2, "train.checkpoint_every": 2,
+}  # fmt: skip
+
+
+class CrossedBlocks(BlockClips):
+    """Block clips with exact targets: the colour of one with the walk of another."""
+
+    def crossed(self, contents: Any, drivers: Any, frames: int, stride: int) -> np.ndarray:
+        walks, colours = self.clips(drivers), self.clips(contents).max((1, 2, 3))
+        painted = (walks.max(-1, keepdims=True) > 0) * colours[:, None, None, None]
+        return painted[:, ::stride][:, :frames].astype(np.uint8)
+
+    def crossed_points(self, contents: Any, drivers: Any, frames: int, stride: int) -> np.ndarray:
+        lit = self.crossed(contents, drivers, frames, stride).max(-1) > 0
+        points = np.full((*lit.shape[:2], 2, 2), np.nan, np.float32)
+        for index in np.ndindex(lit.shape[:2]):
+            rows, columns = np.nonzero(lit[index])
+            points[index][0] = (columns.mean() + 0.5) / 16 - 1, (rows.mean() + 0.5) / 16 - 1
+        return points
+
+    def point_weights(self) -> np.ndarray:
+        return np.array([1.0, 0.0], np.float32)
+
+
+def network(sources: int = 2, gap: int = 3) -> PixelNetwork:
+    torch.manual_seed(0)
+    return PixelNetwork(PixelPath(sources=sources, gap=gap), latent=8, motion=6, content=4, patches=5).eval()
+
+
+def pictures(count: int, size: int = 32, seed: int = 0) -> torch.Tensor:
+    return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+# ---- what is carried ---------------------------------------------------------------------------------------------
+def test_a_look_up_at_the_pixel_centres_returns_the_picture() -> None:
+    picture = torch.rand(2, 3, 6, 10)
+    where = grid_positions(6, 10)[None].expand(2, -1, -1, -1)
+    torch.testing.assert_close(look_up(picture, where), picture, atol=1e-5, rtol=0)
+    moved = where + torch.tensor([2 * 2 / 10, -1 * 2 / 6]).view(1, 2, 1, 1)
+    row, column = np.meshgrid(np.arange(6), np.arange(10), indexing="ij")
+    wanted = picture[:, :, np.clip(row - 1, 0, 5), np.clip(column + 2, 0, 9)]
+    torch.testing.assert_close(look_up(picture, moved), wanted, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_displacements_are_the_driving_field_and_then_the_field_of_the_content_frame() -> None:
+    net = network(sources=1)
+    for flow, shift in ((net.driving_flow, (0.25, 0.0)), (net.content_flow, (0.125, -0.5))):
+        flow.layers[-1].bias.copy_(torch.tensor(shift).repeat_interleave(32 * 32))
+    sources, displacements = net.geometry(torch.zeros(5, 4), torch.zeros(3, 8), torch.zeros(2, 6))
+    assert sources.shape == (2, 2)
+    assert torch.equal(sources[:, 0], sources[:, 1])  # the same frame once more, as it is
+    assert displacements.shape == (2, 2, 2, GRID, GRID)
+    assert not displacements[:, 1].any()
+    torch.testing.assert_close(displacements[0, 0, :, 20, 30], torch.tensor([0.375, -0.5]))
+
+
+@torch.no_grad()
+def test_content_frames_are_those_that_move_least_and_lie_apart() -> None:
+    net = network(sources=2, gap=3)
+    net.content_flow.layers[-1].bias.fill_(0.0)
+
+    def fields(amounts: list[float]) -> torch.Tensor:
+        return torch.tensor(amounts).view(-1, 1, 1, 1).expand(-1, 2, 32, 32)
+
+    still = torch.zeros(1, 2, 32, 32)
+    assert net._select(still, fields([0.3, 0.1, 0.2, 0.25, 0.4, 0.22])).tolist() == [[1, 5]]
+    assert net._select(still, fields([0.3, 0.1])).tolist() == [[1, 1]]  # none is far enough
+    assert net._select(still, fields([0.3])).tolist() == [[0, 0]]  # a photo
+    assert net._select(-fields([0.3, 0.1]), fields([0.3, 0.5, 0.5, 0.5, 0.1])).tolist() == [[0, 4], [4, 0]]
+
+
+@torch.no_grad()
+def test_at_the_start_the_first_carried_picture_is_shown_at_the_size_of_the_content() -> None:
+    net = network()
+    own = pictures(2, 32)
+    displacements = torch.zeros(2, 3, 2, GRID, GRID)
+    for size in (32, 64):
+        content = pictures(4, size, seed=size)
+        sources = torch.tensor([[1, 3, 1], [2, 0, 2]])
+        fused = net.fuse([content], [sources], displacements, torch.zeros(2, 6), own)
+        share = torch.tensor([2.0, 0.0, -1.0, -1.0]).softmax(0)
+        wanted = (share[0] + share[2]) * content[sources[:, 0]] + share[1] * content[sources[:, 1]]
+        drawn = torch.nn.functional.interpolate(own, (size, size), mode="bilinear") if size > 32 else own
+        torch.testing.assert_close(fused.picture, wanted + share[3] * drawn, atol=1e-5, rtol=0)
+        torch.testing.assert_close(fused.drawn, own)
+        torch.testing.assert_close(fused.weights.sum(1), torch.ones(2, 32, 32))
+
+
+@torch.no_grad()
+def test_clips_are_fused_independently_of_the_others() -> None:
+    net = network()
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    content, own = [pictures(4, seed=1), pictures(6, seed=2)], pictures(3, seed=3)
+    sources = [torch.tensor([[0, 3, 0]]), torch.tensor([[5, 1, 5], [2, 2, 2]])]
+    displacements = torch.randn(3, 3, 2, GRID, GRID, generator=torch.Generator().manual_seed(4)) * 0.1
+    motion = torch.randn(3, 6, generator=torch.Generator().manual_seed(5))
+    together = net.fuse(content, sources, displacements, motion, own).picture
+    alone = net.fuse(content[1:], sources[1:], displacements[1:], motion[1:], own[1:]).picture
+    torch.testing.assert_close(together[1:], alone, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(together[:1], net.fuse(content[:1], sources[:1], displacements[:1], motion[:1] + 1,
+                                                     own[:1]).picture)  # fmt: skip
+
+
+# ---- losses ------------------------------------------------------------------------------------------------------
+def test_structural_dissimilarity_is_that_of_its_definition() -> None:
+    a, b = pictures(1, 16, seed=1), pictures(1, 16, seed=2)
+    assert float(structural_dissimilarity(a, a).abs().max()) < 1e-5
+    window_a, window_b = a[0, 0, 3:10, 5:12].double().numpy(), b[0, 0, 3:10, 5:12].double().numpy()
+    c1, c2 = 0.02**2, 0.06**2
+    covariance = ((window_a - window_a.mean()) * (window_b - window_b.mean())).mean()
+    similarity = (2 * window_a.mean() * window_b.mean() + c1) * (2 * covariance + c2)
+    similarity /= (window_a.mean() ** 2 + window_b.mean() ** 2 + c1) * (window_a.var() + window_b.var() + c2)
+    assert float(structural_dissimilarity(a, b)[0, 0, 3, 5]) == pytest.approx((1 - similarity) / 2, abs=1e-4)
+
+
+def test_points_are_where_the_fields_lead() -> None:
+    here = torch.tensor([[[0.0, 0.0], [0.5, -0.5], [float("nan"), 0.0]]])
+    there = here + torch.tensor([0.3, 0.4])
+    targets = Targets(torch.zeros(1, 3, 8, 8), here, there[:, None])
+    still = torch.zeros(1, 1, 2, GRID, GRID)
+    right = torch.tensor([0.3, 0.4]).view(1, 1, 2, 1, 1).expand(1, 1, 2, GRID, GRID)
+    weights = torch.tensor([1.0, 3.0, 5.0])
+    assert float(point_error(still, targets, weights)) == pytest.approx(0.5, abs=1e-4)
+    assert float(point_error(right, targets, weights)) == pytest.approx(0.0, abs=2e-3)
+    targets.source_points[0, 0, 1] = here[0, 1]  # only the point of weight 1 is wrong by 0.5
+    assert float(point_error(still, targets, weights)) == pytest.approx(0.125, abs=2e-3)
+
+
+def test_parts_are_weighted_around_their_points() -> None:
+    axis = grid_positions(64, 64)[0, 0]
+    points = torch.tensor([[[float(axis[40]), float(axis[10])], [0.0, 0.0], [float("nan"), 0.5]]])
+    parts = part_map(points, torch.tensor([1.0, 0.0, 1.0]))
+    assert float(parts[0, 10, 40]) == pytest.approx(1 / 3)
+    assert np.unravel_index(int(parts[0].argmax()), (64, 64)) == (10, 40)
+    assert float(parts[0, 32, 32]) < 1e-6
+
+
+@torch.no_grad()
+def test_every_term_enters_the_loss_with_its_weight() -> None:
+    net = network()
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    displacements = torch.randn(2, 3, 2, GRID, GRID, generator=torch.Generator().manual_seed(4)) * 0.1
+    fused = net.fuse(
+        [pictures(4)], [torch.tensor([[0, 3, 0], [1, 2, 1]])], displacements, torch.zeros(2, 6), pictures(2)
+    )
+    points = torch.rand(2, 5, 2, generator=torch.Generator().manual_seed(6)) - 0.5
+    targets = Targets(pictures(2, seed=8), points, points[:, None].expand(-1, 3, -1, -1) + 0.1)
+    off = {f"train.{name}": 0 for name in ("structure", "carried", "drawn", "points", "smoothness")}
+
+    def loss(**changes: Any) -> float:
+        return float(
+            pixel_loss(fused, targets, torch.ones(5), resolve_preset("heads-pixels", {**off, **changes}).train)[0]
+        )
+
+    terms = pixel_loss(fused, targets, torch.ones(5), resolve_preset("heads-pixels").train)[1]
+    assert loss() == pytest.approx(float(terms["pixels"]), rel=1e-5)
+    for name in ("structure", "carried", "drawn", "points", "smoothness"):
+        assert loss(**{f"train.{name}": 2}) == pytest.approx(float(terms["pixels"] + 2 * terms[name]), rel=1e-5), name
+        assert float(terms[name]) > 1e-3
+    unweighted = (fused.picture - targets.frames).abs().mean()
+    assert loss(**{"train.part_weight": 0}) == pytest.approx(float(unweighted), rel=1e-5)
+
+
+def test_psnr() -> None:
+    assert float(psnr(torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.2))) == pytest.approx(20.0)
+
+
+# ---- training and use --------------------------------------------------------------------------------------------
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    model = canonical_model()
+    save_model(tmp_path / "bcd.safetensors", model, description_of(model), {"suite": "blocks"})
+    return tmp_path / "bcd.safetensors"
+
+
+@pytest.fixture
+def request_for(tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(module.training, "open_training_clips", lambda suite, request: CrossedBlocks())
+
+    def make(name: str = "run", **changes: Any) -> TrainRequest:
+        overrides = {**TINY, "bcd": str(base), **changes.pop("overrides", {})}
+        fields: dict[str, Any] = {
+            "preset": "heads-pixels", "overrides": overrides, "out": tmp_path / name, "resume": False,
+            "max_steps": None, "max_minutes": None, "device": "cpu", "data": {}, "plan_only": False,
+        }  # fmt: skip
+        return TrainRequest(**{**fields, **changes})
+
+    return make
+
+
+def test_training_keeps_the_bcd_weights_and_resumes_exactly(request_for: Any, base: Path) -> None:
+    whole = request_for("whole")
+    module.train(whole)
+    trained = load_model(whole.out / "model.safetensors")
+    assert carries_pixels(trained.model)
+    assert "pixel_path" in trained.description.recipe
+    assert "pixel_path" in trained.description.labels
+    assert trained.codes_sha256 == load_model(base).sha256 != trained.sha256
+    assert trained.card["pixel_path"]["step"] == 4
+    old, new = load_model(base).model.state_dict(), trained.model.state_dict()
+    assert all(torch.equal(value, new[name]) for name, value in old.items())
+    lines = [json.loads(line) for line in (whole.out / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, 4]
+    assert {"psnr", "psnr_transformer", "held_out_points", "drawn_share", "structure"} <= set(lines[0])
+
+    module.train(request_for("parts", max_steps=3))
+    pair = request_for("parts").out / "pairs" / "00000.safetensors"
+    written = pair.stat().st_mtime_ns
+    module.train(request_for("parts", resume=True))
+    assert pair.stat().st_mtime_ns == written  # pairs are not prepared again
+    parts = load_model(request_for("parts").out / "model.safetensors").model.state_dict()
+    assert all(torch.equal(value, parts[name]) for name, value in new.items())
+
+
+def test_training_reduces_the_loss(request_for: Any, base: Path, tmp_path: Path) -> None:
+    preset = resolve_preset(
+        "heads-pixels",
+        {
+            **TINY,
+            "bcd": str(base),
+            "train.steps": 60,
+            "train.warmup": 5,
+            "train.jitter": 0,
+            "train.single": 0,
+            "train.lr": 5e-3,
+        },
+    )
+    bcd, clips = BCD.from_pretrained(base), CrossedBlocks()
+    pairs = [module_pair(bcd, clips, preset, number) for number in range(6)]
+    trainer = module.Trainer(
+        preset, bcd, module.extended(bcd, preset), pairs, torch.from_numpy(clips.point_weights()), "cpu", tmp_path
+    )
+    losses = [trainer.train_step(step)["loss"] for step in range(60)]
+    assert np.mean(losses[-10:]) < 0.7 * np.mean(losses[:5])
+
+
+def module_pair(bcd: BCD, clips: CrossedBlocks, preset: Any, number: int) -> PixelPair:
+    from bcd_bench_bcd.pixels.data import prepare_pair
+
+    return prepare_pair(bcd, clips, preset.train, number)
+
+
+def test_transfer_shows_the_pixels_at_every_size_and_does_not_depend_on_the_batch(request_for: Any) -> None:
+    module.train(request_for())
+    method = BCDMethod({})
+    method.attach(load_model(request_for().out / "model.safetensors"))
+    content, motion = BlockClips().clips([0, 20])
+    alone = method.transfer_frames(content, motion, seed=3)
+    assert alone.shape == motion.shape
+    double = np.repeat(np.repeat(motion, 2, 1), 2, 2)
+    assert method.transfer_frames(np.repeat(np.repeat(content, 2, 1), 2, 2), double, seed=3).shape == double.shape
+    both, _ = method._transfer([content, motion], [motion, motion], [3, 4])
+    assert np.abs(both[0].astype(int) - alone).max() <= 1
+    # the transformer alone draws something else, and so does another content of the same tokens
+    model = method.model
+    assert model is not None
+    with torch.no_grad():
+        model.pixels.fusion.blend.bias[: 4 * 3] = -50  # type: ignore[union-attr, index]
+    assert np.abs(method.transfer_frames(content, motion, seed=3).astype(int) - alone).max() > 10
+    bcd = BCD.from_pretrained(request_for().out / "model.safetensors")
+    assert np.array_equal(bcd(content, motion, seed=3)[0].numpy(), alone)
+
+
+def test_what_the_pixel_path_cannot_do_is_refused(request_for: Any, base: Path, tmp_path: Path) -> None:
+    module.train(request_for())
+    weights = request_for().out / "model.safetensors"
+    method = BCDMethod({})
+    method.attach(load_model(weights))
+    content, motion = BlockClips().clips([0, 20])
+    with pytest.raises(UsageError, match="which a bitstream does not contain"):
+        encode_clip(method, content, motion, 25.0)
+    with pytest.raises(UsageError, match="without pixel_path"):
+        module.train(request_for("again", overrides={"bcd": str(weights)}))
+    with pytest.raises(UsageError, match="without pixel_path"):
+        module.train(request_for("sprites", overrides={"bcd": "sprites-procedural-small"}))
+    with pytest.raises(UsageError, match="already contains a training run"):
+        module.train(request_for())
+    with pytest.raises(UsageError, match=r"different preset: train\.lr was"):
+        module.train(request_for(resume=True, overrides={"train.lr": 1e-5}))
+    with pytest.raises(UsageError, match="a pair of other weights or settings"):
+        module.train(request_for(resume=True, overrides={"train.stride": 1}))
+    with pytest.raises(UsageError, match="there are 48 training clips"):
+        module.train(request_for("more", overrides={"train.clips": 99}))
+    with pytest.raises(UsageError, match="held_out 6 must be less than clips 6"):
+        module.train(request_for("held", overrides={"train.held_out": 6}))
+    with pytest.raises(UsageError, match="added to trained weights, by bcd-bench train bcd-pixels"):
+        bcd_preset("heads-small", {"extensions.pixel_path": {}})
+
+
+def test_a_suite_without_targets_is_refused(request_for: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.training, "open_training_clips", lambda suite, request: BlockClips())
+    with pytest.raises(UsageError, match="has no exact targets"):
+        module.train(request_for("plain"))
+
+
+def test_plan_writes_nothing(request_for: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    request = request_for(plan_only=True)
+    module.train(request)
+    out = capsys.readouterr().out
+    assert "6 pairs, 2 of them held out" in out
+    assert "pairs to prepare: 6" in out
+    assert not request.out.exists()
