@@ -219,13 +219,9 @@ class PixelNetwork(nn.Module):
         first is repeated."""
         here = grid_positions(SEARCH, SEARCH, to_content.device)[None]
         canonical = here + scaled(to_canonical, (SEARCH, SEARCH))
-        moves = torch.stack(
-            [
-                (canonical + look_up(field.expand(len(canonical), -1, -1, -1), canonical) - here).abs().mean((1, 2, 3))
-                for field in to_content.split(1)
-            ],
-            1,
-        )
+        where = canonical.repeat(len(to_content), 1, 1, 1)
+        fields = to_content.repeat_interleave(len(canonical), 0)
+        moves = (where + look_up(fields, where) - here).abs().mean((1, 2, 3)).view(len(to_content), -1).T
         number = torch.arange(len(to_content), device=moves.device)
         selected = [moves.argmin(1)]
         for _ in range(self.settings.sources - 1):
