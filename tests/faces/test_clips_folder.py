@@ -22,7 +22,7 @@ from bcd_bench_faces import plugin
 from bcd_bench_faces.assets import FACE_LANDMARKER
 from bcd_bench_faces.preprocess import pipeline as preparing
 from bcd_bench_faces.preprocess.pipeline import FaceClip, prepare
-from bcd_bench_faces.preprocess.resample import frames_at, is_variable
+from bcd_bench.io.resample import frames_at, is_variable
 from bcd_bench_faces.suites import user_videos as clips_folder
 from tests.faces.test_lrs3 import MINI
 from tests.faces.videos import SquareLandmarker, scene, write

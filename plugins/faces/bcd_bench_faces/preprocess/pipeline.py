@@ -14,6 +14,7 @@ import numpy as np
 from bcd_bench.assets.hashing import hash_json, sha256_file
 from bcd_bench.assets.store import cache_folder
 from bcd_bench.io.atomic import write_bytes_atomic, write_json_atomic
+from bcd_bench.io.resample import frames_at, is_variable
 from bcd_bench.io.rgb import resize_frame
 from bcd_bench.io.video import encode_lossless, read_video
 from bcd_bench.run.environment import package_versions
@@ -21,7 +22,6 @@ from bcd_bench.types.clip import Clip
 from bcd_bench.types.errors import UnreadableVideoError, UnsupportedVideoError, UsageError, one_line
 from bcd_bench_faces.assets import FACE_LANDMARKER
 from bcd_bench_faces.preprocess.crop import FaceFollower, NoCropError, square_crop
-from bcd_bench_faces.preprocess.resample import frames_at, is_variable
 from bcd_bench_faces.suites.pairing import CROSS_MINIMUM
 from bcd_bench_faces.suites.paper_results import FPS, SIZE
 
