@@ -138,6 +138,7 @@ def evaluate(
     settings: Mapping[str, Any] | None = None,
     data: Mapping[str, str | PathLike[str]] | None = None,
     limit: int | None = None,
+    pairs: Sequence[str] | None = None,
     seed: int = 0,
     device: str = "cpu",
     out: str | PathLike[str] = "runs",
@@ -155,9 +156,9 @@ def evaluate(
     evaluation resumes, and a changed method starts a new run. Objects that cannot be hashed are never ranked.
 
     Runs are written below `out`; call again with the same arguments to resume an interrupted call. `limit` keeps only
-    the first pairs of the suite. With several methods, errors of a method are added to `Results.errors`; the error of
-    a single method is raised. Raises `UsageError` and `MissingAssetError` for problems found before the first run
-    starts.
+    the first pairs of the suite, `pairs` only those with these ids. With several methods, errors of a method are added
+    to `Results.errors`; the error of a single method is raised. Raises `UsageError` and `MissingAssetError` for
+    problems found before the first run starts.
     """
     registry = load_registry()
     method_list = [methods] if isinstance(methods, str) or not isinstance(methods, Sequence) else list(methods)
@@ -175,6 +176,7 @@ def evaluate(
         settings=settings,
         metrics=scored,
         limit=limit,
+        pairs=pairs,
         seed=seed,
         device=device,
         strict=strict,
