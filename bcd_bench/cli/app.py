@@ -26,6 +26,7 @@ VERBS = {
     "assets": "List, fetch, add and verify weights and data.",
     "train": "Train a method or a metric's network from a preset.",
     "transfer": "Animate a photo or clip with the motion of a video.",
+    "demo": "Open a local page to animate photos and clips.",
     "run": "Generate, score and record methods on a suite.",
     "export": "Write a suite's clips and pairs as files.",
     "score": "Score finished runs again, without generating.",
