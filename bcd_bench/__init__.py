@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bcd_bench.io.inputs import read_clip
     from bcd_bench.io.video import VideoFile, save_video
     from bcd_bench.metric_validation.perturbations import Perturbation
-    from bcd_bench.plugin.base import Extractor, Method, PairMetric, SetMetric
+    from bcd_bench.plugin.base import Extractor, Method, PairMetric, Preprocessor, SetMetric
     from bcd_bench.plugin.hookspecs import hookimpl
     from bcd_bench.plugin.protocols import Scored
     from bcd_bench.plugin.specs import (
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         ExtractorSpec,
         MethodSpec,
         MetricSpec,
+        PreprocessorSpec,
         ReportedRow,
         ReportFormatSpec,
         SuiteSpec,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from bcd_bench.results.dataframe import pairs_frame, results_frame
     from bcd_bench.results.results import Results
     from bcd_bench.types.clip import Clip, ClipRef, Generated
+    from bcd_bench.types.crop import Crop
     from bcd_bench.types.failed import Failed
     from bcd_bench.types.pair import Pair
     from bcd_bench.types.suite import Suite
@@ -59,6 +61,7 @@ __all__ = [
     "ClipRef",
     "Column",
     "CommandSpec",
+    "Crop",
     "ExecutorSpec",
     "Extractor",
     "ExtractorSpec",
@@ -71,6 +74,8 @@ __all__ = [
     "Pair",
     "PairMetric",
     "Perturbation",
+    "Preprocessor",
+    "PreprocessorSpec",
     "ReportFormatSpec",
     "ReportedRow",
     "Results",
@@ -121,12 +126,14 @@ _MODULES = {
     "save_video": "io.video",
     "Clip": "types.clip",
     "ClipRef": "types.clip",
+    "Crop": "types.crop",
     "Extractor": "plugin.base",
     "Failed": "types.failed",
     "Generated": "types.clip",
     "Method": "plugin.base",
     "Pair": "types.pair",
     "PairMetric": "plugin.base",
+    "Preprocessor": "plugin.base",
     "Perturbation": "metric_validation.perturbations",
     "Scored": "plugin.protocols",
     "SetMetric": "plugin.base",

@@ -18,34 +18,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from bcd_bench.assets.store import AssetStore
-from bcd_bench.assets.weights import resolve_weights
-from bcd_bench.io.inputs import InMemory, NotGiven, fitted, read_clip
+from bcd_bench.inference.method import LoadedMethod, load_method
+from bcd_bench.io.inputs import InMemory, NotGiven, read_clip
 from bcd_bench.plugin import suites
 from bcd_bench.plugin.objects import add_method, add_metric
 from bcd_bench.plugin.registry import load_registry
 from bcd_bench.results.results import Results
 from bcd_bench.results.schema import Value
-from bcd_bench.run.executor import Batch, Work, close_method, run_batch
-from bcd_bench.run.executor import load_method as load_work
 from bcd_bench.run.pipeline import prepare_all, run_all
-from bcd_bench.run.plan import resolved_config
-from bcd_bench.scoring.features import needed_extractors
 from bcd_bench.types.clip import Clip, ClipRef
-from bcd_bench.types.errors import TransferError, UsageError
+from bcd_bench.types.errors import UsageError
 from bcd_bench.types.failed import Failed
 from bcd_bench.types.pair import Pair
 from bcd_bench.types.suite import Suite
-from bcd_bench.util.devices import device_name
 from bcd_bench.util.progress import NoProgress, Progress, open_progress
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 __all__ = [
     "LoadedMethod",
@@ -88,85 +79,6 @@ def load_suite(name: str, data: Mapping[str, str | PathLike[str]] | None = None)
     return suites.load_suite(load_registry(), name, _paths(data))
 
 
-class LoadedMethod:
-    """A method with its weights on a device, for `transfer`. Can be used as a context manager, which closes it."""
-
-    def __init__(self, name: str, method: Any) -> None:
-        self.name = name
-        self._method = method
-
-    @property
-    def frame_size(self) -> tuple[int, int] | None:
-        """(height, width) in pixels of the clips that the method accepts; None if it accepts any size."""
-        size = getattr(self._method, "frame_size", None)
-        return None if size is None else (int(size[0]), int(size[1]))
-
-    def transfer(self, content: ClipLike, motion: ClipLike, *, seed: int = 0, size: Any = None) -> Clip:
-        """As `bcd_bench.transfer`."""
-        driving = read_clip(motion, "motion")
-        source = read_clip(content, "content")
-        height, width = size or self.frame_size or driving.frames.shape[1:3]
-        pair = Pair(
-            "transfer",
-            _reference("content", fitted(source, (height, width))),
-            _reference("motion", fitted(driving, (height, width))),
-        )
-        outcome = run_batch(self._method, Batch(0, [pair]), seed=seed, size=(height, width))
-        [result] = outcome.results
-        if isinstance(result, Failed):
-            raise TransferError(f"{self.name}: {result.reason}")
-        return result
-
-    def close(self) -> None:
-        """Release the method's resources, such as processes."""
-        close_method(self._method)
-
-    def __enter__(self) -> LoadedMethod:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-def load_method(
-    method: str | Any,
-    *,
-    weights: str | PathLike[str] | None = None,
-    suite: str | None = None,
-    device: str = "cpu",
-    settings: Mapping[str, Any] | None = None,
-) -> LoadedMethod:
-    """Load a method by name, or an object or function (see `evaluate`), for `transfer`.
-
-    `weights` is a name or a path; by default, those for `suite`, or the only weights that the method has.
-    `settings` are those of `bcd-bench run --set`. Raises `UsageError` for unknown names and settings, and
-    `MissingAssetError` for files that are missing or altered.
-    """
-    registry = load_registry()
-    name = method if isinstance(method, str) else add_method(registry, method)
-    spec = registry.method(name)
-    store = AssetStore(registry)
-    config = resolved_config(spec, settings or {})
-    choice = None if weights is None else str(weights)
-    seeded = bool(spec.seeded_by) and config.get(spec.seeded_by) is not None
-    if choice is None and suite is None and spec.weights and not seeded:
-        if len(spec.weights) > 1:
-            names = ", ".join(option.name for option in spec.weights)
-            raise UsageError(
-                f"method {name!r} has several sets of weights: {names}", hint=f'weights="{spec.weights[0].name}"'
-            )
-        choice = spec.weights[0].name
-    for asset in spec.assets:
-        store.find(asset)
-    resolved = None if seeded else resolve_weights(spec, suite or "", choice, store)
-    path = None if resolved is None else resolved.path
-    extractors = tuple(needed_extractors(registry, spec.extractors))
-    work = Work(name, spec.factory, config, path, device_name(device), 0, (0, 0), extractors)
-    return LoadedMethod(name, load_work(work))
-
-
 def transfer(
     method: str | LoadedMethod | Any,
     *,
@@ -177,21 +89,44 @@ def transfer(
     settings: Mapping[str, Any] | None = None,
     seed: int = 0,
     size: tuple[int, int] | None = None,
+    crop: bool | None = None,
+    frames: int | None = None,
+    output: str | PathLike[str] | None = None,
+    side_by_side: bool = False,
+    paste_back: bool = False,
+    audio: bool = True,
 ) -> Clip:
-    """A clip with the subject of `content` and the motion of `motion`.
+    """A clip with the subject of `content` and the motion of `motion`: `bcd-bench transfer` from Python.
 
-    Both are videos or photos by path, clips, or arrays uint8 [T, H, W, 3] or [H, W, 3] (RGB). They are cropped around
-    their centre and resized to `size` (height, width), by default to the size that the method accepts, else to that
-    of the driving clip. The output is as long as the driving clip and has its frame rate.
+    Both are videos, photos or folders of frames by path, clips, or arrays uint8 [T, H, W, 3] or [H, W, 3] (RGB). Files
+    of any size and rate are cropped and resampled as in the suites that the weights are for: on faces, one square
+    around the face at 25 frames per second. Arrays and clips are taken as they are, unless `crop=True`; with
+    `crop=False` files are not cropped either. Everything is then cropped around its centre and resized to `size`
+    (height, width), by default to the size that the method accepts, else to that of the driving clip.
+    The returned clip is as long as the driving clip, of which `frames` keeps only the first ones, and has its rate.
+
+    `output` writes a file as well: `.mp4` (H.264) or `.mkv` (lossless), with the sound of the driving clip if `audio`,
+    and with tags that say that it is synthetic. The file shows content, motion and result with `side_by_side`, and
+    the result in the full frame of the content with `paste_back`.
 
     `method` is a name, a `LoadedMethod` (load once, transfer often), or an object; `weights`, `device` and `settings`
     are as in `load_method`. Raises `TransferError` if the method fails on the pair, and `UsageError` for files that
-    cannot be read.
+    cannot be read or written, and for clips in which the preprocessor finds nothing.
     """
+    options: dict[str, Any] = {
+        "seed": seed,
+        "size": size,
+        "crop": crop,
+        "frames": frames,
+        "output": output,
+        "side_by_side": side_by_side,
+        "paste_back": paste_back,
+        "audio": audio,
+    }
     if isinstance(method, LoadedMethod):
-        return method.transfer(content, motion, seed=seed, size=size)
+        return method.transfer(content, motion, **options)
     with load_method(method, weights=weights, device=device, settings=settings) as loaded:
-        return loaded.transfer(content, motion, seed=seed, size=size)
+        return loaded.transfer(content, motion, **options)
 
 
 def evaluate(
@@ -203,6 +138,7 @@ def evaluate(
     settings: Mapping[str, Any] | None = None,
     data: Mapping[str, str | PathLike[str]] | None = None,
     limit: int | None = None,
+    pairs: Sequence[str] | None = None,
     seed: int = 0,
     device: str = "cpu",
     out: str | PathLike[str] = "runs",
@@ -220,9 +156,9 @@ def evaluate(
     evaluation resumes, and a changed method starts a new run. Objects that cannot be hashed are never ranked.
 
     Runs are written below `out`; call again with the same arguments to resume an interrupted call. `limit` keeps only
-    the first pairs of the suite. With several methods, errors of a method are added to `Results.errors`; the error of
-    a single method is raised. Raises `UsageError` and `MissingAssetError` for problems found before the first run
-    starts.
+    the first pairs of the suite, `pairs` only those with these ids. With several methods, errors of a method are added
+    to `Results.errors`; the error of a single method is raised. Raises `UsageError` and `MissingAssetError` for
+    problems found before the first run starts.
     """
     registry = load_registry()
     method_list = [methods] if isinstance(methods, str) or not isinstance(methods, Sequence) else list(methods)
@@ -240,6 +176,7 @@ def evaluate(
         settings=settings,
         metrics=scored,
         limit=limit,
+        pairs=pairs,
         seed=seed,
         device=device,
         strict=strict,

@@ -25,6 +25,8 @@ VERBS = {
     "doctor": "Check the installation and show how to fix problems.",
     "assets": "List, fetch, add and verify weights and data.",
     "train": "Train a method or a metric's network from a preset.",
+    "transfer": "Animate a photo or clip with the motion of a video.",
+    "demo": "Open a local page to animate photos and clips.",
     "run": "Generate, score and record methods on a suite.",
     "export": "Write a suite's clips and pairs as files.",
     "score": "Score finished runs again, without generating.",

@@ -12,7 +12,7 @@ from bcd_bench.cli.help import Help
 if TYPE_CHECKING:
     from bcd_bench.plugin.registry import Registry
 
-KINDS = ("methods", "suites", "metrics", "plugins", "trainables", "assets", "extractors", "commands")
+KINDS = ("methods", "suites", "metrics", "plugins", "trainables", "assets", "extractors", "preprocessors", "commands")
 SHOWN_BY_DEFAULT = ("methods", "suites", "metrics", "trainables", "plugins")
 
 EXAMPLES = (

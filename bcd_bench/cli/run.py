@@ -13,23 +13,27 @@ from bcd_bench.cli.common import load, parse_data, parse_settings, print_error, 
 from bcd_bench.cli.complete import methods, metrics, suites
 from bcd_bench.cli.tables import exit_code, print_runs
 from bcd_bench.scoring.missing_metrics import by_reason, these_metrics
-from bcd_bench.types.errors import BcdBenchError, Interrupted
+from bcd_bench.types.errors import BcdBenchError, Interrupted, UsageError
 from bcd_bench.util.devices import DEVICES
-from bcd_bench.util.progress import open_progress
+from bcd_bench.util.progress import format_seconds, open_progress
 
 if TYPE_CHECKING:
+    from bcd_bench.plugin.registry import Registry
+    from bcd_bench.run.estimate import Estimate
     from bcd_bench.run.pipeline import Prepared
     from bcd_bench.run.plan import RunPlan
+    from bcd_bench.run.request import RunRequest
 
 EXAMPLES = (
     "bcd-bench run --method bcd --suite sprites-procedural --limit 64",
     "bcd-bench run --method bcd,oracle --suite heads-cross-128 --device cuda --metric csim,target-psnr",
     "bcd-bench run --method bcd --suite lrs3-cross --data lrs3=/data/lrs3 --set steps=10 --dry-run",
+    "bcd-bench run --file runs.toml --dry-run",
 )
 
 
-def _print_plan(plan: RunPlan, metrics: Sequence[str], out: Path) -> None:
-    """Print the plan of a run and its progress, without writing files."""
+def _print_plan(plan: RunPlan, metrics: Sequence[str], out: Path, time_needed: Estimate) -> None:
+    """Print the plan of a run, its progress and the time it needs."""
     from bcd_bench.run.folder import RunFolder
 
     folder = out / plan.folder
@@ -45,6 +49,8 @@ def _print_plan(plan: RunPlan, metrics: Sequence[str], out: Path) -> None:
     print(f"  seed      {plan.seed}, device {plan.device}, {plan.dtype}")
     print(f"  metrics   {', '.join(metrics) or 'none'}")
     print(f"  folder    {folder}")
+    seconds = time_needed.seconds
+    print(f"  time      {'unknown' if seconds is None else f'about {format_seconds(seconds)}'} ({time_needed.basis})")
 
 
 def _print_missing(prepared: Iterable[Prepared]) -> bool:
@@ -59,10 +65,16 @@ def _print_missing(prepared: Iterable[Prepared]) -> bool:
 
 def command(
     method: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(metavar="M[,M…]", help="Methods, see `bcd-bench list methods`.", autocompletion=methods),
-    ],
-    suite: Annotated[str, typer.Option(metavar="S", help="Suite, see `bcd-bench list suites`.", autocompletion=suites)],
+    ] = None,
+    suite: Annotated[
+        list[str] | None,
+        typer.Option(metavar="S[,S…]", help="Suites, see `bcd-bench list suites`.", autocompletion=suites),
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Run what a TOML file lists, see docs/command-line.md.")
+    ] = None,
     weights: Annotated[
         str | None, typer.Option(metavar="NAME|PATH", help="Weights (default: those for the suite).")
     ] = None,
@@ -82,66 +94,122 @@ def command(
     limit: Annotated[
         int | None, typer.Option(metavar="N", help="Only the first N pairs; such a run is never ranked.")
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Random seed.")] = 0,
+    pair: Annotated[
+        list[str] | None, typer.Option(metavar="ID[,ID…]", help="Only these pairs; such a run is never ranked.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Random seed (default: 0).")] = None,
     device: Annotated[str, typer.Option(metavar="DEVICE", help=f"{DEVICES}.")] = "cpu",
     executor: Annotated[str, typer.Option(metavar="NAME", help="How batches are distributed.")] = "local",
     jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Workers of the executor.")] = 1,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for all runs.")] = Path("runs"),
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan without running it.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and an estimate of its time; run nothing.")
+    ] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed pairs again.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Fail if a default metric is missing an asset.")] = False,
 ) -> int:
-    """Generate, score and record methods on a suite.
+    """Generate, score and record methods on suites.
 
     An interrupted run resumes with the same command; its outputs are byte-identical.
     """
-    from bcd_bench.run.pipeline import Runs, prepare_all, run_all
+    from bcd_bench.run.request import RunRequest, prepare_requests, read_run_file
 
-    registry, names = load(), split_names(method, "--method")
-    metrics = split_names(metric, "--metric") or None
+    registry = load()
     registry.executor(executor)
-    prepared = prepare_all(
-        registry,
-        names,
-        suite,
-        weights=weights,
-        settings=parse_settings([*(settings or []), *(config or [])], "--set"),
-        data=parse_data(data or []),
-        metrics=metrics,
-        limit=limit,
-        seed=seed,
-        device=device,
-        strict=strict,
-    )
-    print_notes(dict.fromkeys(note for item in prepared.values() for note in item.notes))
+    if file is not None:
+        given = {
+            "--method": method, "--suite": suite, "--weights": weights, "--data": data, "--set": settings or config,
+            "--metric": metric, "--limit": limit, "--pair": pair, "--seed": seed,
+        }  # fmt: skip
+        both = [name for name, value in given.items() if value is not None]
+        if both:
+            raise UsageError(f"{both[0]} and --file exclude each other: the file says what is run")
+        requests = read_run_file(file.expanduser())
+    else:
+        if not method or not suite:
+            raise UsageError(
+                f"run needs {'--suite' if method else '--method'}", hint="--method M --suite S, or --file runs.toml"
+            )
+        requests = [
+            RunRequest(
+                split_names(method, "--method"),
+                split_names(suite, "--suite"),
+                weights,
+                parse_settings([*(settings or []), *(config or [])], "--set"),
+                parse_data(data or []),
+                split_names(metric, "--metric") or None,
+                limit,
+                pair or None,
+                seed or 0,
+            )
+        ]
+    runs = prepare_requests(registry, requests, device=device, strict=strict)
+    every = [item for _, _, prepared in runs for item in prepared.values()]
+    print_notes(dict.fromkeys(note for item in every for note in item.notes))
     if dry_run:
-        for item in prepared.values():
-            _print_plan(item.plan, [f"{m} (not scored)" if m in item.missing else m for m in item.metrics], out)
-    some_missing = _print_missing(prepared.values())
+        _dry_run(registry, every, out)
+    some_missing = _print_missing(every)
     if dry_run:
         return 0
+    options = {"executor": executor, "jobs": jobs, "out": out, "retry_failed": retry_failed}
+    return _run_all(registry, runs, strict=strict, some_missing=some_missing, options=options)
 
-    def announce(name: str) -> None:
-        if len(names) > 1:
-            print(f"{name} on {suite}", file=sys.stderr)
 
-    def report(name: str, error: BcdBenchError) -> None:
-        if len(names) == 1:
-            raise error
-        print_error(error, name)
+def _dry_run(registry: Registry, prepared: Sequence[Prepared], out: Path) -> None:
+    """Print every plan, and the time of all of them if there are several."""
+    from bcd_bench.run.estimate import estimate
 
-    options: dict[str, Any] = {"executor": executor, "jobs": jobs, "out": out, "retry_failed": retry_failed}
-    runs = Runs()
-    try:
-        run_all(registry, prepared, runs=runs, on_start=announce, on_error=report, progress=open_progress(), **options)
-    except Interrupted:
-        print_runs([folder.path for folder in runs.folders])
-        raise
-    folders = [folder.path for folder in runs.folders]
+    times = [estimate(registry, item, out) for item in prepared]
+    for item, needed in zip(prepared, times, strict=True):
+        shown = [f"{name} (not scored)" if name in item.missing else name for name in item.metrics]
+        _print_plan(item.plan, shown, out, needed)
+    known = [needed.seconds for needed in times if needed.seconds is not None]
+    if len(times) > 1:
+        unknown = len(times) - len(known)
+        rest = f", and {unknown} run{'s' if unknown > 1 else ''} of unknown time" if unknown else ""
+        print(f"{len(times)} runs: about {format_seconds(sum(known))}{rest}")
+
+
+def _run_all(
+    registry: Registry,
+    runs: Sequence[tuple[RunRequest, str, dict[str, Prepared]]],
+    *,
+    strict: bool,
+    some_missing: bool,
+    options: dict[str, Any],
+) -> int:
+    """Run and print everything. A method that fails does not stop the others. Returns the exit code."""
+    from bcd_bench.run.pipeline import Runs, run_all
+
+    several = sum(len(prepared) for *_, prepared in runs) > 1
+    folders: list[Path] = []
+    required: list[tuple[list[Path], Sequence[str] | None]] = []
+    first: BcdBenchError | None = None
+    for request, suite, prepared in runs:
+        finished = Runs()
+
+        def announce(name: str, suite: str = suite) -> None:
+            if several:
+                print(f"{name} on {suite}", file=sys.stderr)
+
+        def report(name: str, error: BcdBenchError, suite: str = suite) -> None:
+            if not several:
+                raise error
+            print_error(error, name if len(runs) == 1 else f"{name} on {suite}")
+
+        try:
+            run_all(
+                registry, prepared, runs=finished, on_start=announce, on_error=report, progress=open_progress(),
+                **options,
+            )  # fmt: skip
+        except Interrupted:
+            print_runs([*folders, *(folder.path for folder in finished.folders)])
+            raise
+        paths = [folder.path for folder in finished.folders]
+        folders += [path for path in paths if path not in folders]
+        first = first or next(iter(finished.errors.values()), None)
+        required.append((paths, request.metrics or (None if strict else ())))
     print_runs(folders)
-    first = next(iter(runs.errors.values()), None)
-    return (
-        first.exit_code
-        if first
-        else exit_code(folders, required=metrics or (None if strict else ()), told=some_missing)
-    )
+    if first is not None:
+        return first.exit_code
+    return max(exit_code(paths, required=names, told=some_missing) for paths, names in required)

@@ -22,6 +22,7 @@ KINDS = {
     "trainable": "trainables",
     "asset": "assets",
     "extractor": "extractors",
+    "preprocessor": "preprocessors",
 }
 
 EXAMPLES = (

@@ -16,7 +16,7 @@ from bcd_bench.io.orientation import Turn, exif_turn, matrix_turn
 from bcd_bench.io.rgb import Converter, Shown
 from bcd_bench.types.errors import UnreadableVideoError, UnsupportedVideoError, UsageError, printable
 
-__all__ = ["OpenVideo", "open_video", "supported_av"]
+__all__ = ["OpenVideo", "container_options", "file_address", "open_video", "supported_av"]
 
 OLDEST_AV, NEWEST_AV = (17, 1), (19, 0)
 """The oldest PyAV version that passes all reading tests, and the first untested one. Versions before 17 convert every
@@ -75,15 +75,22 @@ def open_video(path: Path | str) -> Iterator[OpenVideo]:
     if is_animated_webp(path):
         raise UnsupportedVideoError("an animated WebP, which FFmpeg does not decode")
     opened = False
-    options = {"protocol_whitelist": "file", "format_whitelist": FORMATS, "pattern_type": "none"}
     try:
-        # An explicit URL, so that FFmpeg never interprets part of the name as a protocol or a pattern.
-        address = "file:" + os.path.abspath(path)  # noqa: PTH100 - keeps links
-        with av.open(address, options=options, metadata_errors="replace") as container:
+        with av.open(file_address(path), options=container_options(), metadata_errors="replace") as container:
             opened = True
             yield OpenVideo(path, container)
     except av.error.FFmpegError as error:
         raise _told(error, opened=opened) from None
+
+
+def file_address(path: Path) -> str:
+    """The URL of a file, so that FFmpeg never interprets part of its name as a protocol or a pattern."""
+    return "file:" + os.path.abspath(path)  # noqa: PTH100 - keeps links
+
+
+def container_options() -> dict[str, str]:
+    """Options for opening a file: only formats of single files, and nothing but the file itself is read."""
+    return {"protocol_whitelist": "file", "format_whitelist": FORMATS, "pattern_type": "none"}
 
 
 def _plain_file(path: Path) -> None:

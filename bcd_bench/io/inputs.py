@@ -12,9 +12,10 @@ import numpy as np
 from bcd_bench.io.image_sequence import PICTURES, read_frames, read_picture
 from bcd_bench.io.video import read_video, resize_frame
 from bcd_bench.types.clip import Clip
+from bcd_bench.types.crop import Crop
 from bcd_bench.types.errors import UsageError
 
-__all__ = ["DEFAULT_FPS", "InMemory", "NotGiven", "fitted", "read_clip"]
+__all__ = ["DEFAULT_FPS", "InMemory", "NotGiven", "central_crop", "fitted", "read_clip"]
 
 DEFAULT_FPS = 25.0
 """Frame rate of arrays, photos and folders of frames, which state none."""
@@ -76,13 +77,20 @@ def _read_path(path: Path) -> Clip:
     return read_video(path)
 
 
+def central_crop(rows: int, columns: int, size: tuple[int, int]) -> Crop:
+    """The largest central part of a frame with the proportions of `size` (height, width)."""
+    height, width = size
+    tall, wide = min(rows, round(columns * height / width)), min(columns, round(rows * width / height))
+    tall, wide = max(tall, 1), max(wide, 1)
+    top, left = (rows - tall) // 2, (columns - wide) // 2
+    return Crop(left, top, left + wide, top + tall)
+
+
 def fitted(clip: Clip, size: tuple[int, int]) -> Clip:
     """The clip cropped around its centre to the proportions of `size` (height, width), and resized to it."""
-    height, width = size
     rows, columns = clip.frames.shape[1:3]
-    if (rows, columns) == (height, width):
+    if (rows, columns) == tuple(size):
         return clip
-    tall, wide = min(rows, round(columns * height / width)), min(columns, round(rows * width / height))
-    top, left = (rows - tall) // 2, (columns - wide) // 2
-    frames = clip.frames[:, top : top + max(tall, 1), left : left + max(wide, 1)]
+    crop = central_crop(rows, columns, size)
+    frames = clip.frames[:, crop.top : crop.bottom, crop.left : crop.right]
     return Clip(np.stack([resize_frame(np.ascontiguousarray(f), size) for f in frames]), clip.fps, clip.id, clip.info)

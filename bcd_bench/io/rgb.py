@@ -13,12 +13,14 @@ import numpy.typing as npt
 from bcd_bench.io.orientation import Turn, turned
 from bcd_bench.types.errors import UnreadableVideoError
 
-__all__ = ["Converter", "Shown", "resize_frame"]
+__all__ = ["ENCODING", "Converter", "Shown", "resize_frame"]
 
 BICUBIC, AREA = 1 << 2, 1 << 5
 FULL_CHROMA, ACCURATE, BITEXACT = (1 << 13) | (1 << 14), 1 << 18, 1 << 19
 """libswscale flags. Without ACCURATE, results are up to 1.5 levels too dark; without BITEXACT, they depend on the
 processor."""
+ENCODING = BICUBIC | FULL_CHROMA | ACCURATE | BITEXACT
+"""Flags of the conversions from and to YUV."""
 MATRICES = (0, 1, 2, 4, 5, 6, 7, 9)
 """Colour matrices (ITU-T H.273) that libswscale supports: RGB, BT.709, unspecified (as BT.601), FCC, BT.601 twice,
 SMPTE 240M, BT.2020. It would convert others as BT.601."""
@@ -61,7 +63,7 @@ class Converter:
                 width=width,
                 height=height,
                 format="rgb24",
-                interpolation=BICUBIC | FULL_CHROMA | ACCURATE | BITEXACT,
+                interpolation=ENCODING,
                 threads=self._threads,
             )
         return np.asarray(frame.to_ndarray(), np.uint8)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from bcd_bench.io.atomic import atomic_path, write_bytes_atomic
-from bcd_bench.io.decode import open_video
+from bcd_bench.io.decode import file_address, open_video
+from bcd_bench.io.encode import encode
 from bcd_bench.io.rgb import resize_frame
 from bcd_bench.types.clip import Clip
 from bcd_bench.types.errors import UnreadableVideoError, UnsupportedVideoError, UsageError
 
 if TYPE_CHECKING:
-    import av
+    from bcd_bench.io.audio import AudioTrack
 
 __all__ = [
     "READER",
@@ -37,35 +37,6 @@ __all__ = [
 
 READER = "2"
 """Bump when the decoded or resized pixels change; part of the manifest of every suite made of videos."""
-
-PIXELS = "bgr0"
-"""8-bit RGB layout of FFV1: blue, green, red and an unused byte. No colour conversion, hence lossless."""
-SMALL = 128 * 128
-"""Area in pixels up to which a frame is one slice (smallest file); larger frames have four slices, one per thread."""
-
-
-def _rate(fps: float) -> Fraction:
-    """Frame rate as a fraction that a container can store: 29.97 becomes 30000/1001."""
-    for denominator in (1, 1001):
-        rate = Fraction(round(fps * denominator), denominator)
-        if abs(float(rate) - fps) < 1e-6 * fps:
-            return rate
-    rate = Fraction(fps).limit_denominator(100_000)
-    if rate <= 0:
-        raise ValueError(f"a video file cannot store {fps} frames per second")
-    return rate
-
-
-def _to_bgr0(rgb: npt.NDArray[np.uint8]) -> av.VideoFrame:
-    import av
-
-    height, width = rgb.shape[:2]
-    frame = av.VideoFrame(width, height, PIXELS)
-    plane = frame.planes[0]
-    rows = np.zeros((height, plane.line_size // 4, 4), np.uint8)
-    rows[:, :width, :3] = rgb[..., ::-1]
-    plane.update(rows.tobytes())
-    return frame
 
 
 def encode_lossless(clip: Clip) -> bytes:
@@ -86,38 +57,8 @@ def encode_lossless(clip: Clip) -> bytes:
 
 def _encoded(clip: Clip) -> bytes:
     buffer = io.BytesIO()
-    _encode(buffer, clip.frames, clip.fps, lossless=True)
+    encode(buffer, clip.frames, clip.fps, lossless=True)
     return buffer.getvalue()
-
-
-def _encode(target: Any, frames: Iterable[npt.NDArray[np.uint8]], fps: float, *, lossless: bool) -> int:
-    """Encode frames uint8 [H, W, 3] of one size into `target`, a binary file: FFV1 in Matroska, or H.264 in MP4 with
-    the last row and column repeated if a side is odd (4:2:0). Returns the number of frames."""
-    import av
-
-    form, options = ("matroska", {"fflags": "+bitexact"}) if lossless else ("mp4", {})
-    count = 0
-    with av.open(target, "w", format=form, options=options) as container:
-        stream: Any = container.add_stream("ffv1" if lossless else "libx264", rate=_rate(fps))
-        stream.pix_fmt = PIXELS if lossless else "yuv420p"
-        for rgb in frames:
-            height, width = rgb.shape[:2]
-            if not lossless:
-                rgb = np.pad(rgb, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-            if count == 0:
-                stream.height, stream.width = rgb.shape[:2]
-                if lossless:
-                    codec = stream.codec_context
-                    codec.flags |= int(av.codec.context.Flags.bitexact)
-                    codec.thread_count = 1
-                    codec.options = {"level": "3", "slicecrc": "1", "slices": "1" if height * width <= SMALL else "4"}
-            frame = _to_bgr0(rgb) if lossless else av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), "rgb24")
-            frame.pts = count
-            count += 1
-            container.mux(stream.encode(frame))
-        if count:
-            container.mux(stream.encode(None))
-    return count
 
 
 def write_video_lossless(path: Path, clip: Clip) -> None:
@@ -128,7 +69,7 @@ def write_video_lossless(path: Path, clip: Clip) -> None:
 def write_preview(path: Path, clip: Clip, *, scale: int = 1) -> None:
     """Write an H.264 preview (.mp4) for viewing: lossy, enlarged `scale` times by repeating pixels, atomic."""
     buffer = io.BytesIO()
-    _encode(buffer, clip.frames.repeat(scale, axis=1).repeat(scale, axis=2), clip.fps, lossless=False)
+    encode(buffer, clip.frames.repeat(scale, axis=1).repeat(scale, axis=2), clip.fps, lossless=False)
     write_bytes_atomic(path, buffer.getvalue())
 
 
@@ -144,16 +85,24 @@ def save_video(clip: Clip, path: Path | str) -> None:
         write_preview(path, clip)
 
 
-def save_frames(path: Path | str, frames: Iterable[npt.NDArray[np.uint8]], fps: float) -> None:
+def save_frames(
+    path: Path | str,
+    frames: Iterable[npt.NDArray[np.uint8]],
+    fps: float,
+    *,
+    tags: Mapping[str, str] | None = None,
+    audio: AudioTrack | None = None,
+    options: Mapping[str, str] | None = None,
+) -> None:
     """Write frames uint8 [H, W, 3] of one size as they come, so that a video may be longer than memory: `.mkv`
-    losslessly (FFV1), `.mp4` as H.264. Atomic.
+    losslessly (FFV1), `.mp4` as H.264. Atomic. `tags`, `audio` and `options` are as in `encode.encode`.
 
     Raises `UsageError` for another ending or a folder that does not exist, `ValueError` if there are no frames.
     """
     path = Path(path)
     lossless = is_lossless(path)
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        if not _encode(file, frames, fps, lossless=lossless):
+    with atomic_path(path) as temporary:
+        if not encode(file_address(temporary), frames, fps, lossless=lossless, tags=tags, audio=audio, options=options):
             raise ValueError("there are no frames to write")
 
 

@@ -9,16 +9,20 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from bcd_bench.plugin.protocols import Scored
     from bcd_bench.plugin.specs import Column
     from bcd_bench.types.clip import Clip
+    from bcd_bench.types.crop import Crop
     from bcd_bench.types.failed import Failed
     from bcd_bench.types.pair import Pair
 
-__all__ = ["Extractor", "Method", "Metric", "PairMetric", "SetMetric"]
+__all__ = ["Extractor", "LazyFrame", "Method", "Metric", "PairMetric", "Preprocessor", "SetMetric"]
 
 
 class Method(ABC):
@@ -119,6 +123,29 @@ class Extractor(ABC):
 
         An extractor whose spec names `extractors` is called as `extract(clips, features)`, with `features[name]`
         aligned with `clips`; clips for which one of these extractors failed are not passed.
+        """
+
+
+class LazyFrame(Protocol):
+    """A frame whose pixels are converted on first access, so that frames which nobody looks at cost little."""
+
+    @property
+    def rgb(self) -> npt.NDArray[np.uint8]:
+        """uint8[H, W, 3] RGB, upright."""
+
+
+class Preprocessor(ABC):
+    """Finds the part of a clip that methods of a domain expect, such as the face. Built as `Class()`."""
+
+    def load(self, assets: Mapping[str, Path]) -> None:  # noqa: B027
+        """Load models; called once before the first clip. `assets` has the paths of the spec's assets. The default does
+        nothing."""
+
+    @abstractmethod
+    def find(self, frames: Iterable[LazyFrame]) -> Crop:
+        """The crop for all frames of one clip, or one photo; all frames have the same size.
+
+        Raises `UsageError` with the reason, such as "no face was found", if there is none.
         """
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         ExtractorSpec,
         MethodSpec,
         MetricSpec,
+        PreprocessorSpec,
         ReportFormatSpec,
         SuiteSpec,
         TrainableSpec,
@@ -61,6 +62,11 @@ def bcd_bench_suites() -> list[SuiteSpec]:  # type: ignore[empty-body]
 @hookspec
 def bcd_bench_extractors() -> list[ExtractorSpec]:  # type: ignore[empty-body]
     """Feature extractors, shared between metrics and cached."""
+
+
+@hookspec
+def bcd_bench_preprocessors() -> list[PreprocessorSpec]:  # type: ignore[empty-body]
+    """Preprocessors, which crop clips of any size for the methods of a domain."""
 
 
 @hookspec

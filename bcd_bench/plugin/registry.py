@@ -21,6 +21,7 @@ from bcd_bench.plugin.specs import (
     ExtractorSpec,
     MethodSpec,
     MetricSpec,
+    PreprocessorSpec,
     ReportFormatSpec,
     SuiteSpec,
     TrainableSpec,
@@ -64,6 +65,7 @@ class Registry:
     metrics: dict[str, MetricSpec] = field(default_factory=dict)
     suites: dict[str, SuiteSpec] = field(default_factory=dict)
     extractors: dict[str, ExtractorSpec] = field(default_factory=dict)
+    preprocessors: dict[str, PreprocessorSpec] = field(default_factory=dict)
     assets: dict[str, AssetSpec] = field(default_factory=dict)
     trainables: dict[str, TrainableSpec] = field(default_factory=dict)
     report_formats: dict[str, ReportFormatSpec] = field(default_factory=dict)
@@ -108,6 +110,11 @@ class Registry:
     def extractor(self, name: str) -> ExtractorSpec:
         """The extractor called `name`. Raises `UsageError` as `get` does."""
         spec: ExtractorSpec = self.get("extractors", name)
+        return spec
+
+    def preprocessor(self, name: str) -> PreprocessorSpec:
+        """The preprocessor called `name`. Raises `UsageError` as `get` does."""
+        spec: PreprocessorSpec = self.get("preprocessors", name)
         return spec
 
     def asset(self, name: str) -> AssetSpec:

@@ -22,6 +22,7 @@ __all__ = [
     "ExtractorSpec",
     "MethodSpec",
     "MetricSpec",
+    "PreprocessorSpec",
     "ReportFormatSpec",
     "ReportedRow",
     "SuiteSpec",
@@ -112,6 +113,9 @@ class MethodSpec:
     """A function, "package.module:name", for methods whose weights can be trained with different recipes. It is called
     with the path of the weights when a run is planned, and returns their `WeightsRecipe` for the record and the
     reports. It raises `UsageError` for a file that does not contain weights of the method."""
+    preprocessor: str = ""
+    """The preprocessor of clips of any size for `bcd-bench transfer`, for methods whose weights fit every suite, or
+    that have none. Weights of a particular suite use that of the suite (`SuiteSpec.preprocessor`)."""
     reference: bool = False
     """True if this is a reference method, such as copy-content or oracle: shown in every table, never ranked."""
 
@@ -126,6 +130,8 @@ class WeightsRecipe:
     """The training techniques, for the notes below a table."""
     labels: tuple[str, ...] = ()
     """The techniques that use labels of the suite; a recipe without any is self-supervised."""
+    suite: str = ""
+    """The suite whose training split was used, if known: `bcd-bench transfer` prepares clips as this suite does."""
 
 
 @dataclass(frozen=True)
@@ -165,6 +171,8 @@ class SuiteSpec:
     assets: tuple[str, ...] = ()
     licence: str = ""
     reported: tuple[ReportedRow, ...] = ()
+    preprocessor: str = ""
+    """The preprocessor that makes clips of any size look like those of the suite, for `bcd-bench transfer`."""
     training: str = ""
     """A factory, called like `factory`, that returns the suite's `TrainingClips`; empty if it has none."""
     training_videos: str = ""
@@ -195,6 +203,23 @@ class ExtractorSpec:
     factory: str
     assets: tuple[str, ...] = ()
     extractors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PreprocessorSpec:
+    """A preprocessor: crops clips of any size as the suites of a domain do. `factory` refers to a `Preprocessor`.
+
+    `size` is (height, width) in pixels of the prepared clips, `fps` their frame rate. A method with a `frame_size` gets
+    clips of that size instead.
+    """
+
+    name: str
+    version: str
+    summary: str
+    factory: str
+    size: tuple[int, int]
+    fps: float
+    assets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -35,11 +35,13 @@ def run_identity(
     seed: int,
     dtype: str,
     extractors: Mapping[str, str] | None = None,
+    pairs: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """The run fingerprint: everything that the outputs of a run depend on, as plain JSON.
 
     `weights` are sha256 hashes. `extractors` maps the extractors whose features the method receives to their cache
-    keys; it is omitted for methods without extractors."""
+    keys; it is omitted for methods without extractors. `pairs` are the ids of selected pairs, omitted if there is no
+    selection."""
     return {
         "identity": IDENTITY_VERSION,
         "manifest_sha256": manifest_sha256,
@@ -50,6 +52,7 @@ def run_identity(
         "seed": seed,
         "dtype": dtype,
         **({"extractors": dict(extractors)} if extractors else {}),
+        **({"pairs": list(pairs)} if pairs else {}),
     }
 
 

@@ -160,7 +160,7 @@ def _note_environment(run: RunFolder, registry: Registry, device: str) -> None:
 
 
 def _pending(
-    run: RunFolder, suite: Suite, results: Mapping[str, PairResult], *, retry_failed: bool
+    run: RunFolder, results: Mapping[str, PairResult], *, retry_failed: bool
 ) -> list[tuple[int, range, frozenset[str]]]:
     """Batches to run, as (number, indices, ids of the pairs to keep). No ids means that all pairs are kept."""
     pending = []
@@ -172,9 +172,6 @@ def _pending(
             pending.append((number, batch, frozenset[str]()))
         elif failed:
             pending.append((number, batch, frozenset(failed)))
-    for index, planned in enumerate(run.plan.pairs):
-        if suite.pairs[index].id != planned.id:
-            raise UsageError(f"pair {index} of suite {suite.name!r} is {suite.pairs[index].id!r}, not {planned.id!r}")
     return pending
 
 
@@ -250,7 +247,8 @@ def generate(
             run.remove_leftovers()
             before = run.finished()
             run.rewrite_pairs(before)
-        pending = _pending(run, suite, before, retry_failed=retry_failed)
+        pending = _pending(run, before, retry_failed=retry_failed)
+        pairs = plan.suite_pairs(suite)
         if pending and run.plan.device != plan.device:
             raise UsageError(
                 f"{run.path} was started on device {run.plan.device!r} and cannot be resumed on {plan.device!r}",
@@ -268,7 +266,7 @@ def generate(
                 suite.size,
                 tuple(needed_extractors(registry, spec.extractors)),
             )
-            batches = (Batch(n, [suite.pairs[i] for i in indices], ids) for n, indices, ids in pending)
+            batches = (Batch(n, [pairs[i] for i in indices], ids) for n, indices, ids in pending)
             display = progress or NoProgress()
             with display.task("generate", total=len(plan.pairs), done=len(plan.pairs) - n_pending) as task:
                 _drive(_execute(executor_spec, work, batches, jobs), run, registry, task, stop)

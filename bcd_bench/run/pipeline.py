@@ -68,6 +68,7 @@ def prepare(
     config: Mapping[str, Any] | None = None,
     metrics: Sequence[str] | None = None,
     limit: int | None = None,
+    pairs: Sequence[str] | None = None,
     seed: int = 0,
     device: str = "cpu",
     dtype: str | None = None,
@@ -84,7 +85,7 @@ def prepare(
     built = load_suite(registry, suite, data) if isinstance(suite, str) else suite
     plan = make_plan(
         registry, method, built, weights=weights, config=config, seed=seed, limit=limit, device=device, dtype=dtype,
-        data=data,
+        data=data, pairs=pairs,
     )  # fmt: skip
     left_out: list[str] = []
     if metrics is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -105,6 +106,8 @@ class RunPlan(_Model):
     """True if the method is an object without a fingerprint; such a run appears in tables but is never ranked."""
     seed: int
     limit: int | None
+    selected: bool = False
+    """True if the pairs were chosen by id (`run --pair`), in the order of the suite."""
     device: str
     dtype: str
     batch_size: int
@@ -113,13 +116,25 @@ class RunPlan(_Model):
 
     @property
     def partial(self) -> bool:
-        """True if `limit` excludes pairs of the suite; such a run is never ranked."""
+        """True if `limit` or a selection excludes pairs of the suite; such a run is never ranked."""
         return len(self.pairs) < self.suite.n_pairs
 
     @property
     def folder(self) -> Path:
         """`<suite>@<version>/<method>/<run_id>`, below the folder of all runs."""
         return Path(f"{self.suite.name}@{self.suite.version}") / self.method.name / self.run_id
+
+    def suite_pairs(self, suite: Suite) -> Sequence[Pair]:
+        """The planned pairs of the suite, in order. Raises `UsageError` if the suite has others."""
+        pairs: Sequence[Pair] = suite.pairs[: len(self.pairs)]
+        if self.selected:
+            wanted = {planned.id for planned in self.pairs}
+            pairs = [pair for pair in suite.pairs if pair.id in wanted]
+        for index, planned in enumerate(self.pairs):
+            if index >= len(pairs) or pairs[index].id != planned.id:
+                there = repr(pairs[index].id) if index < len(pairs) else "missing"
+                raise UsageError(f"pair {index} of suite {suite.name!r} is {there}, not {planned.id!r}")
+        return pairs
 
     def batches(self) -> Iterator[range]:
         """Indices into `pairs`, batch by batch: the unit of one `transfer` call and of resuming."""
@@ -209,6 +224,21 @@ def _extractor_identities(registry: Registry, spec: MethodSpec, device: str) -> 
         return {name: store.identity(name) for name in spec.extractors}
 
 
+def _selected(suite: Suite, wanted: Sequence[str], limit: int | None) -> list[Pair]:
+    """The pairs with these ids, in the order of the suite. An item may be a comma-separated list, as ids rarely have
+    commas. Raises `UsageError` for an unknown id, with the closest ones."""
+    if limit is not None:
+        raise UsageError("pairs are chosen by --limit or by --pair, but not by both")
+    known = set(checked_ids(suite, len(suite.pairs)))
+    ids = {part for item in wanted for part in ([item] if item in known else item.split(",")) if part}
+    for name in sorted(ids - known):
+        close = get_close_matches(name, known, n=3, cutoff=0.6) or [suite.pairs[0].id, suite.pairs[-1].id]
+        raise UsageError(f"suite {suite.name!r} has no pair {name!r}; it has {len(known)}, such as {', '.join(close)}")
+    if not ids:
+        raise UsageError("--pair needs at least one id")
+    return [pair for pair in suite.pairs if pair.id in ids]
+
+
 def make_plan(
     registry: Registry,
     method_name: str,
@@ -221,11 +251,13 @@ def make_plan(
     device: str = "cpu",
     dtype: str | None = None,
     data: Mapping[str, Path] | None = None,
+    pairs: Sequence[str] | None = None,
 ) -> RunPlan:
     """Plan a run without running it.
 
     `weights` is the name of weights of the method or a path. `config` changes the method's default settings. `limit`
-    keeps only the first pairs of the suite; a limit of at least the number of pairs has no effect. `dtype` is for
+    keeps only the first pairs of the suite; a limit of at least the number of pairs has no effect. `pairs` keeps only
+    those with these ids instead. `dtype` is for
     methods with a setting `dtype`; other methods compute in float32. `device="auto"` is resolved here. Raises
     `UsageError` for unknown names and settings or an invalid limit, and `MissingAssetError` for weights or assets that
     are missing or altered.
@@ -241,12 +273,13 @@ def make_plan(
     if total == 0:
         raise UsageError(f"suite {suite.name!r} has no pairs")
     limit = None if limit is None or limit >= total else limit
+    selection = None if pairs is None else _selected(suite, pairs, limit)
     settings = resolved_config(spec, config or {})
     if dtype is not None and "dtype" not in spec.config:
         raise UsageError(f"method {method_name!r} has no setting 'dtype'")
     if dtype is not None:
         settings["dtype"] = dtype
-    ids = checked_ids(suite, limit or total)
+    ids = [pair.id for pair in selection] if selection is not None else checked_ids(suite, limit or total)
     store = AssetStore(registry)
     for asset in [*spec.assets, *extractor_assets(registry, spec.extractors)]:
         store.find(asset)
@@ -261,12 +294,13 @@ def make_plan(
         limit=limit,
         method=spec.name,
         method_version=spec.version,
-        config=_identified(spec, settings, suite.pairs[: len(ids)]),
+        config=_identified(spec, settings, suite.pairs[: len(ids)] if selection is None else selection),
         source_sha256=owner.source_sha256,
         weights=hashes,
         seed=seed,
         dtype=str(settings.get("dtype", "float32")),
         extractors=_extractor_identities(registry, spec, device),
+        pairs=None if selection is None else ids,
     )
     return RunPlan(
         run_id=run_id(identity),
@@ -296,6 +330,7 @@ def make_plan(
         unhashed=not owner.hashed,
         seed=seed,
         limit=limit,
+        selected=selection is not None,
         device=device,
         dtype=str(settings.get("dtype", "float32")),
         batch_size=spec.batch_size,

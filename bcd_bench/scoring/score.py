@@ -151,7 +151,7 @@ def score_run(
                 job.rows = files.read_rows(outputs)
                 jobs[spec.name] = (job, key)
         if jobs:
-            pairs = (suite or run.suite(registry)).pairs[: len(planned)]
+            pairs = run.plan.suite_pairs(suite or run.suite(registry))
             _stream(registry, run, [job for job, _ in jobs.values()], pairs, outputs, device, progress, stop)
             clusters = [(pair.id, pair.cluster) for pair in pairs]
             for name, (job, key) in jobs.items():

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bcd_bench.plugin.registry import KINDS, load_registry, nearest
-from bcd_bench.testing import extractor_checks, method_checks, metric_checks, plugin_checks, suite_checks
+from bcd_bench.testing import (
+    extractor_checks,
+    method_checks,
+    metric_checks,
+    plugin_checks,
+    preprocessor_checks,
+    suite_checks,
+)
 from bcd_bench.testing.check import Check, Subject
 from bcd_bench.types.errors import UsageError
 
@@ -56,6 +63,7 @@ def checks_for(
         "metrics": metric_checks.CHECKS,
         "suites": suite_checks.CHECKS,
         "extractors": extractor_checks.CHECKS,
+        "preprocessors": preprocessor_checks.CHECKS,
     }
     checks = []
     checked = set()

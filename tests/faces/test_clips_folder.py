@@ -13,6 +13,7 @@ import pytest
 
 from bcd_bench.assets import store as assets
 from bcd_bench.assets.hashing import sha256_file
+from bcd_bench.io.resample import frames_at, is_variable
 from bcd_bench.io.video import read_video
 from bcd_bench.plugin.registry import Registry
 from bcd_bench.plugin.suites import SAFE_NAME, load_suite
@@ -22,7 +23,6 @@ from bcd_bench_faces import plugin
 from bcd_bench_faces.assets import FACE_LANDMARKER
 from bcd_bench_faces.preprocess import pipeline as preparing
 from bcd_bench_faces.preprocess.pipeline import FaceClip, prepare
-from bcd_bench_faces.preprocess.resample import frames_at, is_variable
 from bcd_bench_faces.suites import user_videos as clips_folder
 from tests.faces.test_lrs3 import MINI
 from tests.faces.videos import SquareLandmarker, scene, write

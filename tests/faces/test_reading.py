@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from bcd_bench.io.decode import OpenVideo
+from bcd_bench.io.resample import frames_at
 from bcd_bench.io.video import read_video
 from bcd_bench.types.errors import UnsupportedVideoError, UsageError
-from bcd_bench_faces.preprocess.resample import frames_at
 from bcd_bench_faces.suites import lrs3
 from bcd_bench_faces.suites import user_videos as clips_folder
 from tests.faces.test_clips_folder import data, home, prepared, squares  # noqa: F401 - fixtures

@@ -39,5 +39,6 @@ METHODS = (
         identify="bcd_bench_baselines.common.best_frame:identify",
         seeded_by=SEEDED,
         batch_size=1,
+        preprocessor="faces",
     ),
 )

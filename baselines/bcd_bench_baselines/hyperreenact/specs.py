@@ -46,6 +46,7 @@ METHODS = (
         config={"batch_frames": 4, "mean_seed": 0},
         weights=(Weights("published", suites=("*",), asset="hyperreenact"),),
         batch_size=1,
+        preprocessor="faces",
         extractors=("mediapipe-landmarks",),
     ),
     MethodSpec(
@@ -57,6 +58,7 @@ METHODS = (
         paper=PAPER,
         config={"checkout": "", "python": "python", "timeout": 1800},
         batch_size=1,
+        preprocessor="faces",
         identify="bcd_bench_baselines.hyperreenact.checkout:identify",
     ),
 )

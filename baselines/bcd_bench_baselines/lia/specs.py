@@ -35,5 +35,6 @@ METHODS = (
         weights=(Weights("vox", suites=("*",), asset="lia-vox"),),
         seeded_by=SEEDED,
         batch_size=1,
+        preprocessor="faces",
     ),
 )

@@ -59,5 +59,6 @@ METHODS = (
         identify="bcd_bench_baselines.liveportrait.identity:identify",
         seeded_by=SEEDED,
         batch_size=1,
+        preprocessor="faces",
     ),
 )

@@ -13,6 +13,7 @@ METHODS = (
         licence="Apache-2.0",
         config={"mode": "absolute", "components": 12, "expression": 1.0},
         batch_size=4,
+        preprocessor="faces",
         extractors=("mediapipe-landmarks",),
     ),
 )

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from bcd_bench import AssetSpec, ExtractorSpec, MetricSpec, ReportedRow, SuiteSpec, TrainableSpec, hookimpl
+from bcd_bench import (
+    AssetSpec,
+    ExtractorSpec,
+    MetricSpec,
+    PreprocessorSpec,
+    ReportedRow,
+    SuiteSpec,
+    TrainableSpec,
+    hookimpl,
+)
 from bcd_bench_faces.assets import ARCFACE, FACE_LANDMARKER
 from bcd_bench_faces.suites.paper_results import (
     CLIPS_HELP,
     CLIPS_VERSION,
+    FPS,
     LRS3_HELP,
     LRS3_VERSION,
     REPORTED,
     REPORTED_BY_CONTENT,
+    SIZE,
 )
 
 LANDMARKS = "mediapipe-landmarks"
 DENSE = "dense-landmarks"
 MESH = "face-mesh"
+FACES = "faces"
 
 
 @hookimpl
@@ -121,6 +133,21 @@ def bcd_bench_extractors() -> list[ExtractorSpec]:
 
 
 @hookimpl
+def bcd_bench_preprocessors() -> list[PreprocessorSpec]:
+    return [
+        PreprocessorSpec(
+            name=FACES,
+            version="1",
+            summary="One fixed square around the face, framed as in LRS3.",
+            factory="bcd_bench_faces.preprocess.crop:FaceCropper",
+            size=SIZE,
+            fps=FPS,
+            assets=(FACE_LANDMARKER.name,),
+        )
+    ]
+
+
+@hookimpl
 def bcd_bench_trainables() -> list[TrainableSpec]:
     return [
         TrainableSpec(
@@ -178,6 +205,7 @@ _HEADS = [
         summary=f"Rendered talking heads, {size}x{size}: transfers between people, with ground-truth targets.",
         factory=f"bcd_bench_faces.suites.synthetic_heads:suite_{size}",
         training=f"bcd_bench_faces.suites.synthetic_heads:training_{size}",
+        preprocessor=FACES,
         licence="Apache-2.0; head model CC0-1.0",
     )
     for name, size in (("heads-cross", 256), ("heads-cross-128", 128), ("heads-cross-64", 64))
@@ -192,6 +220,7 @@ def _lrs3(name: str, factory: str, summary: str, reported: tuple[ReportedRow, ..
         factory=f"bcd_bench_faces.suites.lrs3:{factory}",
         data=("lrs3",),
         data_help={"lrs3": LRS3_HELP},
+        preprocessor=FACES,
         licence="that of your copy of LRS3",
         reported=reported,
         training_videos="bcd_bench_faces.suites.lrs3:training_videos",
@@ -207,6 +236,7 @@ def _clips(name: str, factory: str, summary: str) -> SuiteSpec:
         data=("clips",),
         data_help={"clips": CLIPS_HELP},
         assets=(FACE_LANDMARKER.name,),
+        preprocessor=FACES,
         licence="that of your videos",
         training_videos="bcd_bench_faces.suites.user_videos:training_videos",
     )
@@ -236,6 +266,7 @@ def bcd_bench_suites() -> list[SuiteSpec]:
             version="1",
             summary="Rendered talking heads, 128x128: every test clip drives itself, for self-reenactment and codecs.",
             factory="bcd_bench_faces.suites.synthetic_heads:self_suite_128",
+            preprocessor=FACES,
             licence="Apache-2.0; head model CC0-1.0",
         ),
         *(
@@ -244,6 +275,7 @@ def bcd_bench_suites() -> list[SuiteSpec]:
                 version="1",
                 summary=f"Continue the first {given} of rendered talking heads.",
                 factory=f"bcd_bench_faces.suites.heads_generate:prompt_{prompt}",
+                preprocessor=FACES,
                 licence="Apache-2.0; head model CC0-1.0",
             )
             for prompt, given in ((1, "frame"), (5, "5 frames"))

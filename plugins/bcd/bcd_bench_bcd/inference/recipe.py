@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,10 @@ def describe_weights(path: Path) -> WeightsRecipe:
         raise UsageError(
             f"{path.name}: the header does not contain a recipe", hint=f"use weights written by {MAKER}"
         ) from None
+    suite = str(_card(header).get("suite", ""))
     if recipe == (PAPER,):
-        return WeightsRecipe(PAPER)
-    return WeightsRecipe(f"+ {len(recipe)} extension{'s' if len(recipe) > 1 else ''}", recipe, labels)
+        return WeightsRecipe(PAPER, suite=suite)
+    return WeightsRecipe(f"+ {len(recipe)} extension{'s' if len(recipe) > 1 else ''}", recipe, labels, suite)
 
 
 def read_card(path: Path) -> dict[str, Any]:
@@ -39,7 +41,10 @@ def read_card(path: Path) -> dict[str, Any]:
 
     Raises `UsageError` for a file that does not hold BCD weights.
     """
-    header = read_weight_header(path, form=FORMAT, what="BCD", maker=MAKER)
+    return _card(read_weight_header(path, form=FORMAT, what="BCD", maker=MAKER))
+
+
+def _card(header: Mapping[str, str]) -> dict[str, Any]:
     try:
         card = json.loads(header.get("card", "{}"))
     except ValueError:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from bcd_bench import Crop, Preprocessor
+from bcd_bench.types.errors import UsageError
+from bcd_bench_faces.assets import FACE_LANDMARKER
+
 if TYPE_CHECKING:
+    from bcd_bench.plugin.base import LazyFrame
     from bcd_bench_faces.landmarks.mediapipe import FaceLandmarker
 
-__all__ = ["FaceFollower", "NoCropError", "square_crop"]
+__all__ = ["FaceCropper", "FaceFollower", "NoCropError", "square_crop"]
 
 MARGIN = 1.7
 """Side of the crop relative to the longer side of the box of the face landmarks (forehead to chin), as in LRS3."""
@@ -22,6 +28,9 @@ SMALLEST = 64
 """Minimum side of a crop in pixels; with fewer, a face of 256 x 256 would be mostly interpolated."""
 WIDEST = 2.0
 """A moving head whose crop would be more than this many times wider than for a still head needs a moving crop."""
+LOOK_EVERY = 8
+"""The face is detected in every eighth frame."""
+CROWDED = "a second face was detected; the largest one is used"
 NEEDED = 0.5
 """Minimum fraction of the inspected frames in which the face must be found."""
 
@@ -68,6 +77,16 @@ class FaceFollower:
                 else:
                     self.boxes.append(min(faces, key=lambda box: float(np.linalg.norm(box.middle - last.middle))))
                 return
+
+    def follow(self, frames: Iterable[LazyFrame]) -> tuple[int, tuple[int, int]]:
+        """Look at every eighth of the frames, from the first. Returns their number, and (height, width) in pixels."""
+        length, size = 0, (0, 0)
+        for frame in frames:
+            if length % LOOK_EVERY == 0:
+                size = frame.rgb.shape[0], frame.rgb.shape[1]
+                self.look(frame.rgb)
+            length += 1
+        return length, size
 
     def _faces(self, frame: npt.NDArray[np.uint8], windows: list[tuple[int, int, int, int]]) -> list[Box]:
         """The faces in some windows of the frame, without duplicates."""
@@ -137,3 +156,21 @@ def square_crop(follower: FaceFollower, height: int, width: int) -> tuple[int, i
         for centre, length in zip(middle, (width, height), strict=True)
     )
     return left, top, left + crop_side, top + crop_side
+
+
+class FaceCropper(Preprocessor):
+    """The preprocessor `faces`: the crop of `clips-cross` and `clips-self`, for clips of any length and photos."""
+
+    def load(self, assets: Mapping[str, Path]) -> None:
+        from bcd_bench_faces.landmarks.mediapipe import FaceLandmarker
+
+        self._landmarker = FaceLandmarker(assets[FACE_LANDMARKER.name])
+
+    def find(self, frames: Iterable[LazyFrame]) -> Crop:
+        """One fixed square around the face. Raises `UsageError` as `square_crop` raises `NoCropError`."""
+        follower = FaceFollower(self._landmarker)
+        _, size = follower.follow(frames)
+        try:
+            return Crop(*square_crop(follower, *size), notes=(CROWDED,) if follower.crowded else ())
+        except NoCropError as error:
+            raise UsageError(str(error)) from None

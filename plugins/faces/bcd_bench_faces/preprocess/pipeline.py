@@ -14,14 +14,15 @@ import numpy as np
 from bcd_bench.assets.hashing import hash_json, sha256_file
 from bcd_bench.assets.store import cache_folder
 from bcd_bench.io.atomic import write_bytes_atomic, write_json_atomic
+from bcd_bench.io.decode import open_video
+from bcd_bench.io.resample import frames_at, is_variable
 from bcd_bench.io.rgb import resize_frame
 from bcd_bench.io.video import encode_lossless, read_video
 from bcd_bench.run.environment import package_versions
 from bcd_bench.types.clip import Clip
 from bcd_bench.types.errors import UnreadableVideoError, UnsupportedVideoError, UsageError, one_line
 from bcd_bench_faces.assets import FACE_LANDMARKER
-from bcd_bench_faces.preprocess.crop import FaceFollower, NoCropError, square_crop
-from bcd_bench_faces.preprocess.resample import frames_at, is_variable
+from bcd_bench_faces.preprocess.crop import CROWDED, FaceFollower, NoCropError, square_crop
 from bcd_bench_faces.suites.pairing import CROSS_MINIMUM
 from bcd_bench_faces.suites.paper_results import FPS, SIZE
 
@@ -34,8 +35,6 @@ PREPARATION = "2"
 """Bump when the output of this module, `crop`, `resample` or the harness's reader changes; part of the cache key."""
 FRAMES = 100
 """Frames to keep, from the start: four seconds, so that a video of any length takes the same memory."""
-LOOK_EVERY = 8
-"""The face is detected in every eighth frame."""
 
 
 @dataclass(frozen=True)
@@ -172,23 +171,21 @@ def _kept_clip(content_sha256: str) -> Clip | None:
 
 
 def _made(path: Path, landmarker: FaceLandmarker) -> tuple[Preparation, Clip | None]:
-    """Two passes over the first seconds, so that only small frames are in memory."""
-    follower, steps, length = FaceFollower(landmarker), list[float](), 0
+    """Two passes over the first seconds, so that only small frames are in memory. A photo is a clip of one frame."""
+    follower, steps = FaceFollower(landmarker), list[float]()
     try:
-        height = width = 0
-        for image in frames_at(path, FPS, FRAMES, steps):
-            if length % LOOK_EVERY == 0:
-                height, width = image.rgb.shape[:2]
-                follower.look(image.rgb)
-            length += 1
-        if length < CROSS_MINIMUM:
+        with open_video(path) as video:
+            photo = video.is_picture
+        count = 1 if photo else FRAMES
+        length, (height, width) = follower.follow(frames_at(path, FPS, count, steps))
+        if length < CROSS_MINIMUM and not photo:
             return Preparation(
                 length, unusable=f"too short ({length} of {CROSS_MINIMUM} frames at 25 per second)"
             ), None
         left, top, right, bottom = square_crop(follower, height, width)
         small: list[Any] = []
         last = None
-        for image in frames_at(path, FPS, FRAMES):
+        for image in frames_at(path, FPS, count):
             if image is not last:
                 face = resize_frame(image.rgb[top:bottom, left:right], SIZE)
             small.append(face)
@@ -198,7 +195,7 @@ def _made(path: Path, landmarker: FaceLandmarker) -> tuple[Preparation, Clip | N
     clip = Clip(np.stack(small), FPS, path.stem)
     remarks = []
     if follower.crowded:
-        remarks.append("a second face was detected; the largest one is used")
+        remarks.append(CROWDED)
     if is_variable(steps):
         remarks.append("variable frame rate; resampled by its time stamps")
     return Preparation(len(clip), clip.sha256, (left, top, right, bottom), tuple(remarks)), clip

@@ -1,4 +1,4 @@
-"""Folders of videos, `<identity>/<clip>.<ending>`: listed safely, with the same names on every machine."""
+"""Folders of videos and photos, `<identity>/<clip>.<ending>`: listed safely, with the same names on every machine."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from pathlib import Path
 from bcd_bench.io.links import FOLLOW_LINKS, follows_links, leads_outside
 from bcd_bench.types.errors import UsageError
 
-__all__ = ["ENDINGS", "TreeVideo", "list_videos", "safe_ids"]
+__all__ = ["ENDINGS", "PHOTOS", "TreeVideo", "list_videos", "safe_ids"]
 
 ENDINGS = (".mp4", ".mkv", ".mov", ".avi", ".webm")
+PHOTOS = (".jpg", ".jpeg", ".png", ".webp")
 OUTSIDE = f"a link that points outside the folder (set {FOLLOW_LINKS}=1 to follow)"
 LONGEST_PART = 35
 """Maximum length of an identity or a clip name in an id: a pair's id names two clips and may have 200 characters."""
@@ -23,12 +24,17 @@ LONGEST_PART = 35
 
 @dataclass(frozen=True)
 class TreeVideo:
-    """One video of a tree. Names are in Unicode's NFC form, independent of the file system."""
+    """One video or photo of a tree. Names are in Unicode's NFC form, independent of the file system."""
 
     path: Path
     identity: str
     clip: str
     """The file's name without its ending, or with it if another file differs only in the ending."""
+
+    @property
+    def is_photo(self) -> bool:
+        """Whether the ending is that of a photo."""
+        return self.path.suffix.lower() in PHOTOS
 
     @property
     def name(self) -> str:

@@ -35,23 +35,43 @@ class PreparedVideo:
         return ClipRef(name, self.part(start, stop), {"subject": self.subject}, frames=stop - start)
 
 
-def cross_pairs(videos: Sequence[PreparedVideo], *, seed: int, content_frames: int | None = None) -> list[Pair]:
+def cross_pairs(
+    videos: Sequence[PreparedVideo],
+    *,
+    seed: int,
+    content_frames: int | None = None,
+    photos: Sequence[PreparedVideo] = (),
+) -> list[Pair]:
     """Pairs in which every clip drives once; its content is the next clip of another subject around a shuffled ring.
 
     The ring's order comes from a hash of seed and name alone, so adding or removing a clip changes only the pairs of
     its neighbours. Content clips are used about once each. Pairs follow the order of the ring, so that the first N are
     a random sample. `content_frames` is the number of leading frames of the content clip to use (None: all, as in Table
-    A5 of the paper). The result is empty if all clips are of one subject.
+    A5 of the paper). Each of `photos` is content once as well, driven by the next video of another subject from its own
+    place in the order; the pairs of the videos stay as they are. The result is empty if everything is of one subject.
     """
-    ring = sorted(videos, key=lambda video: hashlib.sha256(f"{seed}\0{video.subject}\0{video.name}".encode()).digest())
-    pairs = []
-    for position, driver in enumerate(ring):
-        content = _next_of_another(ring, position)
-        if content is not None:
+    ring = sorted(videos, key=lambda video: _place(video, seed))
+    pairs: list[tuple[bytes, Pair]] = []
+
+    def add(place: bytes, content: PreparedVideo | None, driver: PreparedVideo | None) -> None:
+        if content is not None and driver is not None:
             content_length = min(content.frames, content_frames or content.frames)
             motion = driver.ref(0, min(driver.frames, DRIVER_FRAMES))
-            pairs.append(Pair(f"{content.id}-from-{driver.id}", content.ref(0, content_length), motion))
-    return pairs
+            pairs.append((place, Pair(f"{content.id}-from-{driver.id}", content.ref(0, content_length), motion)))
+
+    for position, driver in enumerate(ring):
+        add(_place(driver, seed), _next_of_another(ring, position), driver)
+    for photo in photos:
+        place = _place(photo, seed)
+        later = [video for video in ring if _place(video, seed) > place]
+        others = [video for video in [*later, *ring] if video.subject != photo.subject]
+        add(place, photo, others[0] if others else None)
+    return [pair for _, pair in sorted(pairs, key=lambda item: item[0])]
+
+
+def _place(video: PreparedVideo, seed: int) -> bytes:
+    """The key by which clips are ordered."""
+    return hashlib.sha256(f"{seed}\0{video.subject}\0{video.name}".encode()).digest()
 
 
 def _next_of_another(ring: Sequence[PreparedVideo], place: int) -> PreparedVideo | None:
@@ -68,7 +88,7 @@ def self_pairs(videos: Sequence[PreparedVideo], *, seed: int) -> list[Pair]:
 
     The halves are those of the paper's cross-driven training (Sec. 3.4). Same order as in `cross_pairs`.
     """
-    ring = sorted(videos, key=lambda video: hashlib.sha256(f"{seed}\0{video.subject}\0{video.name}".encode()).digest())
+    ring = sorted(videos, key=lambda video: _place(video, seed))
     pairs = []
     for video in ring:
         half = video.frames // 2

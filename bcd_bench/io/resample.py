@@ -1,4 +1,4 @@
-"""Resample videos of any frame rate to a stream of frames at 25 per second, with one frame in memory at a time."""
+"""Resample videos of any frame rate, constant or variable, to a constant one, with one frame in memory at a time."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import numpy as np
 
 from bcd_bench.io.decode import open_video
 from bcd_bench.io.rgb import Shown
-from bcd_bench.types.errors import UnreadableVideoError
 
-__all__ = ["UnreadableVideoError", "frames_at", "is_variable"]
+__all__ = ["frames_at", "is_variable"]
 
 VARIES = 1.5
 """A frame rate counts as variable if the longest usual step between frames is this many times the shortest."""

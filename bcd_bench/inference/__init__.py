@@ -1,0 +1,1 @@
+"""Single transfers: clips of any size, one method, one file."""
