@@ -115,6 +115,7 @@ class LoadedMethod:
         [result] = outcome.results
         if isinstance(result, Failed):
             raise TransferError(f"{self.name}: {result.reason}")
+        assert isinstance(result, Clip), "only executors encode outputs"
         return result
 
     def close(self) -> None:

@@ -17,10 +17,11 @@ from bcd_bench.plugin.isolation import PluginScope, raised_by_plugin
 from bcd_bench.plugin.loading import load_factory, plugin_code
 from bcd_bench.plugin.protocols import Scored
 from bcd_bench.run.environment import environment
+from bcd_bench.run.plan import PIXELS_PER_BATCH
 from bcd_bench.scoring.features import BatchFeatures, FeatureStore, frozen
 from bcd_bench.scoring.missing_metrics import not_scored
 from bcd_bench.scoring.provenance import metric_info
-from bcd_bench.scoring.score import PIXELS_PER_BATCH, check_metrics, installed_metrics, missing_assets
+from bcd_bench.scoring.score import check_metrics, installed_metrics, missing_assets
 from bcd_bench.types.clip import Clip, read_only
 from bcd_bench.types.errors import UsageError, one_line
 from bcd_bench.types.failed import Failed

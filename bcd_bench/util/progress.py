@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol, TextIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
+
+from bcd_bench.types.errors import UsageError
 
 if TYPE_CHECKING:
     import rich.progress
 
-__all__ = ["BarProgress", "NoProgress", "PlainProgress", "Progress", "Task", "format_seconds", "open_progress"]
+__all__ = [
+    "BarProgress",
+    "LoggedProgress",
+    "NoProgress",
+    "PlainProgress",
+    "Progress",
+    "Task",
+    "format_seconds",
+    "note_event",
+    "open_progress",
+]
 
 
 class Task(Protocol):
@@ -22,6 +37,13 @@ class Task(Protocol):
 
     def message(self, text: str) -> None:
         """Print one line above the bar, such as the reason of a failed pair."""
+
+
+def note_event(task: Task, kind: str, **details: Any) -> None:
+    """Write an event to the log of `--log-json`, if the task has one; nothing is printed."""
+    event = getattr(task, "event", None)
+    if event is not None:
+        event(kind, **details)
 
 
 class Progress(Protocol):
@@ -147,7 +169,67 @@ class BarProgress:
             yield _BarTask(bar, name, total, done, unit)
 
 
-def open_progress(stream: TextIO | None = None) -> Progress:
-    """Progress suitable for `stream` (stderr): a bar on a terminal, plain lines elsewhere."""
+class _LoggedTask:
+    def __init__(self, task: Task, log: LoggedProgress, name: str, done: int) -> None:
+        self.task, self.log, self.name, self.done = task, log, name, done
+
+    def advance(self, n: int = 1) -> None:
+        self.done += n
+        self.task.advance(n)
+        self.log.write("progress", task=self.name, done=self.done)
+
+    def message(self, text: str) -> None:
+        self.task.message(text)
+        self.log.write("message", task=self.name, text=text)
+
+    def event(self, kind: str, **details: Any) -> None:
+        self.log.write(kind, task=self.name, **details)
+
+
+class LoggedProgress:
+    """Shows progress as `shown` does, and appends every event to a file as one JSON line (`--log-json`).
+
+    Every line has `time` (seconds since 1970) and `event`: "task_started" (`task`, `total`, `done`, `unit`), "progress"
+    (`task`, `done`), "message" (`task`, `text`), "task_ended" (`task`, `done`, `seconds`), and what workers report. A
+    log that can no longer be written ends with one warning; the work continues. Raises `UsageError` if the file cannot
+    be opened.
+    """
+
+    def __init__(self, path: Path, shown: Progress) -> None:
+        self._path, self._shown = path, shown
+        self._lock = threading.Lock()  # the thread that writes files reports progress too
+        try:
+            self._stream: TextIO | None = path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"--log-json {path}: {error.strerror}", hint="--log-json FILE") from None
+
+    @contextmanager
+    def task(self, name: str, *, total: int, done: int = 0, unit: str = "pairs") -> Iterator[Task]:
+        self.write("task_started", task=name, total=total, done=done, unit=unit)
+        started = time.monotonic()
+        with self._shown.task(name, total=total, done=done, unit=unit) as shown:
+            task = _LoggedTask(shown, self, name, done)
+            try:
+                yield task
+            finally:
+                self.write("task_ended", task=name, done=task.done, seconds=round(time.monotonic() - started, 3))
+
+    def write(self, event: str, **details: Any) -> None:
+        """Append one event."""
+        line = json.dumps({"time": round(time.time(), 3), "event": event, **details}, ensure_ascii=False)
+        with self._lock:
+            if self._stream is None:
+                return
+            try:
+                self._stream.write(line + "\n")
+                self._stream.flush()
+            except OSError as error:
+                self._stream = None
+                print(f"warning: --log-json {self._path}: {error.strerror}; logging ends", file=sys.stderr)
+
+
+def open_progress(stream: TextIO | None = None, *, log: Path | None = None) -> Progress:
+    """Progress suitable for `stream` (stderr): a bar on a terminal, plain lines elsewhere; also in the file `log`."""
     target = sys.stderr if stream is None else stream
-    return BarProgress(target) if target.isatty() else PlainProgress(target)
+    shown: Progress = BarProgress(target) if target.isatty() else PlainProgress(target)
+    return shown if log is None else LoggedProgress(log, shown)

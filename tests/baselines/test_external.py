@@ -20,7 +20,8 @@ import pytest
 from bcd_bench import Clip, Failed, Pair, Suite
 from bcd_bench.io.image_sequence import write_frames
 from bcd_bench.plugin.registry import Registry
-from bcd_bench.run.executor import Batch, Work, run_local
+from bcd_bench.run.executor import Batch, Work
+from bcd_bench.run.local import run_local
 from bcd_bench.run.fingerprint import pair_seed
 from bcd_bench.run.generate import generate
 from bcd_bench.run.plan import make_plan
