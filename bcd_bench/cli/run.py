@@ -12,12 +12,14 @@ import typer
 from bcd_bench.cli.common import load, parse_data, parse_settings, print_error, print_notes, split_names
 from bcd_bench.cli.complete import methods, metrics, suites
 from bcd_bench.cli.tables import exit_code, print_runs
+from bcd_bench.cli.workers import Devices, Jobs, LogJson, Timeout, open_workers
 from bcd_bench.scoring.missing_metrics import by_reason, these_metrics
 from bcd_bench.types.errors import BcdBenchError, Interrupted
 from bcd_bench.util.devices import DEVICES
 from bcd_bench.util.progress import open_progress
 
 if TYPE_CHECKING:
+    from bcd_bench.run.folder import RunFolder
     from bcd_bench.run.pipeline import Prepared
     from bcd_bench.run.plan import RunPlan
 
@@ -25,6 +27,7 @@ EXAMPLES = (
     "bcd-bench run --method bcd --suite sprites-procedural --limit 64",
     "bcd-bench run --method bcd,oracle --suite heads-cross-128 --device cuda --metric csim,target-psnr",
     "bcd-bench run --method bcd --suite lrs3-cross --data lrs3=/data/lrs3 --set steps=10 --dry-run",
+    "bcd-bench run --method bcd --suite sprites-procedural --jobs 8 --timeout 600 --shard 1/4",
 )
 
 
@@ -57,6 +60,21 @@ def _print_missing(prepared: Iterable[Prepared]) -> bool:
     return bool(reasons)
 
 
+def _print_part(part: RunFolder) -> bool:
+    """Print the state of a finished shard. Returns whether pairs failed."""
+    from bcd_bench.run.merge import unfinished
+
+    results = part.pairs().values()
+    n_failed = sum(result.status == "failed" for result in results)
+    waiting = unfinished(part.root())
+    print(f"shard {part.shard}: {len(results)} pairs finished, {n_failed} failed")
+    print(f"run folder: {part.path}")
+    if waiting:
+        print(f"not merged yet: shard {', shard '.join(waiting)}", file=sys.stderr)
+        print(f"hint: the last shard merges; or bcd-bench merge {part.path}", file=sys.stderr)
+    return n_failed > 0
+
+
 def command(
     method: Annotated[
         list[str],
@@ -85,18 +103,27 @@ def command(
     seed: Annotated[int, typer.Option(metavar="N", help="Random seed.")] = 0,
     device: Annotated[str, typer.Option(metavar="DEVICE", help=f"{DEVICES}.")] = "cpu",
     executor: Annotated[str, typer.Option(metavar="NAME", help="How batches are distributed.")] = "local",
-    jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Workers of the executor.")] = 1,
+    jobs: Jobs = None,
+    devices: Devices = None,
+    timeout: Timeout = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N|auto", help="Only part I of N; auto reads Slurm's or torchrun's variables."),
+    ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for all runs.")] = Path("runs"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan without running it.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed pairs again.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Fail if a default metric is missing an asset.")] = False,
+    log_json: LogJson = None,
 ) -> int:
     """Generate, score and record methods on a suite.
 
     An interrupted run resumes with the same command; its outputs are byte-identical.
     """
     from bcd_bench.run.pipeline import Runs, prepare_all, run_all
+    from bcd_bench.run.shard import Shard
 
+    part = None if shard is None else Shard.parse(shard)
     registry, names = load(), split_names(method, "--method")
     metrics = split_names(metric, "--metric") or None
     registry.executor(executor)
@@ -120,6 +147,7 @@ def command(
     some_missing = _print_missing(prepared.values())
     if dry_run:
         return 0
+    workers = open_workers(jobs, next(iter(prepared.values())).plan.device, devices, timeout)
 
     def announce(name: str) -> None:
         if len(names) > 1:
@@ -130,18 +158,18 @@ def command(
             raise error
         print_error(error, name)
 
-    options: dict[str, Any] = {"executor": executor, "jobs": jobs, "out": out, "retry_failed": retry_failed}
+    options: dict[str, Any] = {"executor": executor, "out": out, "retry_failed": retry_failed, "shard": part}
+    options |= {"jobs": workers.jobs, "pool": workers.pool, "progress": open_progress(log=log_json)}
     runs = Runs()
     try:
-        run_all(registry, prepared, runs=runs, on_start=announce, on_error=report, progress=open_progress(), **options)
+        run_all(registry, prepared, runs=runs, on_start=announce, on_error=report, **options)
     except Interrupted:
-        print_runs([folder.path for folder in runs.folders])
+        print_runs([folder.path for folder in runs.folders if folder.shard is None])
         raise
-    folders = [folder.path for folder in runs.folders]
+    folders = [folder.path for folder in runs.folders if folder.shard is None]
     print_runs(folders)
+    failed = [_print_part(folder) for folder in runs.folders if folder.shard is not None]
     first = next(iter(runs.errors.values()), None)
-    return (
-        first.exit_code
-        if first
-        else exit_code(folders, required=metrics or (None if strict else ()), told=some_missing)
-    )
+    if first is not None:
+        return first.exit_code
+    return exit_code(folders, required=metrics or (None if strict else ()), told=some_missing) or int(any(failed))

@@ -97,6 +97,12 @@ class RunFolder:
             )
         if shard is not None and run.root().pairs_path.exists() and not run.root().complete:
             raise UsageError(f"{path} was started without --shard", hint="finish it without --shard")
+        other = next((found for found in run.shards() if shard is not None and found.count != shard.count), None)
+        if shard is not None and other is not None:
+            raise UsageError(
+                f"{path} contains shards of {other.count}, not of {shard.count}",
+                hint=f"--shard {min(shard.number, other.count)}/{other.count}, or a different --out",
+            )
         with writing(path):
             run.scores_dir.mkdir(parents=True, exist_ok=True)
         if run.plan.identity != plan.identity or run.plan.pairs != plan.pairs or run.plan.batch_size != plan.batch_size:

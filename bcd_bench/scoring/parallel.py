@@ -292,8 +292,9 @@ class ParallelScoring:
             yield replace(task, metrics=metrics, deaths=deaths)
         else:
             [pair], [name] = task.block.pairs, metrics
-            limit = f"not scored within {options.timeout:g} s (--timeout)"
-            reason = limit if end.timed_out else f"its worker died {DEATHS} times ({end.lost})"
+            reason = f"its worker died {DEATHS} times ({end.lost})"
+            if end.timed_out:
+                reason = f"not scored within {options.timeout:g} s (--timeout)"
             self._store(name, task.whole.number, _Part(passing={pair.id: Failed(reason)}))
             self._deaths[name] += 1
             job = self._jobs[name][0]
