@@ -21,6 +21,7 @@ from bcd_bench.scoring.score import check_metrics, installed_metrics, missing_as
 from bcd_bench.types.errors import BcdBenchError, Interrupted, MissingAssetError, UsageError
 from bcd_bench.types.suite import Suite
 from bcd_bench.util.locking import LockedError
+from bcd_bench.util.machine import default_jobs
 from bcd_bench.util.pool import PoolOptions
 
 if TYPE_CHECKING:
@@ -142,7 +143,8 @@ def run(
         retry_failed=retry_failed,
         progress=progress,
     )
-    scoring: dict[str, Any] = {"jobs": jobs, "pool": pool, "progress": progress, "suite": suite}
+    here = jobs if executor == "local" else min(jobs, default_jobs())  # other executors may have other machines
+    scoring: dict[str, Any] = {"jobs": here, "pool": pool, "progress": progress, "suite": suite}
     results = score_run(registry, folder, prepared.metrics, device=plan.device, **scoring)
     if shard is None:
         write_record(registry, folder, results)

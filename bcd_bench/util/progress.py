@@ -196,10 +196,11 @@ class LoggedProgress:
     """
 
     def __init__(self, path: Path, shown: Progress) -> None:
-        self._path, self._shown = path, shown
+        self._path, self._shown = path.absolute(), shown  # plugins can change the working directory
         self._lock = threading.Lock()  # the thread that writes files reports progress too
+        self._writable = True
         try:
-            self._stream: TextIO | None = path.open("a", encoding="utf-8")
+            path.open("a", encoding="utf-8").close()
         except OSError as error:
             raise UsageError(f"--log-json {path}: {error.strerror}", hint="--log-json FILE") from None
 
@@ -218,13 +219,13 @@ class LoggedProgress:
         """Append one event."""
         line = json.dumps({"time": round(time.time(), 3), "event": event, **details}, ensure_ascii=False)
         with self._lock:
-            if self._stream is None:
+            if not self._writable:
                 return
             try:
-                self._stream.write(line + "\n")
-                self._stream.flush()
+                with self._path.open("a", encoding="utf-8") as stream:
+                    stream.write(line + "\n")
             except OSError as error:
-                self._stream = None
+                self._writable = False
                 print(f"warning: --log-json {self._path}: {error.strerror}; logging ends", file=sys.stderr)
 
 
