@@ -46,12 +46,14 @@ PLAN_FORMAT: Literal[1] = 1
 """Bump when the meaning of the files in a run folder changes; folders of a different format are rejected."""
 
 PIXELS_PER_BATCH = 64 * 64 * 64
-"""Frame area times pairs in a block of scoring: 64 pairs at 64 x 64, 4 at 256 x 256, which bounds memory."""
+"""Frame area times pairs in a block of scoring: 16 pairs at 128 x 128, 4 at 256 x 256, which bounds memory."""
+PAIRS_PER_BLOCK = 16
+"""Most pairs in a block of scoring. A block is the smallest piece of work, so that larger ones would idle workers."""
 
 
 def pairs_per_block(size: tuple[int, int], pixels: int = PIXELS_PER_BATCH) -> int:
-    """Pairs that are scored together, for frames of `size` (height, width) in pixels: 1 to 64."""
-    return max(1, min(64, pixels // (size[0] * size[1])))
+    """Pairs that are scored together, for frames of `size` (height, width) in pixels: 1 to 16."""
+    return max(1, min(PAIRS_PER_BLOCK, pixels // (size[0] * size[1])))
 
 
 class _Model(BaseModel):
