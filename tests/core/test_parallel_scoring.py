@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -199,6 +200,52 @@ def test_merged_shards_are_the_run_without_shards(
     assert not (last.path / "shards").exists()
     again = run(registry, ready, out=tmp_path / "parts", shard=Shard(2, 4))
     assert again.shard is None, "a merged run is finished for every shard"
+
+
+def test_shards_need_no_locks(
+    registry: Registry,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    small_parts: None,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As on a network file system without flock."""
+    fcntl = pytest.importorskip("fcntl")
+
+    def without(*arguments: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    ready = dealt(registry)
+    whole = run(registry, ready, out=tmp_path / "whole")
+    monkeypatch.setattr(fcntl, "flock", without)
+    for number in (1, 2, 3):
+        last = run(registry, ready, out=tmp_path / "parts", shard=Shard(number, 3))
+    assert last.record_path.read_bytes() == whole.record_path.read_bytes()
+    assert "the file system has no locks" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stage", ["_collect", "_merge_rows", "score_run", "write_record", "shutil.rmtree"])
+def test_a_merge_that_is_interrupted_is_repeated(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_parts: None, stage: str
+) -> None:
+    from bcd_bench.run import merge as merging
+
+    ready = dealt(registry)
+    whole = run(registry, ready, out=tmp_path / "whole")
+
+    def stop(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    run(registry, ready, out=tmp_path / "parts", shard=Shard(1, 2))
+    with monkeypatch.context() as patch:
+        patch.setattr(f"{merging.__name__}.{stage}", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(registry, ready, out=tmp_path / "parts", shard=Shard(2, 2))
+    merged = merging.merge(registry, tmp_path / "parts" / ready.plan.folder)
+    assert merged.record_path.read_bytes() == whole.record_path.read_bytes()
+    assert not (merged.path / "shards").exists()
+    with pytest.raises(UsageError, match="has no shards, or they are merged already"):
+        merging.merge(registry, merged.path)
 
 
 def test_missing_unfinished_and_doubled_shards_are_named(registry: Registry, tmp_path: Path, small_parts: None) -> None:
