@@ -26,7 +26,7 @@ from bcd_bench.types.errors import BcdBenchError, Interrupted, UsageError
 from bcd_bench.types.failed import Failed
 from bcd_bench.types.suite import Suite
 from bcd_bench.util.interrupts import Stop, stopping
-from bcd_bench.util.progress import NoProgress, Progress, Task, note_event
+from bcd_bench.util.progress import NoProgress, Progress, Task, note_event, note_failures
 
 if TYPE_CHECKING:
     from bcd_bench.plugin.registry import Registry
@@ -132,6 +132,7 @@ class _Writer:
         for line in lines:
             if line.status == "failed":
                 self._report_failure(line)
+        note_failures(self.task, sum(line.status == "failed" for line in lines))
         self.task.advance(len(lines))
 
     def _report_failure(self, line: PairResult) -> None:

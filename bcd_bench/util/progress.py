@@ -25,6 +25,7 @@ __all__ = [
     "Task",
     "format_seconds",
     "note_event",
+    "note_failures",
     "open_progress",
 ]
 
@@ -44,6 +45,13 @@ def note_event(task: Task, kind: str, **details: Any) -> None:
     event = getattr(task, "event", None)
     if event is not None:
         event(kind, **details)
+
+
+def note_failures(task: Task, n: int) -> None:
+    """Count `n` of the units done as failed, if the task counts failures."""
+    fail = getattr(task, "fail", None)
+    if fail is not None and n:
+        fail(n)
 
 
 class Progress(Protocol):
@@ -67,9 +75,9 @@ def format_seconds(seconds: float) -> str:
     return f"{hours}h{minutes:02d}m"
 
 
-def describe(done: int, total: int, started_with: int, elapsed: float, unit: str) -> str:
-    """`32/64 pairs, 8.1 pairs/s, 4s left`: the rate only counts units done since the start."""
-    text = f"{done}/{total} {unit}"
+def describe(done: int, total: int, started_with: int, elapsed: float, unit: str, failed: int = 0) -> str:
+    """`32/64 pairs, 2 failed, 8.1 pairs/s, 4s left`: the rate only counts units done since the start."""
+    text = f"{done}/{total} {unit}" + (f", {failed} failed" if failed else "")
     worked = done - started_with
     if worked <= 0 or elapsed <= 0:
         return text
@@ -103,16 +111,21 @@ class _PlainTask:
         self.stream, self.name, self.total, self.done, self.unit = stream, name, total, done, unit
         self.started_with, self.started = done, time.monotonic()
         self.interval, self.printed, self.last = interval, self.started, -1
+        self.failed = 0
 
     def line(self) -> None:
         elapsed = time.monotonic() - self.started
-        self.message(f"{self.name}: {describe(self.done, self.total, self.started_with, elapsed, self.unit)}")
+        status = describe(self.done, self.total, self.started_with, elapsed, self.unit, self.failed)
+        self.message(f"{self.name}: {status}")
         self.printed, self.last = time.monotonic(), self.done
 
     def advance(self, n: int = 1) -> None:
         self.done += n
         if time.monotonic() - self.printed >= self.interval:
             self.line()
+
+    def fail(self, n: int) -> None:
+        self.failed += n
 
     def message(self, text: str) -> None:
         print(text, file=self.stream, flush=True)
@@ -139,14 +152,17 @@ class PlainProgress:
 class _BarTask:
     def __init__(self, bar: rich.progress.Progress, name: str, total: int, done: int, unit: str) -> None:
         self.bar, self.done, self.total, self.unit = bar, done, total, unit
-        self.started_with, self.started = done, time.monotonic()
+        self.started_with, self.started, self.failed = done, time.monotonic(), 0
         self.id = bar.add_task(name, total=total, completed=done, said=describe(done, total, done, 0.0, unit))
 
     def advance(self, n: int = 1) -> None:
         self.done += n
         elapsed = time.monotonic() - self.started
-        status = describe(self.done, self.total, self.started_with, elapsed, self.unit)
+        status = describe(self.done, self.total, self.started_with, elapsed, self.unit, self.failed)
         self.bar.update(self.id, completed=self.done, said=status)
+
+    def fail(self, n: int) -> None:
+        self.failed += n
 
     def message(self, text: str) -> None:
         self.bar.console.print(text, markup=False, highlight=False)
@@ -171,12 +187,16 @@ class BarProgress:
 
 class _LoggedTask:
     def __init__(self, task: Task, log: LoggedProgress, name: str, done: int) -> None:
-        self.task, self.log, self.name, self.done = task, log, name, done
+        self.task, self.log, self.name, self.done, self.failed = task, log, name, done, 0
 
     def advance(self, n: int = 1) -> None:
         self.done += n
         self.task.advance(n)
-        self.log.write("progress", task=self.name, done=self.done)
+        self.log.write("progress", task=self.name, done=self.done, failed=self.failed)
+
+    def fail(self, n: int) -> None:
+        self.failed += n
+        note_failures(self.task, n)
 
     def message(self, text: str) -> None:
         self.task.message(text)
@@ -190,9 +210,9 @@ class LoggedProgress:
     """Shows progress as `shown` does, and appends every event to a file as one JSON line (`--log-json`).
 
     Every line has `time` (seconds since 1970) and `event`: "task_started" (`task`, `total`, `done`, `unit`), "progress"
-    (`task`, `done`), "message" (`task`, `text`), "task_ended" (`task`, `done`, `seconds`), and what workers report. A
-    log that can no longer be written ends with one warning; the work continues. Raises `UsageError` if the file cannot
-    be opened.
+    (`task`, `done`, `failed` in this session), "message" (`task`, `text`), "task_ended" (`task`, `done`, `seconds`),
+    and what workers report. A log that can no longer be written ends with one warning; the work continues. Raises
+    `UsageError` if the file cannot be opened.
     """
 
     def __init__(self, path: Path, shown: Progress) -> None:

@@ -22,6 +22,7 @@ from bcd_bench.util.progress import (
     describe,
     format_seconds,
     note_event,
+    note_failures,
     open_progress,
 )
 
@@ -111,6 +112,7 @@ def test_a_log_has_every_event_and_shows_what_it_wraps(tmp_path: Path) -> None:
     path.write_text('{"event": "earlier"}\n')
     progress = LoggedProgress(path, PlainProgress(shown))
     with progress.task("generate", total=3, done=1) as task:
+        note_failures(task, 1)
         task.advance(2)
         task.message("pair p1 failed: é")
         note_event(task, "worker_died", pid=7, reason="SIGKILL")
@@ -121,12 +123,13 @@ def test_a_log_has_every_event_and_shows_what_it_wraps(tmp_path: Path) -> None:
     assert all(line.pop("time") > 1.7e9 for line in lines[1:])
     assert lines[1:5] == [
         {"task": "generate", "total": 3, "done": 1, "unit": "pairs"},
-        {"task": "generate", "done": 3},
+        {"task": "generate", "done": 3, "failed": 1},
         {"task": "generate", "text": "pair p1 failed: é"},
         {"task": "generate", "pid": 7, "reason": "SIGKILL"},
     ]
     assert (lines[5]["done"], lines[5]["seconds"] >= 0) == (3, True)
     assert "pair p1 failed: é" in shown.getvalue()
+    assert "generate: 3/3 pairs, 1 failed, " in shown.getvalue()
 
 
 def test_an_event_without_a_log_is_nothing() -> None:

@@ -7,12 +7,15 @@ import json
 import os
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pool_toy
 import pytest
 import toy_plugin
 
+import bcd_bench
+from bcd_bench import Column, MetricSpec, Scored
 from bcd_bench.plugin.registry import Registry
 from bcd_bench.plugin.suites import load_suite
 from bcd_bench.run.folder import RunFolder
@@ -211,3 +214,24 @@ def test_a_worker_killed_while_it_is_idle_is_replaced() -> None:
                 os.kill(pid, signal.SIGKILL)
                 time.sleep(0.2)
     assert values == [3, 5]
+
+
+def test_evaluate_from_python_with_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registry: Registry) -> None:
+    monkeypatch.setattr("bcd_bench.api.load_registry", lambda: registry)
+    options = {"metrics": ["toy-shade"], "progress": False}
+    registry.add("metrics", MetricSpec("toy-shade", "1", "shade", f"{__name__}:Shade"), registry.plugins[0])
+    alone = bcd_bench.evaluate("noise", "toy", out=tmp_path / "alone", **options)
+    workers = bcd_bench.evaluate("noise", "toy", out=tmp_path / "workers", jobs=2, timeout=60, **options)
+    [one], [two] = (sorted(results.paths[0].glob("**/values.json")) for results in (alone, workers))
+    assert one.read_bytes() == two.read_bytes()
+    assert workers.pairs()["value"].notna().sum() == 10
+
+
+class Shade:
+    columns = (Column("shade", "levels", None, "mean shade"),)
+
+    def load(self, device: str) -> None:
+        del device
+
+    def score(self, items: Sequence[Scored]) -> list[dict[str, float]]:
+        return [{"shade": float(item.output.frames.mean())} for item in items]
