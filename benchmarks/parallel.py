@@ -5,7 +5,7 @@
     python benchmarks/parallel.py overhead [--batches 200]
 
 `generate` and `score` measure wall time including the start of the workers, and check that the results are equal.
-`score` uses the default metrics of a suite of faces on outputs of `copy-content`, each time with an empty feature cache.
+`score` uses the default metrics of a suite of faces on outputs of `copy-content`, with an empty cache each time.
 `overhead` measures the time per batch of a task that does nothing, for a batch that carries 4 MB back. Speed-ups mean
 something only on an idle machine: the load is printed, and by how much two processes without any communication are
 faster than one after the other, which is the most that can be expected at that moment.
