@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bcd_bench.util.pool import PoolOptions
     from bcd_bench.util.progress import Progress
 
-__all__ = ["DONE", "mark_done", "merge", "unfinished"]
+__all__ = ["DONE", "mark_done", "merge", "unfinished", "unmark_done"]
 
 DONE = "done.json"
 """Written last by a shard: the names of the metrics that it has scored."""
@@ -37,6 +37,12 @@ def mark_done(part: RunFolder, metrics: Sequence[str]) -> None:
     """Note that a shard has generated and scored all of its pairs."""
     with writing(part.path):
         write_json_atomic(part.part / DONE, {"metrics": list(metrics)})
+
+
+def unmark_done(path: Path, shard: Shard) -> None:
+    """Take back `mark_done`, before failed pairs of a shard of the run in `path` are tried again."""
+    with writing(path):
+        (path / SHARDS / shard.name / DONE).unlink(missing_ok=True)
 
 
 def _done(part: RunFolder) -> list[str] | None:

@@ -15,7 +15,7 @@ from bcd_bench.plugin.suites import load_suite
 from bcd_bench.results.build import write_record
 from bcd_bench.run.folder import RunFolder
 from bcd_bench.run.generate import generate
-from bcd_bench.run.merge import mark_done, merge, unfinished
+from bcd_bench.run.merge import mark_done, merge, unfinished, unmark_done
 from bcd_bench.run.plan import RunPlan, make_plan
 from bcd_bench.scoring.score import check_metrics, installed_metrics, missing_assets, score_run
 from bcd_bench.types.errors import BcdBenchError, Interrupted, MissingAssetError, UsageError
@@ -130,7 +130,9 @@ def run(
     if pool is None and jobs > 1:
         pool = PoolOptions()
     if shard is not None and _merged(out / plan.folder):
-        return RunFolder(out / plan.folder)
+        return _finished_run(RunFolder(out / plan.folder), prepared.metrics, retry_failed=retry_failed)
+    if shard is not None and retry_failed:
+        unmark_done(out / plan.folder, shard)
     folder, _ = generate(
         registry,
         plan,
@@ -164,6 +166,19 @@ def _merged(path: Path) -> bool:
         return False
     run = RunFolder(path)
     return run.record_path.exists() and run.complete and not run.shards()
+
+
+def _finished_run(run: RunFolder, metrics: Sequence[str], *, retry_failed: bool) -> RunFolder:
+    """A run whose shards are merged. Raises `UsageError` if there is something left that a shard cannot do."""
+    lacking = [name for name in metrics if name not in (run.record() or {}).get("metrics", {})]
+    if lacking:
+        raise UsageError(
+            f"{run.path} is merged, without metric {', '.join(lacking)}",
+            hint=f"bcd-bench score {run.path} --metric {','.join(lacking)}",
+        )
+    if retry_failed and any(result.status == "failed" for result in run.pairs().values()):
+        raise UsageError(f"{run.path} is merged", hint="run the same command without --shard to retry failed pairs")
+    return run
 
 
 def _merge_if_last(registry: Registry, part: RunFolder, device: str, scoring: Mapping[str, Any]) -> RunFolder | None:

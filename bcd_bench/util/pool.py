@@ -126,7 +126,8 @@ class WorkerPool(Generic[T]):
         """Run every task and yield how it ended, in the order of completion.
 
         `limit` gives the seconds that a task may take, counted from when its worker has loaded. Raises what loading
-        raised (`UsageError` if workers die while they load, three times in a row).
+        raised. If workers die while they load, three times in a row, the work goes on with those that have loaded;
+        raises `UsageError` if there are none.
         """
         waiting: deque[T] = deque()
 
@@ -233,8 +234,11 @@ class WorkerPool(Generic[T]):
             return Finished(worker.task, lost=reason, timed_out=cause is not None)
         if not worker.ready:
             self._load_deaths += 1
-            if self._load_deaths >= DEATHS:
+            if self._load_deaths >= DEATHS and not any(other.ready for other in self._workers):
                 raise UsageError(f"{self._what} cannot be loaded: its process died {DEATHS} times ({reason})")
+            if self._load_deaths >= DEATHS:  # the others work: there may be memory for no more than these
+                self._jobs = len(self._workers)
+                self.events.append(("workers_reduced", {"jobs": self._jobs, "reason": reason}))
         return None
 
     @staticmethod

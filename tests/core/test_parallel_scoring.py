@@ -200,6 +200,12 @@ def test_merged_shards_are_the_run_without_shards(
     assert not (last.path / "shards").exists()
     again = run(registry, ready, out=tmp_path / "parts", shard=Shard(2, 4))
     assert again.shard is None, "a merged run is finished for every shard"
+    more = Prepared(ready.plan, ready.suite, ("shade", "halves"))
+    with pytest.raises(UsageError, match="is merged, without metric halves"):
+        run(registry, more, out=tmp_path / "parts", shard=Shard(2, 4))
+    with pytest.raises(UsageError, match="is merged") as caught:
+        run(registry, ready, out=tmp_path / "parts", shard=Shard(1, 4), retry_failed=True)
+    assert "without --shard" in str(caught.value.hint)
 
 
 def test_shards_need_no_locks(

@@ -172,6 +172,30 @@ def test_the_threads_of_a_worker_do_not_depend_on_the_number_of_workers(monkeypa
         assert worker_threads() == threads
 
 
+def second_dies(marker: str) -> object:
+    """Loads in the first process, and kills every later one."""
+    try:
+        Path(marker).touch(exist_ok=False)
+    except FileExistsError:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def handle(task: int) -> int:
+        time.sleep(8)
+        return task
+
+    return handle
+
+
+def test_workers_that_die_loading_leave_the_work_to_the_others(tmp_path: Path) -> None:
+    start = f"{__name__}:second_dies"
+    with WorkerPool[int](start, str(tmp_path / "first"), what="it", jobs=2, options=PoolOptions()) as workers:
+        values = [end.value for end in workers.run(iter([0, 1, 2]))]
+        kinds = [kind for kind, _ in workers.events]
+    assert values == [0, 1, 2]
+    assert kinds.count("worker_died") >= 3
+    assert kinds[-1] == "workers_reduced"
+
+
 def doubler(add: int) -> object:
     def handle(task: int) -> int:
         if task < 0:
