@@ -4,11 +4,11 @@
     python benchmarks/parallel.py score [--suite heads-cross-128] [--pairs 16] [--jobs 2]
     python benchmarks/parallel.py overhead [--batches 200]
 
-`generate` and `score` measure wall time including the start of the workers, and check that the results are equal.
-`score` uses the default metrics of a suite of faces on outputs of `copy-content`, with an empty cache each time.
-`overhead` measures the time per batch of a task that does nothing, for a batch that carries 4 MB back. Speed-ups mean
-something only on an idle machine: the load is printed, and by how much two processes without any communication are
-faster than one after the other, which is the most that can be expected at that moment.
+`generate` and `score` measure wall time including the start of the workers (`generate` also without), and check that
+the results are equal. `score` uses the default metrics of a suite of faces on outputs of `copy-content`, with an empty
+cache each time. `overhead` measures the time per batch of a task that does nothing, for a batch that carries 4 MB back.
+Speed-ups mean something only on an idle machine: the load is printed, and by how much two processes without any
+communication are faster than one after the other, which is the most that can be expected at that moment.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,30 @@ def outputs_hash(run: RunFolder) -> str:
     return hashlib.sha256("".join(str(pair.output_sha256) for pair in run.pairs().values()).encode()).hexdigest()
 
 
+class Clock:
+    """Progress that notes when the first worker had loaded, and when the last pair was done."""
+
+    ready = last = 0.0
+
+    @contextmanager
+    def task(self, name: str, *, total: int, done: int = 0, unit: str = "pairs") -> Iterator[Clock]:
+        yield self
+
+    def advance(self, n: int = 1) -> None:
+        self.last = time.perf_counter()
+
+    def message(self, text: str) -> None:
+        print(text, file=sys.stderr)
+
+    def event(self, kind: str, **details: Any) -> None:
+        if kind == "batch" and not self.ready:
+            self.ready = time.perf_counter() - details["seconds"]
+
+    @property
+    def seconds(self) -> float:
+        return self.last - self.ready
+
+
 def measure(what: str, seconds: dict[int, float], jobs: int, ceiling: float) -> None:
     ratio = seconds[1] / seconds[jobs]
     print(
@@ -60,17 +86,26 @@ def measure(what: str, seconds: dict[int, float], jobs: int, ceiling: float) -> 
 
 
 def bench_generate(method: str, suite: str, pairs: int, jobs: int) -> None:
-    registry, seconds, hashes = load_registry(), {}, {}
+    registry, seconds, loaded, hashes = load_registry(), {}, {}, {}
     prepared = prepare(registry, method, suite, limit=pairs, metrics=[])
     ceiling = attainable(jobs)
     for workers in (1, jobs):
         with tempfile.TemporaryDirectory() as folder:
-            began = time.perf_counter()
-            run, _ = generate(registry, prepared.plan, prepared.suite, Path(folder), jobs=workers, pool=PoolOptions())
-            seconds[workers] = time.perf_counter() - began
+            began, clock = time.perf_counter(), Clock()
+            run, _ = generate(
+                registry,
+                prepared.plan,
+                prepared.suite,
+                Path(folder),
+                jobs=workers,
+                pool=PoolOptions(),
+                progress=clock,
+            )
+            seconds[workers], loaded[workers] = time.perf_counter() - began, clock.seconds
             hashes[workers] = outputs_hash(run)
     assert hashes[1] == hashes[jobs], "outputs differ"
     measure(f"generating {pairs} pairs of {suite} with {method}", seconds, jobs, ceiling)
+    measure("  without loading", loaded, jobs, ceiling)
 
 
 def bench_score(suite: str, pairs: int, jobs: int) -> None:
