@@ -143,13 +143,8 @@ def _collect(run: RunFolder, parts: Mapping[Shard, RunFolder]) -> None:
     environments = [part.env() for part in parts.values() if part.env()]
     if environments:
         write_json_atomic(run.env_path, _one_environment(environments))
-    timings = {shard.name: read_timing(part.part) for shard, part in parts.items()}
-    seconds: dict[str, float] = {}
-    for timing in timings.values():
-        for name, value in timing.get("score_seconds", {}).items():
-            seconds[name] = round(seconds.get(name, 0.0) + value, 3)
-    stages = {name: timing["workers"] for name, timing in timings.items() if "workers" in timing}
-    write_json_atomic(run.part / TIMING_NAME, {**read_timing(run.part), "score_seconds": seconds, "shards": stages})
+    shards = {shard.name: read_timing(part.part) for shard, part in parts.items()}
+    write_json_atomic(run.part / TIMING_NAME, {**read_timing(run.part), "shards": shards})
     run.rewrite_pairs({pair.id: results[pair.id] for pair in run.plan.pairs})
 
 

@@ -198,6 +198,9 @@ def test_merged_shards_are_the_run_without_shards(
         path.name: path.read_bytes() for path in whole.outputs_dir.iterdir()
     }
     assert not (last.path / "shards").exists()
+    timing = read_timing(last.path)["shards"]
+    assert list(timing) == [f"{number:04d}-of-0004" for number in (1, 2, 3, 4)]
+    assert timing["0002-of-0004"]["score_seconds"].keys() >= {"shade", "featured"}
     again = run(registry, ready, out=tmp_path / "parts", shard=Shard(2, 4))
     assert again.shard is None, "a merged run is finished for every shard"
     more = Prepared(ready.plan, ready.suite, ("shade", "halves"))
