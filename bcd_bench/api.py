@@ -36,6 +36,7 @@ from bcd_bench.types.errors import UsageError
 from bcd_bench.types.failed import Failed
 from bcd_bench.types.pair import Pair
 from bcd_bench.types.suite import Suite
+from bcd_bench.util.pool import PoolOptions
 from bcd_bench.util.progress import NoProgress, Progress, open_progress
 
 __all__ = [
@@ -144,6 +145,7 @@ def evaluate(
     out: str | PathLike[str] = "runs",
     executor: str = "local",
     jobs: int = 1,
+    timeout: float | None = None,
     retry_failed: bool = False,
     strict: bool = False,
     progress: bool | Progress = True,
@@ -154,6 +156,10 @@ def evaluate(
     or a function `f(content, motion)` of two clips. `metrics` are names or objects (`PairMetric`, `SetMetric`), by
     default those of the suite and the method. An object is identified by its source and state: an interrupted
     evaluation resumes, and a changed method starts a new run. Objects that cannot be hashed are never ranked.
+
+    With `jobs` above 1, or with a `timeout` in seconds per pair, worker processes generate and score; otherwise
+    everything happens in this process. Methods that are objects cannot run in another process. The results do not
+    depend on `jobs`, as long as the number of threads is the same (`OMP_NUM_THREADS`; a worker's default is 1).
 
     Runs are written below `out`; call again with the same arguments to resume an interrupted call. `limit` keeps only
     the first pairs of the suite, `pairs` only those with these ids. With several methods, errors of a method are added
@@ -189,6 +195,7 @@ def evaluate(
         prepared,
         executor=executor,
         jobs=jobs,
+        pool=None if jobs == 1 and timeout is None else PoolOptions(timeout=timeout),
         out=Path(out),
         retry_failed=retry_failed,
         progress=display,

@@ -29,6 +29,8 @@ VERBS = {
     "demo": "Open a local page to animate photos and clips.",
     "run": "Generate, score and record methods on a suite.",
     "export": "Write a suite's clips and pairs as files.",
+    "merge": "Combine the shards of a run on several machines.",
+    "status": "Show the progress of runs, also of running ones.",
     "score": "Score finished runs again, without generating.",
     "compare": "Compare two runs pair by pair.",
     "report": "Make tables and pages from runs and records.",

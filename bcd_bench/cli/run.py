@@ -12,6 +12,7 @@ import typer
 from bcd_bench.cli.common import load, parse_data, parse_settings, print_error, print_notes, split_names
 from bcd_bench.cli.complete import methods, metrics, suites
 from bcd_bench.cli.tables import exit_code, print_runs
+from bcd_bench.cli.workers import Devices, Jobs, LogJson, Timeout, open_workers
 from bcd_bench.scoring.missing_metrics import by_reason, these_metrics
 from bcd_bench.types.errors import BcdBenchError, Interrupted, UsageError
 from bcd_bench.util.devices import DEVICES
@@ -20,6 +21,7 @@ from bcd_bench.util.progress import format_seconds, open_progress
 if TYPE_CHECKING:
     from bcd_bench.plugin.registry import Registry
     from bcd_bench.run.estimate import Estimate
+    from bcd_bench.run.folder import RunFolder
     from bcd_bench.run.pipeline import Prepared
     from bcd_bench.run.plan import RunPlan
     from bcd_bench.run.request import RunRequest
@@ -29,6 +31,7 @@ EXAMPLES = (
     "bcd-bench run --method bcd,oracle --suite heads-cross-128 --device cuda --metric csim,target-psnr",
     "bcd-bench run --method bcd --suite lrs3-cross --data lrs3=/data/lrs3 --set steps=10 --dry-run",
     "bcd-bench run --file runs.toml --dry-run",
+    "bcd-bench run --method bcd --suite sprites-procedural --jobs 8 --timeout 600 --shard 1/4",
 )
 
 
@@ -61,6 +64,21 @@ def _print_missing(prepared: Iterable[Prepared]) -> bool:
         print(f"note: {these_metrics(names)} will not be scored: {reason}", file=sys.stderr)
         print(f"hint: {hint}", file=sys.stderr)
     return bool(reasons)
+
+
+def _print_part(part: RunFolder) -> bool:
+    """Print the state of a finished shard. Returns whether pairs failed."""
+    from bcd_bench.run.merge import unfinished
+
+    results = part.pairs().values()
+    n_failed = sum(result.status == "failed" for result in results)
+    waiting = unfinished(part.root())
+    print(f"shard {part.shard}: {len(results)} pairs finished, {n_failed} failed")
+    print(f"run folder: {part.path}")
+    if waiting:
+        print(f"not merged yet: shard {', shard '.join(waiting)}", file=sys.stderr)
+        print(f"hint: the last shard merges; or bcd-bench merge {part.path}", file=sys.stderr)
+    return n_failed > 0
 
 
 def command(
@@ -100,20 +118,29 @@ def command(
     seed: Annotated[int | None, typer.Option(metavar="N", help="Random seed (default: 0).")] = None,
     device: Annotated[str, typer.Option(metavar="DEVICE", help=f"{DEVICES}.")] = "cpu",
     executor: Annotated[str, typer.Option(metavar="NAME", help="How batches are distributed.")] = "local",
-    jobs: Annotated[int, typer.Option(metavar="N", min=1, help="Workers of the executor.")] = 1,
+    jobs: Jobs = None,
+    devices: Devices = None,
+    timeout: Timeout = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N|auto", help="Only part I of N; auto reads Slurm's or torchrun's variables."),
+    ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for all runs.")] = Path("runs"),
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and an estimate of its time; run nothing.")
     ] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed pairs again.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Fail if a default metric is missing an asset.")] = False,
+    log_json: LogJson = None,
 ) -> int:
     """Generate, score and record methods on suites.
 
     An interrupted run resumes with the same command; its outputs are byte-identical.
     """
     from bcd_bench.run.request import RunRequest, prepare_requests, read_run_file
+    from bcd_bench.run.shard import Shard
 
+    part = None if shard is None else Shard.parse(shard)
     registry = load()
     registry.executor(executor)
     if file is not None:
@@ -151,7 +178,9 @@ def command(
     some_missing = _print_missing(every)
     if dry_run:
         return 0
-    options = {"executor": executor, "jobs": jobs, "out": out, "retry_failed": retry_failed}
+    workers = open_workers(jobs, every[0].plan.device, devices, timeout)
+    options: dict[str, Any] = {"executor": executor, "out": out, "retry_failed": retry_failed, "shard": part}
+    options |= {"jobs": workers.jobs, "pool": workers.pool, "progress": open_progress(log=log_json)}
     return _run_all(registry, runs, strict=strict, some_missing=some_missing, options=options)
 
 
@@ -183,6 +212,7 @@ def _run_all(
 
     several = sum(len(prepared) for *_, prepared in runs) > 1
     folders: list[Path] = []
+    parts: list[RunFolder] = []
     required: list[tuple[list[Path], Sequence[str] | None]] = []
     first: BcdBenchError | None = None
     for request, suite, prepared in runs:
@@ -198,18 +228,18 @@ def _run_all(
             print_error(error, name if len(runs) == 1 else f"{name} on {suite}")
 
         try:
-            run_all(
-                registry, prepared, runs=finished, on_start=announce, on_error=report, progress=open_progress(),
-                **options,
-            )  # fmt: skip
+            run_all(registry, prepared, runs=finished, on_start=announce, on_error=report, **options)
         except Interrupted:
-            print_runs([*folders, *(folder.path for folder in finished.folders)])
+            print_runs([*folders, *(folder.path for folder in finished.folders if folder.shard is None)])
             raise
-        paths = [folder.path for folder in finished.folders]
+        parts += [folder for folder in finished.folders if folder.shard is not None]
+        paths = [folder.path for folder in finished.folders if folder.shard is None]
         folders += [path for path in paths if path not in folders]
         first = first or next(iter(finished.errors.values()), None)
         required.append((paths, request.metrics or (None if strict else ())))
     print_runs(folders)
+    failed = [_print_part(part) for part in parts]
     if first is not None:
         return first.exit_code
-    return max(exit_code(paths, required=names, told=some_missing) for paths, names in required)
+    codes = [exit_code(paths, required=names, told=some_missing) for paths, names in required]
+    return max(codes) or int(any(failed))

@@ -10,6 +10,7 @@ import typer
 from bcd_bench.cli.common import load, print_error, print_notes, split_names
 from bcd_bench.cli.complete import metrics
 from bcd_bench.cli.tables import exit_code, print_runs
+from bcd_bench.cli.workers import Devices, Jobs, LogJson, Timeout, Workers, open_workers
 from bcd_bench.types.errors import BcdBenchError, Interrupted
 from bcd_bench.util.devices import DEVICES
 from bcd_bench.util.progress import open_progress
@@ -26,7 +27,14 @@ EXAMPLES = (
 
 
 def _score(
-    registry: Registry, run: RunFolder, metrics: list[str], device: str, progress: Progress, *, strict: bool
+    registry: Registry,
+    run: RunFolder,
+    metrics: list[str],
+    device: str,
+    progress: Progress,
+    workers: Workers,
+    *,
+    strict: bool,
 ) -> None:
     """Score one run and rewrite its record. `metrics` are the default ones if empty; `strict` requires all of them."""
     from bcd_bench.results.build import write_record
@@ -41,7 +49,9 @@ def _score(
     specs = check_metrics(registry, run.plan.suite.name, names)
     if strict or metrics:
         find_assets(registry, specs)
-    results = score_run(registry, run, names, device=device, progress=progress, suite=suite)
+    results = score_run(
+        registry, run, names, device=device, jobs=workers.jobs, pool=workers.pool, progress=progress, suite=suite
+    )
     write_record(registry, run, results)
     finish(registry, run)
 
@@ -53,19 +63,24 @@ def command(
         typer.Option(metavar="M[,M…]", help="Metrics (default: as in `run`).", autocompletion=metrics),
     ] = None,
     device: Annotated[str, typer.Option(metavar="DEVICE", help=f"{DEVICES}.")] = "cpu",
+    jobs: Jobs = None,
+    devices: Devices = None,
+    timeout: Timeout = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail if a default metric is missing an asset.")] = False,
+    log_json: LogJson = None,
 ) -> int:
     """Score finished runs again, without generating."""
     names = split_names(metric, "--metric")
     from bcd_bench.run.folder import find_runs
 
-    registry, progress = load(), open_progress()
-    folders = find_runs(runs)
+    registry, folders = load(), find_runs(runs)
+    workers = open_workers(jobs, device, devices, timeout)
+    progress = open_progress(log=log_json)
     scored: list[Path] = []
     first: BcdBenchError | None = None
     for run in folders:
         try:
-            _score(registry, run, names, device, progress, strict=strict)
+            _score(registry, run, names, device, progress, workers, strict=strict)
         except Interrupted:
             raise
         except BcdBenchError as error:

@@ -10,6 +10,7 @@ import typer
 
 from bcd_bench.cli.common import load, parse_data, split_names, to_jsonable
 from bcd_bench.cli.complete import metrics, suites
+from bcd_bench.cli.workers import Devices, Jobs, LogJson, Timeout, open_workers
 from bcd_bench.types.errors import UsageError
 from bcd_bench.util.devices import DEVICES
 from bcd_bench.util.progress import open_progress
@@ -33,9 +34,13 @@ def command(
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first N pairs.")] = None,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Random seed of the perturbations.")] = 0,
     device: Annotated[str, typer.Option(metavar="DEVICE", help=f"{DEVICES}.")] = "cpu",
+    jobs: Jobs = None,
+    devices: Devices = None,
+    timeout: Timeout = None,
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write to a file: .json with all numbers, else markdown.")
     ] = None,
+    log_json: LogJson = None,
 ) -> None:
     """Measure how metrics respond to controlled perturbations of ground-truth targets."""
     from bcd_bench.io.atomic import write_bytes_atomic
@@ -48,6 +53,7 @@ def command(
         raise UsageError(
             f"--output {output}: the folder {output.parent} does not exist", hint=f"mkdir -p {output.parent}"
         )
+    workers = open_workers(jobs, device, devices, timeout)
     validation = validate(
         registry,
         load_suite(registry, suite, parse_data(data or [])),
@@ -56,7 +62,9 @@ def command(
         limit=limit,
         seed=seed,
         device=device,
-        progress=open_progress(),
+        jobs=workers.jobs,
+        pool=workers.pool,
+        progress=open_progress(log=log_json),
     )
     if output is None:
         print(render(validation), end="")

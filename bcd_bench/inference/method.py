@@ -144,6 +144,7 @@ class LoadedMethod:
         [result] = outcome.results
         if isinstance(result, Failed):
             raise TransferError(f"{self.name}: {result.reason}")
+        assert isinstance(result, Clip), "only executors encode outputs"
         return result
 
     def tags(self, seed: int) -> dict[str, str]:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import secrets
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ __all__ = [
     "write_bytes_atomic",
     "write_json_atomic",
     "write_text_atomic",
+    "written_as",
 ]
 
 TEMPORARY_SUFFIX = ".part"
@@ -34,9 +36,18 @@ NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EB
 """Error codes that file systems (CIFS, some FUSE and network mounts) return for folders that cannot be synced."""
 
 
+_machine = secrets.token_hex(3)
+"""Distinguishes processes with the same id on different machines or in different containers, which share a folder."""
+
+
 def temporary_name(path: Path) -> Path:
     """Temporary name, unique per process, under which `path` is written before it is renamed."""
-    return path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    return path.with_name(f".{path.name}.{_machine}-{os.getpid()}{TEMPORARY_SUFFIX}")
+
+
+def written_as(temporary: Path) -> str:
+    """The final name of the file that is written under a `temporary_name`."""
+    return temporary.name.removeprefix(".").removesuffix(TEMPORARY_SUFFIX).rpartition(".")[0]
 
 
 def fsync_path(path: Path) -> None:

@@ -6,31 +6,25 @@ knows the true error (`perturbations.TRUTH_KEY`), the measured column is compare
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bcd_bench.assets.store import cache_folder
+from bcd_bench.metric_validation.doses import Work, load_responses, score_here, score_in_workers
 from bcd_bench.metric_validation.perturbations import GENERAL, Perturbation
-from bcd_bench.metric_validation.sensitivity import Agreement, Cell, DoseResponse, Reaction
-from bcd_bench.plugin.isolation import PluginScope, raised_by_plugin
-from bcd_bench.plugin.loading import load_factory, plugin_code
-from bcd_bench.plugin.protocols import Scored
+from bcd_bench.metric_validation.sensitivity import Agreement, Reaction
 from bcd_bench.run.environment import environment
-from bcd_bench.scoring.features import BatchFeatures, FeatureStore, frozen
 from bcd_bench.scoring.missing_metrics import not_scored
 from bcd_bench.scoring.provenance import metric_info
-from bcd_bench.scoring.score import PIXELS_PER_BATCH, check_metrics, installed_metrics, missing_assets
-from bcd_bench.types.clip import Clip, read_only
-from bcd_bench.types.errors import UsageError, one_line
-from bcd_bench.types.failed import Failed
-from bcd_bench.types.pair import Pair
+from bcd_bench.scoring.score import check_metrics, installed_metrics, missing_assets
+from bcd_bench.types.errors import UsageError
 from bcd_bench.types.suite import Suite
 from bcd_bench.util.devices import device_name
 from bcd_bench.util.progress import NoProgress
 
 if TYPE_CHECKING:
     from bcd_bench.plugin.registry import Registry
+    from bcd_bench.util.pool import PoolOptions
     from bcd_bench.util.progress import Progress
 
 __all__ = ["Validation", "validate"]
@@ -71,12 +65,15 @@ def validate(
     limit: int | None = None,
     seed: int = 0,
     device: str = "cpu",
+    jobs: int = 1,
+    pool: PoolOptions | None = None,
     progress: Progress | None = None,
 ) -> Validation:
     """Score the targets of `suite` (of its first `limit` pairs) under every perturbation and severity with `metrics`.
 
     If `metrics` is None, the suite's default metrics are used, except those with a missing asset or plugin, which are
-    listed in `notes`. Features of perturbed clips are cached, so repeated calls are fast. Raises `UsageError` for
+    listed in `notes`. Features of perturbed clips are cached, so repeated calls are fast. With `pool`, the work is done
+    by `jobs` worker processes; the results are the same. Raises `UsageError` for
     unknown names and for suites without targets, `MissingAssetError` if an explicitly named metric lacks an asset.
     """
     device = device_name(device)
@@ -95,22 +92,16 @@ def validate(
         for error in missing.values():
             raise error
     specs = [spec for spec in specs if spec.name not in missing]
-    jobs = []
-    for spec in specs:
-        scope = PluginScope()
-        with plugin_code(f"metric {spec.name!r}", "cannot be loaded"), scope:
-            metric = load_factory(spec.factory)()
-            metric.load(device)
-        jobs.append(DoseResponse(spec, metric, scope, selected, len(pairs)))
-    store = FeatureStore(registry, device=device, root=cache_folder() / "features")
+    work = Work.of(registry, specs, selected, pairs, suite.size, seed, device)
+    responses = load_responses(work)
     steps = 1 + sum(len(fault.doses) for fault in selected)
     with (progress or NoProgress()).task("validate", total=len(pairs) * steps, unit="clips") as task:
-        for start, block in _blocks(pairs, suite.size):
-            for cells, clips in _doses(block, selected, seed):
-                _score(jobs, store, block, start, clips, cells)
-                task.advance(len(block))
+        if pool is None:
+            score_here(work, responses, registry, task)
+        else:
+            score_in_workers(work, responses, jobs, pool, task)
     clusters = [pair.cluster for pair in pairs]
-    reactions = tuple(reaction for job in jobs for reaction in job.reactions(selected, clusters))
+    reactions = tuple(reaction for job in responses for reaction in job.reactions(selected, clusters))
     return Validation(
         suite=suite.name,
         suite_version=suite.version,
@@ -118,70 +109,12 @@ def validate(
         n_pairs=len(pairs),
         seed=seed,
         reactions=reactions,
-        agreements=tuple(agreement for job in jobs for agreement in job.agreements(clusters)),
+        agreements=tuple(agreement for job in responses for agreement in job.agreements(clusters)),
         metrics={spec.name: metric_info(registry, spec).model_dump(mode="json") for spec in specs},
         environment=environment(registry, device=device),
         notes=(
             *left_out,
             *not_scored((name, str(error)) for name, error in missing.items()),
-            *(f"{job.spec.name}: {note}" for job in jobs for note in sorted(job.failures)),
+            *(f"{job.spec.name}: {note}" for job in responses for note in sorted(job.failures)),
         ),
     )
-
-
-def _blocks(pairs: Sequence[Pair], size: tuple[int, int]) -> Iterator[tuple[int, Sequence[Pair]]]:
-    """Yield batches of pairs whose frames fit in memory, with the index of the first pair."""
-    count = max(1, PIXELS_PER_BATCH // (size[0] * size[1]))
-    for start in range(0, len(pairs), count):
-        yield start, pairs[start : start + count]
-
-
-def _doses(
-    block: Sequence[Pair], faults: Sequence[Perturbation], seed: int
-) -> Iterator[tuple[list[Cell], list[Clip | Failed]]]:
-    """Yield the unperturbed targets of the block, then every perturbation and severity, each with its cells."""
-    yield [(fault.name, 0) for fault in faults], [_draw(pair, None, 0.0, seed) for pair in block]
-    for fault in faults:
-        for level, dose in enumerate(fault.doses, 1):
-            yield [(fault.name, level)], [_draw(pair, fault, dose, seed) for pair in block]
-
-
-def _draw(pair: Pair, fault: Perturbation | None, dose: float, seed: int) -> Clip | Failed:
-    try:
-        if fault is not None:
-            with PluginScope():
-                return read_only(fault.apply(pair, dose, seed))
-        assert pair.target is not None, "checked by validate"
-        return pair.target.load()
-    except BaseException as error:  # if a target cannot be rendered, only its pair fails
-        if not raised_by_plugin(error):
-            raise
-        return Failed(one_line(error, place=False))
-
-
-def _score(
-    jobs: Sequence[DoseResponse],
-    store: FeatureStore,
-    pairs: Sequence[Pair],
-    start: int,
-    clips: Sequence[Clip | Failed],
-    cells: Sequence[Cell],
-) -> None:
-    for job in jobs:
-        job.failures |= {clip.reason for clip in clips if isinstance(clip, Failed)}
-    # Split at failures, so that a job receives consecutive pairs.
-    index = 0
-    while index < len(pairs):
-        stop = index
-        while stop < len(pairs) and isinstance(clips[stop], Clip):
-            stop += 1
-        outputs = [clip for clip in clips[index:stop] if isinstance(clip, Clip)]
-        if outputs:
-            features = BatchFeatures(store, pairs[index:stop], outputs)
-            for job in jobs:
-                items = [
-                    Scored(pair, clip, features.of(position, job.spec.extractors), frozen(clip.info or {}))
-                    for position, (pair, clip) in enumerate(zip(pairs[index:stop], outputs, strict=True))
-                ]
-                job.take(items, start + index, cells)
-        index = stop + 1

@@ -4,7 +4,7 @@ error."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from bcd_bench.statistics.intervals import MIN_CLUSTERS_TO_COMPARE, bootstrap_me
 from bcd_bench.types.errors import BcdBenchError, one_line
 from bcd_bench.types.failed import Failed
 
-__all__ = ["Agreement", "Cell", "DoseResponse", "Reaction", "rank_correlation"]
+__all__ = ["Agreement", "Cell", "DoseResponse", "Reaction", "Taken", "rank_correlation"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -89,6 +89,21 @@ Cell = tuple[str, int]
 """Name of a perturbation and index of its severity; index 0 is unperturbed and shared by all perturbations."""
 
 
+Table = Mapping[str, Mapping[Cell, Floats]]
+
+
+@dataclass(frozen=True)
+class Taken:
+    """The part of a `DoseResponse` that belongs to some cells."""
+
+    values: Table
+    frames: Table
+    truths: Table
+    states: Mapping[Cell, Any]
+    lost: Collection[Cell]
+    failures: Collection[str]
+
+
 class DoseResponse:
     """Responses of one loaded metric, whose code runs in `scope`, to every perturbation, severity and pair."""
 
@@ -123,6 +138,26 @@ class DoseResponse:
                     if column.frames:
                         self._frames[column.name][cell][index] = frame_share(column.frames, row) / 100
                     self._truths[column.name][cell][index] = math.nan if true_value is None else true_value
+
+    def taken(self, cells: Sequence[Cell]) -> Taken:
+        """What was scored for `cells`, to be sent to another process."""
+
+        def of(table: Table) -> Table:
+            return {name: {cell: found[cell] for cell in cells} for name, found in table.items()}
+
+        states = {cell: self._states[cell] for cell in cells}
+        self._states |= dict.fromkeys(cells)  # they are large, and complete
+        lost = self._lost & set(cells)
+        return Taken(of(self._values), of(self._frames), of(self._truths), states, lost, set(self.failures))
+
+    def join(self, taken: Taken) -> None:
+        """Take over what another process has scored."""
+        for mine, found in ((self._values, taken.values), (self._frames, taken.frames), (self._truths, taken.truths)):
+            for name, cells in found.items():
+                mine[name].update(cells)
+        self._states |= dict(taken.states)
+        self._lost |= set(taken.lost)
+        self.failures |= set(taken.failures)
 
     def _fold(self, items: Sequence[Scored], cells: Sequence[Cell]) -> None:
         """Add outputs to the sets of `cells`. If the metric raises, the state of the set is undefined and the cell is

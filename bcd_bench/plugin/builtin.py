@@ -41,7 +41,7 @@ def bcd_bench_methods() -> list[MethodSpec]:
 
 @hookimpl
 def bcd_bench_executors() -> list[ExecutorSpec]:
-    return [ExecutorSpec("local", "One batch after another in this process.", "bcd_bench.run.executor:run_local")]
+    return [ExecutorSpec("local", "Worker processes of this machine.", "bcd_bench.run.local:run_local", ("timeout",))]
 
 
 @hookimpl

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from bcd_bench.types.failed import Failed
     from bcd_bench.types.pair import Pair
 
-__all__ = ["ObjectPlugin", "add_method", "add_metric"]
+__all__ = ["ObjectPlugin", "add_method", "add_metric", "is_object"]
 
 _FACTORIES: dict[str, Callable[..., Any]] = {}
 """Name -> factory of an object of this process; specs name it as `bcd_bench.plugin.objects:NAME`."""
@@ -54,6 +54,11 @@ class ObjectPlugin(PluginInfo):
     def source_sha256(self) -> str:
         """The fingerprint, or a random unique value if there is none."""
         return self.fingerprint or f"unhashed-{uuid.uuid4().hex}"
+
+
+def is_object(spec: MethodSpec | MetricSpec) -> bool:
+    """Whether a spec was made from a Python object, which exists in this process only."""
+    return spec.factory.startswith(f"{__name__}:")
 
 
 def add_method(registry: Registry, method: Any) -> str:

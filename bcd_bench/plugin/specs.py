@@ -268,11 +268,16 @@ class ReportFormatSpec:
 @dataclass(frozen=True)
 class ExecutorSpec:
     """An executor, which distributes batches over processes or machines. `factory` refers to a
-    `run.executor.Executor`."""
+    `run.executor.Executor`.
+
+    `options` names the options of `run` that it obeys besides `--jobs`: "timeout" (seconds per pair, in
+    `Work.pool.timeout`). An option that it does not name is an error instead of being ignored.
+    """
 
     name: str
     summary: str
     factory: str
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

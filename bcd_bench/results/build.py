@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bcd_bench import __version__
 from bcd_bench.assets.hashing import hash_json
-from bcd_bench.io.atomic import write_json_atomic, write_text_atomic
+from bcd_bench.io.atomic import write_text_atomic
 from bcd_bench.results.schema import (
     RECORD_NAME,
-    TIMING_NAME,
     VALUES_NAME,
     MethodInfo,
     MetricInfo,
@@ -26,6 +24,7 @@ from bcd_bench.results.schema import (
     load_record,
 )
 from bcd_bench.run.folder import writing
+from bcd_bench.run.timing import note_timing
 from bcd_bench.scoring.features import extractor_assets, needed_extractors
 from bcd_bench.scoring.provenance import plugin_origin, restrictions
 from bcd_bench.types.errors import UsageError
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
     from bcd_bench.run.plan import PlannedWeights
     from bcd_bench.scoring.cache import MetricResult
 
-__all__ = ["build_record", "note_timing", "write_record"]
+__all__ = ["build_record", "write_record"]
 
 
 def build_record(
@@ -122,18 +121,6 @@ def write_record(registry: Registry, run: RunFolder, results: Mapping[str, Metri
         note_timing(run.path, "generate_seconds", round(seconds, 3))
         write_text_atomic(run.path / RECORD_NAME, record.to_json())
     return record
-
-
-def note_timing(folder: Path, key: str, value: Any) -> None:
-    """Store a wall time in `timing.json`, separate from everything that two equal runs share; mappings are merged."""
-    path = folder / TIMING_NAME
-    timings: dict[str, Any] = {}
-    if path.is_file():
-        with contextlib.suppress(ValueError):  # damaged: contains only times, so start over
-            timings = json.loads(path.read_bytes())
-    if isinstance(value, Mapping):
-        value = {**timings.get(key, {}), **{name: round(seconds, 3) for name, seconds in value.items()}}
-    write_json_atomic(path, {**timings, key: value})
 
 
 def _earlier(folder: Path, outputs_sha256: str) -> tuple[RunRecord | None, PairValues | None]:

@@ -18,7 +18,15 @@ from packaging.utils import canonicalize_name
 if TYPE_CHECKING:
     from bcd_bench.plugin.registry import Registry
 
-__all__ = ["cpu_name", "environment", "git_state", "package_versions", "requirements_of"]
+__all__ = [
+    "cpu_name",
+    "distributions_of",
+    "environment",
+    "git_state",
+    "package_versions",
+    "requirements_of",
+    "worker_environment",
+]
 
 MODULES = {"opencv-python": "cv2", "opencv-contrib-python": "cv2", "pillow": "PIL", "scikit-image": "skimage"}
 """Distributions whose module has a different name."""
@@ -107,6 +115,20 @@ def _device(device: str) -> dict[str, Any]:
     return info
 
 
+def worker_environment(device: str, distributions: Iterable[str]) -> dict[str, Any]:
+    """The parts of `environment` that depend on what a worker has imported: `threads`, `device` and `packages`."""
+    return {
+        "threads": os.environ.get("OMP_NUM_THREADS"),
+        "device": _device(device),
+        "packages": package_versions(distributions),
+    }
+
+
+def distributions_of(registry: Registry) -> tuple[str, ...]:
+    """The distributions whose requirements an environment lists: ours, and those of all plugins."""
+    return tuple(dict.fromkeys(["bcd-bench", *(plugin.dist for plugin in registry.plugins)]))
+
+
 def environment(registry: Registry, device: str) -> dict[str, Any]:
     """The environment of a run, as plain JSON.
 
@@ -122,9 +144,7 @@ def environment(registry: Registry, device: str) -> dict[str, Any]:
         "machine": platform.machine(),
         "cpu": cpu_name(),
         "cpu_count": os.cpu_count(),
-        "threads": os.environ.get("OMP_NUM_THREADS"),
-        "device": _device(device),
-        "packages": package_versions(dict.fromkeys(["bcd-bench", *(plugin.dist for plugin in registry.plugins)])),
+        **worker_environment(device, distributions_of(registry)),
         "git": git_state(),
         "plugins": {
             plugin.dist: {"version": plugin.version, "source_sha256": plugin.source_sha256}

@@ -12,16 +12,18 @@ from typing import Any, Protocol
 import numpy as np
 
 from bcd_bench.assets.hashing import canonical_json
+from bcd_bench.io.video import encode_lossless
 from bcd_bench.plugin.base import Method
 from bcd_bench.plugin.isolation import PluginScope, raised_by_plugin
 from bcd_bench.plugin.loading import load_factory, plugin_code
 from bcd_bench.plugin.specs import ExtractorSpec
 from bcd_bench.types.clip import Clip
-from bcd_bench.types.errors import BcdBenchError, UsageError, one_line, printable
+from bcd_bench.types.errors import BcdBenchError, one_line, printable
 from bcd_bench.types.failed import Failed
 from bcd_bench.types.pair import Pair
+from bcd_bench.util.pool import PoolOptions
 
-__all__ = ["Batch", "Executor", "Outcome", "Work", "close_method", "load_method", "run_batch", "run_local"]
+__all__ = ["Batch", "Encoded", "Executor", "Outcome", "Work", "close_method", "encoded", "load_method", "run_batch"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,10 @@ class Work:
     size: tuple[int, int]
     extractors: tuple[ExtractorSpec, ...] = ()
     """Extractors whose features the method receives, in dependency order (`features.needed_extractors`)."""
+    pool: PoolOptions | None = None
+    """How worker processes of this machine run; None lets the executor `local` run a single job in this process."""
+    distributions: tuple[str, ...] = ()
+    """The installed distributions whose requirements' versions an `Outcome.environment` lists."""
 
 
 @dataclass(frozen=True)
@@ -49,18 +55,38 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class Encoded:
+    """An output that a worker has already encoded as the file to write; the other fields describe its frames."""
+
+    data: bytes
+    sha256: str
+    frames: int
+    fps: float
+    info: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
 class Outcome:
-    """One output or failure per pair of a batch, in order, and the seconds the batch took."""
+    """One output or failure per pair of a batch, in order, and the seconds the batch took.
+
+    An executor may leave all other fields at their defaults. `peak_memory` is the largest memory of the worker so far,
+    in MiB. `environment` contains the parts of `environment.environment` that only the worker knows. `events` are
+    lines for `--log-json`, as (kind, details).
+    """
 
     batch: Batch
-    results: Sequence[Clip | Failed]
+    results: Sequence[Clip | Failed | Encoded]
     seconds: float
+    peak_memory: float = 0.0
+    environment: Mapping[str, Any] | None = None
+    events: Sequence[tuple[str, Mapping[str, Any]]] = ()
 
 
 class Executor(Protocol):
     """Runs batches and yields one outcome per batch, in any order. `ExecutorSpec.factory` refers to such a callable.
 
-    The caller writes the files, so an executor needs no access to the run folder.
+    The caller writes the files, so an executor needs no access to the run folder. It can encode outputs where they are
+    generated (`encoded`), which makes them smaller. `jobs` is the value of `--jobs`, at least 1.
     """
 
     def __call__(self, work: Work, batches: Iterator[Batch], *, jobs: int) -> Iterator[Outcome]: ...
@@ -229,14 +255,13 @@ def run_batch(method: Method, batch: Batch, *, seed: int, size: tuple[int, int])
     return Outcome(batch, checked, time.perf_counter() - started)
 
 
-def run_local(work: Work, batches: Iterator[Batch], *, jobs: int) -> Iterator[Outcome]:
-    """The executor `local`: runs one batch after another in this process."""
-    if jobs != 1:
-        raise UsageError(f"--jobs {jobs}: the local executor runs one process", hint="--jobs 1")
-    method = load_method(work)
+def encoded(result: Clip | Failed) -> Encoded | Failed:
+    """An output of `run_batch` as the lossless file to write; `Failed` if it cannot be encoded."""
+    if isinstance(result, Failed):
+        return result
     try:
-        for batch in batches:
-            yield run_batch(method, batch, seed=work.seed, size=work.size)
-    finally:
-        with plugin_code(f"method {work.method!r}", "cannot be closed"):
-            close_method(method)
+        data = encode_lossless(result)
+    except ValueError as error:
+        return Failed(f"output cannot be encoded: {error}")
+    info = None if result.info is None else dict(result.info)
+    return Encoded(data, result.sha256, len(result), float(result.fps), info)

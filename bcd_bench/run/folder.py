@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bcd_bench.assets.hashing import hash_json
-from bcd_bench.io.atomic import TEMPORARY_SUFFIX, append_jsonl, read_jsonl, write_text_atomic
+from bcd_bench.io.atomic import TEMPORARY_SUFFIX, append_jsonl, read_jsonl, write_text_atomic, written_as
 from bcd_bench.plugin.suites import load_suite
 from bcd_bench.run.plan import RunPlan, read_plan
+from bcd_bench.run.shard import SHARDS, Shard
 from bcd_bench.types.clip import Clip
 from bcd_bench.types.errors import UsageError
 from bcd_bench.types.suite import Suite
@@ -21,7 +22,7 @@ from bcd_bench.util.locking import locked
 if TYPE_CHECKING:
     from bcd_bench.plugin.registry import Registry
 
-__all__ = ["PairResult", "RunFolder", "find_runs"]
+__all__ = ["PairResult", "RunFolder", "find_runs", "read_output", "writing"]
 
 
 @dataclass(frozen=True)
@@ -61,22 +62,27 @@ class PairResult:
 class RunFolder:
     """Reads a run folder; `RunFolder.create` creates one for a plan.
 
-    Raises `UsageError` if the folder does not contain a run, or if its format is of a different version.
+    With `shard`, it is the part of that shard: outputs are those of the run, everything else is in a folder of the
+    shard, so that several machines can write at the same time. Raises `UsageError` if the folder does not contain a
+    run, or if its format is of a different version.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, shard: Shard | None = None) -> None:
         self.path = Path(path)
+        self.shard = shard
         self._root = self.path.absolute()  # plugins can change the working directory while they run
+        self._part = self._root if shard is None else self._root / SHARDS / shard.name
         self.plan: RunPlan = read_plan(self.path / "plan.json")
 
     def __repr__(self) -> str:
         return f"RunFolder({str(self.path)!r})"
 
     @classmethod
-    def create(cls, out: Path, plan: RunPlan) -> RunFolder:
-        """The folder of `plan` below `out`; created if it does not exist.
+    def create(cls, out: Path, plan: RunPlan, shard: Shard | None = None) -> RunFolder:
+        """The folder of `plan` below `out`, or a shard's part of it; created if it does not exist.
 
-        Raises `UsageError` if it cannot be written or contains a different plan.
+        Raises `UsageError` if it cannot be written, contains a different plan, or contains unmerged shards while
+        `shard` is None, or results of the whole run while it is not.
         """
         path = out / plan.folder
         with writing(path):
@@ -84,7 +90,21 @@ class RunFolder:
             (path / "scores").mkdir(exist_ok=True)
             if not (path / "plan.json").exists():
                 plan.save(path / "plan.json")
-        run = cls(path)
+        run = cls(path, shard)
+        if shard is None and run.shards() and not run.complete:
+            raise UsageError(
+                f"{path} contains shards that are not merged", hint=f"bcd-bench merge {path}, or use a different --out"
+            )
+        if shard is not None and run.root().pairs_path.exists() and not run.root().complete:
+            raise UsageError(f"{path} was started without --shard", hint="finish it without --shard")
+        other = next((found for found in run.shards() if shard is not None and found.count != shard.count), None)
+        if shard is not None and other is not None:
+            raise UsageError(
+                f"{path} contains shards of {other.count}, not of {shard.count}",
+                hint=f"--shard {min(shard.number, other.count)}/{other.count}, or a different --out",
+            )
+        with writing(path):
+            run.scores_dir.mkdir(parents=True, exist_ok=True)
         if run.plan.identity != plan.identity or run.plan.pairs != plan.pairs or run.plan.batch_size != plan.batch_size:
             raise UsageError(f"{path} contains a different plan", hint="use a different --out")
         if run.plan.suite.data != plan.suite.data:  # the same data at a new path: scoring has to find it later
@@ -97,9 +117,31 @@ class RunFolder:
     def outputs_dir(self) -> Path:
         return self._root / "outputs"
 
+    def root(self) -> RunFolder:
+        """The whole run that a shard is part of."""
+        return RunFolder(self.path)
+
+    def shards(self) -> dict[Shard, RunFolder]:
+        """The parts of shards in this folder that are not merged, in order."""
+        folder = self._root / SHARDS
+        names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+        found = [shard for shard in map(Shard.from_name, names) if shard is not None]
+        return {shard: RunFolder(self.path, shard) for shard in found}
+
+    def indices(self) -> Iterator[int]:
+        """Indices into `plan.pairs` of the pairs of this run or shard."""
+        for index in range(len(self.plan.pairs)):
+            if self.shard is None or self.shard.has(index, self.plan.part_size):
+                yield index
+
+    @property
+    def part(self) -> Path:
+        """The folder of everything except outputs, plan and record: the run folder, or that of the shard."""
+        return self._part
+
     @property
     def scores_dir(self) -> Path:
-        return self._root / "scores"
+        return self._part / "scores"
 
     @property
     def record_path(self) -> Path:
@@ -107,11 +149,11 @@ class RunFolder:
 
     @property
     def env_path(self) -> Path:
-        return self._root / "env.json"
+        return self._part / "env.json"
 
     @property
     def pairs_path(self) -> Path:
-        return self._root / "pairs.jsonl"
+        return self._part / "pairs.jsonl"
 
     def pairs(self) -> dict[str, PairResult]:
         """Pair id -> its latest result, in plan order; unfinished pairs are absent, incomplete lines ignored."""
@@ -124,8 +166,8 @@ class RunFolder:
 
     @property
     def complete(self) -> bool:
-        """True if every planned pair is finished, successfully or not."""
-        return len(self.pairs()) == len(self.plan.pairs)
+        """True if every pair of this run or shard is finished, successfully or not."""
+        return len(self.pairs()) == sum(1 for _ in self.indices())
 
     def record(self) -> dict[str, Any] | None:
         """The raw `record.json`, or None if the run does not have one yet."""
@@ -148,18 +190,8 @@ class RunFolder:
         return self.outputs_dir / f"{pair_id}.mkv"
 
     def read_output(self, result: PairResult) -> Clip:
-        """The frames of a finished pair, verified against the recorded hash.
-
-        Raises `UsageError` if the file is missing or damaged.
-        """
-        from bcd_bench.io.video import read_video
-
-        clip = read_video(self.output_path(result.id))
-        if clip.sha256 != result.output_sha256:
-            raise UsageError(
-                f"{self.output_path(result.id)} has changed since it was written", hint="delete it and run again"
-            )
-        return Clip(clip.frames, result.fps or clip.fps, result.id)
+        """As `read_output`, of a finished pair of this run."""
+        return read_output(self.output_path(result.id), result)
 
     def suite(self, registry: Registry) -> Suite:
         """Build the suite of the run. Raises `UsageError` if its pairs have changed since."""
@@ -178,13 +210,19 @@ class RunFolder:
         """Lock the run for writing, as `locking.locked`. Raises `UsageError` if another process holds the lock."""
         with contextlib.ExitStack() as stack:
             with writing(self.path):
-                stack.enter_context(locked(self._root))
+                stack.enter_context(locked(self._part))
             yield
+
+    def batches(self) -> Iterator[tuple[int, range]]:
+        """Number and pair indices of every planned batch of this run or shard."""
+        for number, batch in enumerate(self.plan.batches()):
+            if self.shard is None or self.shard.has(batch.start, self.plan.part_size):
+                yield number, batch
 
     def finished(self) -> dict[str, PairResult]:
         """As `pairs`, but only for complete batches whose output files exist and have the recorded size."""
         results = self.pairs()
-        for batch in self.plan.batches():
+        for _, batch in self.batches():
             ids = [self.plan.pairs[index].id for index in batch]
             if not all(pair_id in results and self._output_present(results[pair_id]) for pair_id in ids):
                 for pair_id in ids:
@@ -210,9 +248,26 @@ class RunFolder:
 
     def remove_leftovers(self) -> None:
         """Delete temporary files of a killed process. Call this only while holding the lock (`locked`)."""
-        for folder in (self._root, self.outputs_dir, self.scores_dir):
+        own = None if self.shard is None else {f"{self.plan.pairs[index].id}.mkv" for index in self.indices()}
+        for leftover in self.outputs_dir.glob(f".*{TEMPORARY_SUFFIX}"):
+            if own is None or written_as(leftover) in own:  # other shards may be writing theirs
+                leftover.unlink(missing_ok=True)
+        for folder in (self._part, self.scores_dir):
             for leftover in folder.glob(f".*{TEMPORARY_SUFFIX}"):
                 leftover.unlink(missing_ok=True)
+
+
+def read_output(path: Path, result: PairResult) -> Clip:
+    """The frames of a finished pair, verified against the recorded hash.
+
+    Raises `UsageError` if the file is missing or damaged.
+    """
+    from bcd_bench.io.video import read_video
+
+    clip = read_video(path)
+    if clip.sha256 != result.output_sha256:
+        raise UsageError(f"{path} has changed since it was written", hint="delete it and run again")
+    return Clip(clip.frames, result.fps or clip.fps, result.id)
 
 
 @contextlib.contextmanager

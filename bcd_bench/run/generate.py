@@ -5,30 +5,34 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bcd_bench.io.atomic import fsync_path, temporary_name, usual_mode, write_json_atomic
-from bcd_bench.io.video import encode_lossless
 from bcd_bench.plugin.loading import load_factory, plugin_code
 from bcd_bench.plugin.specs import ExecutorSpec, MethodSpec
-from bcd_bench.run.environment import environment
-from bcd_bench.run.executor import Batch, Executor, Outcome, Work
+from bcd_bench.run.environment import distributions_of, environment
+from bcd_bench.run.executor import Batch, Encoded, Executor, Outcome, Work, encoded
 from bcd_bench.run.folder import PairResult, RunFolder, writing
+from bcd_bench.run.timing import note_workers
 from bcd_bench.scoring.features import needed_extractors
 from bcd_bench.types.clip import Clip
 from bcd_bench.types.errors import BcdBenchError, Interrupted, UsageError
 from bcd_bench.types.failed import Failed
 from bcd_bench.types.suite import Suite
 from bcd_bench.util.interrupts import Stop, stopping
-from bcd_bench.util.progress import NoProgress, Progress, Task
+from bcd_bench.util.progress import NoProgress, Progress, Task, note_event, note_failures
 
 if TYPE_CHECKING:
     from bcd_bench.plugin.registry import Registry
     from bcd_bench.run.plan import RunPlan
+    from bcd_bench.run.shard import Shard
+    from bcd_bench.util.pool import PoolOptions
 
 __all__ = ["GenerateSummary", "generate"]
 
@@ -96,7 +100,7 @@ class _Writer:
     def _write(self, outcome: Outcome) -> None:
         batch = outcome.batch
         results = [
-            (pair.id, result)
+            (pair.id, encoded(result) if isinstance(result, Clip) else result)
             for pair, result in zip(batch.pairs, outcome.results, strict=True)
             if not batch.wanted or pair.id in batch.wanted
         ]
@@ -110,15 +114,10 @@ class _Writer:
                     continue
                 target = self.run.output_path(pair_id)
                 temporary = temporary_name(target)
-                try:
-                    data = encode_lossless(result)
-                except ValueError as error:
-                    lines.append(PairResult(pair_id, "failed", seconds, error=f"output cannot be encoded: {error}"))
-                    continue
                 written.append((temporary, target))
-                temporary.write_bytes(data)
+                temporary.write_bytes(result.data)
                 usual_mode(temporary)
-                lines.append(_finished(pair_id, result, seconds, len(data)))
+                lines.append(_finished(pair_id, result, seconds))
             list(self.syncing.map(fsync_path, (temporary for temporary, _ in written)))
             for temporary, target in written:
                 temporary.replace(target)
@@ -133,6 +132,7 @@ class _Writer:
         for line in lines:
             if line.status == "failed":
                 self._report_failure(line)
+        note_failures(self.task, sum(line.status == "failed" for line in lines))
         self.task.advance(len(lines))
 
     def _report_failure(self, line: PairResult) -> None:
@@ -143,14 +143,15 @@ class _Writer:
             self.task.message(f"more pairs failed; {self.run.pairs_path} lists all of them")
 
 
-def _finished(pair_id: str, clip: Clip, seconds: float, size: int) -> PairResult:
-    info = None if clip.info is None else dict(clip.info)
-    return PairResult(pair_id, "ok", seconds, clip.sha256, len(clip), float(clip.fps), size, info=info)
+def _finished(pair_id: str, output: Encoded, seconds: float) -> PairResult:
+    info = None if output.info is None else dict(output.info)
+    size = len(output.data)
+    return PairResult(pair_id, "ok", seconds, output.sha256, output.frames, output.fps, size, info=info)
 
 
-def _note_environment(run: RunFolder, registry: Registry, device: str) -> None:
+def _note_environment(run: RunFolder, registry: Registry, device: str, worker: Mapping[str, Any] | None) -> None:
     """Write env.json. If a run is resumed in a different environment, that environment is added to the file."""
-    current = environment(registry, device)
+    current = environment(registry, device) | dict(worker or {})
     recorded = run.env()
     resumed = recorded.pop("resumed_in", [])
     if not recorded:
@@ -164,7 +165,7 @@ def _pending(
 ) -> list[tuple[int, range, frozenset[str]]]:
     """Batches to run, as (number, indices, ids of the pairs to keep). No ids means that all pairs are kept."""
     pending = []
-    for number, batch in enumerate(run.plan.batches()):
+    for number, batch in run.batches():
         ids = [run.plan.pairs[index].id for index in batch]
         missing = [pair_id for pair_id in ids if pair_id not in results]
         failed = [i for i in ids if i in results and results[i].status == "failed"] if retry_failed else []
@@ -176,12 +177,12 @@ def _pending(
 
 
 def _interrupted(run: RunFolder) -> Interrupted:
-    finished, total = len(run.pairs()), len(run.plan.pairs)
+    finished, total = len(run.pairs()), sum(1 for _ in run.indices())
     text = f"interrupted after {finished} of {total} pairs; they are saved in {run.path}"
     return Interrupted(text, hint="rerun the same command to resume")
 
 
-def _execute(spec: ExecutorSpec, work: Work, batches: Iterator[Batch], jobs: int) -> Iterator[Outcome]:
+def _execute(spec: ExecutorSpec, work: Work, batches: Iterator[Batch], jobs: int) -> Generator[Outcome]:
     """The outcomes of the executor; exceptions become errors with a one-line message."""
     name = f"executor {spec.name!r}"
     with plugin_code(name, "failed"):
@@ -195,10 +196,13 @@ def _execute(spec: ExecutorSpec, work: Work, batches: Iterator[Batch], jobs: int
         yield outcome
 
 
-def _drive(outcomes: Iterator[Outcome], run: RunFolder, registry: Registry, task: Task, stop: Stop) -> None:
-    """Pass outcomes from the executor to the writer until there are no more, or the user interrupts the run."""
+def _drive(outcomes: Iterator[Outcome], run: RunFolder, registry: Registry, task: Task, stop: Stop) -> float:
+    """Pass outcomes from the executor to the writer until there are no more, or the user interrupts the run.
+
+    Returns the largest memory of a worker in MiB; 0 if the executor does not measure it.
+    """
     writer = _Writer(run, task)
-    noted = False
+    noted, peak = False, 0.0
     try:
         while True:
             with stop.into():
@@ -207,8 +211,12 @@ def _drive(outcomes: Iterator[Outcome], run: RunFolder, registry: Registry, task
                 break
             if not noted:  # only now: the GPU's name is known once the method has imported torch
                 with writing(run.path):
-                    _note_environment(run, registry, run.plan.device)
+                    _note_environment(run, registry, run.plan.device, outcome.environment)
                 noted = True
+            peak = max(peak, outcome.peak_memory)
+            for kind, details in outcome.events:
+                note_event(task, kind, **details)
+            note_event(task, "batch", number=outcome.batch.number, seconds=round(outcome.seconds, 3))
             writer.submit(outcome)
     except KeyboardInterrupt:
         writer.close()
@@ -218,6 +226,7 @@ def _drive(outcomes: Iterator[Outcome], run: RunFolder, registry: Registry, task
             writer.close()
         raise
     writer.close()
+    return peak
 
 
 def generate(
@@ -228,27 +237,35 @@ def generate(
     *,
     executor: str = "local",
     jobs: int = 1,
+    pool: PoolOptions | None = None,
+    shard: Shard | None = None,
     retry_failed: bool = False,
     progress: Progress | None = None,
 ) -> tuple[RunFolder, GenerateSummary]:
-    """Generate the outputs of `plan` below `out`, and resume an interrupted run.
+    """Generate the outputs of `plan` below `out`, or of one `shard` of it, and resume an interrupted run.
 
     Batches are those of the plan. An unfinished batch is rerun completely, so that outputs are byte-identical to those
     of an uninterrupted run. Failing pairs are recorded and never stop the run; `retry_failed` runs them again.
+
+    Without `pool`, the executor "local" runs a single job in this process; otherwise every job is a worker process.
+    Neither the executor nor `jobs`, `pool` and `shard` changes the outputs.
 
     Raises `Interrupted` after Ctrl-C or SIGTERM (finished pairs are saved), and `UsageError` if the folder cannot be
     written, contains a different plan, is in use, or was started on a different device.
     """
     spec: MethodSpec = registry.method(plan.method.name)
     executor_spec: ExecutorSpec = registry.executor(executor)
-    run = RunFolder.create(out, plan)
+    if pool is not None and pool.timeout is not None and "timeout" not in executor_spec.options:
+        raise UsageError(f"--timeout: executor {executor!r} has no time limit", hint="--executor local")
+    run = RunFolder.create(out, plan, shard)
     with stopping() as stop, run.locked():
         with writing(run.path):
             run.remove_leftovers()
             before = run.finished()
             run.rewrite_pairs(before)
-        pending = _pending(run, before, retry_failed=retry_failed)
         pairs = plan.suite_pairs(suite)
+        n_total = sum(1 for _ in run.indices())
+        pending = _pending(run, before, retry_failed=retry_failed)
         if pending and run.plan.device != plan.device:
             raise UsageError(
                 f"{run.path} was started on device {run.plan.device!r} and cannot be resumed on {plan.device!r}",
@@ -265,11 +282,18 @@ def generate(
                 plan.seed,
                 suite.size,
                 tuple(needed_extractors(registry, spec.extractors)),
+                pool,
+                distributions_of(registry),
             )
             batches = (Batch(n, [pairs[i] for i in indices], ids) for n, indices, ids in pending)
             display = progress or NoProgress()
-            with display.task("generate", total=len(plan.pairs), done=len(plan.pairs) - n_pending) as task:
-                _drive(_execute(executor_spec, work, batches, jobs), run, registry, task, stop)
+            started = time.monotonic()
+            jobs = min(jobs, len(pending))
+            outcomes = _execute(executor_spec, work, batches, jobs)
+            with display.task("generate", total=n_total, done=n_total - n_pending) as task, closing(outcomes):
+                peak = _drive(outcomes, run, registry, task, stop)
+            if pool is not None:
+                note_workers(run.part, "generate", jobs=jobs, seconds=time.monotonic() - started, peak_memory=peak)
         after = run.pairs()
         with writing(run.path):
             run.rewrite_pairs(after)
@@ -277,7 +301,7 @@ def generate(
         raise _interrupted(run)
     errors = [result.error for result in after.values() if result.status == "failed"]
     return run, GenerateSummary(
-        n_pairs=len(plan.pairs),
+        n_pairs=n_total,
         n_done_before=len(before),
         n_generated=n_pending,
         n_failed=len(errors),

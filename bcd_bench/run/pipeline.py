@@ -15,13 +15,18 @@ from bcd_bench.plugin.suites import load_suite
 from bcd_bench.results.build import write_record
 from bcd_bench.run.folder import RunFolder
 from bcd_bench.run.generate import generate
+from bcd_bench.run.merge import mark_done, merge, unfinished, unmark_done
 from bcd_bench.run.plan import RunPlan, make_plan
 from bcd_bench.scoring.score import check_metrics, installed_metrics, missing_assets, score_run
 from bcd_bench.types.errors import BcdBenchError, Interrupted, MissingAssetError, UsageError
 from bcd_bench.types.suite import Suite
+from bcd_bench.util.locking import LockedError
+from bcd_bench.util.machine import default_jobs
+from bcd_bench.util.pool import PoolOptions
 
 if TYPE_CHECKING:
     from bcd_bench.plugin.registry import Registry
+    from bcd_bench.run.shard import Shard
     from bcd_bench.util.progress import Progress
 
 __all__ = [
@@ -104,6 +109,8 @@ def run(
     *,
     executor: str = "local",
     jobs: int = 1,
+    pool: PoolOptions | None = None,
+    shard: Shard | None = None,
     out: Path = Path("runs"),
     retry_failed: bool = False,
     progress: Progress | None = None,
@@ -112,18 +119,81 @@ def run(
     """Run what `prepare` returned below `out`, and resume it if an earlier call was interrupted. Returns the recorded
     run.
 
+    With `pool`, `jobs` worker processes generate (by the executor) and score; `pool=None` with one job does everything
+    in this process. With `shard`, only that part is generated and scored; the result is the merged run if this was the
+    last shard, else the part (`RunFolder.shard` is set), which has no record.
+
     Failed pairs and failed metrics are recorded and do not raise. `warn` (default: print to stderr) is called for every
     plugin whose `bcd_bench_run_finished` hook failed. Raises as `generate.generate` does: `UsageError`,
     `MissingAssetError`, and `Interrupted` after Ctrl-C or SIGTERM.
     """
     plan, suite = prepared.plan, prepared.suite
+    if pool is None and jobs > 1:
+        pool = PoolOptions()
+    if shard is not None and _merged(out / plan.folder):
+        return _finished_run(RunFolder(out / plan.folder), prepared.metrics, retry_failed=retry_failed)
+    if shard is not None and retry_failed:
+        unmark_done(out / plan.folder, shard)
     folder, _ = generate(
-        registry, plan, suite, out, executor=executor, jobs=jobs, retry_failed=retry_failed, progress=progress
+        registry,
+        plan,
+        suite,
+        out,
+        executor=executor,
+        jobs=jobs,
+        pool=pool,
+        shard=shard,
+        retry_failed=retry_failed,
+        progress=progress,
     )
-    results = score_run(registry, folder, prepared.metrics, device=plan.device, progress=progress, suite=suite)
-    write_record(registry, folder, results)
+    here = jobs if executor == "local" else min(jobs, default_jobs())  # other executors may have other machines
+    scoring: dict[str, Any] = {"jobs": here, "pool": pool, "progress": progress, "suite": suite}
+    results = score_run(registry, folder, prepared.metrics, device=plan.device, **scoring)
+    if shard is None:
+        write_record(registry, folder, results)
+    else:
+        mark_done(folder, prepared.metrics)
+        merged = _merge_if_last(registry, folder, plan.device, scoring)
+        if merged is None:
+            return folder
+        folder = merged
     finish(registry, folder, warn=warn)
     return folder
+
+
+def _merged(path: Path) -> bool:
+    """Whether a run has all pairs and a record, and no shards."""
+    if not (path / "plan.json").exists():
+        return False
+    run = RunFolder(path)
+    return run.record_path.exists() and run.complete and not run.shards()
+
+
+def _finished_run(run: RunFolder, metrics: Sequence[str], *, retry_failed: bool) -> RunFolder:
+    """A run whose shards are merged. Raises `UsageError` if there is something left that a shard cannot do."""
+    lacking = [name for name in metrics if name not in (run.record() or {}).get("metrics", {})]
+    if lacking:
+        raise UsageError(
+            f"{run.path} is merged, without metric {', '.join(lacking)}",
+            hint=f"bcd-bench score {run.path} --metric {','.join(lacking)}",
+        )
+    if retry_failed and any(result.status == "failed" for result in run.pairs().values()):
+        raise UsageError(f"{run.path} is merged", hint="run the same command without --shard to retry failed pairs")
+    return run
+
+
+def _merge_if_last(registry: Registry, part: RunFolder, device: str, scoring: Mapping[str, Any]) -> RunFolder | None:
+    """Merge the run if all shards are finished and no other one is merging it; else None."""
+    try:
+        if unfinished(part.root()):
+            return None
+        return merge(registry, part.path, device=device, **scoring)
+    except LockedError:
+        return None
+    except UsageError:
+        if _merged(part.path):  # by another shard that finished at the same moment
+            return None
+        raise
 
 
 def assign_settings(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from bcd_bench.plugin.registry import Registry
 
 __all__ = [
+    "PIXELS_PER_BATCH",
     "PLAN_FORMAT",
     "PlannedMethod",
     "PlannedPair",
@@ -36,12 +38,23 @@ __all__ = [
     "PlannedWeights",
     "RunPlan",
     "make_plan",
+    "pairs_per_block",
     "read_plan",
     "resolved_config",
 ]
 
 PLAN_FORMAT: Literal[1] = 1
 """Bump when the meaning of the files in a run folder changes; folders of a different format are rejected."""
+
+PIXELS_PER_BATCH = 64 * 64 * 64
+"""Frame area times pairs in a block of scoring: 16 pairs at 128 x 128, 4 at 256 x 256, which bounds memory."""
+PAIRS_PER_BLOCK = 16
+"""Most pairs in a block of scoring. A block is the smallest piece of work, so that larger ones would idle workers."""
+
+
+def pairs_per_block(size: tuple[int, int], pixels: int = PIXELS_PER_BATCH) -> int:
+    """Pairs that are scored together, for frames of `size` (height, width) in pixels: 1 to 16."""
+    return max(1, min(PAIRS_PER_BLOCK, pixels // (size[0] * size[1])))
 
 
 class _Model(BaseModel):
@@ -140,6 +153,11 @@ class RunPlan(_Model):
         """Indices into `pairs`, batch by batch: the unit of one `transfer` call and of resuming."""
         for start in range(0, len(self.pairs), self.batch_size):
             yield range(start, min(start + self.batch_size, len(self.pairs)))
+
+    @property
+    def part_size(self) -> int:
+        """Pairs in the smallest part that `--shard` can assign: whole batches of generating and blocks of scoring."""
+        return math.lcm(self.batch_size, pairs_per_block(self.suite.size))
 
     def save(self, path: Path) -> None:
         write_text_atomic(path, self.model_dump_json(indent=1) + "\n")

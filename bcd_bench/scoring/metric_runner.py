@@ -74,6 +74,11 @@ class MetricJob:
     def is_set(self) -> bool:
         return self.spec.level == "set"
 
+    def forget(self) -> None:
+        """Forget what was scored, but keep the loaded metric: a worker returns the rows of every block on its own."""
+        self.rows, self.passing, self.seconds = {}, {}, 0.0
+        self._groups, self._states, self._folded = None, [None], {}
+
     def needs(self, pair_ids: Iterable[str]) -> bool:
         """Whether a batch of these pairs has to be scored."""
         if self.error is not None:

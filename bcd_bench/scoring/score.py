@@ -7,26 +7,25 @@ scored by the same metric are skipped. Only rows stay in memory, never clips.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from bcd_bench.assets.hashing import hash_json
 from bcd_bench.assets.store import AssetStore, cache_folder
-from bcd_bench.plugin.protocols import Scored
+from bcd_bench.plugin.objects import is_object
 from bcd_bench.plugin.specs import MetricSpec
-from bcd_bench.results.build import note_timing
 from bcd_bench.run.folder import writing
+from bcd_bench.run.plan import PIXELS_PER_BATCH, pairs_per_block
+from bcd_bench.run.timing import note_timing
+from bcd_bench.scoring.blocks import Block, blocks_of, decode, score_block
 from bcd_bench.scoring.cache import MetricResult, ScoreFiles
-from bcd_bench.scoring.features import BatchFeatures, FeatureStore, frozen
+from bcd_bench.scoring.features import FeatureStore
 from bcd_bench.scoring.metric_runner import MetricJob, not_scored
+from bcd_bench.scoring.parallel import ParallelScoring
 from bcd_bench.scoring.provenance import metric_assets, metric_info
-from bcd_bench.types.clip import Clip, read_only
-from bcd_bench.types.errors import BcdBenchError, Interrupted, MissingAssetError, UsageError
-from bcd_bench.types.failed import Failed
-from bcd_bench.types.pair import Pair
+from bcd_bench.types.errors import Interrupted, MissingAssetError, UsageError
 from bcd_bench.types.suite import Suite
 from bcd_bench.util.devices import device_name
 from bcd_bench.util.interrupts import Stop, stopping
@@ -34,27 +33,17 @@ from bcd_bench.util.progress import NoProgress
 
 if TYPE_CHECKING:
     from bcd_bench.plugin.registry import Registry
-    from bcd_bench.run.folder import PairResult, RunFolder
+    from bcd_bench.run.folder import RunFolder
+    from bcd_bench.util.pool import PoolOptions
     from bcd_bench.util.progress import Progress, Task
 
 __all__ = ["MetricResult", "check_metrics", "find_assets", "installed_metrics", "missing_assets", "score_run"]
-
-PIXELS_PER_BATCH = 64 * 64 * 64
-"""Frame area times pairs in a batch: 64 pairs at 64 x 64, 4 at 256 x 256, which bounds memory for any suite."""
 
 AGGREGATION = 1
 """Bump when the same rows yield different values or intervals, so that results on disk are recomputed."""
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-@dataclass(frozen=True)
-class _Block:
-    """One batch: the finished pairs in a fixed range of the plan, so that batches never depend on earlier runs."""
-
-    pairs: list[Pair]
-    outputs: dict[str, str]
 
 
 def installed_metrics(registry: Registry, names: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -112,6 +101,8 @@ def score_run(
     metrics: Sequence[str],
     *,
     device: str = "cpu",
+    jobs: int = 1,
+    pool: PoolOptions | None = None,
     progress: Progress | None = None,
     suite: Suite | None = None,
 ) -> dict[str, MetricResult]:
@@ -120,78 +111,80 @@ def score_run(
     Scores are keyed by output hash and metric identity: stored scores are not recomputed, and if all results are
     stored, neither suite nor metrics are loaded. A metric that failed completely is returned with `info.error` and no
     values; a metric whose asset or package is missing, with `info.missing` and empty columns. Passing `suite` avoids
-    rebuilding the run's suite.
+    rebuilding the run's suite. With `pool`, the work is done by `jobs` worker processes; the results are the same.
+    Metrics that are Python objects are always scored in this process.
 
-    Raises `UsageError` for unknown or unsuitable metrics, an unfinished run, or a folder that cannot be written,
-    and `Interrupted` after Ctrl-C or SIGTERM (completed scores are on disk).
+    If `run` is the part of a shard, its rows and features are stored and the result is empty: only the merged run has
+    results. Raises `UsageError` for unknown or unsuitable metrics, an unfinished run, or a folder that cannot be
+    written, and `Interrupted` after Ctrl-C or SIGTERM (completed scores are on disk).
     """
     specs, device = check_metrics(registry, run.plan.suite.name, metrics), device_name(device)
     if not run.complete:
         n_done = len(run.pairs())
         raise UsageError(
-            f"{run.path} is not finished ({n_done} of {len(run.plan.pairs)} pairs)",
+            f"{run.path} is not finished ({n_done} of {sum(1 for _ in run.indices())} pairs)",
             hint="rerun the same run command to continue",
         )
     with run.locked(), writing(run.path), _stoppable() as stop:
-        finished = {pair: result for pair, result in run.pairs().items() if result.status == "ok"}
-        outputs = {pair: result.score_key for pair, result in finished.items()}
+        pair_results = run.pairs()
+        outputs = {pair: result.score_key for pair, result in pair_results.items() if result.status == "ok"}
         planned = [[pair.id, outputs.get(pair.id)] for pair in run.plan.pairs]
         results: dict[str, MetricResult | None] = {}
-        jobs: dict[str, tuple[MetricJob, str]] = {}
+        jobs_by_name: dict[str, tuple[MetricJob, str]] = {}
         missing = missing_assets(registry, specs)
         for spec in specs:
             info = metric_info(registry, spec)
             files = ScoreFiles(run.scores_dir, spec.name, info.identity)
             key = hash_json([info.identity, AGGREGATION, planned])
-            results[spec.name] = files.read_result(key)
+            results[spec.name] = None if run.shard else files.read_result(key)
             if results[spec.name] is None and spec.name in missing:
                 results[spec.name] = not_scored(spec, info, missing[spec.name])
             elif results[spec.name] is None:
                 job = MetricJob(spec, info, files, device=device)
                 job.rows = files.read_rows(outputs)
-                jobs[spec.name] = (job, key)
-        if jobs:
+                jobs_by_name[spec.name] = (job, key)
+        if jobs_by_name:
             pairs = run.plan.suite_pairs(suite or run.suite(registry))
-            _stream(registry, run, [job for job, _ in jobs.values()], pairs, outputs, device, progress, stop)
+            size = pairs_per_block(run.plan.suite.size, PIXELS_PER_BATCH)
+            blocks = list(blocks_of(pairs, outputs, size))
             clusters = [(pair.id, pair.cluster) for pair in pairs]
-            for name, (job, key) in jobs.items():
-                results[name] = job.finish(clusters, outputs, key)
-            note_timing(run.path, "score_seconds", {name: job.seconds for name, (job, _) in jobs.items()})
-    return {name: result for name, result in results.items() if result is not None}
+            elsewhere = {} if pool is None else {n: j for n, j in jobs_by_name.items() if not is_object(j[0].spec)}
+            inside = {name: job for name, job in jobs_by_name.items() if name not in elsewhere}
+            if inside:
+                _stream(registry, run, [job for job, _ in inside.values()], clusters, blocks, device, progress, stop)
+                if run.shard is None:
+                    results |= {name: job.finish(clusters, outputs, key) for name, (job, key) in inside.items()}
+            if elsewhere:
+                assert pool is not None, "only with a pool"
+                scoring = ParallelScoring(registry, run, elsewhere, clusters, blocks, device=device)
+                results |= scoring.run(jobs, pool, progress or NoProgress())
+            note_timing(run.part, "score_seconds", {name: job.seconds for name, (job, _) in jobs_by_name.items()})
+    return {} if run.shard else {name: result for name, result in results.items() if result is not None}
 
 
 def _stream(
     registry: Registry,
     run: RunFolder,
     jobs: Sequence[MetricJob],
-    pairs: Sequence[Pair],
-    outputs: Mapping[str, str],
+    clusters: Sequence[tuple[str, str]],
+    blocks: Sequence[Block],
     device: str,
     progress: Progress | None,
     stop: Stop,
 ) -> None:
     """Process every needed block with every job that needs it, decoding the next block in the background."""
     for job in jobs:
-        job.prepare([(pair.id, pair.cluster) for pair in pairs])
+        job.prepare(clusters)
     store = FeatureStore(registry, device=device, root=cache_folder() / "features")
-    needed = [block for block in _blocks(run, pairs, outputs) if any(job.needs(block.outputs) for job in jobs)]
-    n_done = len(outputs) - sum(len(block.pairs) for block in needed)
+    needed = [block for block in blocks if any(job.needs(block.outputs) for job in jobs)]
+    total = sum(len(block.pairs) for block in blocks)
+    n_done = total - sum(len(block.pairs) for block in needed)
     results = run.pairs()
     reported: set[str] = set()
-    with (progress or NoProgress()).task("score", total=len(outputs), done=n_done) as task:
-        for block, clips in ahead(lambda block: _decode(run, block, results), needed):
+    with (progress or NoProgress()).task("score", total=total, done=n_done) as task:
+        for block, clips in ahead(lambda block: decode(run.outputs_dir, block, results), needed):
             stop.check()  # a metric may have swallowed the interrupt
-            unreadable = {pair: clip for pair, clip in clips.items() if isinstance(clip, Failed)}
-            readable = [pair for pair in block.pairs if pair.id not in unreadable]
-            decoded = [read_only(clip) for clip in clips.values() if isinstance(clip, Clip)]
-            features = BatchFeatures(store, readable, decoded)
-            for job in jobs:
-                if job.needs(block.outputs):
-                    items = [
-                        Scored(pair, clip, features.of(index, job.spec.extractors), frozen(results[pair.id].info or {}))
-                        for index, (pair, clip) in enumerate(zip(readable, decoded, strict=True))
-                    ]
-                    job.take(items, outputs, unreadable, features.unread)
+            score_block(jobs, store, block, clips, results)
             _tell(jobs, reported, task)
             task.advance(len(block.pairs))
         _tell(jobs, reported, task)
@@ -203,28 +196,6 @@ def _tell(jobs: Sequence[MetricJob], told: set[str], task: Task) -> None:
         if job.error is not None and job.spec.name not in told:
             told.add(job.spec.name)
             task.message(f"metric {job.spec.name} failed: {job.error}")
-
-
-def _blocks(run: RunFolder, pairs: Sequence[Pair], outputs: Mapping[str, str]) -> Iterator[_Block]:
-    height, width = run.plan.suite.size
-    size = max(1, min(64, PIXELS_PER_BATCH // (height * width)))
-    for start in range(0, len(pairs), size):
-        members = [pair for pair in pairs[start : start + size] if pair.id in outputs]
-        if members:
-            yield _Block(members, {pair.id: outputs[pair.id] for pair in members})
-
-
-def _decode(run: RunFolder, block: _Block, results: Mapping[str, PairResult]) -> dict[str, Clip | Failed]:
-    clips: dict[str, Clip | Failed] = {}
-    for pair in block.pairs:
-        try:
-            clips[pair.id] = run.read_output(results[pair.id])
-        except (BcdBenchError, OSError, ValueError) as error:
-            # without the path, so that equal errors are grouped and records contain no local folders
-            path = run.output_path(pair.id)
-            reason = str(error).replace(str(path), "its file").replace(path.name, "its file")
-            clips[pair.id] = Failed(f"output cannot be read: {reason}")
-    return clips
 
 
 def ahead(work: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:

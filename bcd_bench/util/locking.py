@@ -12,10 +12,14 @@ from filelock import FileLock, Timeout
 
 from bcd_bench.types.errors import UsageError
 
-__all__ = ["LOCK_NAME", "locked"]
+__all__ = ["LOCK_NAME", "LockedError", "locked"]
 
 LOCK_NAME = ".lock"
 """The file in a folder that is locked. It stays behind, empty, and means nothing by itself."""
+
+
+class LockedError(UsageError):
+    """Another process is writing to the folder."""
 
 
 @contextmanager
@@ -23,7 +27,7 @@ def locked(folder: Path) -> Iterator[None]:
     """Be the only process that writes to `folder`; the system releases the lock even after kill -9.
 
     On a file system without locks (some Lustre, NFS and FUSE mounts) the work continues with a warning on stderr.
-    Raises `UsageError` if another process has the lock, and `OSError` if the lock file cannot be written.
+    Raises `LockedError` if another process has the lock, and `OSError` if the lock file cannot be written.
     """
     path = folder / LOCK_NAME
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o666))  # by the umask, and an error if it cannot be written
@@ -31,7 +35,7 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise UsageError(f"{folder} is being written by another process", hint="wait until it has finished") from None
+        raise LockedError(f"{folder} is being written by another process", hint="wait until it has finished") from None
     except (NotImplementedError, OSError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         print(

@@ -20,9 +20,10 @@ import pytest
 from bcd_bench import Clip, Failed, Pair, Suite
 from bcd_bench.io.image_sequence import write_frames
 from bcd_bench.plugin.registry import Registry
-from bcd_bench.run.executor import Batch, Work, run_local
+from bcd_bench.run.executor import Batch, Work
 from bcd_bench.run.fingerprint import pair_seed
 from bcd_bench.run.generate import generate
+from bcd_bench.run.local import run_local
 from bcd_bench.run.plan import make_plan
 from bcd_bench.testing import checks_for, practice_pairs
 from bcd_bench.types.errors import UsageError

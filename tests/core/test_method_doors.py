@@ -121,7 +121,7 @@ def test_close_is_called_after_an_interrupt(registry: Registry) -> None:
     spec, pairs = registry.methods["shaded"], toy.suite({}).pairs
     needed = tuple(needed_extractors(registry, spec.extractors))
     work = Work("shaded", spec.factory, {"stop_at": "p07"}, None, "cpu", 0, toy.SIZE, needed)
-    from bcd_bench.run.executor import run_local
+    from bcd_bench.run.local import run_local
 
     outcomes = run_local(work, iter([Batch(0, pairs[:5]), Batch(1, pairs[5:10])]), jobs=1)
     assert len(next(outcomes).results) == 5

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bcd_bench.types.errors import UsageError
 from bcd_bench.util.progress import (
     BarProgress,
+    LoggedProgress,
     NoProgress,
     PlainProgress,
     Progress,
     describe,
     format_seconds,
+    note_event,
+    note_failures,
     open_progress,
 )
 
@@ -99,3 +105,48 @@ def test_the_stream_decides() -> None:
     assert isinstance(open_progress(stream=Terminal()), BarProgress)
     assert isinstance(open_progress(stream=io.StringIO()), PlainProgress)
     work(NoProgress())
+
+
+def test_a_log_has_every_event_and_shows_what_it_wraps(tmp_path: Path) -> None:
+    shown, path = io.StringIO(), tmp_path / "log.jsonl"
+    path.write_text('{"event": "earlier"}\n')
+    progress = LoggedProgress(path, PlainProgress(shown))
+    with progress.task("generate", total=3, done=1) as task:
+        note_failures(task, 1)
+        task.advance(2)
+        task.message("pair p1 failed: é")
+        note_event(task, "worker_died", pid=7, reason="SIGKILL")
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert [line.pop("event") for line in lines] == [
+        "earlier", "task_started", "progress", "message", "worker_died", "task_ended"
+    ]  # fmt: skip
+    assert all(line.pop("time") > 1.7e9 for line in lines[1:])
+    assert lines[1:5] == [
+        {"task": "generate", "total": 3, "done": 1, "unit": "pairs"},
+        {"task": "generate", "done": 3, "failed": 1},
+        {"task": "generate", "text": "pair p1 failed: é"},
+        {"task": "generate", "pid": 7, "reason": "SIGKILL"},
+    ]
+    assert (lines[5]["done"], lines[5]["seconds"] >= 0) == (3, True)
+    assert "pair p1 failed: é" in shown.getvalue()
+    assert "generate: 3/3 pairs, 1 failed, " in shown.getvalue()
+
+
+def test_an_event_without_a_log_is_nothing() -> None:
+    with NoProgress().task("generate", total=1) as task:
+        note_event(task, "worker_died", pid=7)
+
+
+def test_a_log_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--log-json .*nowhere.*: No such file or directory"):
+        open_progress(io.StringIO(), log=tmp_path / "nowhere" / "log.jsonl")
+
+
+def test_a_full_disk_ends_the_log_and_not_the_work(capsys: pytest.CaptureFixture[str]) -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("no /dev/full")
+    progress = LoggedProgress(full, NoProgress())
+    with progress.task("generate", total=1) as task:
+        task.advance()
+    assert capsys.readouterr().err == "warning: --log-json /dev/full: No space left on device; logging ends\n"

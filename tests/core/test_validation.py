@@ -29,6 +29,7 @@ from bcd_bench.metric_validation.run import Validation, validate
 from bcd_bench.metric_validation.sensitivity import Reaction, rank_correlation
 from bcd_bench.plugin.registry import Registry
 from bcd_bench.types.errors import MissingAssetError, UsageError
+from bcd_bench.util.pool import PoolOptions
 
 
 def wrong_subject(pair: Pair, dose: float, seed: int) -> Clip:
@@ -312,3 +313,48 @@ def test_the_verb_writes_pages_and_json(
     body = json.loads((tmp_path / "x.json").read_text())
     assert {one["perturbation"] for one in body["reactions"]} == {"delay"}
     assert body["metrics"]["path"]["version"] == "1"
+
+
+def set_of_levels() -> MetricSpec:
+    return MetricSpec("levels", "1", "levels", f"{__name__}:Levels", level="set")
+
+
+class Levels:
+    """A set metric whose last bits depend on the order of its sum."""
+
+    columns = (Column("level", "levels", False, "a sum", kind="set"),)
+
+    def load(self, device: str) -> None:
+        del device
+
+    def update(self, state: Any, items: Sequence[Scored]) -> Any:
+        total = 0.0 if state is None else float(state["total"])
+        for item in items:
+            total = total * 1.1 + float(item.output.frames.mean()) / 3
+        return {"total": total}
+
+    def merge(self, states: Sequence[Any]) -> Any:
+        raise AssertionError("one worker adds up a severity")
+
+    def compute(self, state: Any) -> Mapping[str, float]:
+        return {"level": float(state["total"])}
+
+
+def test_workers_measure_what_one_process_measures(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    registry.add("metrics", set_of_levels(), registry.owner("metrics", "colour"))
+    metrics = ("colour", "path", "levels")
+    alone = validate(registry, make_suite({}), metrics)
+    monkeypatch.setenv("BCD_BENCH_HOME", str(tmp_path / "another-home"))
+    workers = validate(registry, make_suite({}), metrics, jobs=2, pool=PoolOptions())
+    assert workers.reactions == alone.reactions
+    assert workers.agreements == alone.agreements
+    assert len(alone.agreements) == 1
+    assert [reaction.means for reaction in alone.reactions if reaction.metric == "levels"]
+    assert set(workers.notes) == set(alone.notes)
+
+
+def test_a_hanging_metric_is_one_line(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match=r"scoring .* took more than 0.08 s"):
+        validate(registry, make_suite({}), ("colour",), jobs=1, pool=PoolOptions(timeout=0.01))

@@ -78,12 +78,22 @@ class _Features(ABC):
     def extract(self, clips: Sequence[Clip]) -> list[Mapping[str, Any]]:
         """`features` of every clip, in order."""
         found = [np.empty((len(clip), self.backbone.width), np.float32) for clip in clips]
-        for segments in passes(clips, CPU_FRAMES if self._device.type == "cpu" else GPU_FRAMES):
+        for segments in self._passes(clips):
             frames = np.concatenate([clips[index].frames[start:stop] for index, start, stop in segments])
             rows = self._infer(frames)
             for index, start, stop in segments:
                 found[index][start:stop], rows = rows[: stop - start], rows[stop - start :]
         return [{"features": features} for features in found]
+
+    def _passes(self, clips: Sequence[Clip]) -> Iterator[list[Segment]]:
+        """The passes over the frames. On a CPU no pass has frames of two clips, so that the last bits of a clip's
+        features depend on nothing but the clip: not on which clips are cached, and not on the number of workers."""
+        if self._device.type != "cpu":
+            yield from passes(clips, GPU_FRAMES)
+            return
+        for index, clip in enumerate(clips):
+            for segments in passes([clip], CPU_FRAMES):
+                yield [(index, start, stop) for _, start, stop in segments]
 
     @staticmethod
     @abstractmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from bcd_bench.assets.hashing import sha256_file
 from bcd_bench.assets.store import AssetStore
 from bcd_bench.plugin.registry import load_registry
 from bcd_bench.types.errors import MissingDependencyError, UsageError, one_line
+from bcd_bench.util.pool import worker_threads
 from bcd_bench_faces.assets import ARCFACE
 from bcd_bench_faces.landmarks.alignment import CROP
 
@@ -135,6 +137,7 @@ def session_of(model: Path | bytes, device: str) -> Any:
         ) from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = worker_threads() if "OMP_NUM_THREADS" in os.environ else 0  # 0: one per core
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     preferred = "CUDAExecutionProvider" if device.startswith("cuda") else "CPUExecutionProvider"
     providers = [name for name in (preferred, "CPUExecutionProvider") if name in onnxruntime.get_available_providers()]

@@ -1,6 +1,7 @@
 """Methods that give the target with seeded noise, slowly or badly where they are told to."""
 
 import os
+import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,7 +28,14 @@ class Swap:
                 0, self.config["noise"] + 1, target.frames.shape
             )
             clip = Clip(np.minimum(target.frames + noise, 255).astype(np.uint8), target.fps, pair.id)
-            if self.config["bad"] and pair.labels["motion"] == self.config["bad"] and "TOY_MENDED" not in os.environ:
+            struck = self.config["bad"] in (pair.labels["motion"], pair.id)
+            if self.config["bad"] and struck and "TOY_MENDED" not in os.environ:
+                if self.config["damage"] == "crash":
+                    os.kill(os.getpid(), signal.SIGSEGV)
+                if self.config["damage"] == "oom":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                if self.config["damage"] == "hang":
+                    time.sleep(600)
                 if self.config["damage"] == "raise":
                     raise RuntimeError(f"toy trouble with {pair.id}")
                 clip = Clip(clip.frames[:-1], clip.fps, pair.id)
