@@ -20,7 +20,15 @@ from bcd_bench_bcd.inference.pixels import carries_pixels
 from bcd_bench_bcd.inference.weights import load_model, save_model
 from bcd_bench_bcd.pixels import train as module
 from bcd_bench_bcd.pixels.data import PixelPair
-from bcd_bench_bcd.pixels.loss import Targets, part_map, pixel_loss, point_error, psnr, structural_dissimilarity
+from bcd_bench_bcd.pixels.loss import (
+    Targets,
+    local_contrast,
+    part_map,
+    pixel_loss,
+    point_error,
+    psnr,
+    structural_dissimilarity,
+)
 from bcd_bench_bcd.pixels.presets import resolve_preset
 from bcd_bench_bcd.presets.registry import resolve_preset as bcd_preset
 from tests.bcd.conftest import BlockClips, description_of
@@ -145,6 +153,13 @@ def test_structural_dissimilarity_is_that_of_its_definition() -> None:
     assert float(structural_dissimilarity(a, b)[0, 0, 3, 5]) == pytest.approx((1 - similarity) / 2, abs=1e-4)
 
 
+def test_local_contrast_is_the_standard_deviation_of_windows() -> None:
+    picture = pictures(1, 16)
+    window = picture[0, 1, 4:11, 2:9].double().numpy()
+    assert local_contrast(picture).shape == (1, 3, 10, 10)
+    assert float(local_contrast(picture)[0, 1, 4, 2]) == pytest.approx(window.std(), abs=1e-4)
+
+
 def test_points_are_where_the_fields_lead() -> None:
     here = torch.tensor([[[0.0, 0.0], [0.5, -0.5], [float("nan"), 0.0]]])
     there = here + torch.tensor([0.3, 0.4])
@@ -178,7 +193,7 @@ def test_every_term_enters_the_loss_with_its_weight() -> None:
     )
     points = torch.rand(2, 5, 2, generator=torch.Generator().manual_seed(6)) - 0.5
     targets = Targets(pictures(2, seed=8), points, points[:, None].expand(-1, 3, -1, -1) + 0.1)
-    off = {f"train.{name}": 0 for name in ("structure", "carried", "drawn", "points", "smoothness")}
+    off = {f"train.{name}": 0 for name in ("structure", "contrast", "carried", "drawn", "points", "smoothness")}
 
     def loss(**changes: Any) -> float:
         return float(
@@ -187,7 +202,7 @@ def test_every_term_enters_the_loss_with_its_weight() -> None:
 
     terms = pixel_loss(fused, targets, torch.ones(5), resolve_preset("heads-pixels").train)[1]
     assert loss() == pytest.approx(float(terms["pixels"]), rel=1e-5)
-    for name in ("structure", "carried", "drawn", "points", "smoothness"):
+    for name in ("structure", "contrast", "carried", "drawn", "points", "smoothness"):
         assert loss(**{f"train.{name}": 2}) == pytest.approx(float(terms["pixels"] + 2 * terms[name]), rel=1e-5), name
         assert float(terms[name]) > 1e-3
     unweighted = (fused.picture - targets.frames).abs().mean()
@@ -243,6 +258,18 @@ def test_training_keeps_the_bcd_weights_and_resumes_exactly(request_for: Any, ba
     assert pair.stat().st_mtime_ns == written  # pairs are not prepared again
     parts = load_model(request_for("parts").out / "model.safetensors").model.state_dict()
     assert all(torch.equal(value, parts[name]) for name, value in new.items())
+
+
+def test_a_run_continues_the_pixel_path_of_an_earlier_one(request_for: Any) -> None:
+    module.train(request_for("first"))
+    first = str(request_for("first").out / "model.safetensors")
+    module.train(request_for("second", overrides={"train.init": first, "train.lr": 1e-9, "train.field_lr": 1e-9}))
+    before, after = (
+        load_model(request_for(n).out / "model.safetensors").model.state_dict() for n in ("first", "second")
+    )
+    assert all(torch.allclose(value, after[name], atol=1e-6) for name, value in before.items())
+    with pytest.raises(UsageError, match="on the same weights with the same settings"):
+        module.train(request_for("third", overrides={"train.init": first, "pixels.gap": 2}))
 
 
 def test_training_reduces_the_loss(request_for: Any, base: Path, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_failed_pairs_cost_themselves_alone_and_can_be_tried_again(cli, tmp_path
     lines = [json.loads(line) for line in (folder / "pairs.jsonl").read_text().splitlines()]
     failed = {line["id"]: line["error"] for line in lines if line["status"] == "failed"}
     assert set(failed) == {f"c{colour}-m3" for colour in range(6)}
-    assert failed["c1-m3"] == "RuntimeError: toy trouble with c1-m3 (methods.py:32)"
+    assert failed["c1-m3"] == "RuntimeError: toy trouble with c1-m3 (methods.py:40)"
     assert len(lines) == 24
     # without the flag they stay as they are, with it they are mended, and the outputs equal an untroubled run
     assert cli("run", "--method", "toy-flaky", "--suite", "toy").returncode == 1

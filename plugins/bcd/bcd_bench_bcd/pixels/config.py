@@ -34,6 +34,8 @@ class PixelTrainConfig(Config):
     """Frames of a driving clip."""
     stride: int = Field(default=3, ge=1)
     """Distance between them, in frames of the suite."""
+    init: str | None = None
+    """Weights of an earlier run whose pixel path is trained further (None: a new one)."""
     steps: int = Field(default=1200, ge=1)
     batch: int = Field(default=6, ge=1)
     """Pairs per step."""
@@ -58,6 +60,8 @@ class PixelTrainConfig(Config):
     """Additional weight of errors where expressions move the face (lids, brows, lips)."""
     structure: float = Field(default=1.0, ge=0)
     """Weight of the structural dissimilarity of the picture."""
+    contrast: float = Field(default=0.0, ge=0)
+    """Weight of the error of the local contrast, which is lost where pictures that do not match are averaged."""
     carried: float = Field(default=0.3, ge=0)
     """Weight of the error of the first carried picture alone."""
     drawn: float = Field(default=0.2, ge=0)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from bcd_bench_bcd.extensions.pixel_path import Carried, grid_positions, scaled
 from bcd_bench_bcd.pixels.config import PixelTrainConfig
 
-__all__ = ["Targets", "part_map", "pixel_loss", "psnr", "structural_dissimilarity"]
+__all__ = ["Targets", "local_contrast", "part_map", "pixel_loss", "psnr", "structural_dissimilarity"]
 
 SPREAD = 0.045
 """Standard deviation of a point's influence on the map of parts; 2 is a whole side."""
@@ -39,9 +39,12 @@ def pixel_loss(
 
     dissimilarity = structural_dissimilarity(carried.picture, targets.frames)
     border = (weight.shape[-1] - dissimilarity.shape[-1]) // 2
+    inner = weight[..., border:-border, border:-border]
+    contrast = (local_contrast(carried.picture) - local_contrast(targets.frames)).abs()
     terms = {
         "pixels": error(carried.picture),
-        "structure": (weight[..., border:-border, border:-border] * dissimilarity).mean(),
+        "structure": (inner * dissimilarity).mean(),
+        "contrast": (inner * contrast).mean(),
         "carried": error(carried.first),
         "drawn": error(carried.drawn),
         "points": point_error(carried.displacements[:, :-1], targets, 1 + config.part_weight * part_weights),
@@ -50,7 +53,7 @@ def pixel_loss(
         ),
     }
     total = terms["pixels"]
-    for name in ("structure", "carried", "drawn", "points", "smoothness"):
+    for name in ("structure", "contrast", "carried", "drawn", "points", "smoothness"):
         total = total + getattr(config, name) * terms[name]
     return total, terms
 
@@ -92,6 +95,12 @@ def structural_dissimilarity(a: Tensor, b: Tensor) -> Tensor:
     c1, c2 = (0.01 * 2) ** 2, (0.03 * 2) ** 2
     similarity = (2 * mean_a * mean_b + c1) * (2 * covariance + c2) / ((mean_a**2 + mean_b**2 + c1) * (variance + c2))
     return (1 - similarity) / 2
+
+
+def local_contrast(picture: Tensor) -> Tensor:
+    """Standard deviation of a picture [N, 3, h, w] in every window of 7 x 7 pixels, [N, 3, h - 6, w - 6]."""
+    mean, square = (nn.functional.avg_pool2d(part, 7, 1) for part in (picture, picture * picture))
+    return (square - mean**2).clamp_min(0).add(1e-5).sqrt()
 
 
 def psnr(picture: Tensor, target: Tensor) -> Tensor:

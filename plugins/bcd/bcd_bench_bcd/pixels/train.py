@@ -72,6 +72,8 @@ def train(request: TrainRequest) -> None:
         raise UsageError("the pixel path extends BCD weights, which must be given", hint="--set bcd=PATH")
     bcd = BCD.from_pretrained(preset.bcd, request.device)
     model = extended(bcd, preset)
+    if preset.train.init is not None:
+        continue_from(model, preset.train.init, bcd.loaded.sha256)
     clips = crossed_clips(training.open_training_clips(preset.train.suite, request), preset.train)
     part_weights = torch.from_numpy(clips.point_weights())
     if request.plan_only:
@@ -113,6 +115,17 @@ def extended(bcd: BCD, preset: PixelPreset) -> ExtendedBCD:
     model.pixels.subject, model.pixels.driving_flow = copy.deepcopy(canonical.subject), copy.deepcopy(canonical.flow)
     model.to(next(base.parameters()).device).eval()
     return model
+
+
+def continue_from(model: ExtendedBCD, path: str, bcd_sha256: str) -> None:
+    """Load the pixel path of the weights `path` into `model`. Raises `UsageError` if it extends other weights or has
+    other settings."""
+    loaded = BCD.from_pretrained(path).loaded
+    if loaded.codes_sha256 != bcd_sha256 or loaded.description.extensions != model.extensions:
+        raise UsageError(
+            f"--set train.init={path}: is not the result of train bcd-pixels on the same weights with the same settings"
+        )
+    model.load_state_dict(loaded.model.state_dict())
 
 
 class Trainer:
