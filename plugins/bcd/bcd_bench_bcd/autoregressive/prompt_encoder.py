@@ -32,7 +32,7 @@ from bcd_bench.training import (
     writing_into,
 )
 from bcd_bench.types.errors import UsageError
-from bcd_bench_bcd.autoregressive.config import PromptEncoderConfig
+from bcd_bench_bcd.autoregressive.config import MotionPreset, PromptEncoderConfig
 from bcd_bench_bcd.extensions.model import ExtendedBCD
 from bcd_bench_bcd.inference.bcd import BCD
 from bcd_bench_bcd.inference.pipeline import Pipeline
@@ -40,7 +40,7 @@ from bcd_bench_bcd.paper.model import BCD as BCDModel
 from bcd_bench_bcd.training.dataset import DeviceClips
 from bcd_bench_bcd.training.rng import step_generator
 
-__all__ = ["PromptEncoderTraining", "adapted_names", "prompt_pipeline"]
+__all__ = ["PromptEncoderTraining", "adapt_encoder", "adapted_names", "prompt_pipeline"]
 
 WHAT = "BCD prompt encoder training run"
 STATISTICS_CLIPS = 128
@@ -76,6 +76,25 @@ def _with_own_encoder(model: BCDModel) -> BCDModel:
     own._modules = dict(model._modules)  # a shallow copy of a module shares this dict
     own.encoder = copy.deepcopy(model.encoder)
     return own
+
+
+def adapt_encoder(
+    preset: MotionPreset, bcd: BCD, clips: DeviceClips, count: int, out: Path, limits: Limits, *, resume: bool
+) -> dict[str, Tensor] | None:
+    """Adapt the encoder in the folder `out`, on the first `count` of `clips` without the held-out ones, or continue.
+
+    Returns the adapted parameters, or None if the limits ended it. Raises `UsageError` if the folder exists and
+    `resume` is false, or does not fit.
+    """
+    if out.exists() and not resume:
+        raise UsageError(
+            f"{out.parent}: already contains a training run",
+            hint="add --resume to continue it, or use a different --out",
+        )
+    with writing_into(out.parent):
+        out.mkdir(parents=True, exist_ok=True)
+    used, seed = count - preset.train.held_out, preset.train.seed
+    return PromptEncoderTraining(preset.prompt_encoder, bcd, bcd.loaded.sha256, clips, used, out, seed).run(limits)
 
 
 class PromptEncoderTraining:

@@ -44,7 +44,7 @@ from bcd_bench_bcd.autoregressive.config import CodeConfig, MotionConfig, Motion
 from bcd_bench_bcd.autoregressive.model import ALONE, FIRST, MIDDLE, MotionGPT, motion_loss
 from bcd_bench_bcd.autoregressive.ngram import count_codes
 from bcd_bench_bcd.autoregressive.presets import NOT_RESULTS, resolve_preset
-from bcd_bench_bcd.autoregressive.prompt_encoder import PromptEncoderTraining, prompt_pipeline
+from bcd_bench_bcd.autoregressive.prompt_encoder import adapt_encoder, prompt_pipeline
 from bcd_bench_bcd.autoregressive.weights import LoadedMotionModel, MotionDescription, save_motion_model
 from bcd_bench_bcd.inference.bcd import BCD
 from bcd_bench_bcd.latents.cache import LatentClips
@@ -79,22 +79,12 @@ def train(request: TrainRequest) -> None:
         print(plan(preset, bcd, count, request))
         return
     limits, sha256 = Limits.of(request), bcd.loaded.sha256
-    prepared = request.out / (PROMPT_ENCODER if preset.prompt_encoder.steps else CODES)
+    adapting = preset.prompt_encoder.steps > 0
+    prepared = request.out / (PROMPT_ENCODER if adapting else CODES)
     resumes = bool(checkpoints_to_resume(request.out, resume=request.resume, prepared=prepared))
-    if prepared.exists() and not request.resume and preset.prompt_encoder.steps:
-        raise UsageError(
-            f"{request.out}: already contains a training run",
-            hint="add --resume to continue it, or use a different --out",
-        )
     adapted = None
-    if preset.prompt_encoder.steps:
-        with writing_into(request.out):
-            prepared.mkdir(parents=True, exist_ok=True)
-        used = count - preset.train.held_out
-        first = PromptEncoderTraining(
-            preset.prompt_encoder, bcd, sha256, clips, used, prepared, preset.train.seed
-        )  # fmt: skip
-        adapted = first.run(limits)
+    if adapting:
+        adapted = adapt_encoder(preset, bcd, clips, count, prepared, limits, resume=request.resume)
         if adapted is None:
             return
     pooled = preset.gpt.prefix == "pooled"
