@@ -307,6 +307,7 @@ def test_transfer_shows_the_pixels_at_every_size_and_does_not_depend_on_the_batc
     content, motion = BlockClips().clips([0, 20])
     alone = method.transfer_frames(content, motion, seed=3)
     assert alone.shape == motion.shape
+    assert method.frame_size == (64, 64)  # twice that of the transformer
     double = np.repeat(np.repeat(motion, 2, 1), 2, 2)
     assert method.transfer_frames(np.repeat(np.repeat(content, 2, 1), 2, 2), double, seed=3).shape == double.shape
     both, _ = method._transfer([content, motion], [motion, motion], [3, 4])

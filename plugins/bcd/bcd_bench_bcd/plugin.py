@@ -5,7 +5,7 @@ from __future__ import annotations
 from bcd_bench import AssetSpec, CommandSpec, MethodSpec, MetricSpec, TrainableSpec, hookimpl
 from bcd_bench_bcd import __version__
 from bcd_bench_bcd.autoregressive.pretrained import SHIPPED_MOTION
-from bcd_bench_bcd.inference.pretrained import SHIPPED
+from bcd_bench_bcd.inference.pretrained import SHIPPED, SHIPPED_CODED
 
 __all__ = ["bcd_bench_assets", "bcd_bench_commands", "bcd_bench_methods", "bcd_bench_metrics", "bcd_bench_trainables"]
 
@@ -51,7 +51,7 @@ def bcd_bench_methods() -> list[MethodSpec]:
             factory="bcd_bench_bcd.bitstream.method:CodedBCD",
             licence="Apache-2.0",
             config={**_SETTINGS, "model": "context"},
-            weights=SHIPPED,
+            weights=SHIPPED_CODED,
             describe_weights="bcd_bench_bcd.inference.recipe:describe_weights",
         ),
         *(

@@ -111,9 +111,12 @@ class BCDMethod(Method):
 
     @property
     def frame_size(self) -> tuple[int, int] | None:
-        """Height and width in pixels that the weights were trained at."""
-        height, width = self._loaded().config.frame_size
-        return height, width
+        """Height and width in pixels that the weights were trained at; with `pixel_path` twice as many, because it
+        shows the content's pixels at the size of the clip."""
+        model = self._loaded()
+        scale = 2 if carries_pixels(model) else 1
+        height, width = model.config.frame_size
+        return scale * height, scale * width
 
     def transfer(self, pairs: Sequence[Pair], *, seed: int) -> Iterator[Clip | Failed]:
         """Yield one clip per pair, with the length and size of its motion clip.

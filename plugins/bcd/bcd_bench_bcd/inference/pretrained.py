@@ -3,9 +3,27 @@ imported."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bcd_bench import Weights
 
-__all__ = ["SHIPPED"]
+__all__ = ["FACES", "SHIPPED", "SHIPPED_CODED"]
+
+FACES = (
+    "heads-cross",
+    "heads-cross-128",
+    "heads-cross-64",
+    "heads-self-128",
+    "clips-cross",
+    "clips-self",
+    "lrs3-self",
+    "lrs3-cross",
+    "lrs3-cross-content1",
+    "lrs3-cross-content5",
+    "lrs3-cross-content15",
+    "lrs3-cross-content20",
+)
+"""Suites of faces."""
 
 SHIPPED = (
     Weights(
@@ -31,22 +49,23 @@ SHIPPED = (
     ),
     Weights(
         name="heads-small",
-        suites=(
-            "heads-cross",
-            "heads-cross-128",
-            "heads-cross-64",
-            "heads-self-128",
-            "clips-cross",
-            "clips-self",
-            "lrs3-self",
-            "lrs3-cross",
-            "lrs3-cross-content1",
-            "lrs3-cross-content5",
-            "lrs3-cross-content15",
-            "lrs3-cross-content20",
-        ),
+        suites=(),
         package="bcd_bench_bcd",
         path="weights/heads-small.safetensors",
         sha256="ae1992eebb572eaad18f0adc9305194a33f5a894d3019c8c7f3565618099ade8",
     ),
+    Weights(
+        name="heads-pixels",
+        suites=FACES,
+        package="bcd_bench_bcd",
+        path="weights/heads-pixels.safetensors",
+        sha256="2559060f796680336674ba7ed678a44a2795d4d510cd1ff1e3e104b42a8b8472",
+    ),
 )
+
+SHIPPED_CODED = tuple(
+    replace(weights, suites=FACES) if weights.name == "heads-small" else weights
+    for weights in SHIPPED
+    if weights.name != "heads-pixels"
+)
+"""For bitstreams, which do not contain the pixels that `heads-pixels` shows."""
