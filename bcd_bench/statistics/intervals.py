@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 from typing import Any
 
@@ -252,10 +253,21 @@ def _cluster_sums(values: Floats, clusters: Sequence[str]) -> tuple[Floats, Floa
 
 def _draws(clusters: int, resamples: int, seed: int) -> Iterator[Ints]:
     """Yield resampled cluster indices in chunks [<= chunk, clusters], to bound memory."""
+    if clusters * resamples <= _CHUNK_ELEMENTS:
+        yield _small_draw(clusters, resamples, seed)
+        return
     rng = np.random.default_rng(seed)
     chunk = max(1, _CHUNK_ELEMENTS // clusters)
     for start in range(0, resamples, chunk):
         yield rng.integers(0, clusters, size=(min(chunk, resamples - start), clusters), dtype=np.intp)
+
+
+@lru_cache(maxsize=2)
+def _small_draw(clusters: int, resamples: int, seed: int) -> Ints:
+    """All draws at once, kept for the next column of the same subjects: drawing takes half of the time."""
+    draw = np.random.default_rng(seed).integers(0, clusters, size=(resamples, clusters), dtype=np.intp)
+    draw.setflags(write=False)
+    return draw
 
 
 def _percentiles(draws: Floats, clusters: int, level: float) -> tuple[float, float]:
