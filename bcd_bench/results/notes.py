@@ -78,7 +78,9 @@ def _notes(
         share = f"{100 * MIN_COVERAGE:.0f} %"
         notes.append(f"{DAGGER} fewer than {share} of the pairs (or of their frames) could be scored; not ranked.")
     notes += _frame_notes(measured, columns)
-    if layout.interval != "none" and any(few_clusters(row, name) for row in measured for name in columns if name in row.metrics):
+    if layout.interval != "none" and any(
+        few_clusters(row, name) for row in measured for name in columns if name in row.metrics
+    ):
         notes.append(
             f"With fewer than {MIN_CLUSTERS_TO_COMPARE} subjects no interval is reliable: their number is shown in its "
             "place, and such rows are not ranked."
@@ -111,14 +113,8 @@ def _notes(
             "two such runs are of the same method, so they are not ranked."
         )
     notes += _recipe_notes(measured)
-    sources: dict[str, list[str]] = {}
-    for row in rows:
-        if row.reported:
-            note = row.provenance.get("note")
-            sources.setdefault(f"{row.provenance['source']}{f' ({note})' if note else ''}", []).append(row.method)
-    if sources:
-        quoted = "; ".join(f"{', '.join(methods)}: {source}" for source, methods in sources.items())
-        notes.append(f"Reported figures are quoted, not measured here, and not ranked: {quoted}.")
+    if any(row.reported for row in rows):
+        notes.append(f"Reported figures are quoted, not measured here, and not ranked: {_sources(rows)}.")
     metric_notes: dict[str, list[str]] = {}
     lacking: list[tuple[str, str]] = []
     chosen = {value.metric for value in columns.values()}
@@ -145,6 +141,20 @@ def _notes(
     if restrictions:
         notes.append(f"Restricted licences took part: {'; '.join(restrictions)}.")
     return notes
+
+
+def _sources(rows: Sequence[ReportRow]) -> str:
+    """Where the quoted rows are from; what holds for several sources is said once."""
+    sources: dict[str, dict[str, list[str]]] = {}
+    for row in rows:
+        if row.reported:
+            methods = sources.setdefault(row.provenance.get("note") or "", {})
+            methods.setdefault(row.provenance["source"], []).append(row.method)
+    texts = []
+    for note, by_source in sources.items():
+        text = "; ".join(f"{', '.join(methods)}: {source}" for source, methods in by_source.items())
+        texts.append(f"{text} ({note})" if note else text)
+    return "; ".join(texts)
 
 
 def _recipe_notes(measured: Sequence[ReportRow]) -> list[str]:

@@ -85,7 +85,9 @@ class ReportRow:
     def clusters(self, column: str) -> int | None:
         """Number of content subjects that the value of a column is based on; None if not recorded."""
         number = self.metrics[column].n_clusters
-        if number is None and not self.refusal and self.pair_values is not None:  # older records do not contain this number
+        if (
+            number is None and not self.refusal and self.pair_values is not None
+        ):  # older records do not contain this number
             clusters = self.pair_values.cluster_by_pair()
             number = len({clusters[pair] for pair in self.pair_values.by_pair(column)}) or None
         return number

@@ -73,9 +73,7 @@ class Table:
         return replace(self, headers=labels, definitions=definitions, lines=lines, corner="Column")
 
 
-def build_tables(
-    rows: Sequence[ReportRow], *, suite: str | None = None, layout: Layout | None = None
-) -> list[Table]:
+def build_tables(rows: Sequence[ReportRow], *, suite: str | None = None, layout: Layout | None = None) -> list[Table]:
     """One table for each suite, version and manifest; quoted rows appear in every table of their suite and version.
 
     Columns in which nobody has a value are left out, unless the layout keeps them. Raises `UsageError` if the layout
@@ -161,8 +159,8 @@ def _ordered(quoted: Sequence[ReportRow], measured: Sequence[ReportRow]) -> list
 
 
 def _labels(rows: Sequence[ReportRow], *, short: bool) -> list[str]:
-    """Method names, `short` ones without the recipe; for duplicate labels, the name of the weights is added, and if necessary the start of the run
-    id."""
+    """Method names, `short` ones without the recipe; for duplicate labels, the name of the weights is added, and if
+    necessary the start of the run id."""
     labels = [row.name if short else row.label for row in rows]
     names = [(label, row.reported) for label, row in zip(labels, rows, strict=True)]
     for index, (row, name) in enumerate(zip(rows, names, strict=True)):
