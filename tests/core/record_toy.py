@@ -53,14 +53,15 @@ def write_record(
         interval = None
     values = {
         "hit": Value(
-            metric="judge", value=rate, ci_low=interval and interval.low, ci_high=interval and interval.high, n=len(kept),
-            ci_method=interval and interval.method, n_failed=failed, unit="%", higher_is_better=True, kind="rate",
+            metric="judge", value=rate, n=len(kept), ci_low=interval and interval.low,
+            ci_high=interval and interval.high, ci_method=interval and interval.method, n_failed=failed, unit="%",
+            higher_is_better=True, kind="rate",
         ),
         "fid": Value(
             metric="fid", value=(rate or 0) / 7, n=len(kept), n_failed=failed, higher_is_better=False, kind="set",
             ci_low=fid_interval and fid_interval[0], ci_high=fid_interval and fid_interval[1],
         ),
-        "detail": Value(metric="judge", value=1.0, n=len(hits), n_failed=0, headline=False),
+        "detail": Value(metric="judge", value=1.0, n=len(hits), n_failed=0, headline=False, kind="derived"),
     }  # fmt: skip
     record = RunRecord(
         run_id=run_id or f"{method}-0123456789",
@@ -81,8 +82,7 @@ def write_record(
     folder.mkdir(parents=True)
     (folder / "record.json").write_text(record.to_json())
     if with_values:
-        columns = {"hit": hits, "detail": [1.0] * len(hits)}
-        (folder / "values.json").write_text(PairValues.build(pairs, columns).to_json())
+        (folder / "values.json").write_text(PairValues.build(pairs, {"hit": hits}).to_json())
 
 
 def hits(share: float, n: int = N) -> list[float | None]:
