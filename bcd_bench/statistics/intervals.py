@@ -27,6 +27,7 @@ __all__ = [
     "delete_group_jackknife",
     "jackknife_groups",
     "paired_difference",
+    "paired_effect",
     "rate_interval",
     "sign_flip_p_value",
     "wilson",
@@ -187,6 +188,34 @@ def paired_difference(
         n_pairs=len(difference),
         n_clusters=len(set(clusters)),
     )
+
+
+def paired_effect(
+    a: Floats, b: Floats, clusters: Sequence[str], *, seed: int = BOOTSTRAP_SEED, level: float = 0.95
+) -> tuple[float | None, Interval | None]:
+    """Cohen's d of paired values, mean of `a - b` [n] over its standard deviation, with a clustered bootstrap interval.
+
+    (None, None) if all differences are equal, or with fewer than two pairs; no interval with fewer than two clusters,
+    or if a resample has equal differences only.
+    """
+    difference = a - b
+    if len(difference) < 2 or float(np.ptp(difference)) == 0:
+        return None, None
+    effect = float(difference.mean() / difference.std(ddof=1))
+    sums, counts = _cluster_sums(difference, clusters)
+    squares, _ = _cluster_sums(difference**2, clusters)
+    if len(sums) < 2:
+        return effect, None
+    effects = []
+    for draw in _draws(len(sums), RESAMPLES, seed):
+        number = counts[draw].sum(axis=1)
+        mean = sums[draw].sum(axis=1) / number
+        variance = (squares[draw].sum(axis=1) / number - mean**2) * number / np.maximum(number - 1, 1)
+        if (variance <= 1e-12 * np.maximum(mean**2, 1e-12)).any():
+            return effect, None
+        effects.append(mean / np.sqrt(variance))
+    low, high = _percentiles(np.concatenate(effects), len(sums), level)
+    return effect, Interval(low, high, "clustered bootstrap")
 
 
 def sign_flip_p_value(a: Floats, b: Floats, clusters: Sequence[str], *, seed: int = BOOTSTRAP_SEED) -> float:

@@ -14,7 +14,7 @@ from bcd_bench.results.layout import Layout
 from bcd_bench.results.rows import ReportRow
 from bcd_bench.results.table import Cell, Table, build_tables
 
-__all__ = ["COLUMN_WIDTH", "PAGE_WIDTH", "escape", "render", "render_table", "render_tables"]
+__all__ = ["COLUMN_WIDTH", "PAGE_WIDTH", "document", "escape", "render", "render_table", "render_tables"]
 
 COLUMN_WIDTH = 229.0
 """Width in pt of a column of `\\documentclass[twocolumn]{article}`, the narrowest of the usual ones."""
@@ -30,12 +30,17 @@ _NEEDS = "% Needs \\usepackage{booktabs}.\n"
 _SIZE, _SMALL = r"\fontsize{8}{9.5}\selectfont", r"\fontsize{7}{8}\selectfont"
 
 
+def document(tables: str, *, whole: bool) -> str:
+    """`tables` as a document of their own, or with a note on the packages that they need."""
+    return f"{_PREAMBLE}{tables}\\end{{document}}\n" if whole else _NEEDS + tables
+
+
 def render(rows: Sequence[ReportRow], *, suite: str | None = None, layout: Layout | None = None) -> str:
     """Render a document that pdflatex compiles with the packages of a standard TeX installation."""
     layout = layout or Layout()
     tables = build_tables(rows, suite=suite, layout=layout)
     texts = [render_table(table, layout, width=PAGE_WIDTH, footnotes=False) for table in tables]
-    return _PREAMBLE + ("\n".join(texts) or "No records to report.\n") + "\\end{document}\n"
+    return document("\n".join(texts) or "No records to report.\n", whole=True)
 
 
 def render_tables(rows: Sequence[ReportRow], *, suite: str | None = None, layout: Layout | None = None) -> str:
@@ -43,7 +48,9 @@ def render_tables(rows: Sequence[ReportRow], *, suite: str | None = None, layout
     `Layout.table_star`."""
     layout = layout or Layout()
     tables = build_tables(rows, suite=suite, layout=layout)
-    return _NEEDS + ("\n".join(render_table(table, layout) for table in tables) or "No records to report.\n")
+    return document(
+        "\n".join(render_table(table, layout) for table in tables) or "No records to report.\n", whole=False
+    )
 
 
 def render_table(

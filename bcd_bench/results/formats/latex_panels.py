@@ -58,7 +58,8 @@ def floats(table: Table, width: float) -> list[list[Panel]]:
     limit = width * LABELS
     labels = [_wrapped(line.label, limit, SIZE) for line in table.lines]
     label_width = max(text_width(part, SIZE) for parts in ([table.corner], *labels) for part in parts)
-    inline = any(cell.interval.startswith("±") for line in table.lines for cell in line.cells)
+    intervals = [cell.interval for line in table.lines for cell in line.cells if cell.interval]
+    inline = all(text[0] == "±" or text.isalnum() for text in intervals) if intervals else False
     headers, widths = [], []
     for index, header in enumerate(table.headers):
         body = max((_cell_width(line.cells[index], inline=inline) for line in table.lines), default=0.0)
