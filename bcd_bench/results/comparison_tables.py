@@ -18,7 +18,7 @@ FORMATS = ("markdown", "latex", "latex-table")
 
 def render(tournament: Tournament, format_: str = "markdown") -> str:
     """The tables as Markdown, as a LaTeX document ("latex"), or as LaTeX to include in a paper ("latex-table")."""
-    tables = comparison_tables(tournament)
+    tables = comparison_tables(tournament, short=format_ != "markdown")
     if format_ == "markdown":
         return "\n".join(render_markdown(table) for table in tables)
     name = tournament.suite.partition("@")[0]
@@ -32,8 +32,11 @@ def render(tournament: Tournament, format_: str = "markdown") -> str:
     return document("\n".join(texts), whole=whole)
 
 
-def comparison_tables(tournament: Tournament) -> list[Table]:
-    """The values of every run with their letters, and the differences of all pairs of runs."""
+def comparison_tables(tournament: Tournament, *, short: bool = False) -> list[Table]:
+    """The values of every run with their letters, and the differences of all pairs of runs.
+
+    `short` leaves out p-values before the adjustment and numbers of pairs, which a column of a page has no room for.
+    """
     first = {one.comparison.column: one.comparison for one in reversed(tournament.differences)}
     columns = list(tournament.means)
     lines = []
@@ -55,9 +58,9 @@ def comparison_tables(tournament: Tournament) -> list[Table]:
     tested = [one for one in tournament.differences if one.p_adjusted is not None]
     differences = Table(
         f"Differences on {tournament.suite}",
-        ("difference", "effect size", "p", "p (Holm)", "pairs"),
-        ("",) * 5,
-        tuple(_difference(one) for one in tested),
+        ("difference", "effect size", *(() if short else ("p", "pairs")), "p (Holm)"),
+        ("",) * (3 if short else 5),
+        tuple(_difference(one, short=short) for one in tested),
         tuple(_difference_notes(tested)),
         corner="Runs",
         suite=tournament.suite,
@@ -65,7 +68,7 @@ def comparison_tables(tournament: Tournament) -> list[Table]:
     return [values, differences]
 
 
-def _difference(one: Difference) -> Line:
+def _difference(one: Difference, *, short: bool) -> Line:
     compared = one.comparison
     interval = "" if compared.ci_low is None else f"[{_number(compared, compared.ci_low)}, {_high(compared)}]"
     effect = "–" if one.effect is None else f"{one.effect:.2f}"
@@ -73,9 +76,8 @@ def _difference(one: Difference) -> Line:
     cells = (
         Cell(_number(compared, compared.difference), interval, "best" if one.significant else None),
         Cell(effect, of_effect),
-        Cell(_p(compared.p_value)),
+        *(() if short else (Cell(_p(compared.p_value)), Cell(str(compared.n_pairs)))),
         Cell(_p(one.p_adjusted)),
-        Cell(str(compared.n_pairs or "–")),
     )
     return Line(f"{one.a} − {one.b}", _header(compared), cells)
 

@@ -69,6 +69,7 @@ def _panel(axes: Any, column: str, differences: list[Difference], *, named: bool
     labels = [_literal(f"{one.a} − {one.b}") for one in differences]
     axes.set_yticks(range(len(differences)), labels if named else [""] * len(labels), fontsize=7)
     axes.tick_params(axis="x", labelsize=7)
+    axes.locator_params(axis="x", nbins=5)
     unit = differences[0].comparison.unit
     axes.set_title(_literal(f"{column} ({unit})" if unit else column), fontsize=8)
     for side in ("top", "right"):

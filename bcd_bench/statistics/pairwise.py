@@ -49,8 +49,8 @@ class Tournament:
     """All pairs of several runs over the same pairs of clips.
 
     `means` maps a column to the value of each run, in the order of `labels`: over the pairs that all runs scored, or
-    the recorded value for columns without values of pairs. `letters` maps a column to one text for each run: runs with a
-    letter in common do not differ significantly; columns that cannot be tested are absent.
+    the recorded value for columns without values of pairs. `letters` maps a column to one text for each run: runs with
+    a letter in common do not differ significantly; columns that cannot be tested are absent.
     """
 
     suite: str
@@ -64,8 +64,8 @@ class Tournament:
 def compare_all(paths: Sequence[Path], metrics: Sequence[str] = ()) -> Tournament:
     """Compare all pairs of two or more runs, in every headline column that all of them have.
 
-    `metrics` selects metrics or columns by name; a column that is named need not be a headline column. Raises `UsageError` as `compare_runs`, and for fewer than two runs or
-    a run that is given twice.
+    `metrics` selects metrics or columns by name; a column that is named need not be a headline column. Raises
+    `UsageError` as `compare_runs`, and for fewer than two runs or a run that is given twice.
     """
     found = [single_record(path) for path in paths]
     if len(found) < 2:
@@ -83,6 +83,7 @@ def compare_all(paths: Sequence[Path], metrics: Sequence[str] = ()) -> Tournamen
         shared = [column for column in shared if column in there]
     shown = records[0].values
     shared = [column for column in shared if shown[column].headline or column in metrics]
+    shared = [column for column in shared if any(record.values[column].value is not None for record in records)]
     if not shared:
         raise UsageError("the runs share no column", hint=f"bcd-bench score {' '.join(map(str, paths))}")
     differences: list[Difference] = []

@@ -31,6 +31,7 @@ _ESCAPES = {
     "\u2193": r"$\downarrow$",
     "\u2020": r"$\dagger$",
     "\u2013": "--",
+    "\u2212": "$-$",
     "\u2014": "---",
     "\u2018": "`",
     "\u2019": "'",
@@ -75,7 +76,7 @@ _WIDTHS = {
     **dict.fromkeys("frst()-/ ", 0.395),
     **dict.fromkeys("acegoz0123456789_", 0.50),
     **dict.fromkeys("bdhknpquvxyLSJ", 0.56),
-    **dict.fromkeys("wABCDEFGHKNOPQRTUVXYZ<>=+&\u00b1\u2191\u00d7", 0.79),
+    **dict.fromkeys("wABCDEFGHKNOPQRTUVXYZ<>=+&\u00b1\u2212\u2191\u00d7", 0.79),
     **dict.fromkeys("m%", 0.84),
     **dict.fromkeys("\u00b2\u00b3\u00b0\u2193\u2020\u2013", 0.53),
 }
