@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -103,7 +103,7 @@ def command(
     on_terminal = format_ is None and output is None and sys.stdout.isatty()
     format_ = format_ or "markdown"
     render = load_code(registry.report_format(format_).factory, f"report format {format_!r}")
-    takes_layout = "layout" in inspect.signature(render).parameters
+    takes_layout = _takes_layout(render)
     _check_form(chosen, format_, takes_layout=takes_layout)
     if not paths and not Path("runs").is_dir():
         raise UsageError("no folder ./runs here; pass run folders or records", hint="bcd-bench report PATH")
@@ -138,6 +138,13 @@ def command(
     except OSError as error:
         raise UsageError(f"cannot write {output}: {error.strerror or error}") from error
     print(output)
+
+
+def _takes_layout(render: Callable[..., Any]) -> bool:
+    try:
+        return "layout" in inspect.signature(render).parameters
+    except (TypeError, ValueError):  # not a function, or a builtin one: the call says what is wrong with it
+        return False
 
 
 def _check_form(chosen: Mapping[str, Any], format_: str, *, takes_layout: bool) -> None:

@@ -97,8 +97,8 @@ def test_sets_are_listed_and_not_tested(runs: list[Path]) -> None:
 def test_tables_and_their_formats(runs: list[Path]) -> None:
     found = compare_all(runs, ["hit"])
     text = render(found)
-    assert "| best   | 100.00 a    |" in text
-    assert "| middle | 50.00 b     |" in text
+    assert "| best   | 100.00 a  |" in text
+    assert "| middle | 50.00 b   |" in text
     assert "best − middle (hit (%) ↑)" in text.replace("\\", "")
     assert "**50.00**" in text
     whole, part = render(found, "latex"), render(found, "latex-table")
