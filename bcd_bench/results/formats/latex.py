@@ -69,7 +69,7 @@ def render_table(
     available = width or (PAGE_WIDTH if layout.table_star else COLUMN_WIDTH)
     for number, panels in enumerate(floats(table, available)):
         caption = escape(table.title) + (" (continued)" if number else rf"}}\label{{{label}")
-        body = "\n\\par\\smallskip\n".join(_tabular(table, panel) for panel in panels)
+        body = "\n\\par\\medskip\n".join(_tabular(table, panel) for panel in panels)
         parts.append(rf"""\begin{{{environment}}}[!htbp]
 \centering
 \caption{{{caption}}}\smallskip
@@ -94,7 +94,7 @@ def _notes(table: Table, label: str, *, footnotes: bool) -> str:
 
 
 def _tabular(table: Table, panel: Panel) -> str:
-    headers = [rf"\shortstack[r]{{{_stacked(lines)}}}" for lines in panel.headers]
+    headers = [_stacked(lines) for lines in panel.headers]
     lines = [" & ".join([escape(table.corner), *headers]) + r" \\", r"\midrule"]
     previous = ""
     for index, row in enumerate(panel.rows):
@@ -134,7 +134,8 @@ def _interval(cell: Cell) -> str:
 
 
 def _stacked(lines: Sequence[str]) -> str:
-    return r"\\".join(escape(line) for line in lines)
+    text = r"\\".join(escape(line) for line in lines)
+    return text if len(lines) == 1 else rf"\begin{{tabular}}[b]{{@{{}}r@{{}}}}{text}\end{{tabular}}"
 
 
 def _cell(cell: Cell, *, inline: bool) -> str:
