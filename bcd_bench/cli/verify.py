@@ -32,6 +32,10 @@ def command(
     ] = None,
     rerun: Annotated[int, typer.Option(metavar="N", help="Make N random pairs again, and compare.")] = 0,
     seed: Annotated[int, typer.Option(metavar="N", help="With --rerun: random seed that chooses the pairs.")] = 0,
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|PATH", help="The weights of the run, if the method does not provide them."),
+    ] = None,
     data: Annotated[list[str] | None, typer.Option(metavar="NAME=PATH", help="Your own data, for the suite.")] = None,
     device: Annotated[str, typer.Option(metavar="D", help="cpu, cuda, cuda:N or auto.")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -50,10 +54,11 @@ def command(
     reports = []
     with contextlib.ExitStack() as stack:
         files = _records(paths, stack)
-        if outputs is not None and len(files) > 1:
-            raise UsageError(f"--outputs is for one record, and there are {len(files)}")
+        for option, value in (("--outputs", outputs), ("--weights", weights)):
+            if value is not None and len(files) > 1:
+                raise UsageError(f"{option} is for one record, and there are {len(files)}")
         for shown, path in files:
-            again = {"rescore": rescore, "outputs": outputs, "rerun": rerun, "seed": seed}
+            again = {"rescore": rescore, "outputs": outputs, "rerun": rerun, "seed": seed, "weights": weights}
             report = _verify(registry, shown, path, again, options)
             reports.append(report)
             if not as_json:
@@ -118,11 +123,12 @@ def _verify(
     checks = [passed("schema", f"a record of format {record.format}"), *check_files(record, folder)]
     sound = all(check.status != "failed" for check in checks)
     if sound:  # otherwise the files cannot be relied on
-        checks += check_installed(registry, record, folder, options["data"])
+        checks += check_installed(registry, record, folder, options["data"], again["weights"])
     if sound and again["rescore"]:
         checks.append(check_rescored(registry, record, folder, outputs=again["outputs"], **options))
     if sound and again["rerun"]:
-        checks.append(check_rerun(registry, record, folder, again["rerun"], seed=again["seed"], **options))
+        rerun = {key: again[key] for key in ("seed", "weights")}
+        checks.append(check_rerun(registry, record, folder, again["rerun"], **rerun, **options))
     return {**report, "ok": all(check.status != "failed" for check in checks), "checks": checks}
 
 

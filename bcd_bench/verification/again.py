@@ -22,7 +22,7 @@ from bcd_bench.scoring.score import check_metrics, missing_assets, score_run
 from bcd_bench.types.errors import BcdBenchError, Interrupted, UsageError
 from bcd_bench.types.suite import Suite
 from bcd_bench.verification.check import Check, failed, passed, skipped
-from bcd_bench.verification.installed import find_suite, known_data
+from bcd_bench.verification.installed import find_suite, find_weights, known_data
 
 if TYPE_CHECKING:
     from bcd_bench.plugin.registry import Registry
@@ -107,6 +107,7 @@ def check_rerun(
     number: int,
     *,
     seed: int = 0,
+    weights: str | None = None,
     data: Mapping[str, Path] | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
@@ -114,7 +115,7 @@ def check_rerun(
     """Make the outputs of `number` random pairs again, in their own batches, and compare their hashes.
 
     If a hash differs (as on another device), or if there is no `pairs.jsonl`, the new outputs are scored and their
-    values compared, with a tolerance of `DEVICE_TOLERANCE`.
+    values compared, with a tolerance of `DEVICE_TOLERANCE`. `weights` is as in `check_installed`.
     """
     name = "rerun"
     values = PairValues.load(folder)
@@ -125,14 +126,15 @@ def check_rerun(
             registry,
             record.method.name,
             suite,
-            weights=next(iter(record.method.weights), None),
+            weights=find_weights(registry, record, weights),
             config=record.method.config if recorded is None else recorded.method.config,
             seed=record.seed,
             limit=record.limit,
             device=device,
         )
     except BcdBenchError as error:
-        return skipped(name, f"cannot be made again here: {error}")
+        hint = f" ({error.hint})" if error.hint else ""
+        return skipped(name, f"cannot be made again here: {error}{hint}")
     if recorded is not None:
         plan = plan.model_copy(update={"batch_size": recorded.batch_size})
     chosen = sorted(random.Random(seed).sample(range(len(plan.pairs)), min(number, len(plan.pairs))))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from bcd_bench.verification.check import Check, failed, passed, skipped
 if TYPE_CHECKING:
     from bcd_bench.plugin.registry import Registry
 
-__all__ = ["check_installed", "find_suite", "known_data"]
+__all__ = ["check_installed", "find_suite", "find_weights", "known_data"]
 
 
 def known_data(folder: Path, data: Mapping[str, Path]) -> dict[str, Path]:
@@ -42,14 +42,20 @@ def find_suite(registry: Registry, record: RunRecord, data: Mapping[str, Path]) 
 
 
 def check_installed(
-    registry: Registry, record: RunRecord, folder: Path, data: Mapping[str, Path] | None = None
+    registry: Registry,
+    record: RunRecord,
+    folder: Path,
+    data: Mapping[str, Path] | None = None,
+    weights: str | None = None,
 ) -> list[Check]:
     """The manifest, the pairs and their subjects, the weights, and the code and files of the metrics.
 
-    A different manifest of the same version, other pairs, and other weights of the same name are failures. Other code
-    is not: the record may be older than the installed plugins, so that nothing can be said ("skipped").
+    `weights` names the weights, by default those of the installed method. A different manifest of the same version,
+    other pairs, and other weights of the same name are failures. Other code is not: the record may be older than the
+    installed plugins, so that nothing can be said ("skipped").
     """
-    return [_suite(registry, record, folder, data or {}), *_weights(registry, record), _metrics(registry, record)]
+    suite = _suite(registry, record, folder, data or {})
+    return [suite, *_weights(registry, record, weights), _metrics(registry, record)]
 
 
 def _suite(registry: Registry, record: RunRecord, folder: Path, data: Mapping[str, Path]) -> Check:
@@ -85,25 +91,43 @@ def _suite(registry: Registry, record: RunRecord, folder: Path, data: Mapping[st
     return passed(name, f"manifest {suite.manifest_sha256[:12]}, its pairs and their subjects are those installed")
 
 
-def _weights(registry: Registry, record: RunRecord) -> Iterator[Check]:
-    method = registry.methods.get(record.method.name)
+def find_weights(registry: Registry, record: RunRecord, given: str | None = None) -> str | None:
+    """The name or path of the weights of a record: `given`, or those of the installed method with this name or hash.
+
+    None if the record has no weights. Raises `UsageError` if there are none with the recorded hash, and
+    `MissingAssetError` if they have to be fetched first.
+    """
+    method = registry.method(record.method.name)
     for name, sha256 in record.method.weights.items():
-        if method is None:
-            yield skipped("weights", f"method {record.method.name} is not installed")
-            continue
-        if name not in {weights.name for weights in method.weights}:
-            yield skipped("weights", f"{name} ({sha256[:12]}) are a file of whoever ran it")
-            continue
-        try:
-            found = resolve_weights(method, record.suite.name, name, AssetStore(registry))
-        except BcdBenchError as error:
-            yield skipped("weights", str(error))
-            continue
-        if found is None or found.sha256 != sha256:
+        declared = [item.name for item in method.weights if item.name == name or item.sha256 == sha256]
+        choices = [given] if given is not None else declared
+        if not choices:
+            raise UsageError(f"{name} ({sha256[:12]}) are a file of whoever ran it", hint="--weights FILE")
+        own = "none"
+        for choice in choices:
+            found = resolve_weights(method, record.suite.name, choice, AssetStore(registry))
+            if found is not None and found.sha256 == sha256:
+                return choice
             own = "none" if found is None else found.sha256[:12]
-            yield failed("weights", f"{name} have sha256 {sha256[:12]} in the record, but {own} here")
-        else:
-            yield passed("weights", f"{name} ({sha256[:12]}) are those installed")
+        raise _OtherWeightsError(f"{name} have sha256 {sha256[:12]} in the record, but {own} here")
+    return None
+
+
+class _OtherWeightsError(UsageError):
+    """Weights of the recorded name have another hash."""
+
+
+def _weights(registry: Registry, record: RunRecord, given: str | None) -> list[Check]:
+    if not record.method.weights:
+        return []
+    try:
+        choice = find_weights(registry, record, given)
+    except _OtherWeightsError as error:
+        return [failed("weights", str(error))]
+    except BcdBenchError as error:
+        return [skipped("weights", f"{error} ({error.hint})" if error.hint else str(error))]
+    [sha256, *_] = record.method.weights.values()
+    return [passed("weights", f"{sha256[:12]} is the hash of {choice}")]
 
 
 def _metrics(registry: Registry, record: RunRecord) -> Check:

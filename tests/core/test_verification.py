@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import shutil
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,10 @@ import pytest
 import scoring_toy as toy
 from scoring_toy import record_run
 
+import bcd_bench
 from bcd_bench.cli.app import main
 from bcd_bench.plugin.registry import Registry
+from bcd_bench.plugin.specs import Weights
 from bcd_bench.results.formats import latex, markdown
 from bcd_bench.results.ranking import marks
 from bcd_bench.results.rows import collect_rows
@@ -301,3 +305,29 @@ def test_a_changed_member_a_missing_one_and_another_file_are_refused(runs: Path,
         pack(members)
         with pytest.raises(UsageError, match=told), bundle.opened(path):
             pass
+
+
+def test_weights_are_found_by_name_or_hash(registry: Registry, runs: Path, tmp_path: Path) -> None:
+    folder = folder_of(runs, "off")
+    record = load_record(folder / "record.json")
+    shipped, mine = Path(bcd_bench.__file__), tmp_path / "mine.bin"
+    mine.write_bytes(b"mine")
+    sha256 = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in (shipped, mine)}
+    spec = Weights("trained", package="bcd_bench", path="__init__.py", sha256=sha256[shipped])
+    registry.methods["off"] = replace(registry.methods["off"], weights=(spec,))
+
+    def found(name: str, sha: str, given: str | None = None) -> tuple[str, str]:
+        method = record.method.model_copy(update={"weights": {name: sha}})
+        [check] = [
+            check
+            for check in check_installed(registry, record.model_copy(update={"method": method}), folder, weights=given)
+            if check.name == "weights"
+        ]
+        return check.status, check.detail
+
+    assert found("trained", sha256[shipped]) == ("ok", f"{sha256[shipped][:12]} is the hash of trained")
+    assert found("a copy", sha256[shipped])[0] == "ok"
+    assert found("mine.bin", sha256[mine])[0] == "skipped"
+    assert found("mine.bin", sha256[mine], str(mine))[0] == "ok"
+    told = f"trained have sha256 {sha256[mine][:12]} in the record, but {sha256[shipped][:12]} here"
+    assert found("trained", sha256[mine]) == ("failed", told)
