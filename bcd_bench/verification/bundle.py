@@ -27,8 +27,8 @@ BUNDLE_FORMAT = 1
 INDEX = "bundle.json"
 MEMBERS = (RECORD_NAME, VALUES_NAME, "plan.json", "pairs.jsonl", "env.json")
 REQUIRED = (RECORD_NAME, "plan.json", "pairs.jsonl")
-LARGEST = 256 * 2**20
-"""Bytes of one member that are accepted; the values of a suite with 100,000 pairs have a tenth of that."""
+LARGEST = 64 * 2**20
+"""Bytes of one member that are accepted; a run of 100,000 pairs has less than half of that in each."""
 
 
 def is_bundle(path: Path) -> bool:

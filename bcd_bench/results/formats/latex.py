@@ -6,6 +6,7 @@ importing pandas takes longer than the report.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from bcd_bench.results.formats.latex_panels import Panel, PanelRow, floats
@@ -63,7 +64,8 @@ def render_table(
     a page. Notes follow outside the float: as a footnote without a mark, or as text.
     """
     layout = layout or Layout()
-    label = layout.label or "tab:" + "".join(char if char.isalnum() else "-" for char in table.suite.partition("@")[0])
+    name = table.suite.partition("@")[0] or table.title
+    label = layout.label or "tab:" + re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")
     environment = "table*" if layout.table_star else "table"
     parts = []
     available = width or (PAGE_WIDTH if layout.table_star else COLUMN_WIDTH)
