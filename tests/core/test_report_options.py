@@ -18,7 +18,7 @@ from bcd_bench.cli.app import main
 from bcd_bench.results.formats import html, latex, markdown
 from bcd_bench.results.formats.latex_panels import floats
 from bcd_bench.results.layout import Layout
-from bcd_bench.results.rows import collect_rows
+from bcd_bench.results.rows import ReportRow, collect_rows
 from bcd_bench.results.schema import RecipeInfo
 from bcd_bench.results.selection import Selection, parse_decimals
 from bcd_bench.results.table import Cell, build_tables
@@ -194,3 +194,23 @@ def test_tables_fit_a_column_of_a_page_in_type_of_7_pt_or_more(
     fonts = set(re.findall(rb"/FontName\s*/[A-Z]+\+([A-Z]+)(\d+)", (tmp_path / "paper.pdf").read_bytes()))
     assert fonts, "the type sizes are in the names of the Computer Modern fonts"
     assert min(int(size) for _, size in fonts) == 7
+
+
+def test_a_format_of_a_plugin_receives_the_layout_only_if_it_asks_for_it(
+    results: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def plain(rows: list[ReportRow], *, suite: str | None = None) -> str:
+        return " ".join(row.method for row in rows)
+
+    def formed(rows: list[ReportRow], *, suite: str | None = None, layout: Layout | None = None) -> str:
+        return f"{layout.interval if layout else None} {list(rows[0].metrics)}"
+
+    for function in (plain, formed):
+        monkeypatch.setattr("bcd_bench.results.formats.markdown.render", function)
+        chosen = ["--method", "poor,good", "--metric", "fid"]
+        if function is plain:
+            assert report(capsys, results, *chosen) == "poor good\n"
+            told = report(capsys, results, *chosen, "--interval", "pm", code=2)
+            assert "--interval has no effect on format markdown" in told
+        else:
+            assert report(capsys, results, *chosen, "--interval", "pm") == "pm ['fid']\n"
