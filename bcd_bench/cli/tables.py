@@ -11,6 +11,7 @@ from bcd_bench.cli.common import console
 from bcd_bench.scoring.missing_metrics import not_scored
 
 if TYPE_CHECKING:
+    from bcd_bench.results.layout import Layout
     from bcd_bench.results.rows import ReportRow
     from bcd_bench.results.table import Cell, Line, Table
 
@@ -63,21 +64,23 @@ def _groups(table: Table, width: int) -> list[list[Line]]:
     return groups
 
 
-def print_rows(rows: Sequence[ReportRow]) -> None:
-    """Print the tables of these rows, transposed so that they fit a terminal."""
+def print_rows(rows: Sequence[ReportRow], layout: Layout | None = None) -> None:
+    """Print the tables of these rows so that they fit a terminal: methods side by side, unless the layout transposes
+    this."""
     from bcd_bench.results.table import build_tables
 
-    for table in build_tables(rows):
+    for table in build_tables(rows, layout=layout):
         _print_table(table)
 
 
 def print_runs(folders: Sequence[Path]) -> None:
     """Print the tables of these run folders, then the folders. Does nothing if there are no folders."""
+    from bcd_bench.results.layout import Layout
     from bcd_bench.results.rows import collect_rows
 
     if not folders:
         return
-    print_rows(collect_rows(folders))
+    print_rows(collect_rows(folders), Layout(keep_unscored=True))
     print()
     for folder in folders:
         print(f"run folder: {folder}")

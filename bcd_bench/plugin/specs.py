@@ -258,7 +258,10 @@ class TrainRequest:
 
 @dataclass(frozen=True)
 class ReportFormatSpec:
-    """A report format: `factory` refers to a callable `(rows: list[ReportRow], *, suite: str | None) -> str`."""
+    """A report format: `factory` refers to a callable `(rows: list[ReportRow], *, suite: str | None) -> str`.
+
+    With a parameter `layout`, it also receives the form of the tables that the user chose (`results.layout.Layout`).
+    """
 
     name: str
     summary: str

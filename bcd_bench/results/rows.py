@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bcd_bench.results.schema import PairValues, RecipeInfo, RunRecord, Value, conflict_note, conflicting, load_records
+from bcd_bench.verification.files import first_failure
 
 if TYPE_CHECKING:
     from bcd_bench.plugin.registry import Registry
@@ -44,9 +45,13 @@ class ReportRow:
     @property
     def label(self) -> str:
         """Name in tables: the method, its configured `name` if any, and the recipe of its weights."""
+        return self.name if self.recipe is None else f"{self.name} ({self.recipe.label})"
+
+    @property
+    def name(self) -> str:
+        """The method and its configured `name` if any, without the recipe of its weights."""
         name = self.record.method.config.get("name") if self.record else None
-        label = f"{self.method}: {name}" if isinstance(name, str) and name else self.method
-        return label if self.recipe is None else f"{label} ({self.recipe.label})"
+        return f"{self.method}: {name}" if isinstance(name, str) and name else self.method
 
     @property
     def recipe(self) -> RecipeInfo | None:
@@ -60,10 +65,17 @@ class ReportRow:
 
     @property
     def ranked(self) -> bool:
-        """False for reference methods, quoted figures, partial runs, random weights, methods without a fingerprint, and
-        records that contradict another one: they are shown and never ranked."""
+        """False for reference methods, quoted figures, partial runs, random weights, methods without a fingerprint,
+        and records that contradict another one or their own files: they are shown and never ranked."""
         unfit = self.reported or self.reference or self.partial or self.seeded or self.unhashed or self.conflict
-        return not unfit
+        return not (unfit or self.refusal)
+
+    @cached_property
+    def refusal(self) -> str:
+        """Why the record contradicts its own files, as a clause (`verification.files`); empty if it does not."""
+        if self.record is None or self.folder is None:
+            return ""
+        return first_failure(self.record, self.folder)
 
     @cached_property
     def pair_values(self) -> PairValues | None:
@@ -73,7 +85,9 @@ class ReportRow:
     def clusters(self, column: str) -> int | None:
         """Number of content subjects that the value of a column is based on; None if not recorded."""
         number = self.metrics[column].n_clusters
-        if number is None and self.pair_values is not None:  # older records do not contain this number
+        if (
+            number is None and not self.refusal and self.pair_values is not None
+        ):  # older records do not contain this number
             clusters = self.pair_values.cluster_by_pair()
             number = len({clusters[pair] for pair in self.pair_values.by_pair(column)}) or None
         return number

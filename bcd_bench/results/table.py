@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from bcd_bench.results.ranking import Mark, incomparable, marks
-from bcd_bench.results.rows import ReportRow, conflict_notes
-from bcd_bench.results.schema import MIN_COVERAGE, Value
-from bcd_bench.scoring.missing_metrics import by_reason
-from bcd_bench.statistics.intervals import MIN_CLUSTERS_TO_COMPARE
+from bcd_bench.results.layout import Layout
+from bcd_bench.results.notes import DAGGER, few_clusters, notes
+from bcd_bench.results.ranking import Mark, marks
+from bcd_bench.results.rows import ReportRow
+from bcd_bench.results.schema import Value
+from bcd_bench.types.errors import UsageError
 
-__all__ = ["Cell", "Line", "Table", "build_tables"]
+__all__ = ["DAGGER", "Cell", "Line", "Table", "build_tables"]
 
-DAGGER = "†"
 SEEDED = "random weights"
 """Marks a run with random weights instead of trained ones."""
 UNHASHED = "no fingerprint"
 """Marks a run of a Python object that could not be hashed."""
 CONFLICT = "contradicts another record"
 """Marks a record for which another record of the same run has different content."""
-WHOLE = 0.9995
-"""Frame coverage above this value is displayed as 100 %, so no note is needed."""
+REFUSED = "fails its checks"
+"""Marks a record that contradicts its own files; a note says how."""
 NOT_SCORED = "not scored"
 """Shown if a metric lacks an asset or a package; a note names it and the fix."""
 
@@ -43,6 +43,8 @@ class Line:
     label: str
     status: str
     cells: tuple[Cell, ...]
+    definition: str = ""
+    """What the row means, if its label is a column of the records."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +58,28 @@ class Table:
     notes: tuple[str, ...]
     corner: str = "Method"
     """Header of the labels."""
+    suite: str = ""
+    """Name and version of the suite, whatever the title says."""
+
+    def transposed(self) -> Table:
+        """The same table with a row for each column and a column for each row."""
+        labels = tuple(f"{line.label} ({line.status})" if line.status else line.label for line in self.lines)
+        definitions = self.definitions or ("",) * len(self.headers)
+        lines = tuple(
+            Line(header, "", tuple(line.cells[index] for line in self.lines), definitions[index])
+            for index, header in enumerate(self.headers)
+        )
+        definitions = tuple(line.definition for line in self.lines)
+        return replace(self, headers=labels, definitions=definitions, lines=lines, corner="Column")
 
 
-def build_tables(rows: Sequence[ReportRow], *, suite: str | None = None) -> list[Table]:
-    """One table for each suite, version and manifest; quoted rows appear in every table of their suite and version."""
+def build_tables(rows: Sequence[ReportRow], *, suite: str | None = None, layout: Layout | None = None) -> list[Table]:
+    """One table for each suite, version and manifest; quoted rows appear in every table of their suite and version.
+
+    Columns in which nobody has a value are left out, unless the layout keeps them. Raises `UsageError` if the layout
+    has a caption or a label and there are several tables.
+    """
+    layout = layout or Layout()
     rows = [row for row in rows if suite is None or row.suite == suite]
     groups: dict[tuple[str, str, str | None], list[ReportRow]] = {}
     for row in rows:
@@ -68,10 +88,21 @@ def build_tables(rows: Sequence[ReportRow], *, suite: str | None = None) -> list
     for row in rows:
         if row.reported and not any(key[:2] == (row.suite, row.suite_version) for key in groups):
             groups[row.suite, row.suite_version, None] = []
+    if len(groups) > 1 and (layout.caption or layout.label):
+        option = "--caption" if layout.caption else "--label"
+        suites = sorted({key[0] for key in groups})
+        hint = f"bcd-bench report --suite {suites[0]}" if len(suites) > 1 else "pass only the runs of one table"
+        raise UsageError(f"{option} is for one table, and this report has {len(groups)}", hint=hint)
     tables = []
     for (name, version, manifest), measured in sorted(groups.items(), key=lambda item: [str(part) for part in item[0]]):
         quoted = [row for row in rows if row.reported and (row.suite, row.suite_version) == (name, version)]
-        tables.append(_table(f"{name}@{version}", manifest, _ordered(quoted, measured)))
+        if layout.keep_order:
+            kept = {id(row) for row in (*quoted, *measured)}
+            ordered = [row for row in rows if id(row) in kept]
+        else:
+            ordered = _ordered(quoted, measured)
+        table = _table(f"{name}@{version}", manifest, ordered, layout)
+        tables.append(table.transposed() if layout.transpose else table)
     return tables
 
 
@@ -81,21 +112,45 @@ def format_number(value: Value, number: float) -> str:
     return text.lstrip("-") if float(text) == 0 else text
 
 
-def _table(title: str, manifest: str | None, rows: Sequence[ReportRow]) -> Table:
+def _table(title: str, manifest: str | None, rows: Sequence[ReportRow], layout: Layout) -> Table:
+    columns, left_out = _columns(rows, layout)
+    column_marks = {name: marks(rows, name) for name in columns}
+    labels = _labels(rows, short=layout.short_names)
+    lines = []
+    for index, row in enumerate(rows):
+        cells = tuple(_cell(row, name, column_marks[name].get(index), layout) for name in columns)
+        lines.append(Line(labels[index], _status(row), cells))
+    footer = notes(
+        title,
+        manifest,
+        rows,
+        columns,
+        layout=layout,
+        left_out=left_out,
+        marked=any(cell.mark for line in lines for cell in line.cells),
+        daggers=any(cell.dagger for line in lines for cell in line.cells),
+    )
+    headers = tuple(_header(name, value) for name, value in columns.items())
+    definitions = tuple(value.definition for value in columns.values())
+    return Table(layout.caption or title, headers, definitions, tuple(lines), tuple(footer), suite=title)
+
+
+def _columns(rows: Sequence[ReportRow], layout: Layout) -> tuple[dict[str, Value], list[str]]:
+    """The columns of a table, and the headline columns that are left out because nobody has a value in them."""
     columns: dict[str, Value] = {}
     for row in sorted(rows, key=lambda row: row.reported):
         for name, value in row.metrics.items():
             if value.headline:
                 columns.setdefault(name, value)
-    column_marks = {name: marks(rows, name) for name in columns}
-    labels = _labels(rows)
-    lines = []
-    for index, row in enumerate(rows):
-        cells = tuple(_cell(row, name, column_marks[name].get(index)) for name in columns)
-        lines.append(Line(labels[index], _status(row), cells))
-    headers = tuple(_header(name, value) for name, value in columns.items())
-    definitions = tuple(value.definition for value in columns.values())
-    return Table(title, headers, definitions, tuple(lines), tuple(_notes(title, manifest, rows, columns, lines)))
+    if layout.columns:
+        return {name: columns[name] for name in layout.columns if name in columns}, []
+    filled = {name for row in rows for name, value in row.metrics.items() if value.value is not None}
+    if layout.keep_unscored or not filled & set(columns):
+        return columns, []
+    return (
+        {name: value for name, value in columns.items() if name in filled},
+        [name for name in columns if name not in filled],
+    )
 
 
 def _ordered(quoted: Sequence[ReportRow], measured: Sequence[ReportRow]) -> list[ReportRow]:
@@ -103,10 +158,10 @@ def _ordered(quoted: Sequence[ReportRow], measured: Sequence[ReportRow]) -> list
     return [*quoted, *sorted(measured, key=lambda row: (row.reference, row.seeded, row.partial))]
 
 
-def _labels(rows: Sequence[ReportRow]) -> list[str]:
-    """Method names; for duplicate labels, the name of the weights is added, and if necessary the start of the run
-    id."""
-    labels = [row.label for row in rows]
+def _labels(rows: Sequence[ReportRow], *, short: bool) -> list[str]:
+    """Method names, `short` ones without the recipe; for duplicate labels, the name of the weights is added, and if
+    necessary the start of the run id."""
+    labels = [row.name if short else row.label for row in rows]
     names = [(label, row.reported) for label, row in zip(labels, rows, strict=True)]
     for index, (row, name) in enumerate(zip(rows, names, strict=True)):
         duplicates = [other for other, other_name in zip(rows, names, strict=True) if other_name == name]
@@ -126,13 +181,14 @@ def _status(row: ReportRow) -> str:
     statuses += [SEEDED] if row.seeded else []
     statuses += [UNHASHED] if row.unhashed else []
     statuses += [CONFLICT] if row.conflict else []
+    statuses += [REFUSED] if row.refusal else []
     if row.partial:
         total = row.record.suite.n_pairs if row.record else "?"
         statuses.append(f"partial: {row.n_pairs} of {total} pairs")
     return ", ".join(statuses)
 
 
-def _cell(row: ReportRow, name: str, mark: Mark | None) -> Cell:
+def _cell(row: ReportRow, name: str, mark: Mark | None, layout: Layout) -> Cell:
     value = row.metrics.get(name)
     if value is None:
         return Cell("–")
@@ -141,17 +197,15 @@ def _cell(row: ReportRow, name: str, mark: Mark | None) -> Cell:
     if value.value is None:
         return Cell("–", dagger=not row.reported)
     interval = ""
-    if few := _few_clusters(row, name):
+    if layout.interval == "none":
+        pass
+    elif few := few_clusters(row, name):
         interval = f"({few} {'subject' if few == 1 else 'subjects'})"
+    elif value.ci_low is not None and value.ci_high is not None and layout.interval == "pm":
+        interval = f"± {format_number(value, (value.ci_high - value.ci_low) / 2)}"
     elif value.ci_low is not None and value.ci_high is not None:
         interval = f"[{format_number(value, value.ci_low)}, {format_number(value, value.ci_high)}]"
     return Cell(format_number(value, value.value), interval, mark, not row.reported and not value.covered)
-
-
-def _few_clusters(row: ReportRow, name: str) -> int | None:
-    """The number of content subjects of a value if it is too small for an interval, else None."""
-    number = None if row.reported else row.clusters(name)
-    return number if number is not None and number < MIN_CLUSTERS_TO_COMPARE else None
 
 
 def _missing(row: ReportRow, value: Value) -> bool:
@@ -162,125 +216,3 @@ def _missing(row: ReportRow, value: Value) -> bool:
 def _header(name: str, value: Value) -> str:
     arrow = {True: " ↑", False: " ↓", None: ""}[value.higher_is_better]
     return f"{name}{f' ({value.unit})' if value.unit else ''}{arrow}"
-
-
-def _notes(
-    title: str, manifest: str | None, rows: Sequence[ReportRow], columns: dict[str, Value], lines: Sequence[Line]
-) -> list[str]:
-    """The footer: provenance of the table, in full sentences."""
-    measured = [row for row in rows if not row.reported]
-    notes = []
-    if measured:
-        sizes = sorted({row.n_pairs for row in measured if row.n_pairs is not None})
-        count = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
-        code = ", ".join(sorted({str(row.provenance.get("bcd_bench")) for row in measured}))
-        notes.append(f"Suite {title}, manifest {(manifest or '')[:12]}, n = {count} pairs; bcd-bench {code}.")
-        notes.append(_interval_note(columns))
-        failed = [f"{row.method} {row.n_failed}" for row in measured if row.n_failed]
-        if failed:
-            notes.append(f"Failed pairs, left out of every value: {', '.join(failed)}.")
-    if any(cell.mark for line in lines for cell in line.cells):
-        notes.append(
-            "Best in bold, second underlined, among ranked rows, where the paired difference to every other one (to "
-            "every one but the best) is in its favour, over the pairs both scored, and its 95 % interval excludes 0."
-        )
-    if any(cell.dagger for line in lines for cell in line.cells):
-        share = f"{100 * MIN_COVERAGE:.0f} %"
-        notes.append(f"{DAGGER} fewer than {share} of the pairs (or of their frames) could be scored; not ranked.")
-    notes += _frame_notes(measured, columns)
-    if any(_few_clusters(row, name) for row in measured for name in columns if name in row.metrics):
-        notes.append(
-            f"With fewer than {MIN_CLUSTERS_TO_COMPARE} subjects no interval is reliable: their number is shown in its "
-            "place, and such rows are not ranked."
-        )
-    reasons: dict[str, list[str]] = {}
-    for name in columns:
-        if sum(row.ranked and name in row.metrics for row in measured) > 1 and (why := incomparable(rows, name)):
-            reasons.setdefault(why, []).append(name)
-    for why, names in reasons.items():
-        notes.append(
-            f"Do not compare the values of {', '.join(names)} with one another: they were {why}. They are not ranked; "
-            "`bcd-bench score RUN…` scores runs again."
-        )
-    notes += [f"{note}." for note in conflict_notes(rows)]
-    if any(row.reference for row in measured):
-        notes.append("Reference methods bracket the scale and are not ranked.")
-    if seeded := sorted({row.method for row in measured if row.seeded}):
-        notes.append(
-            f"Run with random weights, which were never learned: {', '.join(seeded)}. Their figures show that "
-            "the pipeline works, say nothing about the methods, and are not ranked."
-        )
-    if unhashed := sorted({row.method for row in measured if row.unhashed}):
-        notes.append(
-            f"Python objects whose source or state could not be hashed: {', '.join(unhashed)}. Nobody can tell whether "
-            "two such runs are of the same method, so they are not ranked."
-        )
-    notes += _recipe_notes(measured)
-    sources: dict[str, list[str]] = {}
-    for row in rows:
-        if row.reported:
-            note = row.provenance.get("note")
-            sources.setdefault(f"{row.provenance['source']}{f' ({note})' if note else ''}", []).append(row.method)
-    if sources:
-        quoted = "; ".join(f"{', '.join(methods)}: {source}" for source, methods in sources.items())
-        notes.append(f"Reported figures are quoted, not measured here, and not ranked: {quoted}.")
-    metric_notes: dict[str, list[str]] = {}
-    lacking: list[tuple[str, str]] = []
-    for row in measured:
-        for name, info in (row.record.metrics if row.record else {}).items():
-            if info.missing:
-                lacking.append((name, str(info.error)))
-            elif info.error:
-                metric_notes.setdefault(f"{name}: {info.error}", []).append(row.method)
-            for asset, used in ({} if info.missing else info.assets).items():
-                model = f"{used['file']} (sha256 {used['sha256'][:12]})"
-                metric_notes.setdefault(f"{name} used {model} as {asset}", []).append(row.method)
-    for reason, names in by_reason(lacking).items():
-        notes.append(f"Not scored, something is missing: {', '.join(names)}: {reason}.")
-    for metric_note, methods in metric_notes.items():
-        notes.append(f"Metric {metric_note} (on {', '.join(dict.fromkeys(methods))}).")
-    restrictions = sorted({text for row in measured for text in row.provenance.get("restrictions", ())})
-    if restrictions:
-        notes.append(f"Restricted licences took part: {'; '.join(restrictions)}.")
-    return notes
-
-
-def _recipe_notes(measured: Sequence[ReportRow]) -> list[str]:
-    """Training recipes of the rows: techniques, and whether labels were used."""
-    recipes: dict[str, list[str]] = {}
-    for row in measured:
-        if row.recipe is None:
-            continue
-        parts = ", ".join(row.recipe.parts) or row.recipe.label
-        source = f"learned from labels ({', '.join(row.recipe.labels)})" if row.recipe.labels else "self-supervised"
-        text = f"Recipe of {row.label}: {parts}; {source}."
-        recipes.setdefault(text, []).append(row.weights)
-    return [
-        text if len(recipes) == 1 or not any(weights) else f"{text[:-1]} (weights {', '.join(dict.fromkeys(weights))})."
-        for text, weights in recipes.items()
-    ]
-
-
-def _frame_notes(measured: Sequence[ReportRow], columns: dict[str, Value]) -> list[str]:
-    """Notes on the values with a dagger because of skipped frames."""
-    columns_by_share: dict[tuple[str, str], list[str]] = {}
-    for row in measured:
-        for name in columns:
-            value = row.metrics.get(name)
-            if value is None or value.covered or value.frame_coverage is None or value.frame_coverage > WHOLE:
-                continue
-            columns_by_share.setdefault((row.label, f"{100 * value.frame_coverage:.3g} %"), []).append(name)
-    return [
-        f"{label}: {', '.join(names)} {'rests' if len(names) == 1 else 'rest'} on {share} of the frames."
-        for (label, share), names in columns_by_share.items()
-    ]
-
-
-def _interval_note(columns: dict[str, Value]) -> str:
-    methods = sorted({value.ci_method for value in columns.values() if value.ci_method})
-    text = "Brackets: 95 % intervals over pairs, clustered by subject"
-    if "wilson" in methods:
-        text += "; Wilson if all pairs agree (a rate of 0 or 100 %)"
-    if "delete-group jackknife" in methods:
-        text += "; delete-group jackknife for set metrics"
-    return text + "."

@@ -12,8 +12,9 @@ from bcd_bench.results.schema import MIN_COVERAGE, PairValues, RunRecord, Value,
 from bcd_bench.statistics.comparability import why_incomparable
 from bcd_bench.statistics.intervals import MIN_CLUSTERS_TO_COMPARE, paired_difference, sign_flip_p_value
 from bcd_bench.types.errors import UsageError
+from bcd_bench.verification.files import first_failure
 
-__all__ = ["Comparison", "compare_runs", "render_comparisons"]
+__all__ = ["Comparison", "compare_runs", "render_comparisons", "single_record"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def compare_runs(a: Path, b: Path, metrics: Sequence[str] = ()) -> list[Comparis
     `metrics` selects metrics or columns by name. Raises `UsageError` if the runs are of different suites or share no
     column, or if a path does not contain exactly one record.
     """
-    (folder_a, record_a), (folder_b, record_b) = _single(a), _single(b)
+    (folder_a, record_a), (folder_b, record_b) = single_record(a), single_record(b)
     if record_a.suite.manifest_sha256 != record_b.suite.manifest_sha256:
         raise UsageError(f"the runs do not use the same pairs: {_suite(record_a)} and {_suite(record_b)}")
     # a column shared by two metrics belongs to the metric scored first, which may differ between the runs
@@ -82,7 +83,10 @@ def compare_runs(a: Path, b: Path, metrics: Sequence[str] = ()) -> list[Comparis
             comparisons.append(_with_frames(_compare(name, left, right, values_a, values_b), record_a, record_b))
         else:
             comparisons.append(_comparison(name, left, left.value, right.value, None, note=f"{reason}: not comparable"))
-    return [_with_seeds(comparison, record_a, record_b) for comparison in comparisons]
+    refusals = [
+        (label, first_failure(*one)) for label, one in (("a", (record_a, folder_a)), ("b", (record_b, folder_b)))
+    ]
+    return [_with_refusals(_with_seeds(one, record_a, record_b), refusals) for one in comparisons]
 
 
 def render_comparisons(comparisons: Sequence[Comparison], label_a: str, label_b: str) -> str:
@@ -133,7 +137,8 @@ def render_comparisons(comparisons: Sequence[Comparison], label_a: str, label_b:
     return "\n".join([*lines, "", *notes]) + "\n"
 
 
-def _single(path: Path) -> tuple[Path, RunRecord]:
+def single_record(path: Path) -> tuple[Path, RunRecord]:
+    """The folder and the record of one run. Raises `UsageError` if `path` has none or several."""
     records = load_records([path])
     if len(records) != 1:
         contents = "no record" if not records else f"{len(records)} records"
@@ -197,6 +202,14 @@ def _with_seeds(one: Comparison, a: RunRecord, b: RunRecord) -> Comparison:
         return one
     reason = f"{' and '.join(seeded)} ran with random weights, a test of the pipeline"
     return replace(one, significant=False, note="; ".join(part for part in (one.note, reason) if part))
+
+
+def _with_refusals(one: Comparison, refusals: Sequence[tuple[str, str]]) -> Comparison:
+    """Mark comparisons with a record that contradicts its own files as not significant."""
+    reasons = [f"{label} fails its checks: {reason}" for label, reason in refusals if reason]
+    if not reasons:
+        return one
+    return replace(one, significant=False, note="; ".join(part for part in (one.note, *reasons) if part))
 
 
 def _with_frames(one: Comparison, a: RunRecord, b: RunRecord) -> Comparison:

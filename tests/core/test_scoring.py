@@ -22,6 +22,7 @@ from bcd_bench import AssetSpec, Scored
 from bcd_bench.cli.tables import exit_code
 from bcd_bench.plugin.registry import Registry
 from bcd_bench.results.build import write_record
+from bcd_bench.results.layout import Layout
 from bcd_bench.results.rows import collect_rows
 from bcd_bench.results.table import Cell, build_tables
 from bcd_bench.run.folder import RunFolder
@@ -409,7 +410,10 @@ def test_a_metric_without_its_asset_is_marked_and_filled_in_later(
     )
     empty = record.values["distance"]
     assert (empty.value, empty.n, empty.n_failed) == (None, 0, 0)
-    [table] = build_tables(collect_rows([run.path]))
+    rows = collect_rows([run.path])
+    [table] = build_tables(rows)
+    assert "distance (levels) ↓" not in table.headers, "nobody has a value"
+    [table] = build_tables(rows, layout=Layout(keep_unscored=True))
     cells = dict(zip(table.headers, table.lines[0].cells, strict=True))
     assert cells["distance (levels) ↓"] == Cell("not scored")
     assert any(note.startswith("Not scored, something is missing: shade: asset 'lens'") for note in table.notes)

@@ -11,6 +11,7 @@ from bcd_bench.results.formats.markdown import render
 from bcd_bench.results.rows import collect_rows
 from bcd_bench.results.schema import PairValues, RunRecord
 from bcd_bench.statistics.comparability import why_incomparable
+from bcd_bench.verification.files import first_failure
 
 RESULTS = Path(__file__).parents[2] / "results"
 PAIRS = {
@@ -43,6 +44,7 @@ def test_records_are_whole_runs_with_provenance(path: Path) -> None:
         scale = 100 if record.values[name].kind == "rate" else 1
         assert record.values[name].value == pytest.approx(scale * sum(scored) / len(scored)), name
     assert len(values.columns) > 5
+    assert first_failure(record, path.parent) == ""
 
 
 @pytest.mark.parametrize("method", ["bcd", "cdsvae"])

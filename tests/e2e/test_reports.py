@@ -51,7 +51,8 @@ def test_the_papers_rows_compile_as_reported(cli, tmp_path: Path) -> None:
     arguments = ("report", tmp_path, "--suite", "sprites")
     assert cli(*arguments, "--format", "latex", "--output", "table.tex", env=env).returncode == 0
     source = (tmp_path / "table.tex").read_text()
-    assert [line for line in source.splitlines() if "BCD" in line and "reported" in line and "100.00" in line]
+    below = source.partition("(reported)")[2]
+    assert [line for line in below.splitlines() if "BCD" in line and "100.00" in line]
     compile_latex(tmp_path / "table.tex")
     rows = json.loads(cli(*arguments, "--format", "json", env=env).stdout)
     [bcd] = [row for row in rows if row["method"] == "BCD"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bcd_bench.results.layout import Layout
 from bcd_bench.results.rows import ReportRow
 from bcd_bench.results.table import build_tables
 
@@ -38,14 +39,15 @@ ul { padding-left: 1.2rem; font-size: .85rem; }
 <div class="scroll">
 <table>
 <caption>{{ table.title }}</caption>
-<thead><tr><th scope="col">Method</th>
+<thead><tr><th scope="col">{{ table.corner }}</th>
 {%- for header in table.headers %}
 <th scope="col" title="{{ table.definitions[loop.index0] }}">{{ header }}</th>
 {%- endfor %}</tr></thead>
 <tbody>
 {%- for line in table.lines %}
 <tr{% if line.status %} class="unranked"{% endif %}>
-<th scope="row">{{ line.label }}{% if line.status %}<small>{{ line.status }}</small>{% endif %}</th>
+<th scope="row"{% if line.definition %} title="{{ line.definition }}"{% endif %}>{{ line.label }}
+{%- if line.status %}<small>{{ line.status }}</small>{% endif %}</th>
 {%- for cell in line.cells %}
 <td>
 {%- if cell.mark == "best" %}<strong>{{ cell.text }}</strong>
@@ -59,11 +61,13 @@ ul { padding-left: 1.2rem; font-size: .85rem; }
 </tbody>
 </table>
 </div>
+{%- if table.notes %}
 <ul>
 {%- for note in table.notes %}
 <li>{{ note }}</li>
 {%- endfor %}
 </ul>
+{%- endif %}
 </section>
 {% else %}
 <p>No records to report.</p>
@@ -73,9 +77,9 @@ ul { padding-left: 1.2rem; font-size: .85rem; }
 """
 
 
-def render(rows: Sequence[ReportRow], *, suite: str | None = None) -> str:
+def render(rows: Sequence[ReportRow], *, suite: str | None = None, layout: Layout | None = None) -> str:
     """Render a page that opens from a local file; names and messages provided by plugins are escaped."""
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
-    return environment.from_string(_PAGE).render(tables=build_tables(rows, suite=suite))
+    return environment.from_string(_PAGE).render(tables=build_tables(rows, suite=suite, layout=layout))

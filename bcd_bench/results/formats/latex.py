@@ -1,166 +1,150 @@
-"""Tables as LaTeX with booktabs: a complete document, or only the tables for \\input."""
+"""Tables as LaTeX with booktabs: a complete document, or only the tables for \\input.
+
+Own code, although pandas' Styler writes LaTeX: it does not split wide tables, sets no second line of intervals, and
+importing pandas takes longer than the report.
+"""
 
 from __future__ import annotations
 
-import unicodedata
+import re
 from collections.abc import Sequence
 
+from bcd_bench.results.formats.latex_panels import Panel, PanelRow, floats
+from bcd_bench.results.formats.latex_text import escape
+from bcd_bench.results.layout import Layout
 from bcd_bench.results.rows import ReportRow
-from bcd_bench.results.table import Cell, Line, Table, build_tables
+from bcd_bench.results.table import Cell, Table, build_tables
 
-__all__ = ["escape", "render", "render_table", "render_tables"]
+__all__ = ["COLUMN_WIDTH", "PAGE_WIDTH", "document", "escape", "render", "render_table", "render_tables"]
 
+COLUMN_WIDTH = 229.0
+"""Width in pt of a column of `\\documentclass[twocolumn]{article}`, the narrowest of the usual ones."""
+PAGE_WIDTH = 468.0
+"""Width in pt of both columns of such a page with the space between them, and of the text of `render`."""
 _PREAMBLE = r"""\documentclass[10pt]{article}
-\usepackage[a4paper,landscape,margin=15mm]{geometry}
+\usepackage[a4paper,hmargin=22mm,vmargin=20mm]{geometry}
 \usepackage{booktabs}
-\usepackage{graphicx}
 \pagestyle{empty}
 \begin{document}
 """
-_NEEDS = "% Needs \\usepackage{booktabs} and \\usepackage{graphicx}.\n"
-_ESCAPES = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "#": r"\#",
-    "%": r"\%",
-    "_": r"\_",
-    "^": r"\textasciicircum{}",
-    "~": r"\textasciitilde{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': "''",
-    "\u2191": r"$\uparrow$",
-    "\u2193": r"$\downarrow$",
-    "\u2020": r"$\dagger$",
-    "\u2013": "--",
-    "\u2014": "---",
-    "\u2018": "`",
-    "\u2019": "'",
-    "\u201c": "``",
-    "\u201d": "''",
-    "\u2026": r"\ldots{}",
-    "\u00d7": r"$\times$",
-    "\u00b1": r"$\pm$",
-    "\u00b7": r"$\cdot$",
-    "\u00b0": r"$^\circ$",
-    "\u00b2": r"$^2$",
-    "\u00b3": r"$^3$",
-    "\u00b5": r"$\mu$",
-    "\u03bc": r"$\mu$",
-    "\u00df": r"\ss{}",
-    "\u00f8": r"\o{}",
-    "\u00d8": r"\O{}",
-    "\u00e6": r"\ae{}",
-    "\u00c6": r"\AE{}",
-    "\u0142": r"\l{}",
-    "\u0141": r"\L{}",
-    "\u00a0": "~",
-}
-_ACCENTS = {
-    "\u0300": "`",
-    "\u0301": "'",
-    "\u0302": "^",
-    "\u0303": "~",
-    "\u0304": "=",
-    "\u0306": "u",
-    "\u0307": ".",
-    "\u0308": '"',
-    "\u030a": "r",
-    "\u030b": "H",
-    "\u030c": "v",
-    "\u0327": "c",
-}
+_NEEDS = "% Needs \\usepackage{booktabs}.\n"
+_SIZE, _SMALL = r"\fontsize{8}{9.5}\selectfont", r"\fontsize{7}{8}\selectfont"
 
 
-def render(rows: Sequence[ReportRow], *, suite: str | None = None) -> str:
+def document(tables: str, *, whole: bool) -> str:
+    """`tables` as a document of their own, or with a note on the packages that they need."""
+    return f"{_PREAMBLE}{tables}\\end{{document}}\n" if whole else _NEEDS + tables
+
+
+def render(rows: Sequence[ReportRow], *, suite: str | None = None, layout: Layout | None = None) -> str:
     """Render a document that pdflatex compiles with the packages of a standard TeX installation."""
-    return _PREAMBLE + _body(rows, suite) + "\\end{document}\n"
+    layout = layout or Layout()
+    tables = build_tables(rows, suite=suite, layout=layout)
+    texts = [render_table(table, layout, width=PAGE_WIDTH, footnotes=False) for table in tables]
+    return document("\n".join(texts) or "No records to report.\n", whole=True)
 
 
-def render_tables(rows: Sequence[ReportRow], *, suite: str | None = None) -> str:
-    """Render only the tables, for inclusion in a paper."""
-    return _NEEDS + _body(rows, suite)
+def render_tables(rows: Sequence[ReportRow], *, suite: str | None = None, layout: Layout | None = None) -> str:
+    """Render only the tables, for inclusion in a paper: they fit one column of a page with two, or both columns with
+    `Layout.table_star`."""
+    layout = layout or Layout()
+    tables = build_tables(rows, suite=suite, layout=layout)
+    return document(
+        "\n".join(render_table(table, layout) for table in tables) or "No records to report.\n", whole=False
+    )
 
 
-def escape(text: str) -> str:
-    """Escape plain text as LaTeX that compiles with the default fonts; unsupported characters become "?"."""
-    return "".join(_escaped(char) for char in unicodedata.normalize("NFC", " ".join(text.split())))
+def render_table(
+    table: Table, layout: Layout | None = None, *, width: float | None = None, footnotes: bool = True
+) -> str:
+    """One table, at most `width` pt wide (default: one column of a page with two; with `table_star`, both columns).
 
-
-def _escaped(char: str) -> str:
-    if char in _ESCAPES:
-        return _ESCAPES[char]
-    if char.isascii():
-        return char if char.isprintable() else ""
-    decomposed = unicodedata.normalize("NFD", char) + " "
-    base, accent = decomposed[0], decomposed[1]
-    if accent in _ACCENTS and base.isascii() and base.isalpha():
-        dotless = {"i": r"\i", "j": r"\j"}.get(base, base) if accent != "\u0327" else base
-        return rf"\{_ACCENTS[accent]}{{{dotless}}}"
-    return "?"
-
-
-def _body(rows: Sequence[ReportRow], suite: str | None) -> str:
-    tables = build_tables(rows, suite=suite)
-    if not tables:
-        return "No records to report.\n"
-    return "\n".join(render_table(table) for table in tables)
-
-
-def render_table(table: Table) -> str:
-    """One table. Intervals are placed on a second, smaller line; a table wider than the page is scaled down."""
-    headers = " & ".join([escape(table.corner), *(escape(header) for header in table.headers)])
-    body = "\n".join(_lines(table))
-    notes = "\n".join(rf"\par {escape(note)}" for note in table.notes)
-    return rf"""\begin{{table}}[htbp]
+    Numbers are set in 8 pt, intervals and reasons why a row is not ranked in 7 pt, whatever the size of the document. A
+    table that would be wider is split into panels below each other, and into several floats if it would be longer than
+    a page. Notes follow outside the float: as a footnote without a mark, or as text.
+    """
+    layout = layout or Layout()
+    name = table.suite.partition("@")[0] or table.title
+    label = layout.label or "tab:" + re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")
+    environment = "table*" if layout.table_star else "table"
+    parts = []
+    available = width or (PAGE_WIDTH if layout.table_star else COLUMN_WIDTH)
+    for number, panels in enumerate(floats(table, available)):
+        caption = escape(table.title) + (" (continued)" if number else rf"}}\label{{{label}")
+        body = "\n\\par\\medskip\n".join(_tabular(table, panel) for panel in panels)
+        parts.append(rf"""\begin{{{environment}}}[!htbp]
 \centering
-\caption{{{escape(table.title)}}}
-\setbox0=\hbox{{%
-\begin{{tabular}}{{l{"r" * len(table.headers)}}}
-\toprule
-{headers} \\
-\midrule
+\caption{{{caption}}}\smallskip
+{_SIZE}\setlength{{\tabcolsep}}{{3pt}}%
 {body}
-\bottomrule
-\end{{tabular}}}}%
-\ifdim\wd0>\linewidth \resizebox{{\linewidth}}{{!}}{{\box0}}\else \leavevmode\box0 \fi
-\par\medskip
-\begin{{minipage}}{{\linewidth}}\footnotesize\setlength{{\parindent}}{{0pt}}
-{notes}
-\end{{minipage}}
-\end{{table}}
+\end{{{environment}}}
+""")
+    return "".join(parts) + _notes(table, label, footnotes=footnotes)
+
+
+def _notes(table: Table, label: str, *, footnotes: bool) -> str:
+    if not table.notes:
+        return ""
+    text = "\n".join([rf"Table~\ref{{{label}}}:", *(escape(note) for note in table.notes)])
+    if footnotes:
+        return rf"""\begingroup\renewcommand{{\thefootnote}}{{}}%
+\footnotetext{{\sloppy {text}}}%
+\endgroup
+"""
+    return rf"""{{{_SIZE}\noindent\sloppy {text}\par}}
 """
 
 
-def _lines(table: Table) -> list[str]:
-    lines = []
-    previous: str | None = None
-    for line in table.lines:
-        group = line.status.partition(":")[0]
-        if previous is not None and group != previous:
+def _tabular(table: Table, panel: Panel) -> str:
+    headers = [_stacked(lines) for lines in panel.headers]
+    lines = [" & ".join([escape(table.corner), *headers]) + r" \\", r"\midrule"]
+    previous = ""
+    for index, row in enumerate(panel.rows):
+        if row.status != previous and row.status.partition(":")[0] != previous.partition(":")[0] and index:
             lines.append(r"\midrule")
-        previous = group
-        lines.append(" & ".join([_label(line), *(_cell(cell) for cell in line.cells)]) + r" \\")
-        if any(cell.interval for cell in line.cells):
-            # The brackets are braced: after \\ a bare [ would be read as its optional length.
-            small = [rf"{{\scriptsize {escape(cell.interval)}}}" if cell.interval else "" for cell in line.cells]
-            lines.append(" & ".join(["", *small]) + r" \\")
+        if row.status != previous and row.status:
+            lines.append(
+                rf"\multicolumn{{{len(panel.headers) + 1}}}{{@{{}}l@{{}}}}{{{_SMALL} ({escape(row.status)})}} \\*"
+            )
+        previous = row.status
+        lines += _row(row)
+    body = "\n".join(lines)
+    return rf"""\begin{{tabular}}{{@{{}}l{"r" * len(panel.headers)}@{{}}}}
+\toprule
+{body}
+\bottomrule
+\end{{tabular}}"""
+
+
+def _row(row: PanelRow) -> list[str]:
+    lines = []
+    for number, label in enumerate(row.label):
+        if number == 0:
+            cells = [_cell(cell, inline=row.inline) for cell in row.cells]
+        elif number == 1 and not row.inline:
+            cells = [_interval(cell) for cell in row.cells]
+        else:
+            cells = [""] * len(row.cells)
+        end = r" \\" if number == len(row.label) - 1 else r" \\*"
+        lines.append(" & ".join([f"{{{escape(label)}}}" if label else "", *cells]) + end)
     return lines
 
 
-def _label(line: Line) -> str:
-    label = f"{{{escape(line.label)}}}"
-    return rf"{label} {{\scriptsize ({escape(line.status)})}}" if line.status else label
+def _interval(cell: Cell) -> str:
+    """Braced: after \\\\ a bare [ would be read as its optional length."""
+    return rf"{{{_SMALL} {escape(cell.interval)}}}" if cell.interval else ""
 
 
-def _cell(cell: Cell) -> str:
+def _stacked(lines: Sequence[str]) -> str:
+    text = r"\\".join(escape(line) for line in lines)
+    return text if len(lines) == 1 else rf"\begin{{tabular}}[b]{{@{{}}r@{{}}}}{text}\end{{tabular}}"
+
+
+def _cell(cell: Cell, *, inline: bool) -> str:
     text = escape(cell.text)
     if cell.mark == "best":
         text = rf"\textbf{{{text}}}"
     elif cell.mark == "second":
         text = rf"\underline{{{text}}}"
-    return text + (r"$^{\dagger}$" if cell.dagger else "")
+    text += r"\,$\dagger$" if cell.dagger else ""
+    return rf"{text}\,{_interval(cell)}" if inline and cell.interval else text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from bcd_bench.results.layout import Layout
 from bcd_bench.results.rows import ReportRow
 from bcd_bench.results.table import DAGGER, Cell, Line, Table, build_tables
 
@@ -13,9 +14,9 @@ __all__ = ["escape", "render", "render_table"]
 _SPECIAL = re.compile(r"([\\`*_|<>\[\]~#&])")
 
 
-def render(rows: Sequence[ReportRow], *, suite: str | None = None) -> str:
+def render(rows: Sequence[ReportRow], *, suite: str | None = None, layout: Layout | None = None) -> str:
     """One table for each suite, or a message if there are no records."""
-    tables = build_tables(rows, suite=suite)
+    tables = build_tables(rows, suite=suite, layout=layout)
     if not tables:
         return "No records to report.\n"
     return "\n".join(render_table(table) for table in tables)
@@ -37,7 +38,7 @@ def render_table(table: Table) -> str:
         for row in (grid[0], rule, *grid[1:])
     ]
     notes = [f"- {escape(note)}" for note in table.notes]
-    return "\n".join([f"### {escape(table.title)}", "", *body, "", *notes]) + "\n"
+    return "\n".join([f"### {escape(table.title)}", "", *body, *([""] if notes else []), *notes]) + "\n"
 
 
 def _label(line: Line) -> str:

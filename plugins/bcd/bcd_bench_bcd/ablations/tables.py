@@ -89,8 +89,7 @@ def to_latex(tables: Sequence[Table], verdicts: Sequence[Verdict]) -> str:
     """The tables and, as an itemised list, the verdicts; for inclusion in a paper."""
     items = "".join(rf"\item {latex.escape(verdict.sentence)}" + "\n" for verdict in verdicts)
     listed = f"\\begin{{itemize}}\n{items}\\end{{itemize}}\n" if items else ""
-    needs = "% Needs \\usepackage{booktabs} and \\usepackage{graphicx}.\n"
-    return needs + "\n".join(latex.render_table(table) for table in tables) + listed
+    return latex.document("\n".join(latex.render_table(table) for table in tables) + listed, whole=False)
 
 
 FIELDS = (
