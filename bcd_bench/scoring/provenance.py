@@ -107,6 +107,8 @@ def _data_sha256(package: str) -> str:
     )
     hashes = []
     for root in roots:
-        files = (path for path in root.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc"))
+        # compiled code in __pycache__, such as numba's, comes and goes with use
+        files = (path for path in root.rglob("*") if path.suffix != ".py" and "__pycache__" not in path.parts)
+        files = (path for path in files if path.is_file())
         hashes.append(sha256_files(root, files))
     return hash_json(hashes)

@@ -176,3 +176,26 @@ def test_data_of_a_package_is_hashed_whole(tmp_path: Path, monkeypatch: pytest.M
 
     assert with_data("# metres\n1,2\n") == with_data("# metres\n1,2\n")
     assert with_data("# metres\n1,2\n") != with_data("# feet\n1,2\n")
+
+
+def test_compiled_code_beside_the_sources_does_not_change_identities(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """numba caches what it compiles in __pycache__ on first use; rows scored before and after must stay comparable."""
+    package = tmp_path / "package_with_data"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "table.csv").write_text("a,b\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def identity() -> str:
+        _data_sha256.cache_clear()
+        return _data_sha256(package.name)
+
+    before = identity()
+    (package / "__pycache__").mkdir()
+    (package / "__pycache__" / "loop.py311.1.nbc").write_bytes(b"compiled")
+    assert identity() == before
+    (package / "table.csv").write_text("a,c\n")
+    assert identity() != before
+    _data_sha256.cache_clear()
