@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,8 @@ class Workers:
 def open_workers(jobs: int | None, device: str, devices: str | None, timeout: float | None) -> Workers:
     """The workers that these options ask for; a number of workers that was not given is printed on stderr.
 
+    Sets OMP_NUM_THREADS to the threads of a worker, if it is not set.
+
     Raises `UsageError` for GPUs that do not exist and for a time limit that is not positive.
     """
     from bcd_bench.util.devices import device_name
@@ -59,4 +62,6 @@ def open_workers(jobs: int | None, device: str, devices: str | None, timeout: fl
             f"workers: {jobs} ({reason}; {threads} thread{'s' if threads > 1 else ''} each); --jobs N changes it",
             file=sys.stderr,
         )
+    # Processes of other executors inherit it, so their results and records are those of our workers.
+    os.environ.setdefault("OMP_NUM_THREADS", str(worker_threads()))
     return Workers(jobs, PoolOptions(timeout=timeout, devices=chosen))

@@ -140,7 +140,7 @@ def test_stored_scores_are_not_scored_again(registry: Registry, tmp_path: Path) 
     ("how", "reason"),
     [
         ("SIGSEGV", "its worker died 3 times (the worker was killed by SIGSEGV, segmentation fault)"),
-        ("hang", "not scored within 1 s (--timeout)"),
+        ("hang", "not scored within 6 s (--timeout)"),
     ],
 )
 def test_a_metric_that_kills_its_process_loses_that_pair_alone(
@@ -148,7 +148,7 @@ def test_a_metric_that_kills_its_process_loses_that_pair_alone(
 ) -> None:
     monkeypatch.setenv("TOY_HOW", how)
     folder = toy.make_run(registry, tmp_path / "runs")
-    timeout = 1.0 if how == "hang" else None
+    timeout = 6.0 if how == "hang" else None
     results = scored(registry, folder, ("deadly", "shade"), jobs=2, pool=PoolOptions(timeout=timeout))
     assert results["deadly"].info.failures == {reason: 1}
     assert results["deadly"].info.error is None
@@ -178,6 +178,7 @@ def dealt(registry: Registry) -> Prepared:
 def test_merged_shards_are_the_run_without_shards(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_parts: None
 ) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # a worker's default, and part of the record
     ready = dealt(registry)
     whole = run(registry, ready, out=tmp_path / "whole")
     monkeypatch.setenv("BCD_BENCH_HOME", str(tmp_path / "another-home"))
