@@ -10,7 +10,7 @@
     const element = document.createElement(tag);
     for (const [name, value] of Object.entries(attributes)) {
       if (name === "class") element.className = value;
-      else if (value !== false && value !== undefined && value !== "") element.setAttribute(name, value === true ? "" : value);
+      else if (value !== undefined) element.setAttribute(name, value);
     }
     element.append(...children.filter((child) => child !== null && child !== undefined));
     return element;
@@ -121,7 +121,7 @@
     }
     [table.corner, ...table.headers].forEach((text, index) => {
       const definition = index ? table.definitions[index - 1] : "";
-      const button = make("button", { type: "button", "data-tip": definition, "aria-describedby": definition ? "tip" : "" }, text);
+      const button = make("button", { type: "button", "data-tip": definition || undefined, "aria-describedby": definition ? "tip" : undefined }, text);
       button.addEventListener("click", () => sortBy(index - 1));
       heads.push(make("th", { scope: "col" }, button));
     });
@@ -297,7 +297,7 @@
     const figure = make("figure", {}, make("figcaption", {}, name));
     if (clip.media !== undefined) {
       const media = data.media[clip.media];
-      const video = make("video", { muted: true, playsinline: true, preload: "auto", "data-media": clip.media, "aria-label": name, tabindex: "-1" });
+      const video = make("video", { playsinline: "", preload: "auto", "data-media": clip.media, "aria-label": name, tabindex: "-1" });
       video.muted = true;
       video.addEventListener("error", () => {
         if (video.hasAttribute("src")) screen.replaceWith(make("div", { class: "message failed" }, "This browser cannot play the preview."));
@@ -314,19 +314,22 @@
     return figure;
   }
 
-  function valueList(pair, run, state) {
-    const list = make("dl", { class: "values" });
-    columns.forEach((column, index) => {
-      if (!column.headline && index !== state.index) return;
-      const kind = index === state.index ? "chosen" : "";
-      list.append(make("dt", { class: kind }, columnTitle(column)), make("dd", { class: kind }, shown(pair.values[run][index], column)));
-    });
-    return list;
+  function chosenValue(pair, run, { column, index }) {
+    if (column === null) return null;
+    return make("p", { class: "chosen" }, `${columnTitle(column)} `, make("strong", {}, shown(pair.values[run][index], column)));
+  }
+
+  function valueTable(pair) {
+    const head = ["", ...data.runs.map((run) => run.label)].map((text) => make("th", { scope: "col" }, text));
+    const rows = columns.map((column, index) =>
+      make("tr", {}, make("th", { scope: "row" }, columnTitle(column)), ...data.runs.map((_, run) => make("td", {}, shown(pair.values[run][index], column)))));
+    return make("div", { class: "scroll every", tabindex: "0", role: "region", "aria-label": `Values of ${pair.id}` },
+      make("table", {}, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...rows)));
   }
 
   function pairArticle(pair, place, state) {
     const labels = Object.entries(pair.labels).map(([name, value]) => `${name} ${value}`).join(" · ");
-    const head = make("header", {}, make("h3", {}, `${place + 1}. ${pair.id}`), make("p", { class: "muted" }, labels));
+    const head = make("header", {}, make("h3", {}, `${place + 1}. ${pair.id}`), make("p", { class: "muted labels" }, labels));
     if (state.minus !== null && state.column) {
       const value = valueOf(pair, state);
       const text = `${data.runs[state.of].label} − ${data.runs[state.minus].label}, ${columnTitle(state.column)}: `;
@@ -334,9 +337,9 @@
     }
     const clips = make("div", { class: "clips" });
     clips.append(clipFigure("content", pair.content), clipFigure("motion", pair.motion));
-    data.runs.forEach((run, index) => clips.append(clipFigure(run.label, pair.outputs[index], valueList(pair, index, state))));
+    data.runs.forEach((run, index) => clips.append(clipFigure(run.label, pair.outputs[index], chosenValue(pair, index, state))));
     if (pair.target) clips.append(clipFigure("target", pair.target));
-    const article = make("article", { tabindex: "-1", "aria-label": `Pair ${pair.id}` }, head, clips);
+    const article = make("article", { tabindex: "-1", "aria-label": `Pair ${pair.id}` }, head, clips, columns.length ? valueTable(pair) : null);
     const entry = { pair, article, videos: [...clips.querySelectorAll("video")] };
     article.addEventListener("click", (event) => {
       const again = current === entry;
@@ -425,7 +428,7 @@
   function setPlaying(on) {
     if (on === playing) return;
     playing = on && leader() !== null;
-    $("play").textContent = playing ? "⏸" : "▶";
+    $("play").classList.toggle("playing", playing);
     $("play").setAttribute("aria-label", playing ? "Pause" : "Play");
     if (playing) {
       ticked = performance.now();
@@ -512,6 +515,10 @@
     keys[event.key]();
   });
 
+  $("every").addEventListener("change", () => $("list").classList.toggle("all", $("every").checked));
+
+  const first = columns.findIndex((column) => column.headline && column.scale === 1); // rates say little about a pair
+  if (first >= 0) choice.metric.value = String(first);
   listOrders();
   select();
 })();
