@@ -56,7 +56,7 @@ class Content:
         """The key of a clip of the suite; None for a pair without this clip."""
         if ref is None:
             return None
-        key = preview_key("clip", ref.describe())
+        key = preview_key("clip", self.suite.name, self.suite.version, ref.sha256, ref.source.describe())
         self.clips.setdefault(key, partial(_load, ref))
         return {"key": key}
 
@@ -196,7 +196,6 @@ def _run(run: RunFolder, label: str, record: RunRecord | None, results: Mapping[
     plan = run.plan
     weights = plan.weights
     recipe = weights.recipe if weights else None
-    environment = record.provenance.bcd_bench if record else ""
     notes = {
         "reference method": plan.method.reference,
         "random weights": plan.seeded,

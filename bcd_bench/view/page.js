@@ -327,8 +327,19 @@
       make("table", {}, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...rows)));
   }
 
+  // "content: subject 3, hair 1 · motion: subject 8": the role of a clip once, before its labels.
+  function labelText(labels) {
+    const groups = new Map();
+    for (const [name, value] of Object.entries(labels)) {
+      const role = ["content", "motion"].find((one) => name.startsWith(`${one} `)) || "";
+      if (!groups.has(role)) groups.set(role, []);
+      groups.get(role).push(`${role ? name.slice(role.length + 1) : name} ${value}`);
+    }
+    return [...groups].map(([role, parts]) => (role ? `${role}: ` : "") + parts.join(", ")).join(" · ");
+  }
+
   function pairArticle(pair, place, state) {
-    const labels = Object.entries(pair.labels).map(([name, value]) => `${name} ${value}`).join(" · ");
+    const labels = labelText(pair.labels);
     const head = make("header", {}, make("h3", {}, `${place + 1}. ${pair.id}`), make("p", { class: "muted labels" }, labels));
     if (state.minus !== null && state.column) {
       const value = valueOf(pair, state);
