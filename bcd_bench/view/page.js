@@ -394,8 +394,13 @@
   const speed = () => Number($("speed").value);
   const mediaOf = (video) => data.media[Number(video.dataset.media)];
   const length = (media) => media.frames / media.fps;
-  const leader = () =>
-    current ? current.videos.map(mediaOf).reduce((a, b) => (a && length(a) >= length(b) ? a : b), null) : null;
+  // The longest clip of the pair; while it plays, it is the clock, so that a slow start does not make the others jump.
+  const leadVideo = () =>
+    current ? current.videos.reduce((a, b) => (a && length(mediaOf(a)) >= length(mediaOf(b)) ? a : b), null) : null;
+  const leader = () => {
+    const video = leadVideo();
+    return video && mediaOf(video);
+  };
 
   // Sets every player to the frame of the clock; while playing, only those that are off by more than half a frame.
   function settle() {
@@ -408,7 +413,7 @@
       const off = Math.abs(video.currentTime - wanted);
       if (playing && !last) {
         video.playbackRate = speed();
-        if (off > 1.5 / media.fps) video.currentTime = wanted;
+        if (off > 1.5 / media.fps && !video.seeking) video.currentTime = wanted;
         if (video.paused) video.play().catch(() => video.pause()); // such as when the file is taken away meanwhile
       } else {
         if (!video.paused) video.pause();
@@ -429,7 +434,9 @@
     if (!playing) return;
     const media = leader();
     if (media) {
-      time += ((now - ticked) / 1000) * speed();
+      const video = leadVideo();
+      const runs = video.hasAttribute("src") && !video.paused && !video.seeking && video.readyState > 2;
+      time = runs ? video.currentTime : time + ((now - ticked) / 1000) * speed();
       ticked = now;
       if (time >= length(media)) time = 0;
       settle();
