@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bcd_bench.types.pair import Pair
     from bcd_bench.types.suite import Suite
 
-__all__ = ["Source", "choose_pairs", "frames_of", "open_runs", "produced_by"]
+__all__ = ["Source", "choose_pairs", "frames_of", "method_label", "open_runs", "produced_by"]
 
 Frames = npt.NDArray[np.uint8]
 
@@ -62,7 +62,7 @@ def open_runs(paths: Sequence[Path], registry: Registry, labels: Sequence[str] =
                 f"{paths[index]}: has no outputs of its {len(run.plan.pairs)} pairs",
                 hint="figures need the outputs; run the command of the run again",
             )
-        sources.append(Source(labels[index] if labels else _label(run, runs), run, results))
+        sources.append(Source(labels[index] if labels else method_label(run, runs), run, results))
     return sources, suite
 
 
@@ -79,7 +79,7 @@ def _open(path: Path) -> RunFolder:
     return RunFolder(path)
 
 
-def _label(run: RunFolder, others: Sequence[RunFolder]) -> str:
+def method_label(run: RunFolder, others: Sequence[RunFolder]) -> str:
     """The method's name; several runs of one method are distinguished by their weights or run ids."""
     method = run.plan.method
     name = str(method.config.get("name") or method.name)

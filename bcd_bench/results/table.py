@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from bcd_bench.results.layout import Layout
 from bcd_bench.results.notes import DAGGER, few_clusters, notes
@@ -28,12 +28,14 @@ NOT_SCORED = "not scored"
 
 @dataclass(frozen=True)
 class Cell:
-    """`text` is the value, `interval` the text of its interval ("" without one); both are plain text."""
+    """`text` is the value, `interval` the text of its interval ("" without one); both are plain text. `value` contains
+    the numbers."""
 
     text: str
     interval: str = ""
     mark: Mark | None = None
     dagger: bool = False
+    value: Value | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -205,7 +207,7 @@ def _cell(row: ReportRow, name: str, mark: Mark | None, layout: Layout) -> Cell:
         interval = f"± {format_number(value, (value.ci_high - value.ci_low) / 2)}"
     elif value.ci_low is not None and value.ci_high is not None:
         interval = f"[{format_number(value, value.ci_low)}, {format_number(value, value.ci_high)}]"
-    return Cell(format_number(value, value.value), interval, mark, not row.reported and not value.covered)
+    return Cell(format_number(value, value.value), interval, mark, not row.reported and not value.covered, value)
 
 
 def _missing(row: ReportRow, value: Value) -> bool:
