@@ -15,6 +15,10 @@ successors with several sources.
 
 The extension is added to trained weights by `bcd-bench train bcd-pixels`, which trains it on rendered heads with their
 exact targets and the positions of their points, hence with labels.
+
+Measured on the first 60 pairs of heads-cross-128, beside the same weights without it: csim 0.85 instead of 0.46, shape
+error 2.7 instead of 4.7 mm^2; motion and cross errors do not differ, expressions are 0.9 mm^2 worse, and frames flicker
+0.3 grey levels more.
 """
 
 from __future__ import annotations
