@@ -13,7 +13,7 @@ from bcd_bench_bcd.inference.pipeline import Pipeline
 from bcd_bench_bcd.latents.frame_codec import to_frames
 from bcd_bench_bcd.paper.model import BCD
 
-__all__ = ["carries_pixels", "carry_pixels"]
+__all__ = ["carries_pixels", "carry_pixels", "pixel_values", "resized"]
 
 Frames = npt.NDArray[np.uint8]
 CHUNK = 16
@@ -40,7 +40,7 @@ def carry_pixels(
         raise ValueError("the weights have no pixel path")
     network, device = model.pixels, motion.device
     latents = pipeline.motion_latents(values)[0].float()
-    clip, drawn = (_pixels(part).to(device) for part in (frames, own))
+    clip, drawn = (pixel_values(torch.tensor(part)).to(device) for part in (frames, own))
     tokens = content[:, : model.content_width].float()
     sources, displacements = network.geometry(tokens, latents, motion.float())
     pictures = [
@@ -59,6 +59,6 @@ def resized(frames: Frames, size: tuple[int, ...]) -> Frames:
     return np.stack([resize_frame(frame, (height, width)) for frame in frames])
 
 
-def _pixels(frames: Frames) -> Tensor:
+def pixel_values(frames: Tensor) -> Tensor:
     """uint8 [T, H, W, 3] -> float32 [T, 3, H, W] in -1..1."""
-    return torch.tensor(frames).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return frames.permute(0, 3, 1, 2).float() / 127.5 - 1

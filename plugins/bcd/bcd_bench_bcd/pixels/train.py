@@ -44,6 +44,7 @@ from bcd_bench_bcd.extensions.base import Extensions
 from bcd_bench_bcd.extensions.model import ExtendedBCD
 from bcd_bench_bcd.extensions.pixel_path import Carried, PixelNetwork, PixelPath
 from bcd_bench_bcd.inference.bcd import BCD
+from bcd_bench_bcd.inference.pixels import pixel_values
 from bcd_bench_bcd.inference.weights import Description, save_model
 from bcd_bench_bcd.pixels.config import PixelPreset, PixelTrainConfig
 from bcd_bench_bcd.pixels.data import PixelPair, crossed_clips, pair_header, prepare_pairs, read_pair
@@ -262,16 +263,14 @@ class Trainer:
         self, network: PixelNetwork, pairs: Sequence[PixelPair], factors: Sequence[Tensor] | None = None
     ) -> tuple[Carried, Targets]:
         """The fused pictures of pairs, and what they should be. `factors` change the colours of every pair."""
-        codebook = self.model.quantizer.codebook.detach()
-        groups = torch.arange(codebook.shape[0], device=codebook.device)
         clips, sources, source_points, displacements, motions = [], [], [], [], []
         owns, frames, points = [], [], []
         for number, pair in enumerate(pairs):
             colours = None if factors is None else factors[number].to(self.device)
             content, own, target = (
-                recoloured(pixels(part.to(self.device)), colours) for part in (pair.frames, pair.own, pair.target)
+                recoloured(pixel_values(part.to(self.device)), colours) for part in (pair.frames, pair.own, pair.target)
             )
-            motion = codebook[groups, pair.codes.to(self.device).long()].flatten(1)
+            motion = self.bcd.pipeline.motion_of(pair.codes[None])[0]
             tokens, latents = (part.to(self.device).float() for part in (pair.tokens, pair.latents))
             selected, fields_ = network.geometry(tokens, latents, motion)
             clips.append(content)
@@ -296,7 +295,7 @@ class Trainer:
             rows.append(
                 [
                     psnr(carried.picture, targets.frames),
-                    psnr(pixels(pair.own.to(self.device)), targets.frames),
+                    psnr(pixel_values(pair.own.to(self.device)), targets.frames),
                     terms["points"],
                     terms["pixels"],
                     carried.weights[:, -1].mean(),
@@ -332,11 +331,6 @@ def recoloured(picture: Tensor, factors: Tensor | None) -> Tensor:
         return picture
     light = (picture + 1) / 2 * factors[:3, None, None] + factors[3]
     return light.clamp(0, 1) * 2 - 1
-
-
-def pixels(frames: Tensor) -> Tensor:
-    """uint8 [N, H, W, 3] -> float32 [N, 3, H, W] in -1..1."""
-    return frames.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def rate_factor(step: int, config: PixelTrainConfig) -> float:
