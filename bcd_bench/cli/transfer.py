@@ -73,7 +73,7 @@ def command(
     options = Output(side_by_side, paste_back, not no_audio)
     source = open_source(content, "content")
     if len(motion) == 1:
-        open_source(motion[0], "motion")  # a wrong name is told before a slow method is loaded
+        open_source(motion[0], "motion")  # raises for a wrong name before a slow method is loaded
     with load_method(
         method, weights=weights, device=device, settings=parse_settings(settings or [], "--set")
     ) as loaded:

@@ -1,4 +1,4 @@
-"""The expensive checks: outputs scored again (`--rescore`), and random pairs made again (`--rerun`)."""
+"""The expensive checks: outputs rescored (`--rescore`), and random pairs regenerated (`--rerun`)."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def check_rerun(
         )
     except BcdBenchError as error:
         hint = f" ({error.hint})" if error.hint else ""
-        return skipped(name, f"cannot be made again here: {error}{hint}")
+        return skipped(name, f"cannot be regenerated here: {error}{hint}")
     if recorded is not None:
         plan = plan.model_copy(update={"batch_size": recorded.batch_size})
     chosen = sorted(random.Random(seed).sample(range(len(plan.pairs)), min(number, len(plan.pairs))))
@@ -147,7 +147,7 @@ def check_rerun(
         except Interrupted:
             raise
         except BcdBenchError as error:
-            return failed(name, f"the pairs could not be made again: {error}{other}")
+            return failed(name, f"the pairs could not be regenerated: {error}{other}")
         again = run.pairs()
         if recorded is not None and (folder / "pairs.jsonl").exists():
             before = RunFolder(folder).pairs()

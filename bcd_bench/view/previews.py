@@ -57,7 +57,7 @@ class Previews:
         for row in read_jsonl(self._index):
             try:
                 preview = Preview(**row)
-            except TypeError:  # a line of another version: the preview is made again
+            except TypeError:  # a line of another version: the preview is encoded again
                 continue
             self._known[Path(preview.name).stem] = preview
 
