@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
 
 if TYPE_CHECKING:
     from bcd_bench.plugin.registry import Registry
@@ -72,8 +73,17 @@ def package_versions(distributions: Iterable[str] = ("bcd-bench",)) -> dict[str,
 def _running_version(package: str, stated: str) -> str:
     module = sys.modules.get(MODULES.get(package, package.replace("-", "_")))
     running = str(getattr(module, "__version__", "") or stated)
-    same = running == stated or stated.startswith(running) or running.startswith(stated)
-    return stated if same else f"{running} (metadata: {stated})"
+    return stated if _same_version(running, stated) else f"{running} (metadata: {stated})"
+
+
+def _same_version(running: str, stated: str) -> bool:
+    """If two spellings name one version: `v1.9.0` and `1.9.0`, `2.9.1` and `2.9.1+cpu`.
+
+    A record must not depend on which packages a worker happens to have imported, so only a real difference counts.
+    """
+    with contextlib.suppress(InvalidVersion):
+        running, stated = str(Version(running)), str(Version(stated))
+    return stated.startswith(running) or running.startswith(stated)
 
 
 def git_state(folder: Path | None = None) -> dict[str, Any] | None:
