@@ -268,7 +268,7 @@ def test_a_run_continues_the_pixel_path_of_an_earlier_one(request_for: Any) -> N
         load_model(request_for(n).out / "model.safetensors").model.state_dict() for n in ("first", "second")
     )
     assert all(torch.allclose(value, after[name], atol=1e-6) for name, value in before.items())
-    with pytest.raises(UsageError, match="on the same weights with the same settings"):
+    with pytest.raises(UsageError, match="no pixel path with the same settings"):
         module.train(request_for("third", overrides={"train.init": first, "pixels.gap": 2}))
 
 

@@ -24,7 +24,7 @@ PUBLIC = {
     "bcd_bench_bcd.inference.method": ["BCDMethod"],
     "bcd_bench_bcd": ["BCD"],
     "bcd_bench_bcd.inference.pipeline": ["Pipeline"],
-    "bcd_bench_faces.suites.synthetic_heads": ["HeadsTrainingClips"],
+    "bcd_bench_faces.suites.training_heads": ["HeadsTrainingClips"],
 }
 """Module -> the classes whose members the pages name as `Class.member`."""
 FOREIGN = {"run_inference.py"}

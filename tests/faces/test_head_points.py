@@ -10,7 +10,7 @@ import pytest
 from bcd_bench_faces.dense_landmarks.points import dense_points, project
 from bcd_bench_faces.head_model.model import HeadModel
 from bcd_bench_faces.head_model.points import points_in_frames, rest_points
-from bcd_bench_faces.suites.synthetic_heads import SECOND_TAKES, HeadsTrainingClips
+from bcd_bench_faces.suites.training_heads import SECOND_TAKES, HeadsTrainingClips
 from bcd_bench_faces.synthesis.sampling import identity_of, motion_of
 
 

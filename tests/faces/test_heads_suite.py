@@ -19,6 +19,7 @@ from bcd_bench.types.clip import Clip, ClipRef
 from bcd_bench.types.errors import UsageError
 from bcd_bench_faces.head_model.model import PIVOT, HeadModel
 from bcd_bench_faces.suites import synthetic_heads as heads
+from bcd_bench_faces.suites.training_heads import HeadsTrainingClips
 from bcd_bench_faces.synthesis.sampling import (
     EMOTIONS,
     IDENTITY_LIMIT,
@@ -100,7 +101,7 @@ def test_a_clip_is_drawn_once_and_read_back_without_loss(home: Path, monkeypatch
     drawn = heads.draw_clip("test", 0, 1, 64)
     assert drawn.frames.shape == (25, 64, 64, 3)
     (kept,) = home.rglob("*.mkv")
-    monkeypatch.setattr(heads, "_actor", lambda *_: pytest.fail("drawn again"))
+    monkeypatch.setattr(heads, "actor_of", lambda *_: pytest.fail("drawn again"))
     assert heads.draw_clip("test", 0, 1, 64).sha256 == drawn.sha256
     monkeypatch.undo()
     monkeypatch.setenv("BCD_BENCH_HOME", str(home))
@@ -162,7 +163,7 @@ def test_motions_stay_in_their_ranges_and_move() -> None:
 
 
 def test_takes_show_one_person_in_two_motions(home: Path) -> None:
-    clips = heads.HeadsTrainingClips(64, people=2)
+    clips = HeadsTrainingClips(64, people=2)
     takes = clips.takes([1], 3, 8)
     assert takes.shape == (1, 6, 64, 64, 3)
     np.testing.assert_array_equal(takes[0, :3], clips.clips([1])[0, :17:8])  # the first take is the clip, thinned
@@ -178,7 +179,7 @@ def test_takes_show_one_person_in_two_motions(home: Path) -> None:
 
 
 def test_training_clips() -> None:
-    clips = heads.HeadsTrainingClips(64, people=5)
+    clips = HeadsTrainingClips(64, people=5)
     assert len(clips) == 5
     frames = clips.clips([4])
     assert frames.shape == (1, 25, 64, 64, 3)

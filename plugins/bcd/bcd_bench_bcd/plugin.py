@@ -175,7 +175,7 @@ def bcd_bench_commands() -> list[CommandSpec]:
 
 @hookimpl
 def bcd_bench_trainables() -> list[TrainableSpec]:
-    """`bcd-bench train bcd`, `bcd-motion` and `bcd-pixels`."""
+    """`bcd-bench train bcd`, `bcd-motion`, `bcd-landmarks` and `bcd-pixels`."""
     return [
         TrainableSpec(
             name="bcd",
@@ -210,6 +210,15 @@ def bcd_bench_trainables() -> list[TrainableSpec]:
             },
             default_preset="sprites-procedural-small",
             settings="bcd_bench_bcd.autoregressive.presets:settings_of",
+        ),
+        TrainableSpec(
+            name="bcd-landmarks",
+            version=__version__,
+            summary="Motion codes of a trained BCD read from dense landmarks: faces of real people are followed",
+            factory="bcd_bench_bcd.landmarks.train:train",
+            presets={"heads-landmarks": "for heads-small, on points of rendered heads; half an hour of a core"},
+            default_preset="heads-landmarks",
+            settings="bcd_bench_bcd.landmarks.presets:settings_of",
         ),
         TrainableSpec(
             name="bcd-pixels",

@@ -204,7 +204,7 @@ _HEADS = [
         version="1",
         summary=f"Rendered talking heads, {size}x{size}: transfers between people, with ground-truth targets.",
         factory=f"bcd_bench_faces.suites.synthetic_heads:suite_{size}",
-        training=f"bcd_bench_faces.suites.synthetic_heads:training_{size}",
+        training=f"bcd_bench_faces.suites.training_heads:training_{size}",
         preprocessor=FACES,
         licence="Apache-2.0; head model CC0-1.0",
     )

@@ -19,6 +19,7 @@ from bcd_bench_bcd.extensions.frame_subset import FrameSubset
 from bcd_bench_bcd.extensions.gradient_loss import GradientLoss
 from bcd_bench_bcd.extensions.horizontal_flip import HorizontalFlip
 from bcd_bench_bcd.extensions.keypoint_supervision import KeypointSupervision
+from bcd_bench_bcd.extensions.landmark_motion import LandmarkMotion
 from bcd_bench_bcd.extensions.latent_gradient import LatentGradient
 from bcd_bench_bcd.extensions.loss_weight_clamp import LossWeightClamp
 from bcd_bench_bcd.extensions.muon import Muon
@@ -51,6 +52,7 @@ EXTENSIONS: dict[str, type[Extension]] = {
         LatentGradient,
         SpatialMotion,
         CanonicalFeatures,
+        LandmarkMotion,
         PixelPath,
         # the step
         ColorJitter,

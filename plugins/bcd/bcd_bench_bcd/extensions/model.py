@@ -10,8 +10,9 @@ from bcd_bench_bcd.extensions.canonical_features import CanonicalEncoder, Canoni
 from bcd_bench_bcd.extensions.content_bottleneck import Bottleneck, ContentBottleneck
 from bcd_bench_bcd.extensions.conv_stem import ConvEncoder, ConvStem
 from bcd_bench_bcd.extensions.decoder import ExtendedDiT
+from bcd_bench_bcd.extensions.landmark_motion import LandmarkMotion, LandmarkNetwork
 from bcd_bench_bcd.extensions.latent_gradient import LatentGradient
-from bcd_bench_bcd.extensions.pixel_path import PixelNetwork, PixelPath
+from bcd_bench_bcd.extensions.pixel_path import GRID, PixelNetwork, PixelPath
 from bcd_bench_bcd.extensions.quantizer import ExtendedQuantizer
 from bcd_bench_bcd.extensions.standardized_latents import StandardizedLatents
 from bcd_bench_bcd.extensions.x_prediction import XPrediction, precondition_x
@@ -19,6 +20,7 @@ from bcd_bench_bcd.paper import edm
 from bcd_bench_bcd.paper.config import ModelConfig
 from bcd_bench_bcd.paper.encoder import Encoder
 from bcd_bench_bcd.paper.model import BCD
+from bcd_bench_bcd.paper.quantizer import GroupVectorQuantizer
 
 __all__ = ["ExtendedBCD", "build_model"]
 
@@ -31,7 +33,7 @@ def build_model(config: ModelConfig, extensions: Extensions, active_patches: tup
 class ExtendedBCD(BCD):
     """BCD with extensions. Channels of the canonical map, if there is one, follow those of the content tokens."""
 
-    quantizer: ExtendedQuantizer
+    quantizer: GroupVectorQuantizer
     decoder: ExtendedDiT
 
     def __init__(
@@ -66,6 +68,13 @@ class ExtendedBCD(BCD):
         self.decoder = ExtendedDiT(
             config, self.content_width, self.quantizer.out_width, extensions, self.active_patches
         )
+        landmark_motion = extensions.get(LandmarkMotion)
+        self.landmarks: LandmarkNetwork | None = None
+        if landmark_motion is not None:
+            self.landmarks = LandmarkNetwork(landmark_motion, transformer=self.quantizer.out_width)
+            self.quantizer = GroupVectorQuantizer(
+                landmark_motion.quantizer, landmark_motion.groups * landmark_motion.dim
+            )
         pixel_path = extensions.get(PixelPath)
         self.pixels: PixelNetwork | None = None
         if pixel_path is not None:
@@ -75,6 +84,7 @@ class ExtendedBCD(BCD):
                 motion=self.quantizer.out_width,
                 content=self.content_width,
                 patches=config.encoder.content_tokens,
+                flows=landmark_motion is None,
             )
         self.precondition = edm.precondition if extensions.get(XPrediction) is None else precondition_x
 
@@ -101,7 +111,9 @@ class ExtendedBCD(BCD):
         return content if self.bottleneck is None else self.bottleneck.rounded(content)
 
     def latents_of_motion(self, values: Tensor) -> Tensor:
-        """As `BCD.latents_of_motion`, without computing a canonical map."""
+        """As `BCD.latents_of_motion`, without computing a canonical map. Raises `ValueError` for `landmark_motion`."""
+        if self.landmarks is not None:
+            raise ValueError("weights with landmark_motion read motion from landmarks, see Pipeline.motion_latents")
         return self.encode(values, canonical=False)[1]
 
     def denoise(
@@ -120,6 +132,7 @@ class ExtendedBCD(BCD):
         """
         if warped is None:
             warped = self.warp(content, motion)
+        motion = self._for_transformer(motion)
         tokens = content[..., : self.content_width]
 
         def network(x: Tensor, noise: Tensor) -> Tensor:
@@ -132,7 +145,26 @@ class ExtendedBCD(BCD):
         """Warp the canonical map in the content [B, K, C_c] by motion [B, T, C_m]; None for models without one."""
         if not self.has_canonical:
             return None
+        motion = self._for_transformer(motion)
         return self.decoder.warp(content[..., self.content_width :], content[..., : self.content_width], motion)
+
+    def geometry(self, network: PixelNetwork, tokens: Tensor, pose: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
+        """As `PixelNetwork.geometry`. `pose` is that of the content frames: motion latents [S, width], or landmarks [S,
+        N, 2] with `landmark_motion`."""
+        if self.landmarks is None:
+            return network.geometry(tokens, pose, motion)
+        settings = network.settings
+        return self.landmarks.geometry(pose, motion, settings.sources, settings.gap, GRID)
+
+    def for_fusion(self, motion: Tensor) -> Tensor:
+        """Motion [..., C_m] as the pixel path's network gets it."""
+        return motion if self.landmarks is None else self.landmarks.standardized(motion)
+
+    def _for_transformer(self, motion: Tensor) -> Tensor:
+        """Motion as the transformer was trained with."""
+        if self.landmarks is None:
+            return motion
+        return self.landmarks.translated(motion.float())
 
     @torch.no_grad()
     def calibrate(self, tokens: Tensor) -> None:

@@ -183,14 +183,17 @@ class Fusion(nn.Module):
 class PixelNetwork(nn.Module):
     """The fields of content and driving frames, and the fusion of the pictures that they carry."""
 
-    def __init__(self, settings: PixelPath, *, latent: int, motion: int, content: int, patches: int) -> None:
+    def __init__(
+        self, settings: PixelPath, *, latent: int, motion: int, content: int, patches: int, flows: bool = True
+    ) -> None:
         """`latent` and `motion` are the channels of motion before and after the quantiser, `content` those of the
-        content tokens, of which there are `patches`."""
+        content tokens, of which there are `patches`. Without `flows`, displacements come from `landmark_motion`."""
         super().__init__()
         self.settings = settings
-        self.content_flow = FlowField(latent)
-        self.subject = nn.Sequential(nn.Linear(content, 8), nn.Flatten(), nn.Linear(8 * patches, 64))
-        self.driving_flow = FlowField(motion + 64)
+        if flows:
+            self.content_flow = FlowField(latent)
+            self.subject = nn.Sequential(nn.Linear(content, 8), nn.Flatten(), nn.Linear(8 * patches, 64))
+            self.driving_flow = FlowField(motion + 64)
         self.fusion = Fusion(motion, settings.sources + 1)
 
     def forward(self, frames: Tensor, tokens: Tensor, latents: Tensor, motion: Tensor, own: Tensor) -> Tensor:

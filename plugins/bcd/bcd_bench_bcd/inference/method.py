@@ -24,6 +24,8 @@ from bcd_bench.util.devices import resolve_device
 from bcd_bench_bcd.autoregressive.pretrained import SHIPPED_MOTION, motion_model_for
 from bcd_bench_bcd.autoregressive.weights import LoadedMotionModel, load_motion_model
 from bcd_bench_bcd.bitstream.content import ContentCoder, quantized
+from bcd_bench_bcd.extensions.model import ExtendedBCD
+from bcd_bench_bcd.inference.landmarks import NoFaceError
 from bcd_bench_bcd.inference.pipeline import Pipeline
 from bcd_bench_bcd.inference.pixels import carries_pixels, carry_pixels, resized
 from bcd_bench_bcd.inference.weights import Description, LoadedModel, load_model
@@ -129,7 +131,10 @@ class BCDMethod(Method):
         for pair in pairs:
             content, motion = pair.content.load(), pair.motion.load()
             mismatched = next((c for c in (content, motion) if not fits(c.frames, self.description)), None)
-            if mismatched is not None:
+            faceless = self._without_face(content, motion) if mismatched is None else None
+            if faceless is not None:
+                results[pair.id] = faceless
+            elif mismatched is not None:
                 results[pair.id] = Failed(
                     f"clip {mismatched.id} has {mismatched.frames.shape[1:3]} pixels, the weights require "
                     f"{model.config.frame_size}"
@@ -143,6 +148,18 @@ class BCDMethod(Method):
             for (pair, *_), motion, clip, info in zip(group, motions, frames, infos, strict=True):
                 results[pair.id] = Clip(clip, motion.fps, pair.id, info)
         return (results[pair.id] for pair in pairs)
+
+    def _without_face(self, content: Clip, motion: Clip) -> Failed | None:
+        """The failure if the weights read landmarks and a clip shows no face."""
+        model = self._loaded()
+        if not isinstance(model, ExtendedBCD) or model.landmarks is None:
+            return None
+        for role, frames in (("content", content.frames[: self.settings.content_frames]), ("motion", motion.frames)):
+            try:
+                self.pipeline.landmarks(self.values(frames))
+            except NoFaceError as error:
+                return Failed(f"{role}: {error}")
+        return None
 
     def _transfer(
         self, contents: Sequence[Frames], motions: Sequence[Frames], seeds: Sequence[int]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from bcd_bench_bcd.extensions.model import ExtendedBCD
+from bcd_bench_bcd.inference.landmarks import landmark_reader
 from bcd_bench_bcd.inference.sliding_window import overlap_add, strided_subsets
+from bcd_bench_bcd.latents.frame_codec import to_frames
 from bcd_bench_bcd.paper import edm
 from bcd_bench_bcd.paper.config import SamplerConfig
 from bcd_bench_bcd.paper.model import BCD
@@ -44,12 +47,26 @@ class Pipeline:
         return quantized
 
     def motion_latents(self, values: Tensor) -> Tensor:
-        """Motion latents [B, T, C_m] before quantisation, averaged over overlapping windows."""
+        """Motion latents [B, T, C_m] before quantisation, averaged over overlapping windows; with `landmark_motion`,
+        those of the landmarks of whole clips."""
+        if isinstance(self.model, ExtendedBCD) and self.model.landmarks is not None:
+            return self.model.landmarks.encode(self.landmarks(values))[0]
 
         def latents(here: slice) -> Tensor:
             return self.model.latents_of_motion(values[:, here])
 
         return overlap_add(values.shape[1], self.window, latents)
+
+    def landmarks(self, values: Tensor) -> Tensor:
+        """Landmarks [B, T, N, 2] of clips, x and y in -1..1, for weights with `landmark_motion`.
+
+        Raises `ValueError` for other weights, `NoFaceError` for a clip without a face.
+        """
+        if not isinstance(self.model, ExtendedBCD) or self.model.landmarks is None:
+            raise ValueError("the weights read motion from pixels")
+        reader = landmark_reader(self.model.landmarks.settings.network)
+        clips = to_frames(values).cpu().numpy()
+        return torch.from_numpy(np.stack([reader.read(clip) for clip in clips])).to(values.device)
 
     def motion_of(self, codes: Tensor) -> Tensor:
         """The quantised motion float32 [B, T, C_m] that codes int [B, T, N] stand for, on the model's device."""

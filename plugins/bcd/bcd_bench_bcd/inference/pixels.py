@@ -39,12 +39,13 @@ def carry_pixels(
     if not isinstance(model, ExtendedBCD) or model.pixels is None:
         raise ValueError("the weights have no pixel path")
     network, device = model.pixels, motion.device
-    latents = pipeline.motion_latents(values)[0].float()
+    pose = pipeline.landmarks(values)[0] if model.landmarks is not None else pipeline.motion_latents(values)[0]
     clip, drawn = (pixel_values(torch.tensor(part)).to(device) for part in (frames, own))
     tokens = content[:, : model.content_width].float()
-    sources, displacements = network.geometry(tokens, latents, motion.float())
+    sources, displacements = model.geometry(network, tokens, pose.float(), motion.float())
+    condition = model.for_fusion(motion.float())
     pictures = [
-        network.fuse([clip], [sources[part]], displacements[part], motion[part].float(), drawn[part]).picture
+        network.fuse([clip], [sources[part]], displacements[part], condition[part], drawn[part]).picture
         for part in torch.arange(len(motion), device=device).split(CHUNK)
     ]
     shown: Frames = to_frames(torch.cat(pictures)[None])[0].cpu().numpy()

@@ -35,7 +35,7 @@ class PixelTrainConfig(Config):
     stride: int = Field(default=3, ge=1)
     """Distance between them, in frames of the suite."""
     init: str | None = None
-    """Weights of an earlier run whose pixel path is trained further (None: a new one)."""
+    """Weights whose pixel path is trained further, also for another BCD (None: a new one)."""
     steps: int = Field(default=1200, ge=1)
     batch: int = Field(default=6, ge=1)
     """Pairs per step."""

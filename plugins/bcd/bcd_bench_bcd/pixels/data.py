@@ -20,12 +20,13 @@ from bcd_bench.plugin.protocols import TrainingClips
 from bcd_bench.training import save_tensors
 from bcd_bench.types.errors import UsageError
 from bcd_bench.util.progress import open_progress
+from bcd_bench_bcd.extensions.model import ExtendedBCD
 from bcd_bench_bcd.inference.bcd import BCD
 from bcd_bench_bcd.pixels.config import PixelTrainConfig
 
 __all__ = ["CrossedClips", "PixelPair", "crossed_clips", "prepare_pair", "prepare_pairs"]
 
-FORMAT = "bcd-pixel-pair-1"
+FORMAT = "bcd-pixel-pair-2"
 
 
 class CrossedClips(TrainingClips, Protocol):
@@ -55,8 +56,8 @@ class PixelPair:
     """Points of the head in the content, float16 [S, P, 2], NaN if turned away."""
     tokens: Tensor
     """Content tokens without those of the canonical map, float16 [K, C]."""
-    latents: Tensor
-    """Motion latents of the content, float16 [S, width]."""
+    pose: Tensor
+    """Pose of the content frames: motion latents, float16 [S, width], or landmarks, float16 [S, N, 2]."""
     codes: Tensor
     """Motion codes of the driving frames, uint8 [T, N]."""
     own: Tensor
@@ -128,13 +129,15 @@ def prepare_pair(bcd: BCD, clips: CrossedClips, config: PixelTrainConfig, number
     quantized = bcd.pipeline.encode_motion(bcd.codec.values(driving.to(device)))
     shape = model.noise_shape(config.frames)
     noise = torch.randn(1, *shape, generator=torch.Generator().manual_seed(number)).to(device)
+    by_landmarks = isinstance(model, ExtendedBCD) and model.landmarks is not None
+    pose = bcd.pipeline.landmarks(values) if by_landmarks else bcd.pipeline.motion_latents(values)
     own = bcd.pipeline.sample(tokens, quantized.motion[:, chosen], bcd.description.sampler, noise)
     content_how = ([number], [number], content.shape[1], 1)
     return PixelPair(
         frames=content[0],
         content_points=torch.from_numpy(clips.crossed_points(*content_how)[0]).half(),
         tokens=tokens[0, :, : model.content_width].half().cpu(),
-        latents=bcd.pipeline.motion_latents(values)[0].half().cpu(),
+        pose=pose[0].half().cpu(),
         codes=quantized.codes[0, chosen].to(torch.uint8).cpu(),
         own=bcd.codec.frames(own)[0].cpu(),
         target=torch.from_numpy(clips.crossed(*how)[0]),

@@ -74,7 +74,7 @@ def train(request: TrainRequest) -> None:
     bcd = BCD.from_pretrained(preset.bcd, request.device)
     model = extended(bcd, preset)
     if preset.train.init is not None:
-        continue_from(model, preset.train.init, bcd.loaded.sha256)
+        continue_from(model, preset.train.init)
     clips = crossed_clips(training.open_training_clips(preset.train.suite, request), preset.train)
     part_weights = torch.from_numpy(clips.point_weights())
     if request.plan_only:
@@ -112,21 +112,27 @@ def extended(bcd: BCD, preset: PixelPreset) -> ExtendedBCD:
     model.load_state_dict(base.state_dict(), strict=False)
     canonical = base.decoder.canonical
     assert canonical is not None
-    model.pixels.content_flow = copy.deepcopy(base.encoder.canonical.flow)
-    model.pixels.subject, model.pixels.driving_flow = copy.deepcopy(canonical.subject), copy.deepcopy(canonical.flow)
+    if model.landmarks is None:
+        model.pixels.content_flow = copy.deepcopy(base.encoder.canonical.flow)
+        model.pixels.subject = copy.deepcopy(canonical.subject)
+        model.pixels.driving_flow = copy.deepcopy(canonical.flow)
     model.to(next(base.parameters()).device).eval()
     return model
 
 
-def continue_from(model: ExtendedBCD, path: str, bcd_sha256: str) -> None:
-    """Load the pixel path of the weights `path` into `model`. Raises `UsageError` if it extends other weights or has
-    other settings."""
-    loaded = BCD.from_pretrained(path).loaded
-    if loaded.codes_sha256 != bcd_sha256 or loaded.description.extensions != model.extensions:
-        raise UsageError(
-            f"--set train.init={path}: is not the result of train bcd-pixels on the same weights with the same settings"
-        )
-    model.load_state_dict(loaded.model.state_dict())
+def continue_from(model: ExtendedBCD, path: str) -> None:
+    """Load the pixel path of the weights `path` into `model`; tensors of another shape, which those for another code
+    have, begin anew. Raises `UsageError` if `path` has no pixel path, or one that carries other pictures."""
+    loaded = BCD.from_pretrained(path).model
+    assert model.pixels is not None
+    trained = loaded.pixels if isinstance(loaded, ExtendedBCD) else None
+    if trained is None or trained.settings != model.pixels.settings:
+        raise UsageError(f"--set train.init={path}: the weights have no pixel path with the same settings")
+    state = model.pixels.state_dict()
+    fitting = {name: value for name, value in trained.state_dict().items() if name in state}
+    model.pixels.load_state_dict(
+        state | {name: value for name, value in fitting.items() if value.shape == state[name].shape}
+    )
 
 
 class Trainer:
@@ -156,8 +162,9 @@ class Trainer:
         fusion = list(self.network.fusion.parameters())
         known = {id(parameter) for parameter in fusion}
         flows = [parameter for parameter in self.network.parameters() if id(parameter) not in known]
+        groups = [{"params": fusion, "base": train.lr}, {"params": flows, "base": train.field_lr}]
         self.optimizer = torch.optim.AdamW(
-            [{"params": fusion, "base": train.lr}, {"params": flows, "base": train.field_lr}],
+            [group for group in groups if group["params"]],
             lr=train.lr,
             betas=(0.9, 0.99),
             weight_decay=train.weight_decay,
@@ -271,13 +278,13 @@ class Trainer:
                 recoloured(pixel_values(part.to(self.device)), colours) for part in (pair.frames, pair.own, pair.target)
             )
             motion = self.bcd.pipeline.motion_of(pair.codes[None])[0]
-            tokens, latents = (part.to(self.device).float() for part in (pair.tokens, pair.latents))
-            selected, fields_ = network.geometry(tokens, latents, motion)
+            tokens, pose = (part.to(self.device).float() for part in (pair.tokens, pair.pose))
+            selected, fields_ = self.model.geometry(network, tokens, pose, motion)
             clips.append(content)
             sources.append(selected)
             source_points.append(pair.content_points.to(self.device).float()[selected])
             displacements.append(fields_)
-            motions.append(motion)
+            motions.append(self.model.for_fusion(motion))
             owns.append(own)
             frames.append(target)
             points.append(pair.points.to(self.device).float())
@@ -313,7 +320,7 @@ def draw_frames(pair: PixelPair, config: PixelTrainConfig, generator: torch.Gene
     alone, which = torch.rand(2, generator=generator).tolist()
     if alone < config.single:
         content = content[int(which * len(content))][None]
-    of_content, of_driving = ("frames", "content_points", "latents"), ("codes", "own", "target", "points")
+    of_content, of_driving = ("frames", "content_points", "pose"), ("codes", "own", "target", "points")
     chosen = {name: getattr(pair, name)[content] for name in of_content}
     return replace(pair, **chosen, **{name: getattr(pair, name)[driving] for name in of_driving})
 
@@ -351,12 +358,14 @@ def plan(preset: PixelPreset, bcd: BCD, model: ExtendedBCD, part_weights: Tensor
     """Parameters, pairs and an estimate of the time from real steps on this device; writes nothing."""
     train, side = preset.train, model.config.frame_size
     points = len(part_weights)
+    width = model.config.encoder.width
+    pose = (width,) if model.landmarks is None else (model.landmarks.settings.landmarks, 2)
     random = PixelPair(
         frames=torch.zeros(25, *side, 3, dtype=torch.uint8),
         content_points=torch.zeros(25, points, 2, dtype=torch.half),
         tokens=torch.zeros(model.config.encoder.content_tokens, model.content_width, dtype=torch.half),
-        latents=torch.zeros(25, model.config.encoder.width, dtype=torch.half),
-        codes=torch.zeros(train.frames, model.config.quantizer.groups, dtype=torch.uint8),
+        pose=torch.zeros(25, *pose, dtype=torch.half),
+        codes=torch.zeros(train.frames, model.quantizer.config.groups, dtype=torch.uint8),
         own=torch.zeros(train.frames, *side, 3, dtype=torch.uint8),
         target=torch.zeros(train.frames, *side, 3, dtype=torch.uint8),
         points=torch.zeros(train.frames, points, 2, dtype=torch.half),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
@@ -9,13 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from bcd_bench_faces.dense_landmarks.points import dense_points
-from bcd_bench_faces.head_model.model import HeadModel
+from bcd_bench_faces.head_model.model import PIVOT, HeadModel
 from bcd_bench_faces.synthesis.rasterizer import vertex_normals
 from bcd_bench_faces.synthesis.renderer import FOCAL
 
-__all__ = ["expression_weights", "points_in_frames", "rest_points"]
+__all__ = ["all_points_in_frames", "expression_weights", "mean_points", "points_in_frames", "rest_points"]
 
 Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int32]
 
 OTHERS: Final = 96
 """Number of points outside the face: of scalp, ears, neck and shoulders."""
@@ -42,9 +44,35 @@ def _vertices() -> npt.NDArray[np.int32]:
     return np.concatenate([face, np.sort(np.array(selected))]).astype(np.int32)
 
 
-def _seen_at(posed: Floats) -> Floats:
-    """Bust vertices [T, N, 3] in the camera's frame -> image positions float32[T, P, 2], -1..1 along x and y."""
-    points = posed[:, _vertices()].astype(np.float64)
+@dataclass(frozen=True)
+class _Patch:
+    """The points with the triangles around them: all that their positions and normals depend on."""
+
+    model: HeadModel
+    """The head model with the vertices of these triangles only."""
+    points: Ints
+    """The points, as indices of these vertices."""
+
+
+@lru_cache(maxsize=1)
+def _patch() -> _Patch:
+    model, points = HeadModel.load(), _vertices()
+    faces = model.faces[np.isin(model.faces, points).any(1)]
+    used = np.unique(np.concatenate([faces.ravel(), points]))
+    part = replace(
+        model,
+        bust_mean=model.bust_mean[used],
+        bust_identity=np.ascontiguousarray(model.bust_identity[:, used]),
+        bust_expression=np.ascontiguousarray(model.bust_expression[:, used]),
+        faces=np.searchsorted(used, faces).astype(np.int32),
+        skinning=model.skinning[used],
+    )
+    return _Patch(part, np.searchsorted(used, points).astype(np.int32))
+
+
+def _projected(posed: Floats) -> Floats:
+    """Points [T, P, 3] in the camera's frame -> image positions float32[T, P, 2], -1..1 along x and y."""
+    points = posed.astype(np.float64)
     return np.asarray(points[..., :2] / points[..., 2:] * (FOCAL / 128), np.float32)
 
 
@@ -53,7 +81,7 @@ def rest_points() -> Floats:
     """Positions float32[P, 2] of the points of the mean head at rest, looking straight ahead; -1..1 along x and y."""
     model = HeadModel.load()
     posed = model.pose(model.bust_mean[None], np.eye(3, dtype=np.float32)[None], np.array([REST], np.float32))
-    return np.asarray(_seen_at(posed)[0])
+    return np.asarray(_projected(posed[:, _vertices()])[0])
 
 
 def points_in_frames(
@@ -63,13 +91,25 @@ def points_in_frames(
 
     Arguments as for `Actor` and its `frames`. The lids follow the gaze, as in the picture.
     """
-    model = HeadModel.load()
-    posed = model.pose(model.bust(identity, expression), rotation, translation)
-    points = _seen_at(posed)
-    vertices = _vertices()
-    for row, frame in zip(points, posed, strict=True):
-        row[vertex_normals(frame, model.faces)[vertices, 2] > FACING] = np.nan
+    points, facing = all_points_in_frames(identity, expression, rotation, translation)
+    points[~facing] = np.nan
     return points
+
+
+def all_points_in_frames(
+    identity: npt.ArrayLike, expression: npt.ArrayLike, rotation: npt.ArrayLike, translation: npt.ArrayLike
+) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """As `points_in_frames`, but also the positions of points that are turned away, and bool[T, P]: whether they are
+    not."""
+    patch = _patch()
+    posed = patch.model.pose(patch.model.bust(identity, expression), rotation, translation)
+    depth = [vertex_normals(frame, patch.model.faces)[patch.points, 2] for frame in posed]
+    return _projected(posed[:, patch.points]), np.stack(depth) <= FACING
+
+
+def mean_points() -> Floats:
+    """Positions float32[P, 3] of the points of the mean head, in mm, relative to the joint of head and neck."""
+    return np.asarray(HeadModel.load().bust_mean[_vertices()] - PIVOT, np.float32)
 
 
 def expression_weights() -> Floats:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -37,8 +37,8 @@ __all__ = [
     "FAULTS",
     "FRAMES",
     "SIZES",
-    "HeadsTrainingClips",
     "TrueParameters",
+    "actor_of",
     "draw_clip",
     "heads_suite",
     "kept_clip",
@@ -46,9 +46,6 @@ __all__ = [
     "suite_64",
     "suite_128",
     "suite_256",
-    "training_64",
-    "training_128",
-    "training_256",
     "true_parameters",
 ]
 
@@ -60,9 +57,6 @@ PEOPLE: Final = 60
 """Test people; each is content in as many pairs as `PARTNERS` has entries, and drives as many."""
 PARTNERS: Final = (1, 23)
 """Person n gets the motions of persons n + 1 and n + 23 (modulo the number of people)."""
-TRAINING_PEOPLE: Final = 3_000
-SECOND_TAKES: Final = 1_000_000
-"""The second clip of training person n shows training motion n + this number, which no other clip shows."""
 FAULTS: Final = (
     Perturbation(
         "wrong-identity",
@@ -212,7 +206,7 @@ def draw_clip(split: Split, person: int, motion: int, size: int) -> Clip:
 
     def draw() -> npt.NDArray[np.uint8]:
         move = motion_of(split, motion, FRAMES)
-        return _actor(split, person).frames(move.expression, move.rotation, move.translation, size)
+        return actor_of(split, person).frames(move.expression, move.rotation, move.translation, size)
 
     return kept_clip(f"{split}-{person:05d}-{motion:05d}", size, draw)
 
@@ -235,7 +229,8 @@ def kept_clip(name: str, size: int, draw: Callable[[], npt.NDArray[np.uint8]], l
 
 
 @lru_cache(maxsize=4)
-def _actor(split: Split, person: int) -> Actor:
+def actor_of(split: Split, person: int) -> Actor:
+    """A person, ready to be rendered."""
     from bcd_bench_faces.synthesis.renderer import Actor
 
     return Actor(identity_of(split, person), look_of(split, person))
@@ -255,137 +250,3 @@ def _renderer_key() -> str:
         content = entry.read_bytes()
         digest.update(entry.name.encode() + (code_sha256(content).encode() if entry.name.endswith(".py") else content))
     return f"v{RENDERER_VERSION}-{digest.hexdigest()[:12]}"
-
-
-class HeadsTrainingClips:
-    """Clips of the training split, person n with motion n; none of its people is in the test split."""
-
-    fps = FPS
-
-    def __init__(self, size: int, people: int = TRAINING_PEOPLE) -> None:
-        """`people` is the size of the split; any number works, since people are sampled by number."""
-        self._size, self._people = size, people
-
-    def __len__(self) -> int:
-        return self._people
-
-    def clips(self, indices: Sequence[int]) -> npt.NDArray[np.uint8]:
-        """uint8[B, 25, size, size, 3] RGB for B indices in 0..len-1. Raises IndexError for others."""
-        self._check(indices)
-        return np.stack([draw_clip("train", int(index), int(index), self._size).frames for index in indices])
-
-    def takes(self, indices: Sequence[int], frames: int, stride: int) -> npt.NDArray[np.uint8]:
-        """Same-identity clip pairs: two unrelated motions of each of B people, uint8[B, 2 * frames, size, size, 3].
-
-        A clip is every `stride`-th frame of a second at 25 frames per second, from its start; the first one shows the
-        motion of `clips`. They are rendered separately, so short clips cost less than whole ones. Raises IndexError for
-        indices outside 0..len-1 and ValueError for clips longer than 25 frames.
-        """
-        self._check_takes(indices, frames, stride)
-        return np.stack([draw_takes(int(index), frames, stride, self._size).frames for index in indices])
-
-    def take_points(self, indices: Sequence[int], frames: int, stride: int) -> npt.NDArray[np.float32]:
-        """Head points in the frames of `takes`, float32[B, 2 * frames, P, 2]: x and y in -1..1 from border to border;
-        NaN if a point is turned away. Raises as `takes`.
-        """
-        from bcd_bench_faces.head_model.points import points_in_frames
-
-        self._check_takes(indices, frames, stride)
-        return np.stack(
-            [points_in_frames(identity_of("train", int(i)), *_moves_of_takes(int(i), frames, stride)) for i in indices]
-        )
-
-    def crossed(
-        self, contents: Sequence[int], drivers: Sequence[int], frames: int, stride: int
-    ) -> npt.NDArray[np.uint8]:
-        """The targets of transfers: every content's person with the motion of its driver, uint8[B, frames, size, size,
-        3]: every `stride`-th frame, from the start. Not cached. Raises as `takes`.
-        """
-        self._check_takes([*contents, *drivers], frames, stride)
-        clips = []
-        for content, driver in zip(contents, drivers, strict=True):
-            expression, rotation, translation = _move_of(int(driver), frames, stride)
-            clips.append(_actor("train", int(content)).frames(expression, rotation, translation, self._size))
-        return np.stack(clips)
-
-    def crossed_points(
-        self, contents: Sequence[int], drivers: Sequence[int], frames: int, stride: int
-    ) -> npt.NDArray[np.float32]:
-        """Head points in the frames of `crossed`, as in `take_points`."""
-        from bcd_bench_faces.head_model.points import points_in_frames
-
-        self._check_takes([*contents, *drivers], frames, stride)
-        return np.stack(
-            [
-                points_in_frames(identity_of("train", int(content)), *_move_of(int(driver), frames, stride))
-                for content, driver in zip(contents, drivers, strict=True)
-            ]
-        )
-
-    def point_weights(self) -> npt.NDArray[np.float32]:
-        """How much facial actions move every head point, float32[P] in 0..1: large for lids, brows and lips."""
-        from bcd_bench_faces.head_model.points import expression_weights
-
-        return expression_weights()
-
-    @property
-    def rest_points(self) -> npt.NDArray[np.float32]:
-        """The points of `take_points` for the mean head at rest, float32[P, 2]."""
-        from bcd_bench_faces.head_model.points import rest_points
-
-        return rest_points()
-
-    def _check_takes(self, indices: Sequence[int], frames: int, stride: int) -> None:
-        self._check(indices)
-        if not (frames > 0 < stride and (frames - 1) * stride < FRAMES):
-            raise ValueError(f"{frames} frames with stride {stride} exceed the {FRAMES} frames of a clip")
-
-    def _check(self, indices: Sequence[int]) -> None:
-        for index in indices:
-            if not 0 <= index < self._people:
-                raise IndexError(f"training clip {index} is out of range: there are {self._people}")
-
-
-def _move_of(
-    motion: int, frames: int, stride: int
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Expression, rotation and translation of a training motion, as in `Motion`: every `stride`-th frame."""
-    move = motion_of("train", motion, FRAMES)
-    frame_slice = slice(0, (frames - 1) * stride + 1, stride)
-    return move.expression[frame_slice], move.rotation[frame_slice], move.translation[frame_slice]
-
-
-def _moves_of_takes(person: int, frames: int, stride: int) -> list[npt.NDArray[np.float32]]:
-    """Expression, rotation and translation of both clips of a training person, as in `Motion`."""
-    moves = [motion_of("train", motion, FRAMES) for motion in (person, person + SECOND_TAKES)]
-    frame_slice = slice(0, (frames - 1) * stride + 1, stride)
-    parts = ("expression", "rotation", "translation")
-    return [np.concatenate([getattr(move, part)[frame_slice] for move in moves]) for part in parts]
-
-
-def draw_takes(person: int, frames: int, stride: int, size: int) -> Clip:
-    """Both clips of a training person, concatenated; rendered or read from the cache."""
-
-    def draw() -> npt.NDArray[np.uint8]:
-        expression, rotation, translation = _moves_of_takes(person, frames, stride)
-        return _actor("train", person).frames(expression, rotation, translation, size)
-
-    return kept_clip(f"train-{person:05d}-takes-{frames}x{stride}", size, draw, 2 * frames)
-
-
-def training_64(data: Mapping[str, Path] | None = None) -> HeadsTrainingClips:
-    """Training clips of `heads-cross-64`."""
-    del data
-    return HeadsTrainingClips(64)
-
-
-def training_128(data: Mapping[str, Path] | None = None) -> HeadsTrainingClips:
-    """Training clips of `heads-cross-128`."""
-    del data
-    return HeadsTrainingClips(128)
-
-
-def training_256(data: Mapping[str, Path] | None = None) -> HeadsTrainingClips:
-    """Training clips of `heads-cross`."""
-    del data
-    return HeadsTrainingClips(256)

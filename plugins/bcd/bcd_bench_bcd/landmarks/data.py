@@ -1,0 +1,101 @@
+"""Training data of motion in landmarks: positions of points of rendered heads, which need no rendering."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from bcd_bench.io.safetensors import read_weight_file
+from bcd_bench.plugin.protocols import TrainingClips
+from bcd_bench.training import save_tensors
+from bcd_bench.types.errors import UsageError
+from bcd_bench.util.progress import open_progress
+from bcd_bench_bcd.landmarks.config import LandmarkTrainConfig
+
+__all__ = ["FILE", "People", "PointClips", "Points", "point_clips", "prepare_points"]
+
+FORMAT = "bcd-points-1"
+FILE = "points.safetensors"
+
+
+class PointClips(TrainingClips, Protocol):
+    """A training split that gives positions of points of its heads in motion."""
+
+    def random_points(
+        self, people: Sequence[int], motions: Sequence[int], frames: int
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """Positions float32 [B, frames, P, 2] of the points of people in motions (any numbers), in random frames that
+        depend on the motion only, x and y in -1..1; and whether they face the camera."""
+
+    def mean_points(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], float]:
+        """The points of the mean head, float32 [P, 3] in mm relative to the joint of head and neck, the position [3] of
+        this joint at rest relative to the camera, and the focal length in half sides."""
+
+    def point_weights(self) -> npt.NDArray[np.float32]:
+        """How much expressions move every point, float32 [P] in 0..1."""
+
+
+@dataclass
+class Points:
+    """Positions of P points in the frames of N clips."""
+
+    points: Tensor
+    """float16 [N, T, P, 2]"""
+    facing: Tensor
+    """bool [N, T, P]"""
+
+
+@dataclass
+class People:
+    """N people, each in a motion of their own and in that of another."""
+
+    own: Points
+    crossed: Points
+
+
+def point_clips(clips: TrainingClips, suite: str) -> PointClips:
+    """`clips`, if they give points; else raises `UsageError`."""
+    if not all(hasattr(clips, name) for name in ("random_points", "mean_points", "point_weights")):
+        raise UsageError(
+            f"suite {suite!r} has no points of heads for training", hint="use --set train.suite=heads-cross-128"
+        )
+    return clips  # type: ignore[return-value]
+
+
+def prepare_points(clips: PointClips, config: LandmarkTrainConfig, folder: Path) -> People:
+    """Compute the points, or read those of an earlier call from `folder`.
+
+    Raises `UsageError` for a file of other settings.
+    """
+    path = folder / FILE
+    names = {"suite", "people", "shift", "frames"}
+    header = {"format": FORMAT, "data": config.model_dump_json(include=names)}
+    if path.exists():
+        found, tensors = read_weight_file(path, form=FORMAT, what="points", maker="bcd-bench train bcd-landmarks")
+        if found != header:
+            raise UsageError(f"{path}: points of other settings", hint="use a different --out, or delete the file")
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        parts: list[list[Tensor]] = [[], [], [], []]
+        with open_progress().task("compute points", total=config.people, unit="people") as task:
+            for person in range(config.people):
+                other = (person + config.shift) % config.people
+                for motion, into in ((person, parts[:2]), (other, parts[2:])):
+                    points, facing = clips.random_points([person], [motion], config.frames)
+                    into[0].append(torch.from_numpy(points).half())
+                    into[1].append(torch.from_numpy(facing))
+                task.advance()
+        labels = ("own", "own_facing", "crossed", "crossed_facing")
+        tensors = {name: torch.cat(part) for name, part in zip(labels, parts, strict=True)}
+        save_tensors(path, tensors, header)
+    return People(
+        Points(tensors["own"], tensors["own_facing"].bool()),
+        Points(tensors["crossed"], tensors["crossed_facing"].bool()),
+    )

@@ -1,0 +1,397 @@
+"""Motion read from landmarks: pose, fields, code, training, and transfer with it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+from bcd_bench.plugin.specs import TrainRequest
+from bcd_bench.types.errors import UsageError
+from bcd_bench_bcd.extensions.base import Extensions
+from bcd_bench_bcd.extensions.head_pose import half_turn, projected, rigid_pose, rotation_of
+from bcd_bench_bcd.extensions.landmark_fields import interpolated_fields
+from bcd_bench_bcd.extensions.landmark_motion import LandmarkMotion, LandmarkNetwork
+from bcd_bench_bcd.extensions.model import ExtendedBCD
+from bcd_bench_bcd.inference import landmarks as reading
+from bcd_bench_bcd.inference.landmarks import LandmarkReader, NoFaceError, filled, landmark_reader
+from bcd_bench_bcd.inference.method import BCDMethod
+from bcd_bench_bcd.inference.weights import Description, load_model, save_model
+from bcd_bench_bcd.landmarks import train as module
+from bcd_bench_bcd.landmarks.codebook import RunningCodebook, k_means
+from bcd_bench_bcd.landmarks.config import LandmarkTrainConfig
+from bcd_bench_bcd.landmarks.data import point_clips
+from bcd_bench_bcd.landmarks.loss import point_distance, rate_factor
+from bcd_bench_bcd.landmarks.start import FREE, group_order, principal_components, start_network, transform_code
+from bcd_bench_bcd.landmarks.translation import fit
+from bcd_bench_bcd.paper.config import QuantizerConfig
+from tests.bcd.conftest import BlockClips, description_of
+from tests.bcd.test_canonical_features import canonical_model
+
+HEAD = np.random.default_rng(0).normal(0, 60, (12, 3)).astype(np.float32)
+REST = np.array([0, 0, 1000], np.float32)
+KNOWN = 8
+TINY: dict[str, Any] = {
+    "train.people": 24, "train.held_out": 8, "train.frames": 4, "train.shift": 5, "train.free_steps": 4,
+    "train.steps": 8, "train.batch": 6, "train.warmup": 2, "train.log_every": 4, "train.checkpoint_every": 3,
+    "train.translation_clips": 4, "train.translation_steps": 5, "landmarks.groups": 3, "landmarks.entries": 8,
+    "landmarks.dim": 2, "landmarks.subject": 4,
+}  # fmt: skip
+
+
+class HeadClips(BlockClips):
+    """Block clips, and points of a head whose size is the person and whose turn and place are the motion."""
+
+    def random_points(self, people: Any, motions: Any, frames: int) -> tuple[np.ndarray, np.ndarray]:
+        found = []
+        for person, motion in zip(people, motions, strict=True):
+            rng = np.random.default_rng(motion)
+            turn = rotation_of(torch.from_numpy(rng.normal(0, 0.2, (frames, 6)).astype(np.float32)))
+            place = torch.from_numpy(REST + rng.normal(0, 30, (frames, 3)).astype(np.float32))
+            shape = torch.from_numpy(HEAD * (1 + 0.02 * (person % 7)))
+            found.append(projected(shape, turn, place, 7.0).numpy())
+        points = np.stack(found)
+        return points, points[..., 0] < 0.3
+
+    def mean_points(self) -> tuple[np.ndarray, np.ndarray, float]:
+        return HEAD, REST, 7.0
+
+    def point_weights(self) -> np.ndarray:
+        return np.linspace(0, 1, len(HEAD), dtype=np.float32)
+
+
+class BlockLandmarks:
+    """An extractor: the corners of the lit block and of its half; NaN in black frames."""
+
+    identity: ClassVar = {"weights": "toy"}
+    offsets = np.array([[x * s, y * s] for s in (4, 2) for x in (-1, 1) for y in (-1, 1)], np.float32)
+
+    def load(self, device: str) -> None:
+        del device
+
+    def extract(self, clips: Any) -> list[dict[str, np.ndarray]]:
+        return [{"points": np.stack([self.points(frame) for frame in clip.frames])} for clip in clips]
+
+    def points(self, frame: np.ndarray) -> np.ndarray:
+        rows, columns = np.nonzero(frame.max(-1))
+        if not len(rows):
+            return np.full((KNOWN, 2), np.nan, np.float32)
+        return self.offsets + np.array([columns.mean() + 0.5, rows.mean() + 0.5], np.float32)
+
+
+@pytest.fixture
+def block_landmarks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "_extractor", BlockLandmarks)
+    landmark_reader.cache_clear()
+
+
+def settings(**changes: Any) -> LandmarkMotion:
+    tiny = {"landmarks": KNOWN, "points": len(HEAD), "subject": 4, "groups": 3, "entries": 8, "dim": 2, "focal": 7.0}
+    return LandmarkMotion(**{**tiny, **changes})
+
+
+def network() -> LandmarkNetwork:
+    """A network without quantiser that has started on the heads of `HeadClips`."""
+    torch.manual_seed(0)
+    net = LandmarkNetwork(settings(groups=FREE, dim=1), transformer=16)
+    points, _ = HeadClips().random_points(range(20), range(20), 4)
+    start_network(net, torch.from_numpy(HEAD), torch.from_numpy(REST), torch.from_numpy(points[:, :, :KNOWN]))
+    return net.eval()
+
+
+# ---- pose --------------------------------------------------------------------------------------------------------
+def test_rotations() -> None:
+    torch.testing.assert_close(rotation_of(torch.zeros(2, 6)), torch.eye(3).repeat(2, 1, 1))
+    turn = rotation_of(torch.randn(5, 6, generator=torch.Generator().manual_seed(0)))
+    torch.testing.assert_close(turn @ turn.mT, torch.eye(3).repeat(5, 1, 1), atol=1e-5, rtol=0)
+    torch.testing.assert_close(torch.linalg.det(turn), torch.ones(5))
+    half = half_turn(turn)
+    torch.testing.assert_close(half @ half, turn, atol=1e-4, rtol=0)
+    assert (half.diagonal(dim1=1, dim2=2).sum(-1) > turn.diagonal(dim1=1, dim2=2).sum(-1) - 1e-5).all()
+
+
+def test_the_pose_of_a_known_shape_is_found() -> None:
+    turn = torch.from_numpy(Rotation.from_euler("yxz", [[52, 10, 0], [-40, -15, 20]], degrees=True).as_matrix()).float()
+    place = torch.tensor([[0.5, -0.2, 12.0], [-0.4, 0.3, 7.0]])
+    shape = torch.from_numpy(HEAD) / 100
+    found_turn, found_place = rigid_pose(projected(shape, turn, place, 7.0), shape, torch.tensor([0.0, 0, 10]), 7.0)
+    torch.testing.assert_close(found_turn, turn, atol=1e-3, rtol=0)
+    torch.testing.assert_close(found_place, place, atol=1e-2, rtol=0)
+
+
+# ---- fields ------------------------------------------------------------------------------------------------------
+def test_fields_reproduce_an_affine_move_near_the_points_and_keep_the_border() -> None:
+    places = torch.rand(1, 60, 2, generator=torch.Generator().manual_seed(1)) - 0.5
+    matrix = torch.tensor([[0.1, -0.2], [0.05, 0.3]])
+    moves = places @ matrix.T + torch.tensor([0.1, -0.05])
+    both = torch.stack([moves, -moves], 1)
+    fields = interpolated_fields(places, torch.ones(1, 60), both, 64)
+    assert fields.shape == (1, 2, 2, 64, 64)
+    at = torch.nn.functional.grid_sample(fields[:, 0], places[:, None], align_corners=False)[:, :, 0].mT
+    torch.testing.assert_close(at, moves, atol=0.01, rtol=0)
+    torch.testing.assert_close(fields[:, 1], -fields[:, 0], atol=1e-5, rtol=0)
+    assert fields[..., 0].abs().max() < 0.03
+    # a point that is not seen has no influence
+    moves[:, 0], seen = 9.0, torch.ones(1, 60)
+    seen[:, 0] = 0
+    again = interpolated_fields(places[:, 1:], seen[:, 1:], moves[:, None, 1:], 64)
+    torch.testing.assert_close(interpolated_fields(places, seen, moves[:, None], 64), again, atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_the_content_frame_with_the_motion_to_draw_is_carried_as_it_is() -> None:
+    net = network()
+    points, _ = HeadClips().random_points([3], [3], 9)
+    landmarks = torch.from_numpy(points[0, :, :KNOWN])
+    latents, _ = net.encode(landmarks[None])
+    sources, fields = net.geometry(landmarks, latents[0, [4, 7]], sources=2, gap=2, grid=16)
+    assert sources[:, 0].tolist() == sources[:, 2].tolist() == [4, 7]
+    assert ((sources[:, 1] - sources[:, 0]).abs() >= 2).all()
+    assert fields.shape == (2, 3, 2, 16, 16)
+    assert fields[:, 0].abs().max() < 1e-4
+    assert fields[:, 1].abs().max() > 0.02
+    assert not fields[:, 2].any()
+
+
+# ---- the start ---------------------------------------------------------------------------------------------------
+@torch.no_grad()
+def test_the_network_starts_with_the_pose_of_the_mean_head() -> None:
+    net = network()
+    mean_person, _ = HeadClips().random_points([0], [40], 4)
+    landmarks = torch.from_numpy(mean_person[:, :, :KNOWN])
+    latents, subject = net.encode(landmarks)
+    drawn = net.decode(latents[0], subject.expand(4, -1)).points[:, :KNOWN]
+    size = (landmarks[0] - landmarks[0].mean(1, keepdim=True)).norm(dim=-1).mean()
+    assert (drawn - landmarks[0]).norm(dim=-1).mean() < 0.1 * size
+
+
+def test_principal_components_and_the_order_of_groups() -> None:
+    rows = torch.randn(200, 4, generator=torch.Generator().manual_seed(2)) * torch.tensor([1.0, 5.0, 0.1, 2.0])
+    directions, spread = principal_components(rows, 2)
+    values, vectors = np.linalg.eigh((rows.T @ rows / 200).numpy())
+    np.testing.assert_allclose(spread.numpy(), np.sqrt(values[::-1][:2]), rtol=1e-4)
+    assert abs(directions[0].numpy() @ vectors[:, -1]) == pytest.approx(1, abs=1e-4)
+    assert group_order(3, 2) == [0, 5, 1, 4, 2, 3]
+    assert group_order(2, 3) == [0, 3, 4, 1, 2, 5]
+
+
+@torch.no_grad()
+def test_a_transform_of_all_latents_changes_nothing() -> None:
+    free, coded = network(), LandmarkNetwork(settings(groups=16, dim=4), transformer=16)
+    landmarks = torch.from_numpy(HeadClips().random_points(range(40), range(40), 4)[0][:, :, :KNOWN])
+    latents, subjects = free.encode(landmarks)
+    flat, many = latents.flatten(0, 1), subjects.repeat_interleave(4, 0)
+    transform_code(free, coded, flat, many, torch.ones(len(HEAD)))
+    before = free.decode(flat, many).points
+    new = coded.encode(landmarks)[0].flatten(0, 1)
+    torch.testing.assert_close(coded.decode(new, many).points, before, atol=2e-3, rtol=0)
+    torch.testing.assert_close(new.mean(0), torch.zeros(64), atol=1e-2, rtol=0)
+    # the first channels of the groups say the most
+    effects = new.std(0).view(16, 4)
+    assert (effects[:, 0] >= effects[:, 3] - 1e-4).all()
+
+
+# ---- the code ----------------------------------------------------------------------------------------------------
+def test_k_means_finds_separate_clusters() -> None:
+    centres = torch.tensor([[0.0, 0], [10, 0], [0, 10]])
+    rows = centres.repeat(30, 1) + 0.1 * torch.randn(90, 2, generator=torch.Generator().manual_seed(0))
+    found = min(
+        (k_means(rows, 3, torch.Generator().manual_seed(seed)) for seed in range(8)),
+        key=lambda means: float(torch.cdist(rows, means).min(1).values.sum()),
+    )
+    assert torch.cdist(centres, found).min(1).values.max() < 0.2
+
+
+def test_entries_are_running_means_of_their_latents() -> None:
+    book = RunningCodebook(QuantizerConfig(groups=1, entries=2, dim=1), torch.device("cpu"))
+    book.quantizer.codebook.data.copy_(torch.tensor([[[-1.0], [1.0]]]))
+    book.counts, book.sums = torch.full((1, 2), 4.0), torch.tensor([[[-4.0], [4.0]]])
+    config = LandmarkTrainConfig(batch=2, code_memory=0.5, steps=10, free_steps=1)
+    latents = torch.tensor([[[-3.0], [2.0]], [[2.0], [2.0]]])
+    book.follow(latents, 9, config, torch.Generator())
+    assert book.counts[0].tolist() == [0.5 * 4 + 0.5 * 2 * 1, 0.5 * 4 + 0.5 * 2 * 3]
+    assert book.quantizer.codebook.detach()[0, :, 0].tolist() == pytest.approx([(-2 - 3) / 3, (2 + 6) / 5])
+
+
+def test_a_rare_entry_restarts_until_the_last_steps() -> None:
+    config = LandmarkTrainConfig(batch=2, code_memory=0.5, steps=100, free_steps=20)
+
+    def entry(step: int) -> float:
+        book = RunningCodebook(QuantizerConfig(groups=1, entries=2, dim=1), torch.device("cpu"))
+        book.quantizer.codebook.data.copy_(torch.tensor([[[0.0], [90.0]]]))
+        book.counts, book.sums = torch.tensor([[4.0, 1e-3]]), torch.tensor([[[0.0], [0.09]]])
+        book.follow(torch.full((2, 3, 1), 7.0), step, config, torch.Generator().manual_seed(0))
+        return float(book.quantizer.codebook.detach()[0, 1, 0])
+
+    assert entry(40) == pytest.approx(7.0)
+    assert entry(41) == entry(80) == pytest.approx(90.0)
+
+
+def test_the_loss_of_positions_and_its_rate() -> None:
+    points, targets = torch.zeros(1, 2, 2), torch.tensor([[[3.0, 4.0], [0.0, 1.0]]])
+    assert float(point_distance(points, targets, torch.tensor([[1.0, 3.0]]))) == pytest.approx((5 + 3) / 4, rel=1e-4)
+    config = LandmarkTrainConfig(free_steps=10, steps=30, warmup=2)
+    rates = [rate_factor(step, config) for step in range(30)]
+    assert rates[0] == pytest.approx(0.5, abs=0.01)
+    assert rates[10] == pytest.approx(0.5, abs=0.01)  # the second stage warms up again
+    assert rates[9] < 0.05 < rates[5] < rates[2]
+    assert rates[29] < 0.02
+
+
+def test_the_translation_is_fitted() -> None:
+    generator = torch.Generator().manual_seed(0)
+    given = torch.randn(300, 3, generator=generator)
+    wanted = torch.stack([given[:, 0], given[:, 1] * given[:, 2]], 1)
+    config = LandmarkTrainConfig(translation_steps=400)
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(3, 64), torch.nn.SiLU(), torch.nn.Linear(64, 2))
+    assert fit(net, given[:250], wanted[:250], given[250:], wanted[250:], config) < 0.2
+
+
+# ---- reading -----------------------------------------------------------------------------------------------------
+def test_frames_without_a_face_get_the_nearest_one() -> None:
+    points = np.full((5, 2, 2), np.nan, np.float32)
+    points[1], points[4] = 1.0, 4.0
+    assert filled(points)[:, 0, 0].tolist() == [1, 1, 1, 4, 4]
+    with pytest.raises(NoFaceError, match="none of 3 frames"):
+        filled(np.full((3, 2, 2), np.nan))
+
+
+def test_landmarks_are_relative_to_the_frame_and_read_once() -> None:
+    extractor = BlockLandmarks()
+    calls: list[int] = []
+    reader = LandmarkReader(SimpleNamespace(extract=lambda clips: calls.append(1) or extractor.extract(clips)))
+    clip = BlockClips().clips([1])[0]
+    found = reader.read(clip)
+    np.testing.assert_allclose(found[0].mean(0), [4 / 16 - 1, 12 / 16 - 1], atol=1e-6)
+    assert np.array_equal(reader.read(clip.copy()), found)
+    assert len(calls) == 1
+
+
+def test_another_landmark_network_is_refused(block_landmarks: None) -> None:
+    assert landmark_reader("toy").read(BlockClips().clips([0])[0]).shape == (8, KNOWN, 2)
+    with pytest.raises(UsageError, match="trained with the landmark network other, not toy"):
+        landmark_reader("other")
+
+
+def test_a_missing_extractor_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bcd_bench.plugin.registry import Registry
+
+    monkeypatch.setattr(reading, "load_registry", lambda: Registry.from_modules([]))
+    landmark_reader.cache_clear()
+    with pytest.raises(UsageError, match="no plugin provides the extractor") as error:
+        landmark_reader("x")
+    assert "bcd-bench-faces" in str(error.value.hint)
+
+
+# ---- the model ---------------------------------------------------------------------------------------------------
+@torch.no_grad()
+def test_the_transformer_gets_translated_motion() -> None:
+    base = canonical_model()
+    description = Description(
+        model=base.config, extensions=Extensions([*base.extensions, settings()]), active_patches=base.active_patches
+    )
+    model = description.build().eval()
+    assert isinstance(model, ExtendedBCD)
+    assert model.landmarks is not None
+    model.load_state_dict({k: v for k, v in base.state_dict().items() if not k.startswith("quantizer.")}, strict=False)
+    model.landmarks.spread.fill_(2.0)
+    values = base.values(torch.from_numpy(BlockClips().clips([0, 1])))
+    content = base.encode_content(values)
+    motion = torch.randn(2, 8, 6)
+    translated = model.landmarks.translation(motion / 2)
+    patches, sigma = torch.randn(2, *base.noise_shape(8)), torch.ones(2)
+    expected = base.denoise(patches, sigma, content, translated)
+    torch.testing.assert_close(model.denoise(patches, sigma, content, motion), expected)
+    with pytest.raises(ValueError, match="from landmarks"):
+        model.latents_of_motion(values)
+
+
+# ---- training and use --------------------------------------------------------------------------------------------
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    model = canonical_model()
+    save_model(tmp_path / "bcd.safetensors", model, description_of(model), {"suite": "blocks"})
+    return tmp_path / "bcd.safetensors"
+
+
+@pytest.fixture
+def request_for(tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch, block_landmarks: None) -> Any:
+    monkeypatch.setattr(module.training, "open_training_clips", lambda suite, request: HeadClips())
+
+    def make(name: str = "run", **changes: Any) -> TrainRequest:
+        overrides = {**TINY, "bcd": str(base), **changes.pop("overrides", {})}
+        fields: dict[str, Any] = {
+            "preset": "heads-landmarks", "overrides": overrides, "out": tmp_path / name, "resume": False,
+            "max_steps": None, "max_minutes": None, "device": "cpu", "data": {}, "plan_only": False,
+        }  # fmt: skip
+        return TrainRequest(**{**fields, **changes})
+
+    return make
+
+
+@pytest.mark.parametrize("interrupted", [3, 6])
+def test_training_resumes_exactly_in_both_stages(request_for: Any, base: Path, interrupted: int) -> None:
+    whole = request_for("whole")
+    module.train(whole)
+    trained = load_model(whole.out / "model.safetensors")
+    assert "landmark_motion" in trained.description.recipe
+    assert "landmark_motion" in trained.description.labels
+    old, new = load_model(base).model.state_dict(), trained.model.state_dict()
+    assert all(torch.equal(value, new[name]) for name, value in old.items() if not name.startswith("quantizer."))
+    assert new["quantizer.codebook"].shape == (3, 8, 2)
+    lines = [json.loads(line) for line in (whole.out / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [4, 8]
+    assert "bits" not in lines[0]
+    assert 0 < lines[1]["bits"] <= 9
+
+    module.train(request_for("parts", max_steps=interrupted))
+    assert not (request_for("parts").out / "model.safetensors").exists()
+    module.train(request_for("parts", resume=True))
+    parts = load_model(request_for("parts").out / "model.safetensors").model.state_dict()
+    assert all(torch.equal(value, parts[name]) for name, value in new.items())
+
+
+def test_training_learns_to_move_people(request_for: Any) -> None:
+    request = request_for(overrides={"train.steps": 160, "train.free_steps": 80, "train.log_every": 80})
+    module.train(request)
+    lines = [json.loads(line) for line in (request.out / "log.jsonl").read_text().splitlines()]
+    assert lines[0]["held_out_points"] < 0.5 * 64 * 0.3  # a head is about 0.4 wide
+    assert lines[-1]["points"] < lines[0]["points"] * 2
+
+
+def test_transfer_reads_landmarks(request_for: Any) -> None:
+    module.train(request_for())
+    method = BCDMethod({})
+    method.attach(load_model(request_for().out / "model.safetensors"))
+    content, motion = BlockClips().clips([0, 20])
+    frames = method.transfer_frames(content, motion, seed=3)
+    assert frames.shape == motion.shape
+    codes = method.motion_codes(motion)
+    assert codes.shape == (8, 3)
+    recoloured = np.where(motion > 0, 255 - motion // 2, 0).astype(np.uint8)
+    assert torch.equal(method.motion_codes(recoloured), codes)  # only positions matter
+    with pytest.raises(NoFaceError, match="shows a face"):
+        method.transfer_frames(content, np.zeros_like(motion))
+
+
+def test_weights_that_cannot_be_extended_are_refused(request_for: Any, base: Path) -> None:
+    module.train(request_for())
+    again = str(request_for().out / "model.safetensors")
+    with pytest.raises(UsageError, match="other than pixel_path and landmark_motion"):
+        module.train(request_for("again", overrides={"bcd": again}))
+    with pytest.raises(UsageError, match="suite 'blocks' has no points of heads"):
+        point_clips(BlockClips(), "blocks")
+
+
+def test_the_plan_names_the_rate(request_for: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    request = request_for(plan_only=True)
+    module.train(request)
+    assert "3 groups of 8 entries, at most 9 bits per frame" in capsys.readouterr().out
+    assert not request.out.exists()
