@@ -22,6 +22,7 @@ from bcd_bench_bcd.extensions.model import ExtendedBCD
 from bcd_bench_bcd.inference import landmarks as reading
 from bcd_bench_bcd.inference.landmarks import LandmarkReader, NoFaceError, filled, landmark_reader
 from bcd_bench_bcd.inference.method import BCDMethod
+from bcd_bench_bcd.inference.pixels import candidates
 from bcd_bench_bcd.inference.weights import Description, load_model, save_model
 from bcd_bench_bcd.landmarks import train as module
 from bcd_bench_bcd.landmarks.codebook import RunningCodebook, k_means
@@ -157,6 +158,18 @@ def test_the_content_frame_with_the_motion_to_draw_is_carried_as_it_is() -> None
     assert fields[:, 0].abs().max() < 1e-4
     assert fields[:, 1].abs().max() > 0.02
     assert not fields[:, 2].any()
+    # a frame whose landmarks were not read is not carried, and numbers and gaps stay those of all frames
+    landmarks[4] = torch.nan
+    sources, _ = net.geometry(landmarks, latents[0, [4, 7]], sources=2, gap=2, grid=16)
+    assert not (sources == 4).any()
+    assert sources[1, 0] == 7
+    assert ((sources[:, 1] - sources[:, 0]).abs() >= 2).all()
+
+
+def test_landmarks_of_content_are_read_in_a_few_frames_of_the_whole_clip() -> None:
+    assert candidates(1).tolist() == [0]
+    assert candidates(16).tolist() == list(range(16))
+    assert candidates(50).tolist()[::5] == [0, 16, 33, 49]
 
 
 # ---- the start ---------------------------------------------------------------------------------------------------

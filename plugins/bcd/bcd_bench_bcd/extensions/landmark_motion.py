@@ -217,7 +217,12 @@ class LandmarkNetwork(nn.Module):
         return out
 
     def geometry(self, landmarks: Tensor, motion: Tensor, sources: int, gap: int, grid: int) -> tuple[Tensor, Tensor]:
-        """As `PixelNetwork.geometry`, for the content's landmarks [S, landmarks, 2] and motion [T, groups * dim]."""
+        """As `PixelNetwork.geometry`, for the content's landmarks [S, landmarks, 2] and motion [T, groups * dim].
+
+        Content frames whose landmarks are NaN are not carried.
+        """
+        known_frames = landmarks.isfinite().all(-1).all(-1).nonzero()[:, 0]
+        landmarks = landmarks[known_frames]
         latents, subject = self.encode(landmarks[None])
         of_content = self.decode(latents[0], subject.expand(len(landmarks), -1))
         drawn = self.decode(motion, subject.expand(len(motion), -1))
@@ -227,7 +232,7 @@ class LandmarkNetwork(nn.Module):
         differs[:, :known] = landmarks - of_content.points[:, :known]
         seen = drawn.facing.sigmoid() * (drawn.points.abs() < 1).all(-1)
         cost = _mean_move(of_content, drawn, seen)
-        selected = _least(cost, sources, gap)
+        selected = _least(cost, sources, gap, known_frames)
         moves = of_content.points[selected] - drawn.points[:, None]
         places = drawn.points + differs[selected[:, 0]]
         fields = [
@@ -235,6 +240,7 @@ class LandmarkNetwork(nn.Module):
             for parts in zip(places.split(2), seen.split(2), moves.split(2), strict=True)
         ]
         ways = torch.cat([torch.cat(fields), torch.zeros(len(motion), 1, 2, grid, grid, device=motion.device)], 1)
+        selected = known_frames[selected]
         return torch.cat([selected, selected[:, :1]], 1), ways
 
 
@@ -246,12 +252,11 @@ def _mean_move(of_content: Head, drawn: Head, seen: Tensor) -> Tensor:
     return ((moved + 0.2 * hidden) * seen[:, None]).sum(-1) / seen.sum(-1, keepdim=True).clamp_min(1)
 
 
-def _least(cost: Tensor, sources: int, gap: int) -> Tensor:
-    """The cheapest content frames, int64 [T, sources], each at least `gap` frames from those before; if there are none,
-    the first is repeated."""
-    number = torch.arange(cost.shape[1], device=cost.device)
+def _least(cost: Tensor, sources: int, gap: int, number: Tensor) -> Tensor:
+    """The cheapest of the content frames with these numbers [S], as indices int64 [T, sources], each at least `gap`
+    frames from those before; if there are none, the first is repeated."""
     selected = [cost.argmin(1)]
     for _ in range(sources - 1):
-        cost = cost.masked_fill((number - selected[-1][:, None]).abs() < gap, torch.inf)
+        cost = cost.masked_fill((number - number[selected[-1]][:, None]).abs() < gap, torch.inf)
         selected.append(torch.where(cost.isfinite().any(1), cost.argmin(1), selected[0]))
     return torch.stack(selected, 1)

@@ -27,7 +27,7 @@ from bcd_bench_bcd.bitstream.content import ContentCoder, quantized
 from bcd_bench_bcd.extensions.model import ExtendedBCD
 from bcd_bench_bcd.inference.landmarks import NoFaceError
 from bcd_bench_bcd.inference.pipeline import Pipeline
-from bcd_bench_bcd.inference.pixels import carries_pixels, carry_pixels, resized
+from bcd_bench_bcd.inference.pixels import candidates, carries_pixels, carry_pixels, resized
 from bcd_bench_bcd.inference.weights import Description, LoadedModel, load_model
 from bcd_bench_bcd.latents.frame_codec import FrameCodec
 from bcd_bench_bcd.metrics.motion_bitrate import AUTOREGRESSIVE_KEY, CONTENT_BITS_KEY, INFO_KEY, PROBABILITIES_KEY
@@ -154,7 +154,8 @@ class BCDMethod(Method):
         model = self._loaded()
         if not isinstance(model, ExtendedBCD) or model.landmarks is None:
             return None
-        for role, frames in (("content", content.frames[: self.settings.content_frames]), ("motion", motion.frames)):
+        shown = content.frames[: self.settings.content_frames]
+        for role, frames in (("content", shown[candidates(len(shown)).numpy()]), ("motion", motion.frames)):
             try:
                 self.pipeline.landmarks(self.values(frames))
             except NoFaceError as error:

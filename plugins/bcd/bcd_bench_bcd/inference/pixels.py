@@ -13,9 +13,11 @@ from bcd_bench_bcd.inference.pipeline import Pipeline
 from bcd_bench_bcd.latents.frame_codec import to_frames
 from bcd_bench_bcd.paper.model import BCD
 
-__all__ = ["carries_pixels", "carry_pixels", "pixel_values", "resized"]
+__all__ = ["candidates", "carries_pixels", "carry_pixels", "pixel_values", "resized"]
 
 Frames = npt.NDArray[np.uint8]
+CANDIDATES = 16
+"""Content frames among which those to carry are selected, if landmarks have to be read for each."""
 CHUNK = 16
 """Frames that are fused at once."""
 
@@ -39,7 +41,13 @@ def carry_pixels(
     if not isinstance(model, ExtendedBCD) or model.pixels is None:
         raise ValueError("the weights have no pixel path")
     network, device = model.pixels, motion.device
-    pose = pipeline.landmarks(values)[0] if model.landmarks is not None else pipeline.motion_latents(values)[0]
+    if model.landmarks is None:
+        pose = pipeline.motion_latents(values)[0]
+    else:
+        chosen = candidates(values.shape[1])
+        known = pipeline.landmarks(values[:, chosen])[0]
+        pose = known.new_full((values.shape[1], *known.shape[1:]), torch.nan)
+        pose[chosen] = known
     clip, drawn = (pixel_values(torch.tensor(part)).to(device) for part in (frames, own))
     tokens = content[:, : model.content_width].float()
     sources, displacements = model.geometry(network, tokens, pose.float(), motion.float())
@@ -50,6 +58,11 @@ def carry_pixels(
     ]
     shown: Frames = to_frames(torch.cat(pictures)[None])[0].cpu().numpy()
     return shown
+
+
+def candidates(frames: int) -> Tensor:
+    """Numbers of the content frames, spread over the clip, whose landmarks are read: others are not carried."""
+    return torch.linspace(0, frames - 1, min(frames, CANDIDATES)).round().long()
 
 
 def resized(frames: Frames, size: tuple[int, ...]) -> Frames:
