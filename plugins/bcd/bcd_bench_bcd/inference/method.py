@@ -97,6 +97,8 @@ class BCDMethod(Method):
         self.pipeline = Pipeline(self.model, self.description.inference.window)
         self.codec = FrameCodec(self.model, self.description.autoencoder_sha256)
         self.codec.open()
+        if isinstance(self.model, ExtendedBCD) and self.model.pixels is not None:
+            self.model.pixels.fusion.to(memory_format=torch.channels_last)  # faster convolutions on CPUs
         self.content_coder = ContentCoder(self.model)
         base = self.description.sampler
         if self.settings.sampler == "paper":
