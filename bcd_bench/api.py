@@ -1,7 +1,7 @@
 """The Python API: load methods and suites, transfer clips, evaluate methods, score outputs.
 
     >>> import bcd_bench as bb
-    >>> bcd = bb.load_method("bcd", weights="heads-pixels")
+    >>> bcd = bb.load_method("bcd", weights="heads-landmarks")
     >>> clip = bb.transfer(bcd, content="photo.jpg", motion="driving.mp4")
     >>> bb.save_video(clip, "out.mp4")
     >>> results = bb.evaluate(["bcd", my_method], "sprites-procedural", limit=16)

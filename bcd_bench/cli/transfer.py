@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     "bcd-bench transfer --method pca-motion --content photo.jpg --motion talk.mp4 --output out.mp4",
-    "bcd-bench transfer --method bcd --weights heads-pixels --content a.png --motion b.mov --output x.mp4 --paste-back",
+    "bcd-bench transfer --method bcd --weights heads-landmarks --content a.png --motion b.mov --output x.mp4",
     "bcd-bench transfer --method pca-motion --content photo.jpg --motion a.mp4 --motion b.mp4 --output folder",
 )
 

@@ -100,7 +100,7 @@ def test_every_suite_of_faces_has_these_weights() -> None:
     for name in faces:
         chosen = resolve_weights(spec, name, None)
         assert chosen is not None
-        assert chosen.name == "heads-pixels"
+        assert chosen.name == "heads-landmarks"
         coded = resolve_weights(registry.method("bcd-bitstream"), name, None)
         assert coded is not None
         assert coded.name == "heads-small"

@@ -19,6 +19,7 @@ from bcd_bench_bcd.extensions.head_pose import half_turn, projected, rigid_pose,
 from bcd_bench_bcd.extensions.landmark_fields import interpolated_fields
 from bcd_bench_bcd.extensions.landmark_motion import LandmarkMotion, LandmarkNetwork
 from bcd_bench_bcd.extensions.model import ExtendedBCD
+from bcd_bench_bcd.extensions.pixel_path import PixelNetwork, PixelPath
 from bcd_bench_bcd.inference import landmarks as reading
 from bcd_bench_bcd.inference.landmarks import LandmarkReader, NoFaceError, filled, landmark_reader
 from bcd_bench_bcd.inference.method import BCDMethod
@@ -151,7 +152,8 @@ def test_the_content_frame_with_the_motion_to_draw_is_carried_as_it_is() -> None
     points, _ = HeadClips().random_points([3], [3], 9)
     landmarks = torch.from_numpy(points[0, :, :KNOWN])
     latents, _ = net.encode(landmarks[None])
-    sources, fields = net.geometry(landmarks, latents[0, [4, 7]], sources=2, gap=2, grid=16)
+    geometry = net.geometry(landmarks, latents[0, [4, 7]], sources=2, gap=2, grid=16)
+    sources, fields = geometry.sources, geometry.displacements
     assert sources[:, 0].tolist() == sources[:, 2].tolist() == [4, 7]
     assert ((sources[:, 1] - sources[:, 0]).abs() >= 2).all()
     assert fields.shape == (2, 3, 2, 16, 16)
@@ -160,10 +162,30 @@ def test_the_content_frame_with_the_motion_to_draw_is_carried_as_it_is() -> None
     assert not fields[:, 2].any()
     # a frame whose landmarks were not read is not carried, and numbers and gaps stay those of all frames
     landmarks[4] = torch.nan
-    sources, _ = net.geometry(landmarks, latents[0, [4, 7]], sources=2, gap=2, grid=16)
+    sources = net.geometry(landmarks, latents[0, [4, 7]], sources=2, gap=2, grid=16).sources
     assert not (sources == 4).any()
     assert sources[1, 0] == 7
     assert ((sources[:, 1] - sources[:, 0]).abs() >= 2).all()
+
+
+@torch.no_grad()
+def test_the_content_frame_as_it_is_is_not_shown_where_its_head_is() -> None:
+    net = network()
+    points, _ = HeadClips().random_points([3], [3], 2)
+    landmarks = torch.from_numpy(points[0, :, :KNOWN])
+    occupied = net.geometry(landmarks, net.encode(landmarks[None])[0][0, :1], sources=1, gap=1, grid=32).occupied
+    assert occupied is not None
+    at = torch.nn.functional.grid_sample(occupied[:, None], landmarks[:1, None], align_corners=False)[0, 0, 0]
+    assert at[(landmarks[0].abs() < 0.9).all(-1)].min() > 0.9
+    corner = occupied[0, 0, 0]
+    assert corner == 0
+    fusing = PixelNetwork(PixelPath(sources=1), latent=8, motion=6, content=4, patches=5).eval()
+    content, own = torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32)
+    fused = fusing.fuse(
+        [content], [torch.zeros(1, 2, dtype=torch.long)], torch.zeros(1, 2, 2, 64, 64), torch.zeros(1, 6), own, occupied
+    )
+    assert fused.weights[0, 1][occupied[0] == 1].max() < 1e-4
+    assert fused.weights[0, 1, 0, 0] == pytest.approx(float(torch.tensor([2.0, -1, -1]).softmax(0)[1]), rel=1e-4)
 
 
 def test_landmarks_of_content_are_read_in_a_few_frames_of_the_whole_clip() -> None:

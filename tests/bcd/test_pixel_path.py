@@ -85,7 +85,9 @@ def test_displacements_are_the_driving_field_and_then_the_field_of_the_content_f
     net = network(sources=1)
     for flow, shift in ((net.driving_flow, (0.25, 0.0)), (net.content_flow, (0.125, -0.5))):
         flow.layers[-1].bias.copy_(torch.tensor(shift).repeat_interleave(32 * 32))
-    sources, displacements = net.geometry(torch.zeros(5, 4), torch.zeros(3, 8), torch.zeros(2, 6))
+    geometry = net.geometry(torch.zeros(5, 4), torch.zeros(3, 8), torch.zeros(2, 6))
+    sources, displacements = geometry.sources, geometry.displacements
+    assert geometry.occupied is None
     assert sources.shape == (2, 2)
     assert torch.equal(sources[:, 0], sources[:, 1])  # the same frame once more, as it is
     assert displacements.shape == (2, 2, 2, GRID, GRID)

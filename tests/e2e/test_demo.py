@@ -57,10 +57,10 @@ def test_choices_are_what_can_run_here(bcd_bench_home: Path, monkeypatch: pytest
     assert "gone" in missing
     assert not {"copy-content", "gone", "named"} & set(usable)
     if "bcd" in registry.methods:
-        assert usable["bcd (heads-pixels)"] == ("bcd", "heads-pixels")
+        assert usable["bcd (heads-landmarks)"] == ("bcd", "heads-landmarks")
     first = next(iter(usable.values()))
     if "faces" in registry.preprocessors:
-        assert first == ("bcd", "heads-pixels") or registry.methods[first[0]].preprocessor == "faces"
+        assert first == ("bcd", "heads-landmarks") or registry.methods[first[0]].preprocessor == "faces"
 
 
 def test_the_method_stays_loaded_between_transfers(bcd_bench_home: Path, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from bcd_bench_bcd.extensions.base import Extension, Recipe
 from bcd_bench_bcd.extensions.head_pose import half_turn, projected, rigid_pose, rotation_of
 from bcd_bench_bcd.extensions.landmark_fields import interpolated_fields
+from bcd_bench_bcd.extensions.pixel_path import Geometry, grid_positions
 from bcd_bench_bcd.paper.config import QuantizerConfig
 
 __all__ = ["COMPONENTS", "EXPRESSIONS", "EXTRACTOR", "SCALE", "Head", "LandmarkMotion", "LandmarkNetwork"]
@@ -44,6 +45,8 @@ POSE_SIZE = 0.3
 """Typical deviation of an entry of a rotation from that of the identity."""
 MOVE_SCALE = (5.0, 5.0, 1.0)
 """Factors that bring the typical translation of a head to 1."""
+HEAD_MARGIN = 0.12
+"""Distance from the nearest point of a head at which its influence is halved; 2 is a whole side."""
 COMPONENTS = 112
 """Principal components of the landmarks that the encoder sees, without pose."""
 
@@ -216,7 +219,7 @@ class LandmarkNetwork(nn.Module):
         out: Tensor = self.translation(self.standardized(motion))
         return out
 
-    def geometry(self, landmarks: Tensor, motion: Tensor, sources: int, gap: int, grid: int) -> tuple[Tensor, Tensor]:
+    def geometry(self, landmarks: Tensor, motion: Tensor, sources: int, gap: int, grid: int) -> Geometry:
         """As `PixelNetwork.geometry`, for the content's landmarks [S, landmarks, 2] and motion [T, groups * dim].
 
         Content frames whose landmarks are NaN are not carried.
@@ -240,8 +243,16 @@ class LandmarkNetwork(nn.Module):
             for parts in zip(places.split(2), seen.split(2), moves.split(2), strict=True)
         ]
         ways = torch.cat([torch.cat(fields), torch.zeros(len(motion), 1, 2, grid, grid, device=motion.device)], 1)
+        occupied = self._occupied(of_content.points, grid)[selected[:, 0]]
         selected = known_frames[selected]
-        return torch.cat([selected, selected[:, :1]], 1), ways
+        return Geometry(torch.cat([selected, selected[:, :1]], 1), ways, occupied)
+
+    def _occupied(self, points: Tensor, grid: int) -> Tensor:
+        """Where the heads with `points` [S, P, 2] are in their frames, [S, grid, grid] in 0..1."""
+        moves = self.decoder.follows.softmax(-1)[:, 0] > 0.5
+        here = grid_positions(grid, grid, points.device).flatten(1).mT
+        distance = torch.cdist(here.expand(len(points), -1, -1), points[:, moves]).amin(-1)
+        return (1.5 - distance / HEAD_MARGIN).clamp(0, 1).unflatten(-1, (grid, grid))
 
 
 def _mean_move(of_content: Head, drawn: Head, seen: Tensor) -> Tensor:

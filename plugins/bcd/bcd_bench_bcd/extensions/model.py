@@ -12,7 +12,7 @@ from bcd_bench_bcd.extensions.conv_stem import ConvEncoder, ConvStem
 from bcd_bench_bcd.extensions.decoder import ExtendedDiT
 from bcd_bench_bcd.extensions.landmark_motion import LandmarkMotion, LandmarkNetwork
 from bcd_bench_bcd.extensions.latent_gradient import LatentGradient
-from bcd_bench_bcd.extensions.pixel_path import GRID, PixelNetwork, PixelPath
+from bcd_bench_bcd.extensions.pixel_path import GRID, Geometry, PixelNetwork, PixelPath
 from bcd_bench_bcd.extensions.quantizer import ExtendedQuantizer
 from bcd_bench_bcd.extensions.standardized_latents import StandardizedLatents
 from bcd_bench_bcd.extensions.x_prediction import XPrediction, precondition_x
@@ -148,7 +148,7 @@ class ExtendedBCD(BCD):
         motion = self._for_transformer(motion)
         return self.decoder.warp(content[..., self.content_width :], content[..., : self.content_width], motion)
 
-    def geometry(self, network: PixelNetwork, tokens: Tensor, pose: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
+    def geometry(self, network: PixelNetwork, tokens: Tensor, pose: Tensor, motion: Tensor) -> Geometry:
         """As `PixelNetwork.geometry`. `pose` is that of the content frames: motion latents [S, width], or landmarks [S,
         N, 2] with `landmark_motion`."""
         if self.landmarks is None:

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from bcd_bench_bcd.extensions.base import Extension, Recipe
 from bcd_bench_bcd.extensions.canonical_features import FlowField
 
-__all__ = ["Carried", "PixelNetwork", "PixelPath", "grid_positions", "look_up"]
+__all__ = ["Carried", "Geometry", "PixelNetwork", "PixelPath", "grid_positions", "look_up"]
 
 GRID = 64
 """Points along a side of the fields that the network corrects."""
@@ -44,6 +44,8 @@ WIDTHS = (40, 72, 104)
 """Channels of the network at half, a quarter and an eighth of the model's size."""
 CONDITION = 96
 """Channels of the embedded motion."""
+OCCUPIED = 12.0
+"""How much the logit of the content frame as it is falls where its own head is."""
 CORRECTION = 0.1
 """Displacement (2 is a whole side) that one unit of the network's correction means."""
 
@@ -85,6 +87,18 @@ def scaled(maps: Tensor, size: Sequence[int]) -> Tensor:
     if maps.shape[-1] > size[1]:
         return nn.functional.interpolate(maps, tuple(size), mode="area")
     return nn.functional.interpolate(maps, tuple(size), mode="bilinear")
+
+
+@dataclass
+class Geometry:
+    """Where the pictures of T frames come from."""
+
+    sources: Tensor
+    """Content frames that are carried, int64 [T, pictures]; the last is the first once more, for the background."""
+    displacements: Tensor
+    """From every position of a frame to its place in them, [T, pictures, 2, GRID, GRID]; 0 for the last."""
+    occupied: Tensor | None = None
+    """Where the last picture shows the content's own head, which is not background, [T, GRID, GRID] in 0..1."""
 
 
 @dataclass
@@ -203,13 +217,11 @@ class PixelNetwork(nn.Module):
         C] the content tokens, `motion` [T, C_m] the quantised motion, and `own` [T, 3, h, w] the transformer's
         pictures, at the size of the model.
         """
-        sources, displacements = self.geometry(tokens, latents, motion)
-        return self.fuse([frames], [sources], displacements, motion, own).picture
+        geometry = self.geometry(tokens, latents, motion)
+        return self.fuse([frames], [geometry.sources], geometry.displacements, motion, own).picture
 
-    def geometry(self, tokens: Tensor, latents: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
-        """The content frames that are carried, int64 [T, pictures], and the displacements from every position of a
-        driving frame to its place in them, [T, pictures, 2, GRID, GRID]. The last picture is the first once more,
-        without displacement."""
+    def geometry(self, tokens: Tensor, latents: Tensor, motion: Tensor) -> Geometry:
+        """The geometry of one clip, by the flow fields; arguments as for `forward`."""
         subject = self.subject(tokens[None]).expand(len(motion), -1)
         to_canonical = self.driving_flow(torch.cat([motion, subject], -1))
         to_content = self.content_flow(latents)
@@ -218,7 +230,7 @@ class PixelNetwork(nn.Module):
         canonical = here + scaled(to_canonical, (GRID, GRID))
         ways = [canonical + look_up(to_content[one], canonical) - here for one in sources.unbind(1)]
         ways.append(torch.zeros_like(ways[0]))
-        return torch.cat([sources, sources[:, :1]], 1), torch.stack(ways, 1)
+        return Geometry(torch.cat([sources, sources[:, :1]], 1), torch.stack(ways, 1))
 
     @torch.no_grad()
     def _select(self, to_canonical: Tensor, to_content: Tensor) -> Tensor:
@@ -243,9 +255,11 @@ class PixelNetwork(nn.Module):
         displacements: Tensor,
         motion: Tensor,
         own: Tensor,
+        occupied: Tensor | None = None,
     ) -> Carried:
         """Carry and fuse. `frames` [S, 3, H, W] and `sources` [T, pictures] those of every clip, all of one size;
-        the rest holds the frames of all clips, one after the other."""
+        the rest holds the frames of all clips, one after the other. Where `occupied`, the content frame as it is is
+        not shown."""
         small, large = own.shape[-2:], frames[0].shape[-2:]
 
         def carry(clips: Sequence[Tensor], fields: Tensor) -> Tensor:
@@ -267,6 +281,10 @@ class PixelNetwork(nn.Module):
 
         reduced = [scaled(clip, small) for clip in frames]
         corrections, logits, features = self.fusion(carry(reduced, displacements), displacements, own, motion)
+        if occupied is not None:
+            logits = logits - OCCUPIED * nn.functional.pad(
+                scaled(occupied[:, None], small), (0, 0, 0, 0, sources[0].shape[1] - 1, 1)
+            )
         corrected = displacements + corrections
         carried, weights = carry(reduced, corrected), logits.softmax(1)
         fused = (carried * weights[:, :-1, None]).sum(1) + own * weights[:, -1:]

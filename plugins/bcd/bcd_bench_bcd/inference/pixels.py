@@ -50,10 +50,18 @@ def carry_pixels(
         pose[chosen] = known
     clip, drawn = (pixel_values(torch.tensor(part)).to(device) for part in (frames, own))
     tokens = content[:, : model.content_width].float()
-    sources, displacements = model.geometry(network, tokens, pose.float(), motion.float())
+    geometry = model.geometry(network, tokens, pose.float(), motion.float())
+    occupied = geometry.occupied
     condition = model.for_fusion(motion.float())
     pictures = [
-        network.fuse([clip], [sources[part]], displacements[part], condition[part], drawn[part]).picture
+        network.fuse(
+            [clip],
+            [geometry.sources[part]],
+            geometry.displacements[part],
+            condition[part],
+            drawn[part],
+            None if occupied is None else occupied[part],
+        ).picture
         for part in torch.arange(len(motion), device=device).split(CHUNK)
     ]
     shown: Frames = to_frames(torch.cat(pictures)[None])[0].cpu().numpy()

@@ -55,8 +55,15 @@ SHIPPED = (
         sha256="ae1992eebb572eaad18f0adc9305194a33f5a894d3019c8c7f3565618099ade8",
     ),
     Weights(
-        name="heads-pixels",
+        name="heads-landmarks",
         suites=FACES,
+        package="bcd_bench_bcd",
+        path="weights/heads-landmarks.safetensors",
+        sha256="b01eb4defeeed939b6fde70c8a9fe2e0226b09a26dfb54de06c08b7df4f8c1dd",
+    ),
+    Weights(
+        name="heads-pixels",
+        suites=(),
         package="bcd_bench_bcd",
         path="weights/heads-pixels.safetensors",
         sha256="2559060f796680336674ba7ed678a44a2795d4d510cd1ff1e3e104b42a8b8472",
@@ -66,6 +73,6 @@ SHIPPED = (
 SHIPPED_CODED = tuple(
     replace(weights, suites=FACES) if weights.name == "heads-small" else weights
     for weights in SHIPPED
-    if weights.name != "heads-pixels"
+    if weights.name not in ("heads-landmarks", "heads-pixels")
 )
-"""For bitstreams, which do not contain the pixels that `heads-pixels` shows."""
+"""For bitstreams, which do not contain the pixels that `heads-landmarks` and `heads-pixels` show."""

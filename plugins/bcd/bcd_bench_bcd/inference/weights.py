@@ -16,7 +16,7 @@ from bcd_bench.io.safetensors import read_weight_file
 from bcd_bench.training import save_tensors
 from bcd_bench.types.errors import UsageError
 from bcd_bench_bcd.extensions.base import Extensions, ExtensionSettings
-from bcd_bench_bcd.extensions.model import build_model
+from bcd_bench_bcd.extensions.model import ExtendedBCD, build_model
 from bcd_bench_bcd.inference.recipe import FORMAT, MAKER
 from bcd_bench_bcd.paper.config import Config, ModelConfig, SamplerConfig
 from bcd_bench_bcd.paper.model import BCD
@@ -84,11 +84,14 @@ def save_model(
     """Write `path` (safetensors) atomically.
 
     `compress` stores every matrix as int8 with one scale per row, for shipping: a quarter of the size, with an error of
-    at most 1/254 of the largest weight of the row.
+    at most 1/254 of the largest weight of the row. Networks of landmarks, whose errors are pixels, are float16.
     """
     state = {}
+    reads_landmarks = isinstance(model, ExtendedBCD) and model.landmarks is not None
     for name, value in model.state_dict().items():
-        if compress and value.is_floating_point() and value.ndim >= 2:
+        if compress and reads_landmarks and name.startswith(("landmarks.", "quantizer.")):
+            state[name] = value.half()
+        elif compress and value.is_floating_point() and value.ndim >= 2:
             row = (1, 2, 3) if value.ndim == 4 else (-1,)  # of a convolution: the kernel of one output channel
             scale = value.float().abs().amax(row, keepdim=True).clamp_min(1e-12) / 127
             state[name] = (value.float() / scale).round().to(torch.int8)

@@ -270,7 +270,7 @@ class Trainer:
         self, network: PixelNetwork, pairs: Sequence[PixelPair], factors: Sequence[Tensor] | None = None
     ) -> tuple[Carried, Targets]:
         """The fused pictures of pairs, and what they should be. `factors` change the colours of every pair."""
-        clips, sources, source_points, displacements, motions = [], [], [], [], []
+        clips, sources, source_points, displacements, motions, occupied = [], [], [], [], [], []
         owns, frames, points = [], [], []
         for number, pair in enumerate(pairs):
             colours = None if factors is None else factors[number].to(self.device)
@@ -279,16 +279,25 @@ class Trainer:
             )
             motion = self.bcd.pipeline.motion_of(pair.codes[None])[0]
             tokens, pose = (part.to(self.device).float() for part in (pair.tokens, pair.pose))
-            selected, fields_ = self.model.geometry(network, tokens, pose, motion)
+            geometry = self.model.geometry(network, tokens, pose, motion)
             clips.append(content)
-            sources.append(selected)
-            source_points.append(pair.content_points.to(self.device).float()[selected])
-            displacements.append(fields_)
+            sources.append(geometry.sources)
+            source_points.append(pair.content_points.to(self.device).float()[geometry.sources])
+            displacements.append(geometry.displacements)
+            occupied.append(geometry.occupied)
             motions.append(self.model.for_fusion(motion))
             owns.append(own)
             frames.append(target)
             points.append(pair.points.to(self.device).float())
-        carried = network.fuse(clips, sources, torch.cat(displacements), torch.cat(motions), torch.cat(owns))
+        heads = [head for head in occupied if head is not None]
+        carried = network.fuse(
+            clips,
+            sources,
+            torch.cat(displacements),
+            torch.cat(motions),
+            torch.cat(owns),
+            torch.cat(heads) if heads else None,
+        )
         return carried, Targets(torch.cat(frames), torch.cat(points), torch.cat(source_points))
 
     @torch.no_grad()
