@@ -78,7 +78,10 @@ class PairMetric(_Metric):
         """
 
     def derive(self, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, float]:
-        """Compute the "derived" columns over these rows. Must be fast: the bootstrap calls it on every resample."""
+        """Compute the "derived" columns over these rows. Must be fast: the bootstrap calls it on every resample.
+
+        Columns that cannot be computed from these rows may be left out; they are empty in the record.
+        """
         del rows
         return {}
 

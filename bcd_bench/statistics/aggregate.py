@@ -156,10 +156,15 @@ def _derive(
     if not names or not rows:
         return {}
 
+    # Columns that `derive` leaves out are not known for these rows: they are empty, and the others keep their values.
+    known = [name for name in names if name in metric.derive(rows)]
+
     def statistic(resample: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         result = metric.derive(resample)
-        return {name: float(result[name]) for name in names}
+        return {name: float(result[name]) for name in known}
 
+    if not known:
+        return {}
     estimate = statistic(rows)
     intervals = bootstrap_statistics(rows, clusters, statistic)
     return {

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from bcd_bench.plugin.protocols import Scored
+from bcd_bench.statistics.aggregate import aggregate_rows
 from bcd_bench.types.clip import Clip, ClipRef, Generated
 from bcd_bench.types.failed import Failed
 from bcd_bench.types.pair import Pair
@@ -78,3 +79,15 @@ def test_soft_and_hard_entropy_agree_for_certain_assignments() -> None:
     codes = np.array([[0, 1], [2, 1], [2, 3], [2, 0]])
     shares = np.stack([np.bincount(group, minlength=4) / 4 for group in codes.T])
     assert soft_entropy(shares) == pytest.approx(code_entropy(codes))
+
+
+def test_columns_that_are_not_reported_are_empty_in_a_record_and_the_others_are_not() -> None:
+    metric = MotionBitrate()
+    rows = metric.score([scored([[0], [1]]), scored([[2], [3]])] * 4)
+    by_pair = {str(number): row for number, row in enumerate(rows) if not isinstance(row, Failed)}
+    pairs = [(pair, f"subject {pair}") for pair in by_pair]
+    values, _ = aggregate_rows("motion-bitrate", metric, metric.columns, pairs, by_pair)
+    assert values["motion-bits"].value == 2.0
+    assert values["motion-bits"].ci_low is not None
+    for name in ("motion-bits-autoregressive", "motion-kbps-autoregressive", "motion-bits-soft", "content-bits"):
+        assert values[name].value is None, name
