@@ -136,6 +136,7 @@
   // ---- videos: all three together -----------------------------------------------------------------------------------
   const videos = roles.map($);
   const main = $("video");
+  const UNPLAYABLE = "A video cannot be played. Trying again; if this does not help, use another browser.";
   function setPlaying(on) {
     for (const video of videos) {
       if (on) video.play().catch(() => update());
@@ -155,7 +156,15 @@
   });
   for (const video of videos) {
     video.addEventListener("error", () => {
-      if (video.getAttribute("src")) problem("A video cannot be played. Reload the page, or use another browser.");
+      if (!video.getAttribute("src")) return;
+      problem(UNPLAYABLE);
+      setTimeout(() => {
+        video.load();
+        setPlaying(true);
+      }, 2000);
+    });
+    video.addEventListener("loadeddata", () => {
+      if ($("problem").textContent === UNPLAYABLE && videos.every((one) => one.error === null)) problem("");
     });
   }
 

@@ -1,4 +1,4 @@
-"""A suite of 12 pairs, four methods of known quality and two metrics, of which one is worthless; for user studies."""
+"""A suite of 16 pairs, four methods of known quality and two metrics, of which one is worthless; for user studies."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bcd_bench.run.generate import generate
 from bcd_bench.run.plan import make_plan
 from bcd_bench.scoring.score import score_run
 
-N, SIZE, FPS, FRAMES = 12, (48, 48), 12.0, 6
+N, SIZE, FPS, FRAMES = 16, (48, 48), 12.0, 6
 METHODS = {"zorblax": 0, "quuxnet": 12, "flimflam": 30, "wibble": 60}
 """Name -> grey levels by which outputs are too bright: the first one is best."""
 
@@ -79,7 +79,7 @@ class Luck:
 
 @hookimpl
 def bcd_bench_suites() -> list[SuiteSpec]:
-    return [SuiteSpec("study", "1", "12 pairs", "study_toy:suite")]
+    return [SuiteSpec("study", "1", "16 pairs", "study_toy:suite")]
 
 
 @hookimpl

@@ -121,8 +121,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Study]:
         study = build_study(runs, out / "s", registry, groups=7, seed=5)
         again = build_study(runs, out / "again", registry, groups=7, seed=5)
         other = build_study(runs, out / "other", registry, groups=7, seed=6)
-        with pytest.raises(UsageError, match="12 pairs are finished in all 4 runs, and the study has 13 groups"):
-            build_study(runs, out / "many", registry, groups=13)
+        with pytest.raises(UsageError, match="16 pairs are finished in all 4 runs, and the study has 17 groups"):
+            build_study(runs, out / "many", registry, groups=17)
         with pytest.raises(UsageError, match="at least two runs"):
             build_study(runs[:1], out / "one", registry, groups=2)
         with pytest.raises(UsageError, match="exists and is not a study"):
