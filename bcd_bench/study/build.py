@@ -36,8 +36,8 @@ CONSENT = """You will see {videos} short videos and answer three questions about
 Taking part is voluntary. You can stop at any time by closing the page; reload it to go on.
 
 Your answers and the seconds that they took are stored under a random number, for research on video generation. \
-Your name, your address and other personal data are not stored. Because of this, your answers cannot be found and \
-deleted later."""
+Your browser remembers this number, so that you can go on after a break. Your name, your address and other personal \
+data are not stored."""
 SECONDS_PER_VIDEO = 12
 NOISE_BLOCK = 8
 """Pixels: finer noise makes large files."""
@@ -68,6 +68,9 @@ def build_study(
     if len(folders) < 2:
         raise UsageError(f"a study compares at least two runs, and there is {len(folders)}")
     sources, suite = open_runs(folders, registry, labels)
+    names = [source.label for source in sources]
+    if len(set(names)) < len(names):
+        raise UsageError(f"two methods have one name: {', '.join(names)}", hint="--label with different names")
     spare = choose_pairs(sources, suite, seed=seed, count=groups + 1)
     if len(spare) < groups:
         raise UsageError(

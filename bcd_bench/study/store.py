@@ -24,12 +24,12 @@ _KEYS = tuple(question.key for question in QUESTIONS)
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS raters (
   id TEXT PRIMARY KEY, token TEXT UNIQUE, slot INTEGER NOT NULL CHECK (slot >= 0), seen REAL NOT NULL
-) STRICT;
+);
 CREATE TABLE IF NOT EXISTS ratings (
   rater TEXT NOT NULL REFERENCES raters (id), item TEXT NOT NULL,
   {", ".join(f"{key} INTEGER NOT NULL CHECK ({key} BETWEEN 1 AND 5)" for key in _KEYS)},
   seconds REAL, PRIMARY KEY (rater, item)
-) STRICT;
+);
 """
 
 
