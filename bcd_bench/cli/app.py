@@ -35,6 +35,7 @@ VERBS = {
     "compare": "Compare runs pair by pair.",
     "report": "Make tables and pages from runs and records.",
     "view": "Make a page with the videos of runs.",
+    "study": "Let people rate videos: build, serve and report.",
     "verify": "Check records, run folders and bundles.",
     "bundle": "Pack a run's record as one file for others to check.",
     "figure": "Draw figures of videos from runs, as PNG and PDF.",

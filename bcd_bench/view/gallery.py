@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +14,7 @@ from bcd_bench.types.errors import UsageError
 from bcd_bench.util.progress import NoProgress
 from bcd_bench.view.content import Content
 from bcd_bench.view.previews import Previews
+from bcd_bench.view.template import fill_page
 
 if TYPE_CHECKING:
     from bcd_bench.plugin.registry import Registry
@@ -87,22 +85,7 @@ def render_page(data: dict[str, Any]) -> str:
     """The page with its data. It allows its own script only (Content-Security-Policy), and no request to anywhere."""
     import bcd_bench
 
-    parts = files("bcd_bench.view")
-    template, style, script = (
-        parts.joinpath(name).read_text(encoding="utf-8") for name in ("page.html", "page.css", "page.js")
-    )
-    text = json.dumps({**data, "bcd_bench": bcd_bench.__version__}, ensure_ascii=False, allow_nan=False)
-    # "<" ends scripts and starts comments; the two separators end lines in old JavaScript.
-    for char in "<>&\u2028\u2029":
-        text = text.replace(char, f"\\u{ord(char):04x}")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    filled = {"{{script-hash}}": digest, "{{style}}": style, "{{script}}": script, "{{data}}": text}
-    first, *rest = template.split("{{")
-    page = [first]
-    for piece in rest:  # in one pass, so that nothing in the data is taken for a placeholder
-        name, _, after = piece.partition("}}")
-        page += [filled["{{" + name + "}}"], after]
-    return "".join(page)
+    return fill_page("bcd_bench.view", {**data, "bcd_bench": bcd_bench.__version__})
 
 
 def _check_output(output: Path) -> None:

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 
 from bcd_bench.results.layout import Layout
 from bcd_bench.results.rows import ReportRow
-from bcd_bench.results.table import build_tables
+from bcd_bench.results.table import Table, build_tables
 
-__all__ = ["render"]
+__all__ = ["render", "render_tables"]
 
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>bcd-bench report</title>
+<title>{{ title }}</title>
 <style>
 :root { color-scheme: light dark; }
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 90rem; padding: 0 1rem; }
@@ -33,7 +33,7 @@ ul { padding-left: 1.2rem; font-size: .85rem; }
 </style>
 </head>
 <body>
-<h1>bcd-bench report</h1>
+<h1>{{ title }}</h1>
 {% for table in tables %}
 <section>
 <div class="scroll">
@@ -79,7 +79,12 @@ ul { padding-left: 1.2rem; font-size: .85rem; }
 
 def render(rows: Sequence[ReportRow], *, suite: str | None = None, layout: Layout | None = None) -> str:
     """Render a page that opens from a local file; names and messages provided by plugins are escaped."""
+    return render_tables(build_tables(rows, suite=suite, layout=layout), "bcd-bench report")
+
+
+def render_tables(tables: Sequence[Table], title: str) -> str:
+    """Render tables as such a page."""
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
-    return environment.from_string(_PAGE).render(tables=build_tables(rows, suite=suite, layout=layout))
+    return environment.from_string(_PAGE).render(tables=tables, title=title)
