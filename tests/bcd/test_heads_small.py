@@ -1,4 +1,4 @@
-"""The shipped model of rendered heads on people it has not seen."""
+"""The default model of faces on rendered people it has not seen."""
 
 from __future__ import annotations
 
@@ -74,15 +74,16 @@ def test_heads_turn_as_the_drivers_and_keep_their_shape(outputs: list[Clip], pai
             (row,) = metric.score([Scored(pairs[0], outputs[0], {"face-mesh": roles})])
             assert isinstance(row, dict)
             errors[name].append(row["cross-error"])
-    assert np.mean(errors["bcd"]) < 0.25 * np.mean(errors["copy-content"])
-    assert np.mean(errors["bcd"]) < np.mean(errors["copy-motion"])
+    assert np.mean(errors["bcd"]) < 0.1 * np.mean(errors["copy-content"])
+    assert np.mean(errors["bcd"]) < 0.7 * np.mean(errors["copy-motion"])
 
 
 def test_the_motion_code_keeps_its_rate(outputs: list[Clip]) -> None:
     codes = np.concatenate([np.asarray(output.info["motion_codes"]) for output in outputs])
-    assert codes.shape == (25 * PAIRS, 32)
+    assert codes.shape == (25 * PAIRS, 8)  # of 256 entries: at most 64 bits
+    assert codes.max() < 256
     used = [len(np.unique(group)) for group in codes.T]
-    assert 1 < np.mean(used) < 16  # about 64 of the 128 bits that 32 codes of 16 could hold
+    assert np.mean(used) > 20  # of 100 frames
 
 
 def test_every_suite_of_faces_has_these_weights() -> None:
