@@ -70,9 +70,12 @@ def test_every_row_of_bcd_names_its_recipe() -> None:
         assert bool(recipe.labels) == (not suite.startswith("sprites")), "keypoints are labels of rendered heads"
 
 
-@pytest.mark.parametrize("suite", ["heads-cross", "heads-cross-128", "lrs3-cross"])
-def test_the_weights_behind_the_rows_of_faces_are_those_shipped(suite: str) -> None:
-    (heads,) = (one for one in load_registry().methods["bcd"].weights if one.name == "heads-small")
+@pytest.mark.parametrize(
+    ("suite", "name"),
+    [("heads-cross", "heads-small"), ("heads-cross-128", "heads-landmarks"), ("lrs3-cross", "heads-landmarks")],
+)
+def test_the_weights_behind_the_rows_of_faces_are_those_shipped(suite: str, name: str) -> None:
+    (heads,) = (one for one in load_registry().methods["bcd"].weights if one.name == name)
     (path,) = RESULTS.glob(f"{suite}@*/bcd/*/record.json")
     assert heads.sha256 is not None
     assert heads.sha256 in path.read_text()

@@ -13,6 +13,10 @@ positions in a content frame, the field for `pixel_path` is interpolated by affi
 2006). The diffusion transformer, which was trained with another code, gets an estimate of that code.
 
 The extension is added to trained weights by `bcd-bench train bcd-landmarks`, with labels of rendered heads.
+
+Measured together with `pixel_path`, beside the same weights without both: on the 120 pairs of heads-cross-128, motion
+error 4.4 instead of 13.4 mm^2, cross error 6.4 instead of 17.8, expressions 1.6 instead of 3.8; on 30 pairs of real
+people, motion error 13.5 instead of 112 (37.6 by MediaPipe's landmarks, which these weights do not read).
 """
 
 from __future__ import annotations
