@@ -142,8 +142,10 @@ def run_elsewhere(
         stopping() as stop,
         (progress or NoProgress()).task("shards", total=len(plan.pairs), done=done) as task,
     ):
+        waiting = [Shard.parse(text.partition(" ")[0]) for text in unfinished(run)]
+        todo = shards if retry_failed else waiting
         with plugin_code(name, "failed"):
-            lines = load_factory(spec.shards)(work, shards, settings=pool.settings)
+            lines = load_factory(spec.shards)(work, todo, settings=pool.settings) if todo else iter(())
         shown = _Shown(run, task, done)
         try:
             while True:
@@ -161,14 +163,13 @@ def run_elsewhere(
                 hint=f"bcd-bench status {run.path}; rerun the same command to follow them again",
             ) from None
         finally:
-            lines.close()
+            close = getattr(lines, "close", None)
+            if close is not None:
+                close()
     if not run.shards():
         return False
-    waiting = unfinished(run)
-    if waiting:
-        raise UsageError(
-            f"{run.path}: shard {', shard '.join(waiting)}", hint="rerun the same command to continue them"
-        )
+    if texts := unfinished(run):
+        raise UsageError(f"{run.path}: shard {', shard '.join(texts)}", hint="rerun the same command to continue them")
     merge(registry, run.path, device=plan.device, suite=suite, **merging())
     return True
 

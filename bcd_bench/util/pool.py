@@ -312,6 +312,8 @@ def _work(pipe: connection.Connection, start: str, argument: Any) -> None:
         os.setsid()  # Ctrl-C is for the main process, and a hanging method is killed with its child processes
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)  # warnings of batch systems: the main process decides what follows
     threading.Thread(target=_end_with_parent, name="bcd-bench-parent", daemon=True).start()
     try:
         module, _, name = start.partition(":")
