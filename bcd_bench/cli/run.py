@@ -149,8 +149,8 @@ def command(
     method_settings, executor_settings = split_settings(all_settings)
     if file is not None:
         given = {
-            "--method": method, "--suite": suite, "--weights": weights, "--data": data, "--set": method_settings or None,
-            "--metric": metric, "--limit": limit, "--pair": pair, "--seed": seed,
+            "--method": method, "--suite": suite, "--weights": weights, "--data": data,
+            "--set": method_settings or None, "--metric": metric, "--limit": limit, "--pair": pair, "--seed": seed,
         }  # fmt: skip
         both = [name for name, value in given.items() if value is not None]
         if both:

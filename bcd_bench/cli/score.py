@@ -10,7 +10,16 @@ import typer
 from bcd_bench.cli.common import load, print_error, print_notes, split_names
 from bcd_bench.cli.complete import metrics
 from bcd_bench.cli.tables import exit_code, print_runs
-from bcd_bench.cli.workers import Devices, Executor, ExecutorSettings, Jobs, LogJson, Timeout, Workers, open_pool_workers
+from bcd_bench.cli.workers import (
+    Devices,
+    Executor,
+    ExecutorSettings,
+    Jobs,
+    LogJson,
+    Timeout,
+    Workers,
+    open_pool_workers,
+)
 from bcd_bench.types.errors import BcdBenchError, Interrupted
 from bcd_bench.util.devices import DEVICES
 from bcd_bench.util.progress import open_progress

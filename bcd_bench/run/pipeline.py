@@ -184,7 +184,9 @@ def _run_shards(
 ) -> RunFolder:
     """`run` with an executor that runs whole shards. What needs no shards (a run that is merged) is done here."""
     if shard is not None:
-        raise UsageError(f"--shard and --executor {spec.name} exclude each other: this executor makes the shards itself")
+        raise UsageError(
+            f"--shard and --executor {spec.name} exclude each other: this executor makes the shards itself"
+        )
     plan, suite = prepared.plan, prepared.suite
 
     def here() -> dict[str, Any]:

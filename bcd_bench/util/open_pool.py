@@ -19,9 +19,9 @@ class Pool(Protocol[T]):
     options)`. In every worker, `start` ("package.module:function") is called once with `argument`, and the handler that
     it returns with every task. Tasks, results and the argument can be pickled.
 
-    A pool does not decide what follows a failure. It reports that the worker of a task is gone (`Finished.lost`), or was
-    ended because the task took too long (`Finished.timed_out`), and replaces the worker; the caller submits the task
-    again, splits it or gives it up.
+    A pool does not decide what follows a failure. It reports that the worker of a task is gone (`Finished.lost`), or
+    was ended because the task took too long (`Finished.timed_out`), and replaces the worker; the caller submits the
+    task again, splits it or gives it up.
     """
 
     events: list[tuple[str, dict[str, Any]]]

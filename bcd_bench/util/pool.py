@@ -30,7 +30,7 @@ from bcd_bench.util.machine import peak_memory
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
 
-__all__ = ["DEATHS", "Finished", "PoolOptions", "THREAD_VARIABLES", "WorkerPool", "sendable", "worker_threads"]
+__all__ = ["DEATHS", "THREAD_VARIABLES", "Finished", "PoolOptions", "WorkerPool", "sendable", "worker_threads"]
 
 T = TypeVar("T")
 

@@ -91,7 +91,8 @@ def default_jobs(settings: Mapping[str, Any], device: str) -> int:
     fitting = [int(found[name] / share) for name, share in (("CPU", cpus), ("GPU", gpus)) if share > 0]
     if min(fitting, default=1) < 1:
         raise UsageError(
-            f"the Ray cluster has {found['CPU']:g} CPUs and {found['GPU']:g} GPUs, and a worker needs {cpus:g} and {gpus:g}",
+            f"the Ray cluster has {found['CPU']:g} CPUs and {found['GPU']:g} GPUs, and a worker needs {cpus:g} and "
+            f"{gpus:g}",
             hint="--ray-cpus N, --ray-gpus N; or --jobs N if the cluster grows on demand",
         )
     return min(fitting, default=1)

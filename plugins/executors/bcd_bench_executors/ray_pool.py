@@ -64,8 +64,8 @@ class _Actor:
 
 
 class _Worker:
-    """An actor as the command sees it: `reference` is what it is doing, `state` one of "placing", "loading", "ready" and
-    "busy"."""
+    """An actor as the command sees it. `reference` is what it is doing, `state` one of "placing", "loading", "ready"
+    and "busy"."""
 
     def __init__(self, actor: Any, reference: Any) -> None:
         self.actor, self.reference = actor, reference
