@@ -38,12 +38,7 @@ def inherited_environment() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class ShardWork:
-    """Everything that another process needs to run a shard. Can be pickled.
-
-    Call it as `work(shard, jobs=N)` there: it generates and scores the shard with N worker processes, and merges the
-    run if it was the last shard. Pairs that fail are recorded. Raises `BcdBenchError` as `bcd-bench run` does, and
-    `Interrupted` after Ctrl-C or SIGTERM; calling it again continues.
-    """
+    """Everything that another process needs to run a shard (`run.run_shard.run_shard`). Can be pickled."""
 
     plan: RunPlan
     metrics: tuple[str, ...]
@@ -58,30 +53,12 @@ class ShardWork:
         """The run folder."""
         return self.out / self.plan.folder
 
-    def __call__(self, shard: Shard, *, jobs: int, devices: tuple[str, ...] = ()) -> None:
-        os.environ.update(self.environment)
-        from bcd_bench.plugin.registry import load_registry
-        from bcd_bench.run.pipeline import Prepared, run
-        from bcd_bench.util.progress import open_progress
-
-        registry = load_registry()
-        run(
-            registry,
-            Prepared(self.plan, RunFolder(self.folder).suite(registry), self.metrics),
-            jobs=jobs,
-            pool=PoolOptions(timeout=self.timeout, devices=devices, device=self.plan.device),
-            shard=shard,
-            out=self.out,
-            retry_failed=self.retry_failed,
-            progress=open_progress(),
-        )
-
 
 class ShardExecutor(Protocol):
     """Runs shards elsewhere. `ExecutorSpec.shards` refers to such a callable.
 
-    It starts `work(shard, jobs=…)` once for each of `shards` where it likes, with `settings`, and continues those that
-    were preempted. It yields None whenever a second or more has passed, so that the caller can show the progress, or a
+    It calls `run.run_shard.run_shard(work, shard, jobs=…)` for each of `shards` where it likes, with its `settings`, and
+    again for those that were preempted. It yields None whenever a second or more has passed, so that the caller can show the progress, or a
     line to print, and returns when all shards have ended. If the caller closes it (Ctrl-C), the shards go on. Raises
     `BcdBenchError` if shards could not be started, or ended without being finished.
     """

@@ -28,11 +28,13 @@ class ShardTask:
     cpus: int
 
     def __call__(self, shard: Shard) -> None:
+        from bcd_bench.run.run_shard import run_shard
+
         file = _end_file(self.work.folder, shard)
         with Ending(file) as ending:
             try:
                 devices = cuda_devices(self.work.plan.device)
-                self.work(shard, jobs=len(devices) or self.cpus, devices=devices)
+                run_shard(self.work, shard, jobs=len(devices) or self.cpus, devices=devices)
             except (Interrupted, KeyboardInterrupt):
                 pass
             except BcdBenchError as error:
