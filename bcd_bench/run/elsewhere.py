@@ -57,10 +57,10 @@ class ShardWork:
 class ShardExecutor(Protocol):
     """Runs shards elsewhere. `ExecutorSpec.shards` refers to such a callable.
 
-    It calls `run.run_shard.run_shard(work, shard, jobs=…)` for each of `shards` where it likes, with its `settings`, and
-    again for those that were preempted. It yields None whenever a second or more has passed, so that the caller can show the progress, or a
-    line to print, and returns when all shards have ended. If the caller closes it (Ctrl-C), the shards go on. Raises
-    `BcdBenchError` if shards could not be started, or ended without being finished.
+    It calls `run.run_shard.run_shard(work, shard, jobs=…)` for each of `shards` where it likes, with its `settings`,
+    and again for those that were preempted. It yields None whenever a second or more has passed, so that the caller can
+    show the progress, or a line to print, and returns when all shards have ended. If the caller closes it (Ctrl-C), the
+    shards go on. Raises `BcdBenchError` if shards could not be started, or ended without being finished.
     """
 
     def __call__(
