@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from bcd_bench.types.errors import MissingDependencyError, UsageError, one_line
+from bcd_bench.types.errors import MissingDependencyError, UsageError, one_line, printable
 from bcd_bench.util import machine
 
 __all__ = ["connect", "default_jobs", "is_ours", "resources"]
@@ -53,6 +54,7 @@ def connect(settings: Mapping[str, Any]) -> Any:
     options: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": "ERROR"}
     if address == "local":
         options |= {"include_dashboard": False, "num_cpus": machine.usable_cores()}
+    _keep_stdout()
     try:
         with _own_signals():
             ray.init(**options)
@@ -62,6 +64,23 @@ def connect(settings: Mapping[str, Any]) -> Any:
     if address == "local":
         _started.append(True)
     return ray
+
+
+def _keep_stdout() -> None:
+    """Let Ray print the messages of its nodes on stderr: it prints them on stdout, where commands print results.
+
+    Ray has no option for it. Deaths of workers are left out, since the pool reports them.
+    """
+    from ray._private import worker
+
+    def show(data: Mapping[str, Any], *ignored: Any, **options: Any) -> None:
+        lines = [printable(str(line)) for line in data.get("lines", ())]
+        for line in lines:
+            if "died" not in line:
+                print(f"ray: {line}", file=sys.stderr)
+
+    if hasattr(worker, "print_to_stdstream"):
+        worker.print_to_stdstream = show
 
 
 def is_ours() -> bool:

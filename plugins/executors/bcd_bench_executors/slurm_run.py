@@ -10,7 +10,7 @@ from typing import Any
 
 from bcd_bench.run.elsewhere import ShardWork
 from bcd_bench.run.shard import Shard
-from bcd_bench.types.errors import BcdBenchError, Interrupted, UsageError
+from bcd_bench.types.errors import BcdBenchError, Interrupted, UsageError, one_line
 from bcd_bench.util.machine import cuda_devices
 from bcd_bench_executors.slurm_jobs import Ending, Submitted, follow, noted, open_executor, submit
 
@@ -28,11 +28,11 @@ class ShardTask:
     cpus: int
 
     def __call__(self, shard: Shard) -> None:
-        from bcd_bench.run.run_shard import run_shard
-
         file = _end_file(self.work.folder, shard)
         with Ending(file) as ending:
             try:
+                from bcd_bench.run.run_shard import run_shard
+
                 devices = cuda_devices(self.work.plan.device)
                 run_shard(self.work, shard, jobs=len(devices) or self.cpus, devices=devices)
             except (Interrupted, KeyboardInterrupt):
@@ -41,6 +41,9 @@ class ShardTask:
                 ending.note(str(error), error.hint)
                 print(f"error: {error}", file=sys.stderr, flush=True)
                 sys.exit(error.exit_code)
+            except Exception as error:
+                ending.note(one_line(error))
+                raise
             else:
                 return
         ending.leave()
