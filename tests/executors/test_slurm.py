@@ -65,9 +65,8 @@ def test_the_script_of_a_job_has_the_settings(monkeypatch: pytest.MonkeyPatch, t
     with pytest.raises(UsageError, match="finds no sbatch on this machine"):
         jobs.open_executor(settings(), tmp_path, "x")
     program(tmp_path / "bin", "srun", "")
-    program(
-        tmp_path / "bin", "sbatch", "echo 'sbatch: error: Batch job submission failed: Invalid account' >&2; exit 1"
-    )
+    refusal = "sbatch: error: Batch job submission failed: Invalid account"
+    program(tmp_path / "bin", "sbatch", f"echo '{refusal}' >&2; exit 1")
     for change, says in (
         ({"cpus": 0}, "--slurm-cpus 0: must be at least 1"),
         ({"gpus": -1}, "--slurm-gpus -1: must not be negative"),
@@ -83,8 +82,8 @@ def test_the_script_of_a_job_has_the_settings(monkeypatch: pytest.MonkeyPatch, t
     executor = jobs.open_executor(chosen, tmp_path / "job", "bcd-bench bcd", nodes=3, tasks=2)
     script = executor._make_submission_file_text("work", "1")
     for line in (
-        "--partition=gpu", "--time=1440", "--gpus-per-node=4", "--cpus-per-task=4", "--mem=8G", "--nodes=3", "--requeue",
-        "--ntasks-per-node=2", "--signal=USR2@300", "--exclude=node1", "--job-name='bcd-bench bcd'",
+        "--partition=gpu", "--time=1440", "--gpus-per-node=4", "--cpus-per-task=4", "--mem=8G", "--nodes=3",
+        "--requeue", "--ntasks-per-node=2", "--signal=USR2@300", "--exclude=node1", "--job-name='bcd-bench bcd'",
     ):  # fmt: skip
         assert f"#SBATCH {line}\n" in script, line
     assert "\nmodule load cuda\n" in script
@@ -164,8 +163,8 @@ def test_torchrun_joins_the_tasks_of_a_job() -> None:
     assert alone == [sys.executable, "-m", "bcd_bench", "train", "bcd"]
     second = torchrun(["train", "bcd"], tasks=2, rank=1, processes=4, host="a", port=20007)
     assert second[1:] == [
-        "-m", "torch.distributed.run", "--nnodes", "2", "--node-rank", "1", "--nproc-per-node", "4", "--master-addr", "a",
-        "--master-port", "20007", "-m", "bcd_bench", "train", "bcd",
+        "-m", "torch.distributed.run", "--nnodes", "2", "--node-rank", "1", "--nproc-per-node", "4",
+        "--master-addr", "a", "--master-port", "20007", "-m", "bcd_bench", "train", "bcd",
     ]  # fmt: skip
     shown = ["step 2: loss 1", "train bcd: 3/12 steps", "weights: x", "error: no", "interrupted: stopped"]
     assert [bool(OURS.match(line)) for line in shown] == [True] * 5
@@ -194,14 +193,13 @@ def test_training_runs_in_a_job(tmp_path: Path) -> None:
     work = TrainWork(arguments, tmp_path, tmp_path, "cpu", False)
     lines: list[str | None] = []
     with pytest.raises(UsageError, match="the training ended with exit code 2 in task 0"):
-        for line in train(work, settings=settings(cluster="local", warn=5)):
-            lines.append(line)
+        lines.extend(train(work, settings=settings(cluster="local", warn=5)))
     assert any(line and line.startswith("error: ") for line in lines), "the reason is in the log and is shown"
 
 
 @SUBMITIT
 @pytest.mark.slow
-def test_shards_as_jobs_give_the_record_and_a_warned_one_continues(tmp_path: Path) -> None:
+def test_shards_as_jobs_give_the_record(tmp_path: Path) -> None:
     run = ["run", "--method", "copy-content", "--suite", "sprites-procedural", "--limit", "48", "--metric", "flicker"]
     environment = {**os.environ, "BCD_BENCH_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"}
 
@@ -240,6 +238,9 @@ def test_a_task_of_the_array_notes_its_error(monkeypatch: pytest.MonkeyPatch, tm
         assert options == {"jobs": 3, "devices": ()}
         raise UsageError("the data is not on this node", hint="--data")
 
+    def breaks(work: ShardWork, shard: Shard, **options: Any) -> None:
+        raise ZeroDivisionError("division by zero")
+
     def stops(work: ShardWork, shard: Shard, **options: Any) -> None:
         raise Interrupted("stopped")
 
@@ -254,6 +255,10 @@ def test_a_task_of_the_array_notes_its_error(monkeypatch: pytest.MonkeyPatch, tm
         file = tmp_path / "run" / "slurm" / "error-0001-of-0002.json"
         assert jobs.noted(file) == ("the data is not on this node", "--data")
         assert failed.value.code == 2
+        monkeypatch.setattr(module, "run_shard", breaks)
+        with pytest.raises(ZeroDivisionError):
+            task(Shard(1, 2))
+        assert str(jobs.noted(file)).startswith("('ZeroDivisionError: division by zero (test_slurm.py:")
         monkeypatch.setattr(module, "run_shard", stops)
         with pytest.raises(SystemExit) as stopped:
             task(Shard(1, 2))
