@@ -9,12 +9,19 @@ from typing import TYPE_CHECKING, Any
 from bcd_bench.plugin.loading import load_code
 from bcd_bench.plugin.settings import unknown_setting
 from bcd_bench.types.errors import UsageError
+from bcd_bench.util.pool import PoolOptions
 
 if TYPE_CHECKING:
     from bcd_bench.plugin.specs import ExecutorSpec
-    from bcd_bench.util.pool import PoolOptions
 
-__all__ = ["check_executor", "default_workers", "executor_settings", "split_settings", "with_executor"]
+__all__ = [
+    "check_executor",
+    "default_workers",
+    "executor_settings",
+    "optional_pool",
+    "split_settings",
+    "with_executor",
+]
 
 PREFIX = "executor."
 """Start of the names of an executor's settings among those of `--set`."""
@@ -65,18 +72,23 @@ def check_executor(spec: ExecutorSpec, *, timeout: float | None, devices: str | 
         raise UsageError(f"--devices: only for the GPUs of this machine, not for executor {spec.name!r}")
 
 
-def with_executor(spec: ExecutorSpec, pool: PoolOptions | None, settings: Mapping[str, Any] | None = None) -> Any:
+def with_executor(spec: ExecutorSpec, pool: PoolOptions, settings: Mapping[str, Any] | None = None) -> PoolOptions:
     """The options of the pool for an executor: `pool` with its factory and settings.
 
-    None stays None for the executor `local`, which then works in this process.
+    `settings` replace those of `pool`. Raises `UsageError` as `executor_settings` does.
     """
-    from bcd_bench.util.pool import PoolOptions
+    complete = executor_settings(spec, pool.settings if settings is None else settings)
+    return replace(pool, factory=spec.pool, settings=complete)
 
-    given = dict(settings if settings is not None else pool.settings if pool is not None else {})
-    complete = executor_settings(spec, given)
-    if pool is None and not (spec.pool or spec.shards or complete):
+
+def optional_pool(
+    spec: ExecutorSpec, pool: PoolOptions | None, settings: Mapping[str, Any] | None = None
+) -> PoolOptions | None:
+    """As `with_executor`, but None stays None for executors without a pool, shards or settings, such as `local`, which
+    then works in this process."""
+    if pool is None and not (spec.pool or spec.shards or spec.config or settings):
         return None
-    return replace(pool or PoolOptions(), factory=spec.pool, settings=complete)
+    return with_executor(spec, pool or PoolOptions(), settings)
 
 
 def default_workers(spec: ExecutorSpec, settings: Mapping[str, Any], device: str) -> int | None:

@@ -18,7 +18,7 @@ from bcd_bench.plugin.loading import load_factory, plugin_code
 from bcd_bench.plugin.specs import ExecutorSpec, MethodSpec
 from bcd_bench.run.environment import distributions_of, environment
 from bcd_bench.run.executor import Batch, Encoded, Executor, Outcome, Work, encoded
-from bcd_bench.run.executors import check_executor, with_executor
+from bcd_bench.run.executors import check_executor, optional_pool
 from bcd_bench.run.folder import PairResult, RunFolder, writing
 from bcd_bench.run.local import run_in_pool
 from bcd_bench.run.timing import note_workers
@@ -263,7 +263,7 @@ def generate(
     spec: MethodSpec = registry.method(plan.method.name)
     executor_spec: ExecutorSpec = registry.executor(executor)
     check_executor(executor_spec, timeout=None if pool is None else pool.timeout)
-    pool = with_executor(executor_spec, pool)
+    pool = optional_pool(executor_spec, pool)
     run = RunFolder.create(out, plan, shard)
     with stopping() as stop, run.locked():
         with writing(run.path):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bcd_bench.plugin.suites import load_suite
 from bcd_bench.results.build import write_record
 from bcd_bench.run.elsewhere import run_elsewhere
-from bcd_bench.run.executors import check_executor, with_executor
+from bcd_bench.run.executors import check_executor, optional_pool, with_executor
 from bcd_bench.run.folder import RunFolder
 from bcd_bench.run.generate import generate
 from bcd_bench.run.merge import mark_done, merge, unfinished, unmark_done
@@ -135,9 +135,10 @@ def run(
     if pool is None and jobs > 1:
         pool = PoolOptions()
     check_executor(spec, timeout=None if pool is None else pool.timeout)
-    pool = with_executor(spec, pool)
     if spec.shards:
-        return _run_shards(registry, prepared, spec, jobs, pool, out, shard, retry_failed, progress, warn)
+        options = with_executor(spec, pool or PoolOptions())
+        return _run_shards(registry, prepared, spec, jobs, options, out, shard, retry_failed, progress, warn)
+    pool = optional_pool(spec, pool)
     if shard is not None and _merged(out / plan.folder):
         return _finished_run(RunFolder(out / plan.folder), prepared.metrics, retry_failed=retry_failed)
     if shard is not None and retry_failed:

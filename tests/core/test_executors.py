@@ -14,7 +14,7 @@ import pytest
 import scoring_toy
 import toy_plugin
 
-from bcd_bench import ExecutorSpec, hookimpl
+from bcd_bench import ExecutorSpec, api, hookimpl
 from bcd_bench.cli.app import executor_options
 from bcd_bench.cli.train import arguments_of
 from bcd_bench.cli.workers import open_pool_workers, open_workers
@@ -298,3 +298,18 @@ def test_a_shard_elsewhere_gets_the_threads_and_folders_of_the_command(
     run_shard(work, Shard(1, 1), jobs=1)
     assert os.environ["OMP_NUM_THREADS"] == "3"
     assert RunFolder(work.folder).record_path.exists()
+
+
+def test_evaluate_takes_the_executor_and_its_settings(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "load_registry", lambda: registry)
+    options: dict[str, Any] = {"metrics": ["shade"], "progress": False}
+    alone = api.evaluate("off", "toy", out=tmp_path / "alone", **options)
+    made = api.evaluate(
+        "off", "toy", out=tmp_path / "pool", executor="cluster", executor_settings={"cpus": 4}, **options
+    )
+    assert contents(made.paths[0]) == contents(alone.paths[0])
+    assert [pool.options.settings["cpus"] for pool in HerePool.opened] == [4.0, 4.0]
+    with pytest.raises(UsageError, match="executor 'local': cpus: no such setting"):
+        api.evaluate("off", "toy", out=tmp_path, executor_settings={"cpus": 4}, **options)
