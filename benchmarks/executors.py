@@ -2,12 +2,14 @@
 
     python benchmarks/executors.py same [--method bcd] [--suite sprites-procedural] [--limit 64] [--ways …]
     python benchmarks/executors.py overhead [--pairs 256,2048] [--ways jobs2,ray2,slurm2]
+    python benchmarks/executors.py pools [--batches 300]
 
 Ways: `sequential` (Python, in one process), `jobs2`, `shards4` (four commands one after the other, the last of which
 merges), `ray2` (a local Ray cluster with two workers), `slurm4` (an array of four tasks); the number can be changed.
 `same` compares the bytes of the record and the hashes of all outputs with those of the first way. `overhead` runs
 `copy-content` on tiny clips with two numbers of pairs and takes the slope as the time per batch and the rest as
-start-up, both of the median of `--repeat` runs. Every run gets an empty feature cache. Commit first: records contain
+start-up, both of the median of `--repeat` runs. `pools` sends batches of `copy-content` with tiny clips, as they are
+planned, to one worker that does nothing with them, on this machine and on Ray. Every run gets an empty feature cache. Commit first: records contain
 the state of the checkout.
 """
 
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -23,7 +26,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+
+from bcd_bench.plugin.registry import load_registry
+from bcd_bench.run.executor import Batch
+from bcd_bench.run.pipeline import prepare
+from bcd_bench.util.open_pool import open_pool
+from bcd_bench.util.pool import PoolOptions
 
 SEQUENTIAL = """
 import sys
@@ -112,21 +122,48 @@ def overhead(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def start_nothing(argument: str) -> Callable[[Batch], int]:
+    return lambda batch: len(batch.pairs)
+
+
+def pools(arguments: argparse.Namespace) -> int:
+    prepared = prepare(load_registry(), "copy-content", "sprites-procedural")
+    batch = Batch(0, list(prepared.plan.suite_pairs(prepared.suite))[:16])
+    print(f"batches of 16 pairs that one worker does nothing with; load {os.getloadavg()[0]:.1f}")
+    settings = {"address": "local", "cpus": 1.0, "gpus": 0.0, "wait": 600}
+    for name, options in (
+        ("local", PoolOptions()),
+        ("ray", PoolOptions(factory="bcd_bench_executors.ray_pool:RayPool", settings=settings)),
+        ("ray again", PoolOptions(factory="bcd_bench_executors.ray_pool:RayPool", settings=settings)),
+    ):
+        began, ends = time.perf_counter(), []
+        with open_pool("executors:start_nothing", "", what="nothing", jobs=1, options=options) as pool:
+            for end in pool.run(batch for _ in range(arguments.batches)):
+                assert end.value == 16
+                ends.append(time.perf_counter())
+        steps = [1000 * (after - before) for before, after in itertools.pairwise(ends)]
+        median, tenth = statistics.median(steps), sorted(steps)[len(steps) // 10]
+        first = ends[0] - began
+        print(f"{name:10} {median:6.2f} ms per batch (fastest tenth {tenth:.2f}), {first:5.1f} s to the first one")
+    return 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("same", "overhead"))
+    parser.add_argument("command", choices=("same", "overhead", "pools"))
     parser.add_argument("--method", default="bcd")
     parser.add_argument("--suite", default="sprites-procedural")
     parser.add_argument("--limit", type=int, default=64, help="0 takes all pairs")
     parser.add_argument("--metrics", default="", help="default: those of the suite and the method")
     parser.add_argument("--pairs", default="256,2048")
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--batches", type=int, default=300)
     parser.add_argument("--ways", default=None)
     parser.add_argument("--scratch", default=None, help="folder for the runs, on storage that all nodes see")
     arguments = parser.parse_args()
     if arguments.ways is None:
         arguments.ways = "sequential,jobs2,shards4,ray2,slurm4" if arguments.command == "same" else "jobs2,ray2,slurm2"
-    return same(arguments) if arguments.command == "same" else overhead(arguments)
+    return {"same": same, "overhead": overhead, "pools": pools}[arguments.command](arguments)
 
 
 if __name__ == "__main__":
