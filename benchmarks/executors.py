@@ -9,8 +9,8 @@ merges), `ray2` (a local Ray cluster with two workers), `slurm4` (an array of fo
 `same` compares the bytes of the record and the hashes of all outputs with those of the first way. `overhead` runs
 `copy-content` on tiny clips with two numbers of pairs and takes the slope as the time per batch and the rest as
 start-up, both of the median of `--repeat` runs. `pools` sends batches of `copy-content` with tiny clips, as they are
-planned, to one worker that does nothing with them, on this machine and on Ray. Every run gets an empty feature cache. Commit first: records contain
-the state of the checkout.
+planned, to one worker that does nothing with them, on this machine and on Ray. Every run gets an empty feature cache.
+Commit first: records contain the state of the checkout.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def test_without_ray_one_line_names_the_extra(monkeypatch: pytest.MonkeyPatch) -
         cluster.default_jobs(SETTINGS, "cpu")
     assert error.value.hint == "pip install 'bcd-bench-executors[ray]'"
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0", "nothing is sent to the internet"
-    assert os.environ["RAY_worker_niceness"] == "0", "workers have the priority of the command"
+    assert os.environ["RAY_worker_niceness"] == "0", "workers have the priority of the command"  # noqa: SIM112
 
 
 @RAY
