@@ -27,6 +27,7 @@ def import_ray() -> Any:
     # Nothing is sent to the internet at run time, and workers without a GPU see those of the machine as other ones do.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "180")  # a busy machine needs more than the usual minute
     # Ray lowers the priority of workers to 15. Those of a local cluster would starve beside any other program.
     os.environ.setdefault("RAY_worker_niceness", "0")
     try:
