@@ -62,7 +62,7 @@ def connect(settings: Mapping[str, Any]) -> Any:
         with _own_signals():
             ray.init(**options)
     except Exception as error:
-        hint = None if address == "local" else "ray status; --ray-address HOST:PORT, or none for a local cluster"
+        hint = None if address == "local" else "ray status; RAY_AUTH_MODE=token if the cluster asks for a token"
         raise UsageError(f"cannot use {where}: {one_line(error, place=False)}", hint=hint) from error
     if address == "local":
         _started.append(True)
