@@ -28,14 +28,17 @@ from bcd_bench.io.inputs import InMemory, NotGiven, read_clip
 from bcd_bench.plugin import suites
 from bcd_bench.plugin.objects import add_method, add_metric
 from bcd_bench.plugin.registry import load_registry
+from bcd_bench.plugin.specs import ExecutorSpec
 from bcd_bench.results.results import Results
 from bcd_bench.results.schema import Value
+from bcd_bench.run.executors import optional_pool
 from bcd_bench.run.pipeline import prepare_all, run_all
 from bcd_bench.types.clip import Clip, ClipRef
 from bcd_bench.types.errors import UsageError
 from bcd_bench.types.failed import Failed
 from bcd_bench.types.pair import Pair
 from bcd_bench.types.suite import Suite
+from bcd_bench.util.devices import device_name
 from bcd_bench.util.pool import PoolOptions
 from bcd_bench.util.progress import NoProgress, Progress, open_progress
 
@@ -144,6 +147,7 @@ def evaluate(
     device: str = "cpu",
     out: str | PathLike[str] = "runs",
     executor: str = "local",
+    executor_settings: Mapping[str, Any] | None = None,
     jobs: int = 1,
     timeout: float | None = None,
     retry_failed: bool = False,
@@ -160,6 +164,7 @@ def evaluate(
     With `jobs` above 1, or with a `timeout` in seconds per pair, worker processes generate and score; otherwise
     everything happens in this process. Methods that are objects cannot run in another process. The results do not
     depend on `jobs`, as long as the number of threads is the same (`OMP_NUM_THREADS`; a worker's default is 1).
+    `executor` chooses who does the work, and `executor_settings` are its settings (`--set executor.K=V`).
 
     Runs are written below `out`; call again with the same arguments to resume an interrupted call. `limit` keeps only
     the first pairs of the suite, `pairs` only those with these ids. With several methods, errors of a method are added
@@ -195,7 +200,7 @@ def evaluate(
         prepared,
         executor=executor,
         jobs=jobs,
-        pool=None if jobs == 1 and timeout is None else PoolOptions(timeout=timeout),
+        pool=_pool(registry.executor(executor), executor_settings, jobs, timeout, device),
         out=Path(out),
         retry_failed=retry_failed,
         progress=display,
@@ -203,6 +208,15 @@ def evaluate(
     if runs.errors and len(names) == 1:
         raise next(iter(runs.errors.values()))
     return Results(tuple(folder.path for folder in runs.folders), dict(runs.errors))
+
+
+def _pool(
+    spec: ExecutorSpec, settings: Mapping[str, Any] | None, jobs: int, timeout: float | None, device: str
+) -> PoolOptions | None:
+    """The options of workers; None if everything happens in this process."""
+    here = spec.name == "local" and jobs == 1 and timeout is None
+    pool = None if here else PoolOptions(timeout=timeout, device=device_name(device))
+    return optional_pool(spec, pool, settings or {})
 
 
 def load_results(*paths: str | PathLike[str]) -> Results:

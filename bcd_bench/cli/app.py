@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from bcd_bench.types.errors import BcdBenchError, Interrupted
+from bcd_bench.types.errors import BcdBenchError, Interrupted, UsageError
 from bcd_bench.util.interrupts import raise_on_terminate
 
 if TYPE_CHECKING:
@@ -175,9 +175,29 @@ def _stdout_for_results() -> Iterator[None]:
             stream.close()
 
 
+def executor_options(arguments: Sequence[str]) -> list[str]:
+    """Write settings of the chosen executor as `--set`: with `--executor ray`, `--ray-address A` is
+    `--set executor.address=A`."""
+    words = [part for word in arguments for part in (word.split("=", 1) if word.startswith("--executor=") else [word])]
+    name = next((words[index + 1] for index, word in enumerate(words[:-1]) if word == "--executor"), None)
+    rewritten: list[str] = []
+    rest = iter(arguments)
+    for word in rest:
+        option, equals, value = word.partition("=")
+        if name is None or not option.startswith(f"--{name}-"):
+            rewritten.append(word)
+            continue
+        given = value if equals else next(rest, None)
+        if given is None:
+            raise UsageError(f"{option} needs a value")
+        rewritten += ["--set", f"executor.{option.removeprefix(f'--{name}-').replace('-', '_')}={given}"]
+    return rewritten
+
+
 def _run(arguments: list[str]) -> int:
     import typer
 
+    arguments = executor_options(arguments)
     verb = _chosen_verb(arguments)
     command: Any = typer.main.get_command(build_app(verb, completion=_completes(arguments)))
     try:

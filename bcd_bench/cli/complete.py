@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-__all__ = ["assets", "methods", "metrics", "presets", "suites", "trainables"]
+__all__ = ["assets", "executors", "methods", "metrics", "presets", "suites", "trainables"]
 
 
 def _names(kind: str) -> Callable[[str], list[str]]:
@@ -23,6 +23,7 @@ methods = _names("methods")
 metrics = _names("metrics")
 suites = _names("suites")
 assets = _names("assets")
+executors = _names("executors")
 trainables = _names("trainables")
 
 

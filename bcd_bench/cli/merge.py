@@ -9,7 +9,7 @@ import typer
 
 from bcd_bench.cli.common import load
 from bcd_bench.cli.tables import exit_code, print_runs
-from bcd_bench.cli.workers import Devices, Jobs, LogJson, Timeout, open_workers
+from bcd_bench.cli.workers import Devices, Executor, ExecutorSettings, Jobs, LogJson, Timeout, open_pool_workers
 from bcd_bench.util.progress import open_progress
 
 EXAMPLES = ("bcd-bench merge runs/sprites-procedural@1/bcd/0123456789ab",)
@@ -20,6 +20,8 @@ def command(
     device: Annotated[
         str | None, typer.Option(metavar="DEVICE", help="Device for metrics (default: that of the run).")
     ] = None,
+    executor: Executor = "local",
+    settings: ExecutorSettings = None,
     jobs: Jobs = None,
     devices: Devices = None,
     timeout: Timeout = None,
@@ -34,8 +36,8 @@ def command(
     from bcd_bench.run.pipeline import finish
 
     device = device or RunFolder(run).plan.device
-    workers = open_workers(jobs, device, devices, timeout)
     registry, progress = load(), open_progress(log=log_json)
+    workers = open_pool_workers(registry, executor, settings, jobs, device, devices, timeout)
     merged = merge(registry, run, device=device, jobs=workers.jobs, pool=workers.pool, progress=progress)
     finish(registry, merged)
     print_runs([merged.path])

@@ -12,7 +12,7 @@ import typer
 from bcd_bench.cli.common import load, parse_data, parse_settings, print_error, print_notes, split_names
 from bcd_bench.cli.complete import methods, metrics, suites
 from bcd_bench.cli.tables import exit_code, print_runs
-from bcd_bench.cli.workers import Devices, Jobs, LogJson, Timeout, open_workers
+from bcd_bench.cli.workers import Devices, Executor, Jobs, LogJson, Timeout, open_workers
 from bcd_bench.scoring.missing_metrics import by_reason, these_metrics
 from bcd_bench.types.errors import BcdBenchError, Interrupted, UsageError
 from bcd_bench.util.devices import DEVICES
@@ -98,7 +98,8 @@ def command(
     ] = None,
     data: Annotated[list[str] | None, typer.Option(metavar="NAME=PATH", help="Your own data for the suite.")] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="K=V", help="Change a setting of the method.")
+        list[str] | None,
+        typer.Option("--set", metavar="K=V", help="Change a setting of the method, or executor.K of the executor."),
     ] = None,
     config: Annotated[list[str] | None, typer.Option(hidden=True)] = None,
     metric: Annotated[
@@ -117,7 +118,7 @@ def command(
     ] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="Random seed (default: 0).")] = None,
     device: Annotated[str, typer.Option(metavar="DEVICE", help=f"{DEVICES}.")] = "cpu",
-    executor: Annotated[str, typer.Option(metavar="NAME", help="How batches are distributed.")] = "local",
+    executor: Executor = "local",
     jobs: Jobs = None,
     devices: Devices = None,
     timeout: Timeout = None,
@@ -137,16 +138,19 @@ def command(
 
     An interrupted run resumes with the same command; its outputs are byte-identical.
     """
+    from bcd_bench.run.executors import split_settings
     from bcd_bench.run.request import RunRequest, prepare_requests, read_run_file
     from bcd_bench.run.shard import Shard
 
     part = None if shard is None else Shard.parse(shard)
     registry = load()
-    registry.executor(executor)
+    spec = registry.executor(executor)
+    all_settings = parse_settings([*(settings or []), *(config or [])], "--set")
+    method_settings, executor_settings = split_settings(all_settings)
     if file is not None:
         given = {
-            "--method": method, "--suite": suite, "--weights": weights, "--data": data, "--set": settings or config,
-            "--metric": metric, "--limit": limit, "--pair": pair, "--seed": seed,
+            "--method": method, "--suite": suite, "--weights": weights, "--data": data,
+            "--set": method_settings or None, "--metric": metric, "--limit": limit, "--pair": pair, "--seed": seed,
         }  # fmt: skip
         both = [name for name, value in given.items() if value is not None]
         if both:
@@ -162,7 +166,7 @@ def command(
                 split_names(method, "--method"),
                 split_names(suite, "--suite"),
                 weights,
-                parse_settings([*(settings or []), *(config or [])], "--set"),
+                method_settings,
                 parse_data(data or []),
                 split_names(metric, "--metric") or None,
                 limit,
@@ -178,7 +182,7 @@ def command(
     some_missing = _print_missing(every)
     if dry_run:
         return 0
-    workers = open_workers(jobs, every[0].plan.device, devices, timeout)
+    workers = open_workers(jobs, every[0].plan.device, devices, timeout, spec, executor_settings)
     options: dict[str, Any] = {"executor": executor, "out": out, "retry_failed": retry_failed, "shard": part}
     options |= {"jobs": workers.jobs, "pool": workers.pool, "progress": open_progress(log=log_json)}
     return _run_all(registry, runs, strict=strict, some_missing=some_missing, options=options)

@@ -10,7 +10,16 @@ import typer
 from bcd_bench.cli.common import load, print_error, print_notes, split_names
 from bcd_bench.cli.complete import metrics
 from bcd_bench.cli.tables import exit_code, print_runs
-from bcd_bench.cli.workers import Devices, Jobs, LogJson, Timeout, Workers, open_workers
+from bcd_bench.cli.workers import (
+    Devices,
+    Executor,
+    ExecutorSettings,
+    Jobs,
+    LogJson,
+    Timeout,
+    Workers,
+    open_pool_workers,
+)
 from bcd_bench.types.errors import BcdBenchError, Interrupted
 from bcd_bench.util.devices import DEVICES
 from bcd_bench.util.progress import open_progress
@@ -63,6 +72,8 @@ def command(
         typer.Option(metavar="M[,M…]", help="Metrics (default: as in `run`).", autocompletion=metrics),
     ] = None,
     device: Annotated[str, typer.Option(metavar="DEVICE", help=f"{DEVICES}.")] = "cpu",
+    executor: Executor = "local",
+    settings: ExecutorSettings = None,
     jobs: Jobs = None,
     devices: Devices = None,
     timeout: Timeout = None,
@@ -74,7 +85,7 @@ def command(
     from bcd_bench.run.folder import find_runs
 
     registry, folders = load(), find_runs(runs)
-    workers = open_workers(jobs, device, devices, timeout)
+    workers = open_pool_workers(registry, executor, settings, jobs, device, devices, timeout)
     progress = open_progress(log=log_json)
     scored: list[Path] = []
     first: BcdBenchError | None = None

@@ -10,7 +10,7 @@ import typer
 
 from bcd_bench.cli.common import load, parse_data, split_names, to_jsonable
 from bcd_bench.cli.complete import metrics, suites
-from bcd_bench.cli.workers import Devices, Jobs, LogJson, Timeout, open_workers
+from bcd_bench.cli.workers import Devices, Executor, ExecutorSettings, Jobs, LogJson, Timeout, open_pool_workers
 from bcd_bench.types.errors import UsageError
 from bcd_bench.util.devices import DEVICES
 from bcd_bench.util.progress import open_progress
@@ -34,6 +34,8 @@ def command(
     limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="Only the first N pairs.")] = None,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Random seed of the perturbations.")] = 0,
     device: Annotated[str, typer.Option(metavar="DEVICE", help=f"{DEVICES}.")] = "cpu",
+    executor: Executor = "local",
+    settings: ExecutorSettings = None,
     jobs: Jobs = None,
     devices: Devices = None,
     timeout: Timeout = None,
@@ -53,7 +55,7 @@ def command(
         raise UsageError(
             f"--output {output}: the folder {output.parent} does not exist", hint=f"mkdir -p {output.parent}"
         )
-    workers = open_workers(jobs, device, devices, timeout)
+    workers = open_pool_workers(registry, executor, settings, jobs, device, devices, timeout)
     validation = validate(
         registry,
         load_suite(registry, suite, parse_data(data or [])),

@@ -22,7 +22,8 @@ from bcd_bench.types.clip import Clip, read_only
 from bcd_bench.types.errors import UsageError, one_line
 from bcd_bench.types.failed import Failed
 from bcd_bench.types.pair import Pair
-from bcd_bench.util.pool import DEATHS, PoolOptions, WorkerPool
+from bcd_bench.util.open_pool import Pool, open_pool
+from bcd_bench.util.pool import DEATHS, PoolOptions
 from bcd_bench.util.progress import note_event
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def score_in_workers(
     """Score every step in `jobs` worker processes. Raises `UsageError` if workers die three times on one step, or it
     takes longer than the time limit per pair times the number of pairs."""
     steps = steps_of(work.faults)
-    pool: WorkerPool[Step] = WorkerPool(
+    pool: Pool[Step] = open_pool(
         f"{__name__}:start_worker", work, what="metrics", jobs=min(jobs, len(steps)), options=options
     )
     limit = None if options.timeout is None else options.timeout * len(work.pairs)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     M = TypeVar("M", bound=BaseModel)
     D = TypeVar("D", bound=DataclassInstance)
 
-__all__ = ["change_settings", "change_tree", "field_names", "first_error", "validate"]
+__all__ = ["change_settings", "change_tree", "field_names", "first_error", "unknown_setting", "validate"]
 
 
 def first_error(error: ValidationError) -> str:
@@ -43,7 +43,7 @@ def validate(model: type[M], values: Mapping[str, Any], option: str = "--set", *
         detail = error.errors()[0]
         if detail["type"] == "extra_forbidden":
             name = ".".join(str(part) for part in detail["loc"])
-            raise _unknown(name, field_names(model), start) from None
+            raise unknown_setting(name, field_names(model), start) from None
         raise UsageError(f"{start} {first_error(error)}") from None
 
 
@@ -61,7 +61,7 @@ def change_tree(
         for part in path:
             node = node.get(part) if isinstance(node, dict) else None
         if not isinstance(node, dict) or last not in node or name in fixed:
-            raise _unknown(name, _leaves(tree), f"{owner}: {option}" if owner else option, fixed)
+            raise unknown_setting(name, _leaves(tree), f"{owner}: {option}" if owner else option, fixed)
         node[last] = value
     return validate(type(settings), tree, option, owner=owner)
 
@@ -79,7 +79,7 @@ def change_settings(
     changed: dict[str, Any] = {}
     for name, value in changes.items():
         if name not in kinds:
-            raise _unknown(name, kinds, start, fixed)
+            raise unknown_setting(name, kinds, start, fixed)
         kind = kinds[name]
         if kind is str:
             changed[name] = ",".join(str(part) for part in value) if isinstance(value, list) else str(value)
@@ -111,7 +111,7 @@ def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
             yield prefix + name
 
 
-def _unknown(name: str, known: Iterable[str], start: str, fixed: tuple[str, ...] = ()) -> UsageError:
+def unknown_setting(name: str, known: Iterable[str], start: str, fixed: tuple[str, ...] = ()) -> UsageError:
     """The error for an unknown setting. It suggests settings with a similar last part, or else with a similar name."""
     from bcd_bench.plugin.registry import nearest
 

@@ -270,17 +270,32 @@ class ReportFormatSpec:
 
 @dataclass(frozen=True)
 class ExecutorSpec:
-    """An executor, which distributes batches over processes or machines. `factory` refers to a
-    `run.executor.Executor`.
+    """An executor, which distributes work over processes or machines. It has one of `factory`, `pool` and `shards`.
 
-    `options` names the options of `run` that it obeys besides `--jobs`: "timeout" (seconds per pair, in
-    `Work.pool.timeout`). An option that it does not name is an error instead of being ignored.
+    `factory` refers to a `run.executor.Executor`, which runs the batches of generating. `options` names the options of
+    `run` that it obeys besides `--jobs`: "timeout" (seconds per pair, in `Work.pool.timeout`). An option that it does
+    not name is an error instead of being ignored.
     """
 
     name: str
     summary: str
-    factory: str
+    factory: str = ""
     options: tuple[str, ...] = ()
+    pool: str = ""
+    """A pool of workers (`util.open_pool.Pool`), for generating, scoring and `validate-metrics`. The harness decides
+    about retries and time limits. Workers have to see the run folder, since they write outputs into it."""
+    shards: str = ""
+    """A function that runs whole shards elsewhere (`run.elsewhere.ShardExecutor`)."""
+    train: str = ""
+    """A function that runs `bcd-bench train` elsewhere, in addition to one of the others
+    (`run.elsewhere.TrainExecutor`)."""
+    jobs: str = ""
+    """A function, "package.module:name", for executors on other machines. It is called with the settings and the value
+    of `--device` if `--jobs` is not given, and returns the number of workers. Without it, that of this machine is
+    used."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """The settings (`--set executor.K=V`, or `--NAME-K V` with the executor's name) with their defaults. A setting
+    whose default is a mapping takes any `K.X=V`. They are in `PoolOptions.settings`, and never in the fingerprint."""
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,8 @@ class Work:
     """How worker processes of this machine run; None lets the executor `local` run a single job in this process."""
     distributions: tuple[str, ...] = ()
     """The installed distributions whose requirements' versions an `Outcome.environment` lists."""
+    outputs: Path | None = None
+    """The folder of outputs, if workers write their outputs into it (under temporary names) instead of sending them."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,19 @@ class Batch:
 
 @dataclass(frozen=True)
 class Encoded:
-    """An output that a worker has already encoded as the file to write; the other fields describe its frames."""
+    """An output that a worker has already encoded as the file to write; the other fields describe its frames.
+
+    If the worker has written and synced the file as well, `file` is its temporary name next to the final one, `size`
+    its length in bytes, and `data` is empty.
+    """
 
     data: bytes
     sha256: str
     frames: int
     fps: float
     info: Mapping[str, Any] | None
+    file: Path | None = None
+    size: int = 0
 
 
 @dataclass(frozen=True)
@@ -264,4 +272,4 @@ def encoded(result: Clip | Failed) -> Encoded | Failed:
     except ValueError as error:
         return Failed(f"output cannot be encoded: {error}")
     info = None if result.info is None else dict(result.info)
-    return Encoded(data, result.sha256, len(result), float(result.fps), info)
+    return Encoded(data, result.sha256, len(result), float(result.fps), info, size=len(data))

@@ -22,7 +22,7 @@ from bcd_bench.util.locking import locked
 if TYPE_CHECKING:
     from bcd_bench.plugin.registry import Registry
 
-__all__ = ["PairResult", "RunFolder", "find_runs", "read_output", "writing"]
+__all__ = ["PairResult", "RunFolder", "find_runs", "output_in", "read_output", "writing"]
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ class RunFolder:
         return {}
 
     def output_path(self, pair_id: str) -> Path:
-        return self.outputs_dir / f"{pair_id}.mkv"
+        return output_in(self.outputs_dir, pair_id)
 
     def read_output(self, result: PairResult) -> Clip:
         """As `read_output`, of a finished pair of this run."""
@@ -255,6 +255,11 @@ class RunFolder:
         for folder in (self._part, self.scores_dir):
             for leftover in folder.glob(f".*{TEMPORARY_SUFFIX}"):
                 leftover.unlink(missing_ok=True)
+
+
+def output_in(outputs: Path, pair_id: str) -> Path:
+    """The file of a pair's output in the folder of outputs."""
+    return outputs / f"{pair_id}.mkv"
 
 
 def read_output(path: Path, result: PairResult) -> Clip:

@@ -18,7 +18,9 @@ from bcd_bench.plugin.loading import load_factory, plugin_code
 from bcd_bench.plugin.specs import ExecutorSpec, MethodSpec
 from bcd_bench.run.environment import distributions_of, environment
 from bcd_bench.run.executor import Batch, Encoded, Executor, Outcome, Work, encoded
+from bcd_bench.run.executors import check_executor, optional_pool
 from bcd_bench.run.folder import PairResult, RunFolder, writing
+from bcd_bench.run.local import run_in_pool
 from bcd_bench.run.timing import note_workers
 from bcd_bench.scoring.features import needed_extractors
 from bcd_bench.types.clip import Clip
@@ -107,18 +109,21 @@ class _Writer:
         seconds = round(outcome.seconds / len(batch.pairs), 6)
         lines: list[PairResult] = []
         written: list[tuple[Path, Path]] = []
+        unsynced: list[Path] = []
         try:
             for pair_id, result in results:
                 if isinstance(result, Failed):
                     lines.append(PairResult(pair_id, "failed", seconds, error=result.reason))
                     continue
                 target = self.run.output_path(pair_id)
-                temporary = temporary_name(target)
+                temporary = result.file or temporary_name(target)
                 written.append((temporary, target))
-                temporary.write_bytes(result.data)
+                if result.file is None:
+                    temporary.write_bytes(result.data)
+                    unsynced.append(temporary)
                 usual_mode(temporary)
                 lines.append(_finished(pair_id, result, seconds))
-            list(self.syncing.map(fsync_path, (temporary for temporary, _ in written)))
+            list(self.syncing.map(fsync_path, unsynced))
             for temporary, target in written:
                 temporary.replace(target)
             if written:
@@ -145,7 +150,7 @@ class _Writer:
 
 def _finished(pair_id: str, output: Encoded, seconds: float) -> PairResult:
     info = None if output.info is None else dict(output.info)
-    size = len(output.data)
+    size = output.size if output.file is not None else len(output.data)
     return PairResult(pair_id, "ok", seconds, output.sha256, output.frames, output.fps, size, info=info)
 
 
@@ -186,7 +191,9 @@ def _execute(spec: ExecutorSpec, work: Work, batches: Iterator[Batch], jobs: int
     """The outcomes of the executor; exceptions become errors with a one-line message."""
     name = f"executor {spec.name!r}"
     with plugin_code(name, "failed"):
-        execute: Executor = load_factory(spec.factory)
+        if not (spec.factory or spec.pool):
+            raise UsageError(f"{name} runs whole shards, so it cannot run single batches")
+        execute: Executor = run_in_pool if spec.pool else load_factory(spec.factory)
         outcomes = iter(execute(work, batches, jobs=jobs))
     while True:
         with plugin_code(name, "failed"):
@@ -255,8 +262,8 @@ def generate(
     """
     spec: MethodSpec = registry.method(plan.method.name)
     executor_spec: ExecutorSpec = registry.executor(executor)
-    if pool is not None and pool.timeout is not None and "timeout" not in executor_spec.options:
-        raise UsageError(f"--timeout: executor {executor!r} has no time limit", hint="--executor local")
+    check_executor(executor_spec, timeout=None if pool is None else pool.timeout)
+    pool = optional_pool(executor_spec, pool)
     run = RunFolder.create(out, plan, shard)
     with stopping() as stop, run.locked():
         with writing(run.path):
@@ -284,6 +291,7 @@ def generate(
                 tuple(needed_extractors(registry, spec.extractors)),
                 pool,
                 distributions_of(registry),
+                run.outputs_dir if executor_spec.pool else None,
             )
             batches = (Batch(n, [pairs[i] for i in indices], ids) for n, indices, ids in pending)
             display = progress or NoProgress()
@@ -297,6 +305,8 @@ def generate(
         after = run.pairs()
         with writing(run.path):
             run.rewrite_pairs(after)
+            if executor_spec.pool:
+                run.remove_leftovers()  # of workers that died after they had written a file
     if stop():  # stop requested after the last batch: skip scoring
         raise _interrupted(run)
     errors = [result.error for result in after.values() if result.status == "failed"]

@@ -9,20 +9,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from bcd_bench.io.atomic import fsync_path, temporary_name
 from bcd_bench.plugin.loading import plugin_code
 from bcd_bench.run.environment import worker_environment
 from bcd_bench.run.executor import Batch, Encoded, Outcome, Work, close_method, encoded, load_method, run_batch
+from bcd_bench.run.folder import output_in, writing
 from bcd_bench.types.clip import Clip
 from bcd_bench.types.failed import Failed
-from bcd_bench.util.pool import DEATHS, Finished, PoolOptions, WorkerPool
+from bcd_bench.types.pair import Pair
+from bcd_bench.util.open_pool import Pool, open_pool
+from bcd_bench.util.pool import DEATHS, Finished, PoolOptions
 
-__all__ = ["run_local"]
+__all__ = ["run_in_pool", "run_local"]
 
 
 def run_local(work: Work, batches: Iterator[Batch], *, jobs: int) -> Iterator[Outcome]:
     """Run batches in `jobs` worker processes, or in this process if `work.pool` is None and `jobs` is 1."""
     if work.pool is not None or jobs > 1:
-        yield from _run_in_workers(work, batches, jobs)
+        yield from run_in_pool(work, batches, jobs=jobs)
         return
     method = load_method(work)
     try:
@@ -68,8 +72,23 @@ class _Handler:
         outcome = run_batch(self._method, batch, seed=self._work.seed, size=self._work.size)
         environment = None if self._told else worker_environment(self._work.device, self._work.distributions)
         self._told = True
-        results = [encoded(result) if isinstance(result, Clip | Failed) else result for result in outcome.results]
+        results = [
+            self._stored(pair, encoded(result) if isinstance(result, Clip | Failed) else result)
+            if not batch.wanted or pair.id in batch.wanted
+            else Failed("not requested")
+            for pair, result in zip(batch.pairs, outcome.results, strict=True)
+        ]
         return _Reply(results, outcome.seconds, environment)
+
+    def _stored(self, pair: Pair, result: Encoded | Failed) -> Encoded | Failed:
+        """The output, moved from memory to a file if the main process expects files."""
+        if self._work.outputs is None or isinstance(result, Failed):
+            return result
+        temporary = temporary_name(output_in(self._work.outputs, pair.id))
+        with writing(self._work.outputs):
+            temporary.write_bytes(result.data)
+            fsync_path(temporary)
+        return replace(result, data=b"", file=temporary)
 
     def close(self) -> None:
         with plugin_code(f"method {self._work.method!r}", "cannot be closed"):
@@ -95,10 +114,11 @@ class _Split:
         return [index for index, result in enumerate(self.results) if result is None]
 
 
-def _run_in_workers(work: Work, batches: Iterator[Batch], jobs: int) -> Iterator[Outcome]:
+def run_in_pool(work: Work, batches: Iterator[Batch], *, jobs: int) -> Iterator[Outcome]:
+    """Run batches in a pool of `jobs` workers: that of `work.pool`, by default processes of this machine."""
     options = work.pool or PoolOptions()
     splits: dict[int, _Split] = {}
-    pool: WorkerPool[_Task] = WorkerPool(
+    pool: Pool[_Task] = open_pool(
         f"{__name__}:start_worker", work, what=f"method {work.method!r}", jobs=jobs, options=options
     )
 
@@ -126,7 +146,7 @@ def _next_step(
     end: Finished[_Task],
     reply: _Reply | None,
     splits: dict[int, _Split],
-    pool: WorkerPool[_Task],
+    pool: Pool[_Task],
     timeout: float | None,
 ) -> Outcome | None:
     """Decide what follows a lost worker or a single pair of a batch. Returns the batch's outcome if it is complete."""

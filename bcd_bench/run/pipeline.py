@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bcd_bench.plugin.suites import load_suite
 from bcd_bench.results.build import write_record
+from bcd_bench.run.elsewhere import run_elsewhere
+from bcd_bench.run.executors import check_executor, optional_pool, with_executor
 from bcd_bench.run.folder import RunFolder
 from bcd_bench.run.generate import generate
 from bcd_bench.run.merge import mark_done, merge, unfinished, unmark_done
@@ -26,6 +28,7 @@ from bcd_bench.util.pool import PoolOptions
 
 if TYPE_CHECKING:
     from bcd_bench.plugin.registry import Registry
+    from bcd_bench.plugin.specs import ExecutorSpec
     from bcd_bench.run.shard import Shard
     from bcd_bench.util.progress import Progress
 
@@ -128,8 +131,14 @@ def run(
     `MissingAssetError`, and `Interrupted` after Ctrl-C or SIGTERM.
     """
     plan, suite = prepared.plan, prepared.suite
+    spec = registry.executor(executor)
     if pool is None and jobs > 1:
         pool = PoolOptions()
+    check_executor(spec, timeout=None if pool is None else pool.timeout)
+    if spec.shards:
+        options = with_executor(spec, pool or PoolOptions())
+        return _run_shards(registry, prepared, spec, jobs, options, out, shard, retry_failed, progress, warn)
+    pool = optional_pool(spec, pool)
     if shard is not None and _merged(out / plan.folder):
         return _finished_run(RunFolder(out / plan.folder), prepared.metrics, retry_failed=retry_failed)
     if shard is not None and retry_failed:
@@ -146,7 +155,8 @@ def run(
         retry_failed=retry_failed,
         progress=progress,
     )
-    here = jobs if executor == "local" else min(jobs, default_jobs())  # other executors may have other machines
+    # Executors that only run batches may use other machines, so scoring takes what this one has.
+    here = jobs if executor == "local" or spec.pool else min(jobs, default_jobs())
     scoring: dict[str, Any] = {"jobs": here, "pool": pool, "progress": progress, "suite": suite}
     results = score_run(registry, folder, prepared.metrics, device=plan.device, **scoring)
     if shard is None:
@@ -157,6 +167,47 @@ def run(
         if merged is None:
             return folder
         folder = merged
+    finish(registry, folder, warn=warn)
+    return folder
+
+
+def _run_shards(
+    registry: Registry,
+    prepared: Prepared,
+    spec: ExecutorSpec,
+    jobs: int,
+    pool: PoolOptions,
+    out: Path,
+    shard: Shard | None,
+    retry_failed: bool,
+    progress: Progress | None,
+    warn: Callable[[str], None] | None,
+) -> RunFolder:
+    """`run` with an executor that runs whole shards. What needs no shards (a run that is merged) is done here."""
+    if shard is not None:
+        raise UsageError(
+            f"--shard and --executor {spec.name} exclude each other: this executor makes the shards itself"
+        )
+    plan, suite = prepared.plan, prepared.suite
+
+    def here() -> dict[str, Any]:
+        options = replace(pool, factory="", settings={})
+        return {"jobs": default_jobs(), "pool": options, "progress": progress}
+
+    if not _merged(out / plan.folder):
+        merged_here = run_elsewhere(
+            registry, spec, plan, suite, prepared.metrics, out,
+            jobs=jobs, pool=pool, retry_failed=retry_failed, progress=progress, merging=here,
+        )  # fmt: skip
+        folder = RunFolder(out / plan.folder)
+        if merged_here:
+            finish(registry, folder, warn=warn)
+        return folder
+    folder = RunFolder(out / plan.folder)
+    if retry_failed and any(result.status == "failed" for result in folder.pairs().values()):
+        raise UsageError(f"{folder.path} is merged", hint="--executor local retries its failed pairs")
+    results = score_run(registry, folder, prepared.metrics, device=plan.device, suite=suite, **here())
+    write_record(registry, folder, results)
     finish(registry, folder, warn=warn)
     return folder
 

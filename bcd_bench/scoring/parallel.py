@@ -23,7 +23,8 @@ from bcd_bench.scoring.features import FeatureStore, needed_extractors
 from bcd_bench.scoring.metric_runner import MetricJob
 from bcd_bench.types.errors import BcdBenchError
 from bcd_bench.types.failed import Failed
-from bcd_bench.util.pool import DEATHS, Finished, PoolOptions, WorkerPool
+from bcd_bench.util.open_pool import Pool, open_pool
+from bcd_bench.util.pool import DEATHS, Finished, PoolOptions
 from bcd_bench.util.progress import note_event
 
 if TYPE_CHECKING:
@@ -210,7 +211,7 @@ class ParallelScoring:
         tasks = self._block_tasks(jobs)
         n_sets = sum(1 for job, _ in self._jobs.values() if job.is_set)
         jobs = max(1, min(jobs, max(len(tasks), n_sets if self._run.shard is None else 0)))
-        pool: WorkerPool[_Task] = WorkerPool(
+        pool: Pool[_Task] = open_pool(
             f"{__name__}:start_worker", self._work, what="metrics", jobs=jobs, options=options
         )
 
@@ -257,7 +258,7 @@ class ParallelScoring:
                 self._open[block.number] = 1
         return tasks
 
-    def _scored(self, end: Finished[_Task], pool: WorkerPool[_Task], options: PoolOptions, shown: Task) -> None:
+    def _scored(self, end: Finished[_Task], pool: Pool[_Task], options: PoolOptions, shown: Task) -> None:
         """Store what a worker found on a block, or decide what follows its loss."""
         task = end.task
         assert isinstance(task, _ScoreBlock)
@@ -339,7 +340,7 @@ class ParallelScoring:
         passing = {pair: row for pair, row in job.passing.items() if pair not in late}
         return _Part(rows, passing, error.error, error.missing)
 
-    def _combined(self, end: Finished[_Task], pool: WorkerPool[_Task]) -> MetricResult | None:
+    def _combined(self, end: Finished[_Task], pool: Pool[_Task]) -> MetricResult | None:
         task = end.task
         assert isinstance(task, _AddUp | _Aggregate)
         if end.error is not None:
@@ -362,7 +363,7 @@ class ParallelScoring:
                 shown.message(f"metric {name} failed: {job.error}")
 
     @staticmethod
-    def _note(pool: WorkerPool[_Task], shown: Task) -> None:
+    def _note(pool: Pool[_Task], shown: Task) -> None:
         for kind, details in pool.events:
             note_event(shown, kind, **details)
         pool.events.clear()

@@ -19,8 +19,8 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from multiprocessing import connection, resource_tracker
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -30,7 +30,7 @@ from bcd_bench.util.machine import peak_memory
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
 
-__all__ = ["DEATHS", "Finished", "PoolOptions", "WorkerPool", "worker_threads"]
+__all__ = ["DEATHS", "THREAD_VARIABLES", "Finished", "PoolOptions", "WorkerPool", "sendable", "worker_threads"]
 
 T = TypeVar("T")
 
@@ -63,10 +63,17 @@ def worker_threads() -> int:
 @dataclass(frozen=True)
 class PoolOptions:
     """How workers run. `timeout` is in seconds per pair (None: no limit), `devices` are values of CUDA_VISIBLE_DEVICES
-    that workers receive in turn (empty: unchanged)."""
+    that workers of this machine receive in turn (empty: unchanged).
+
+    `factory` is the `ExecutorSpec.pool` of an executor (empty: processes of this machine), `settings` are its settings
+    (`--set executor.K=V`), and `device` is the value of `--device`.
+    """
 
     timeout: float | None = None
     devices: tuple[str, ...] = ()
+    factory: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -305,6 +312,8 @@ def _work(pipe: connection.Connection, start: str, argument: Any) -> None:
         os.setsid()  # Ctrl-C is for the main process, and a hanging method is killed with its child processes
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)  # warnings of batch systems: the main process decides what follows
     threading.Thread(target=_end_with_parent, name="bcd-bench-parent", daemon=True).start()
     try:
         module, _, name = start.partition(":")
@@ -327,14 +336,20 @@ def _work(pipe: connection.Connection, start: str, argument: Any) -> None:
         close()
 
 
+def sendable(error: BaseException) -> BaseException:
+    """The exception of a worker as one that can be pickled and raised in the main process."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # noqa: BLE001 - an exception of any library
+        error = UsageError(one_line(error))
+    if not isinstance(error, BcdBenchError):
+        error.__traceback__ = None
+    return error
+
+
 def _send(pipe: connection.Connection, kind: str, content: Any) -> None:
     if isinstance(content, BaseException):
-        try:
-            pickle.loads(pickle.dumps(content))
-        except Exception:  # noqa: BLE001 - an exception of any library
-            content = UsageError(one_line(content))
-        if not isinstance(content, BcdBenchError):
-            content.__traceback__ = None
+        content = sendable(content)
     pipe.send((kind, content, peak_memory()))
 
 

@@ -13,6 +13,7 @@ PACKAGES = {
     "bcd_bench": ROOT / "bcd_bench",
     "bcd_bench_bcd": ROOT / "plugins" / "bcd" / "bcd_bench_bcd",
     "bcd_bench_sprites": ROOT / "plugins" / "sprites" / "bcd_bench_sprites",
+    "bcd_bench_executors": ROOT / "plugins" / "executors" / "bcd_bench_executors",
     "bcd_bench_faces": ROOT / "plugins" / "faces" / "bcd_bench_faces",
     "bcd_bench_fidelity": ROOT / "plugins" / "fidelity" / "bcd_bench_fidelity",
     "bcd_bench_baselines": ROOT / "baselines" / "bcd_bench_baselines",

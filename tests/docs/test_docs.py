@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import bcd_bench
-from bcd_bench.cli.app import VERBS, build_app
+from bcd_bench.cli.app import VERBS, build_app, executor_options
 from bcd_bench.plugin import hookspecs
 from bcd_bench.plugin.registry import KINDS, load_registry
 from bcd_bench.results.schema import RunRecord, Value
@@ -64,7 +64,7 @@ def test_python_in_the_pages_runs(page: Path, tmp_path: Path, monkeypatch: pytes
 def test_commands_in_the_pages_exist_with_their_options(page: Path) -> None:
     for _, block in BLOCK.findall(page.read_text()):
         for line in re.findall(r"bcd-bench (?!-)[^&\n·]*", block):
-            words = [word for word in shlex.split(line, comments=True) if word != "bcd-bench"]
+            words = executor_options([word for word in shlex.split(line, comments=True) if word != "bcd-bench"])
             if words[0] in VERBS:
                 used = {word for word in words if word.startswith("--")}
                 assert used <= options_of(command_of(words[0])), f"{page.name}: {line}"
