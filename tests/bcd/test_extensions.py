@@ -311,7 +311,11 @@ def test_settings_that_exclude_each_other_are_refused(preset: str, overrides: di
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", [name for name in EXTENSIONS if name != "pixel_path"])  # see test_pixel_path
+ADDED = ("landmark_motion", "pixel_path")
+"""Extensions of trained weights, which have trainers and tests of their own."""
+
+
+@pytest.mark.parametrize("name", [name for name in EXTENSIONS if name not in ADDED])
 def test_an_extension_trains_without_the_others(name: str) -> None:
     """Beside the paper's recipe, with what it needs and nothing else."""
     required = {"dead_code_restart": {"stop": 9}, "loss_weight_clamp": {"max": 6.0}, "vq_start": {"step": 4}}
@@ -408,7 +412,7 @@ def test_only_the_preset_of_heads_learns_from_labels() -> None:
     assert {name: labels(preset) for name, preset in PRESETS.items() if labels(preset)} == {
         "heads-small": ["same_identity_pairs", "keypoint_supervision"]
     }
-    labels = ["same_identity_pairs", "pixel_path", "keypoint_supervision"]
+    labels = ["same_identity_pairs", "landmark_motion", "pixel_path", "keypoint_supervision"]
     assert [name for name, kind in EXTENSIONS.items() if kind.labels] == labels
 
 

@@ -7,6 +7,7 @@ import pytest
 from bcd_bench.types.errors import UsageError
 from bcd_bench_bcd.autoregressive.presets import PRESETS as MOTION_PRESETS
 from bcd_bench_bcd.extensions.base import Extensions
+from bcd_bench_bcd.landmarks.presets import PRESETS as LANDMARK_PRESETS
 from bcd_bench_bcd.paper.config import ObjectiveConfig
 from bcd_bench_bcd.pixels.presets import PRESETS as PIXEL_PRESETS
 from bcd_bench_bcd.plugin import bcd_bench_trainables
@@ -110,7 +111,9 @@ def test_fields_of_the_paper_and_of_extensions_say_what_they_mean() -> None:
 
 
 def test_the_presets_that_the_plugin_names_are_those_there_are() -> None:
-    bcd, motion, pixels = bcd_bench_trainables()
+    bcd, motion, landmarks, pixels = bcd_bench_trainables()
+    assert landmarks.presets.keys() == LANDMARK_PRESETS.keys()
+    assert landmarks.default_preset in LANDMARK_PRESETS
     assert pixels.presets.keys() == PIXEL_PRESETS.keys()
     assert pixels.default_preset in PIXEL_PRESETS
     assert bcd.presets.keys() == PRESETS.keys()

@@ -390,7 +390,7 @@ def test_spec_faults_are_caught() -> None:
 
 
 def test_unknown_plugins_and_names_are_usage_errors() -> None:
-    with pytest.raises(UsageError, match=r"no plugin 'cor' is installed; did you mean core\?"):
+    with pytest.raises(UsageError, match=r"no plugin 'cor' is installed; did you mean core\b"):
         checks_for("cor")
     with pytest.raises(UsageError, match="plugin core provides no absent"):
         checks_for("core", only=["oracle", "absent"])
