@@ -157,7 +157,8 @@ def _derive(
         return {}
 
     # Columns that `derive` leaves out are not known for these rows: they are empty, and the others keep their values.
-    known = [name for name in names if name in metric.derive(rows)]
+    found = metric.derive(rows)
+    known = [name for name in names if name in found]
 
     def statistic(resample: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         result = metric.derive(resample)
@@ -165,7 +166,7 @@ def _derive(
 
     if not known:
         return {}
-    estimate = statistic(rows)
+    estimate = {name: float(found[name]) for name in known}
     intervals = bootstrap_statistics(rows, clusters, statistic)
     return {
         name: (value, intervals.get(name)) if math.isfinite(value) else (None, None) for name, value in estimate.items()

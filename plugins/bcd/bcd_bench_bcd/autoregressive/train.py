@@ -6,7 +6,6 @@ interrupted.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -51,6 +50,7 @@ from bcd_bench_bcd.latents.cache import LatentClips
 from bcd_bench_bcd.presets.registry import PRESETS
 from bcd_bench_bcd.training.dataset import DeviceClips
 from bcd_bench_bcd.training.rng import step_generator
+from bcd_bench_bcd.training.schedules import warm_cosine
 
 __all__ = ["Trainer", "sample_batch", "train"]
 
@@ -353,10 +353,8 @@ class Trainer:
 
 def rate_factor(step: int, config: MotionTrainConfig) -> float:
     """Factor on the learning rate at `step` (0-based): warm-up, then the schedule."""
-    warm = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
-    if config.lr_schedule == "constant":
-        return warm
-    return warm * (0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * step / config.steps)))
+    floor = 1.0 if config.lr_schedule == "constant" else 0.01
+    return warm_cosine(step, config.steps, config.warmup, floor)
 
 
 def _in_words(line: Mapping[str, float]) -> str:

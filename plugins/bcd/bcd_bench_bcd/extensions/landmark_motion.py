@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from bcd_bench_bcd.extensions.base import Extension, Recipe
 from bcd_bench_bcd.extensions.head_pose import half_turn, projected, rigid_pose, rotation_of
 from bcd_bench_bcd.extensions.landmark_fields import interpolated_fields
-from bcd_bench_bcd.extensions.pixel_path import Geometry, grid_positions
+from bcd_bench_bcd.extensions.pixel_path import Geometry, grid_positions, select_frames
 from bcd_bench_bcd.paper.config import QuantizerConfig
 
 __all__ = ["COMPONENTS", "EXPRESSIONS", "EXTRACTOR", "SCALE", "Head", "LandmarkMotion", "LandmarkNetwork"]
@@ -239,7 +239,7 @@ class LandmarkNetwork(nn.Module):
         differs[:, :known] = landmarks - of_content.points[:, :known]
         seen = drawn.facing.sigmoid() * (drawn.points.abs() < 1).all(-1)
         cost = _mean_move(of_content, drawn, seen)
-        selected = _least(cost, sources, gap, known_frames)
+        selected = select_frames(cost, sources, gap, known_frames)
         moves = of_content.points[selected] - drawn.points[:, None]
         places = drawn.points + differs[selected[:, 0]]
         fields = [
@@ -265,13 +265,3 @@ def _mean_move(of_content: Head, drawn: Head, seen: Tensor) -> Tensor:
     moved = (of_content.points[None] - drawn.points[:, None]).norm(dim=-1)
     hidden = 1 - of_content.facing.sigmoid()
     return ((moved + 0.2 * hidden) * seen[:, None]).sum(-1) / seen.sum(-1, keepdim=True).clamp_min(1)
-
-
-def _least(cost: Tensor, sources: int, gap: int, number: Tensor) -> Tensor:
-    """The cheapest of the content frames with these numbers [S], as indices int64 [T, sources], each at least `gap`
-    frames from those before; if there are none, the first is repeated."""
-    selected = [cost.argmin(1)]
-    for _ in range(sources - 1):
-        cost = cost.masked_fill((number - number[selected[-1]][:, None]).abs() < gap, torch.inf)
-        selected.append(torch.where(cost.isfinite().any(1), cost.argmin(1), selected[0]))
-    return torch.stack(selected, 1)

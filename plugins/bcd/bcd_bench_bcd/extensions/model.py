@@ -22,12 +22,17 @@ from bcd_bench_bcd.paper.encoder import Encoder
 from bcd_bench_bcd.paper.model import BCD
 from bcd_bench_bcd.paper.quantizer import GroupVectorQuantizer
 
-__all__ = ["ExtendedBCD", "build_model"]
+__all__ = ["ExtendedBCD", "build_model", "landmarks_of"]
 
 
 def build_model(config: ModelConfig, extensions: Extensions, active_patches: tuple[int, ...] | None = None) -> BCD:
     """The paper's model if there are no extensions, else an extended one. Raises `ValueError` if they do not fit."""
     return ExtendedBCD(config, extensions, active_patches) if len(extensions) else BCD(config)
+
+
+def landmarks_of(model: BCD) -> LandmarkNetwork | None:
+    """The networks of `landmark_motion`, or None if the model reads motion from pixels."""
+    return model.landmarks if isinstance(model, ExtendedBCD) else None
 
 
 class ExtendedBCD(BCD):

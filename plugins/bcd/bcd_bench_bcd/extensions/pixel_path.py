@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from bcd_bench_bcd.extensions.base import Extension, Recipe
 from bcd_bench_bcd.extensions.canonical_features import FlowField
 
-__all__ = ["Carried", "Geometry", "PixelNetwork", "PixelPath", "grid_positions", "look_up"]
+__all__ = ["Carried", "Geometry", "PixelNetwork", "PixelPath", "grid_positions", "look_up", "select_frames"]
 
 GRID = 64
 """Points along a side of the fields that the network corrects."""
@@ -87,6 +87,18 @@ def scaled(maps: Tensor, size: Sequence[int]) -> Tensor:
     if maps.shape[-1] > size[1]:
         return nn.functional.interpolate(maps, tuple(size), mode="area")
     return nn.functional.interpolate(maps, tuple(size), mode="bilinear")
+
+
+def select_frames(cost: Tensor, sources: int, gap: int, number: Tensor) -> Tensor:
+    """The cheapest of the content frames with these numbers [S], as indices int64 [T, sources], for `cost` [T, S].
+
+    Each is at least `gap` frames from those before; if there are none, the first is repeated.
+    """
+    selected = [cost.argmin(1)]
+    for _ in range(sources - 1):
+        cost = cost.masked_fill((number - number[selected[-1]][:, None]).abs() < gap, torch.inf)
+        selected.append(torch.where(cost.isfinite().any(1), cost.argmin(1), selected[0]))
+    return torch.stack(selected, 1)
 
 
 @dataclass
@@ -241,12 +253,9 @@ class PixelNetwork(nn.Module):
         where = canonical.repeat(len(to_content), 1, 1, 1)
         fields = to_content.repeat_interleave(len(canonical), 0)
         moves = (where + look_up(fields, where) - here).abs().mean((1, 2, 3)).view(len(to_content), -1).T
-        number = torch.arange(len(to_content), device=moves.device)
-        selected = [moves.argmin(1)]
-        for _ in range(self.settings.sources - 1):
-            moves = moves.masked_fill((number - selected[-1][:, None]).abs() < self.settings.gap, torch.inf)
-            selected.append(torch.where(moves.isfinite().any(1), moves.argmin(1), selected[0]))
-        return torch.stack(selected, 1)
+        return select_frames(
+            moves, self.settings.sources, self.settings.gap, torch.arange(len(to_content)).to(moves.device)
+        )
 
     def fuse(
         self,

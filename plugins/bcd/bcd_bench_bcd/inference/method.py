@@ -24,7 +24,7 @@ from bcd_bench.util.devices import resolve_device
 from bcd_bench_bcd.autoregressive.pretrained import SHIPPED_MOTION, motion_model_for
 from bcd_bench_bcd.autoregressive.weights import LoadedMotionModel, load_motion_model
 from bcd_bench_bcd.bitstream.content import ContentCoder, quantized
-from bcd_bench_bcd.extensions.model import ExtendedBCD
+from bcd_bench_bcd.extensions.model import ExtendedBCD, landmarks_of
 from bcd_bench_bcd.inference.landmarks import NoFaceError
 from bcd_bench_bcd.inference.pipeline import Pipeline
 from bcd_bench_bcd.inference.pixels import candidates, carries_pixels, carry_pixels, resized
@@ -153,8 +153,7 @@ class BCDMethod(Method):
 
     def _without_face(self, content: Clip, motion: Clip) -> Failed | None:
         """The failure if the weights read landmarks and a clip shows no face."""
-        model = self._loaded()
-        if not isinstance(model, ExtendedBCD) or model.landmarks is None:
+        if landmarks_of(self._loaded()) is None:
             return None
         shown = content.frames[: self.settings.content_frames]
         for role, frames in (("content", shown[candidates(len(shown)).numpy()]), ("motion", motion.frames)):

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bcd_bench_bcd.extensions.model import ExtendedBCD
+from bcd_bench_bcd.extensions.model import ExtendedBCD, landmarks_of
 from bcd_bench_bcd.inference.landmarks import landmark_reader
 from bcd_bench_bcd.inference.sliding_window import overlap_add, strided_subsets
 from bcd_bench_bcd.latents.frame_codec import to_frames
@@ -49,8 +49,9 @@ class Pipeline:
     def motion_latents(self, values: Tensor) -> Tensor:
         """Motion latents [B, T, C_m] before quantisation, averaged over overlapping windows; with `landmark_motion`,
         those of the landmarks of whole clips."""
-        if isinstance(self.model, ExtendedBCD) and self.model.landmarks is not None:
-            return self.model.landmarks.encode(self.landmarks(values))[0]
+        network = landmarks_of(self.model)
+        if network is not None:
+            return network.encode(self.landmarks(values))[0]
 
         def latents(here: slice) -> Tensor:
             return self.model.latents_of_motion(values[:, here])
@@ -62,9 +63,10 @@ class Pipeline:
 
         Raises `ValueError` for other weights, `NoFaceError` for a clip without a face.
         """
-        if not isinstance(self.model, ExtendedBCD) or self.model.landmarks is None:
+        network = landmarks_of(self.model)
+        if network is None:
             raise ValueError("the weights read motion from pixels")
-        reader = landmark_reader(self.model.landmarks.settings.network)
+        reader = landmark_reader(network.settings.network)
         clips = to_frames(values).cpu().numpy()
         return torch.from_numpy(np.stack([reader.read(clip) for clip in clips])).to(values.device)
 

@@ -16,7 +16,7 @@ from bcd_bench.io.safetensors import read_weight_file
 from bcd_bench.training import save_tensors
 from bcd_bench.types.errors import UsageError
 from bcd_bench_bcd.extensions.base import Extensions, ExtensionSettings
-from bcd_bench_bcd.extensions.model import ExtendedBCD, build_model
+from bcd_bench_bcd.extensions.model import build_model, landmarks_of
 from bcd_bench_bcd.inference.recipe import FORMAT, MAKER
 from bcd_bench_bcd.paper.config import Config, ModelConfig, SamplerConfig
 from bcd_bench_bcd.paper.model import BCD
@@ -87,7 +87,7 @@ def save_model(
     at most 1/254 of the largest weight of the row. Networks of landmarks, whose errors are pixels, are float16.
     """
     state = {}
-    reads_landmarks = isinstance(model, ExtendedBCD) and model.landmarks is not None
+    reads_landmarks = landmarks_of(model) is not None
     for name, value in model.state_dict().items():
         if compress and reads_landmarks and name.startswith(("landmarks.", "quantizer.")):
             state[name] = value.half()

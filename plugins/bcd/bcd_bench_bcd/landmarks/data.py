@@ -19,7 +19,7 @@ from bcd_bench.types.errors import UsageError
 from bcd_bench.util.progress import open_progress
 from bcd_bench_bcd.landmarks.config import LandmarkTrainConfig
 
-__all__ = ["FILE", "People", "PointClips", "Points", "point_clips", "prepare_points"]
+__all__ = ["FILE", "People", "PointClips", "Points", "compute_points", "point_clips", "prepare_points"]
 
 FORMAT = "bcd-points-1"
 FILE = "points.safetensors"
@@ -83,19 +83,28 @@ def prepare_points(clips: PointClips, config: LandmarkTrainConfig, folder: Path)
             raise UsageError(f"{path}: points of other settings", hint="use a different --out, or delete the file")
     else:
         folder.mkdir(parents=True, exist_ok=True)
-        parts: list[list[Tensor]] = [[], [], [], []]
-        with open_progress().task("compute points", total=config.people, unit="people") as task:
-            for person in range(config.people):
-                other = (person + config.shift) % config.people
-                for motion, into in ((person, parts[:2]), (other, parts[2:])):
-                    points, facing = clips.random_points([person], [motion], config.frames)
-                    into[0].append(torch.from_numpy(points).half())
-                    into[1].append(torch.from_numpy(facing))
-                task.advance()
-        labels = ("own", "own_facing", "crossed", "crossed_facing")
-        tensors = {name: torch.cat(part) for name, part in zip(labels, parts, strict=True)}
+        people = compute_points(clips, config)
+        own, crossed = people.own, people.crossed
+        tensors = {"own": own.points, "own_facing": own.facing}
+        tensors |= {"crossed": crossed.points, "crossed_facing": crossed.facing}
         save_tensors(path, tensors, header)
+        return people
     return People(
         Points(tensors["own"], tensors["own_facing"].bool()),
         Points(tensors["crossed"], tensors["crossed_facing"].bool()),
     )
+
+
+def compute_points(clips: PointClips, config: LandmarkTrainConfig) -> People:
+    """The points of all people of `config`, each in a motion of their own and in that of another."""
+    parts: list[list[Tensor]] = [[], [], [], []]
+    with open_progress().task("compute points", total=config.people, unit="people") as task:
+        for person in range(config.people):
+            other = (person + config.shift) % config.people
+            for motion, into in ((person, parts[:2]), (other, parts[2:])):
+                points, facing = clips.random_points([person], [motion], config.frames)
+                into[0].append(torch.from_numpy(points).half())
+                into[1].append(torch.from_numpy(facing))
+            task.advance()
+    own, own_facing, crossed, crossed_facing = (torch.cat(part) for part in parts)
+    return People(Points(own, own_facing), Points(crossed, crossed_facing))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 from torch import Tensor
 
 from bcd_bench_bcd.landmarks.config import LandmarkTrainConfig
+from bcd_bench_bcd.training.schedules import warm_cosine
 
 __all__ = ["point_distance", "rate_factor"]
 
@@ -20,5 +19,4 @@ def point_distance(points: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 def rate_factor(step: int, config: LandmarkTrainConfig) -> float:
     """Factor on the learning rates at `step` (0-based): in both stages warm-up, then a cosine to 1 %."""
     first, last = (0, config.free_steps) if step < config.free_steps else (config.free_steps, config.steps)
-    warm = min(1.0, (step - first + 1) / config.warmup) if config.warmup else 1.0
-    return warm * (0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * (step - first) / (last - first))))
+    return warm_cosine(step - first, last - first, config.warmup, 0.01)

@@ -6,13 +6,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import torch
-
 from bcd_bench.training import seconds_per_step
-from bcd_bench_bcd.landmarks.config import LandmarkPreset, LandmarkTrainConfig
-from bcd_bench_bcd.landmarks.data import People, PointClips, Points
+from bcd_bench_bcd.landmarks.config import LandmarkPreset
 
-__all__ = ["few_people", "plan", "shortened"]
+__all__ = ["plan", "shortened"]
 
 
 def shortened(preset: LandmarkPreset) -> LandmarkPreset:
@@ -21,15 +18,6 @@ def shortened(preset: LandmarkPreset) -> LandmarkPreset:
     return preset.model_copy(
         update={"train": train.model_copy(update={"people": 2 * train.batch, "held_out": train.batch})}
     )
-
-
-def few_people(clips: PointClips, config: LandmarkTrainConfig) -> People:
-    """The points of all people of `config`, computed at once."""
-    persons = list(range(config.people))
-    others = [(person + config.shift) % config.people for person in persons]
-    parts = (clips.random_points(persons, motions, config.frames) for motions in (persons, others))
-    own, crossed = (Points(torch.from_numpy(points).half(), torch.from_numpy(facing)) for points, facing in parts)
-    return People(own, crossed)
 
 
 def plan(preset: LandmarkPreset, train_step: Callable[[int], Any], parameters: int, device: str) -> str:

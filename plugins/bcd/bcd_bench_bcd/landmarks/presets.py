@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from bcd_bench.plugin.settings import change_tree
-from bcd_bench.types.errors import UsageError
 from bcd_bench_bcd.landmarks.config import LandmarkPreset
+from bcd_bench_bcd.presets.lookup import named_preset
 
 __all__ = ["NOT_RESULTS", "PRESETS", "resolve_preset", "settings_of"]
 
@@ -28,13 +26,7 @@ def resolve_preset(name: str, overrides: Mapping[str, Any] | None = None) -> Lan
 
     Raises `UsageError` for unknown presets or fields and for values out of range.
     """
-    if name not in PRESETS:
-        near = difflib.get_close_matches(name, PRESETS, n=2)
-        raise UsageError(
-            f"unknown preset {name!r} of bcd-landmarks; nearest: {', '.join(near) or 'none'}",
-            hint=f"choose one of: {', '.join(PRESETS)}",
-        )
-    return change_tree(PRESETS[name], overrides or {}, owner="bcd-landmarks", fixed=("summary",))
+    return named_preset(PRESETS, name, overrides, "bcd-landmarks")
 
 
 def settings_of(name: str) -> list[tuple[str, Any, str]]:

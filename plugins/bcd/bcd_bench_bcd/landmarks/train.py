@@ -44,9 +44,9 @@ from bcd_bench_bcd.inference.landmarks import landmark_source
 from bcd_bench_bcd.inference.weights import Description, save_model
 from bcd_bench_bcd.landmarks.codebook import RunningCodebook
 from bcd_bench_bcd.landmarks.config import LandmarkPreset
-from bcd_bench_bcd.landmarks.data import People, PointClips, point_clips, prepare_points
+from bcd_bench_bcd.landmarks.data import FILE, People, PointClips, compute_points, point_clips, prepare_points
 from bcd_bench_bcd.landmarks.loss import point_distance, rate_factor
-from bcd_bench_bcd.landmarks.plan import few_people, plan, shortened
+from bcd_bench_bcd.landmarks.plan import plan, shortened
 from bcd_bench_bcd.landmarks.presets import NOT_RESULTS, resolve_preset
 from bcd_bench_bcd.landmarks.start import FREE, start_network, transform_code
 from bcd_bench_bcd.landmarks.translation import translate
@@ -78,12 +78,10 @@ def train(request: TrainRequest) -> None:
     model = extended(bcd, preset, clips)
     if request.plan_only:
         short = shortened(preset)
-        trial = Trainer(short, bcd, model, clips, few_people(clips, short.train), request.device, request.out)
+        trial = Trainer(short, bcd, model, clips, compute_points(clips, short.train), request.device, request.out)
         print(plan(preset, trial.train_step, count_parameters(trial.network), trial.device.type))
         return
-    resumes = bool(
-        checkpoints_to_resume(request.out, resume=request.resume, prepared=request.out / "points.safetensors")
-    )
+    resumes = bool(checkpoints_to_resume(request.out, resume=request.resume, prepared=request.out / FILE))
     with writing_into(request.out):
         people = prepare_points(clips, preset.train, request.out)
     trainer = Trainer(preset, bcd, model, clips, people, request.device, request.out)

@@ -20,7 +20,7 @@ from bcd_bench.plugin.protocols import TrainingClips
 from bcd_bench.training import save_tensors
 from bcd_bench.types.errors import UsageError
 from bcd_bench.util.progress import open_progress
-from bcd_bench_bcd.extensions.model import ExtendedBCD
+from bcd_bench_bcd.extensions.model import landmarks_of
 from bcd_bench_bcd.inference.bcd import BCD
 from bcd_bench_bcd.pixels.config import PixelTrainConfig
 
@@ -129,8 +129,8 @@ def prepare_pair(bcd: BCD, clips: CrossedClips, config: PixelTrainConfig, number
     quantized = bcd.pipeline.encode_motion(bcd.codec.values(driving.to(device)))
     shape = model.noise_shape(config.frames)
     noise = torch.randn(1, *shape, generator=torch.Generator().manual_seed(number)).to(device)
-    by_landmarks = isinstance(model, ExtendedBCD) and model.landmarks is not None
-    pose = bcd.pipeline.landmarks(values) if by_landmarks else bcd.pipeline.motion_latents(values)
+    reads_pixels = landmarks_of(model) is None
+    pose = bcd.pipeline.motion_latents(values) if reads_pixels else bcd.pipeline.landmarks(values)
     own = bcd.pipeline.sample(tokens, quantized.motion[:, chosen], bcd.description.sampler, noise)
     content_how = ([number], [number], content.shape[1], 1)
     return PixelPair(

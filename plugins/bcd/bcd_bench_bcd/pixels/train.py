@@ -7,7 +7,6 @@ interrupted.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -51,6 +50,7 @@ from bcd_bench_bcd.pixels.data import PixelPair, crossed_clips, pair_header, pre
 from bcd_bench_bcd.pixels.loss import Targets, pixel_loss, psnr
 from bcd_bench_bcd.pixels.presets import NOT_RESULTS, resolve_preset
 from bcd_bench_bcd.training.rng import step_generator
+from bcd_bench_bcd.training.schedules import warm_cosine
 
 __all__ = ["Trainer", "extended", "train"]
 
@@ -121,8 +121,11 @@ def extended(bcd: BCD, preset: PixelPreset) -> ExtendedBCD:
 
 
 def continue_from(model: ExtendedBCD, path: str) -> None:
-    """Load the pixel path of the weights `path` into `model`; tensors of another shape, which those for another code
-    have, begin anew. Raises `UsageError` if `path` has no pixel path, or one that carries other pictures."""
+    """Load the pixel path of the weights `path` into `model`, except tensors of another shape, as weights for another
+    motion code have.
+
+    Raises `UsageError` if the weights have no pixel path, or one with other settings.
+    """
     loaded = BCD.from_pretrained(path).model
     assert model.pixels is not None
     trained = loaded.pixels if isinstance(loaded, ExtendedBCD) else None
@@ -351,8 +354,7 @@ def recoloured(picture: Tensor, factors: Tensor | None) -> Tensor:
 
 def rate_factor(step: int, config: PixelTrainConfig) -> float:
     """Factor on the learning rates at `step` (0-based): warm-up, then a cosine to 2 %."""
-    warm = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
-    return warm * (0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * step / config.steps)))
+    return warm_cosine(step, config.steps, config.warmup, 0.02)
 
 
 def _in_words(line: Mapping[str, float]) -> str:
