@@ -25,7 +25,7 @@ import accelerate  # noqa: F401 (what the tests need and takes long to import is
 import diffusers  # noqa: F401
 import pytest
 import torch  # noqa: F401
-import transformers.models.t5.modeling_t5  # noqa: F401
+import transformers.models.t5.modeling_t5  # noqa: F401 (the reference of test_t5.py)
 
 FORK = multiprocessing.get_context("fork")
 ROOT = Path(__file__).parents[1]
@@ -102,6 +102,9 @@ MUTANTS = (
     Mutant("scale left out", "paper/decoder.py", "h = self.norm1(x) * (1 + scale1) + shift1", "h = self.norm1(x) + shift1"),
     # the encoder
     Mutant("queries behind the frames", "paper/encoder.py", "content, motion = hidden.split([queries.shape[1], tokens.shape[1]], 1)", "motion, content = hidden.split([tokens.shape[1], queries.shape[1]], 1)"),
+    Mutant("T5 without positions", "paper/t5.py", "value, bias.to(query.dtype), scale=1.0)", "value, scale=1.0)"),
+    Mutant("T5 divides by the root of the width", "paper/t5.py", "bias.to(query.dtype), scale=1.0)", "bias.to(query.dtype))"),
+    Mutant("T5 looks the other way", "paper/t5.py", "relative_bucket(place - place[:, None])", "relative_bucket(place[:, None] - place)"),
     # extensions
     Mutant("extended: no condition dropout", "extensions/loss.py", "both = state.chance(objective.condition_drop)", "both = state.chance(0.0)"),
     Mutant("extended: lambda doubled", "extensions/loss.py", "else objective.rate_weight) * rate", "else 2 * objective.rate_weight) * rate"),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     "bcd-bench transfer --method pca-motion --content photo.jpg --motion talk.mp4 --output out.mp4",
-    "bcd-bench transfer --method bcd --weights heads-landmarks --content a.png --motion b.mov --output x.mp4",
+    "bcd-bench transfer --method bcd --content a.png --motion b.mov --output x.mp4",
     "bcd-bench transfer --method pca-motion --content photo.jpg --motion a.mp4 --motion b.mp4 --output folder",
 )
 
@@ -38,7 +38,7 @@ def command(
         Path, typer.Option(metavar="FILE|DIR", help=".mp4 (H.264) or .mkv (lossless); a folder for several videos.")
     ],
     weights: Annotated[
-        str | None, typer.Option(metavar="NAME|PATH", help="Weights (default: the only ones of the method).")
+        str | None, typer.Option(metavar="NAME|PATH", help="Weights (default: those for any clip, or the only ones).")
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="K=V", help="Change a setting of the method.")

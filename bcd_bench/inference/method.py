@@ -178,7 +178,7 @@ def load_method(
 ) -> LoadedMethod:
     """Load a method by name, or an object or function (see `evaluate`), for `transfer`.
 
-    `weights` is a name or a path; by default, those for `suite`, or the only weights that the method has.
+    `weights` is a name or a path; by default, those for `suite`, else for suites that crop any clip, or the only ones.
     `settings` are those of `bcd-bench run --set`. Raises `UsageError` for unknown names and settings, and
     `MissingAssetError` for files that are missing or altered.
     """
@@ -190,7 +190,7 @@ def load_method(
     choice = None if weights is None else str(weights)
     seeded = bool(spec.seeded_by) and config.get(spec.seeded_by) is not None
     if choice is None and suite is None and spec.weights and not seeded:
-        choice = _only_weights(registry, spec)
+        choice = _default_weights(registry, spec)
     for asset in spec.assets:
         store.find(asset)
     resolved = None if seeded else resolve_weights(spec, suite or "", choice, store)
@@ -210,20 +210,21 @@ def load_method(
     )
 
 
-def _only_weights(registry: Registry, spec: MethodSpec) -> str:
-    """The name of the method's weights. Raises `UsageError` if it has several; the hint names those for any clip."""
-    if len(spec.weights) > 1:
-        names = [option.name for option in spec.weights]
-        general = [
-            option.name
-            for option in spec.weights
-            if any(name in registry.suites and registry.suites[name].preprocessor for name in option.suites)
-        ]
+def _default_weights(registry: Registry, spec: MethodSpec) -> str:
+    """The name of the method's only weights, or of the first for suites that crop any clip. Raises `UsageError` if it
+    has several, all for particular clips."""
+    names = [option.name for option in spec.weights]
+    general = [
+        option.name
+        for option in spec.weights
+        if any(name in registry.suites and registry.suites[name].preprocessor for name in option.suites)
+    ]
+    if len(names) > 1 and not general:
         raise UsageError(
             f"method {spec.name!r} has several sets of weights: {', '.join(names)}",
-            hint=f"--weights {[*general, *names][0]} (or weights=… in Python)",
+            hint=f"--weights {names[0]} (or weights=… in Python)",
         )
-    return spec.weights[0].name
+    return [*general, *names][0]
 
 
 def _suites(spec: MethodSpec, resolved: ResolvedWeights | None) -> tuple[str, ...]:

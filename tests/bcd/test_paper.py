@@ -164,7 +164,7 @@ def test_the_encoder_is_t5_over_queries_and_frames() -> None:
     frames = torch.randn(2, 4, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(7))
     tokens = frames.reshape(2, 4, -1) @ encoder.project.weight.T + encoder.project.bias
     queries = encoder.queries.expand(2, -1, -1)
-    hidden = encoder.t5(inputs_embeds=torch.cat([queries, tokens], 1)).last_hidden_state
+    hidden = encoder.t5(torch.cat([queries, tokens], 1))
     content, motion = encoder(frames)
     assert torch.allclose(content, hidden[:, :3], atol=1e-6)
     assert torch.allclose(motion, hidden[:, 3:], atol=1e-6)
@@ -523,7 +523,7 @@ def test_the_order_of_frames_matters_with_positions_alone(positions: str, change
     ordered.load_state_dict(model.state_dict())
     straight = denoised_in_order(ordered, [0, 1, 2, 3])
     difference = float((straight - denoised_in_order(ordered, [2, 0, 3, 1])).abs().max())
-    assert (difference > 1e-3) if changes else (difference < 1e-5)
+    assert (difference > 1e-4) if changes else (difference < 1e-5)
 
 
 def test_rotary_positions_tell_distances_and_not_places() -> None:

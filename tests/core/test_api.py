@@ -146,6 +146,13 @@ def test_unknown_names_and_settings() -> None:
         bb.load_method(3)
 
 
+def test_default_weights_are_those_for_any_clip() -> None:
+    with bb.load_method("bcd") as method:
+        assert method.tags(0)["weights"] == "heads-landmarks"
+    with pytest.raises(UsageError, match="method 'cdsvae' has several sets of weights: cdsvae-sprites"):
+        bb.load_method("cdsvae")
+
+
 def test_evaluate_runs_names_objects_classes_and_functions(suite: bb.Suite) -> None:
     results = bb.evaluate(["oracle", copy_motion, Hold], suite, metrics=[Brightness], progress=False)
     assert {record.method.name for record in results} == {"oracle", "copy_motion", "hold"}

@@ -15,7 +15,7 @@ from bcd_bench.scoring.features import FeatureStore
 from bcd_bench.types.errors import UsageError
 from bcd_bench_faces.dense_landmarks.detector import SHIPPED, DenseLandmarker, network_path, network_sha256
 from bcd_bench_faces.dense_landmarks.extractor import DenseLandmarks
-from bcd_bench_faces.dense_landmarks.points import dense_points, project
+from bcd_bench_faces.dense_landmarks.points import dense_points, project, with_mirror_images
 from bcd_bench_faces.head_model.model import HeadModel
 from bcd_bench_faces.synthesis.renderer import Actor
 from bcd_bench_faces.synthesis.sampling import identity_of, look_of, motion_of
@@ -44,6 +44,15 @@ def test_the_file_is_small_and_tells_where_it_comes_from(landmarker: DenseLandma
     assert landmarker.card["renders_made_by"]["renderer"] == "1"
     assert landmarker.card["steps"] == landmarker.card["recipe"]["steps"]
     assert (landmarker.vertices == dense_points().vertices).all()
+
+
+def test_points_have_mirror_images() -> None:
+    points = dense_points(60)
+    assert (points.mirror[points.mirror] == np.arange(len(points.vertices))).all()
+    alone = points.vertices[points.mirror != np.arange(len(points.vertices))][1:]
+    for vertices in (alone, np.array([-1, 3], np.int32), np.array([10**6], np.int32)):
+        with pytest.raises(ValueError, match="closed under mirroring"):
+            with_mirror_images(vertices)
 
 
 @pytest.mark.parametrize("size", [256, 128])

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from bcd_bench_bcd.extensions.base import Extension, Recipe
 from bcd_bench_bcd.paper.config import EncoderConfig
 from bcd_bench_bcd.paper.decoder import grid_positions
-from bcd_bench_bcd.paper.encoder import t5_stack
+from bcd_bench_bcd.paper.encoder import t5_encoder
 
 __all__ = ["ConvEncoder", "ConvStem", "PatchReader", "Stem"]
 
@@ -136,7 +136,7 @@ class ConvEncoder(nn.Module):
         self.readers = nn.ModuleList(PatchReader(config.width, config.heads) for _ in range(2))
         self.canonical = None if canonical is None else canonical()
         self.queries = nn.Parameter(torch.randn(config.content_tokens, config.width) * 0.5)
-        self.t5 = t5_stack(config)
+        self.t5 = t5_encoder(config)
 
     def forward(self, frames: Tensor, *, canonical: bool = True) -> tuple[Tensor, Tensor]:
         """`frames` [B, T, C, h, w], roughly standardised -> content [B, K, width], motion [B, T, width].
@@ -148,7 +148,7 @@ class ConvEncoder(nn.Module):
         if queries.shape[1] == features.shape[2]:
             queries = queries + features.mean(1)
         queries = self.readers[0](queries, features)
-        hidden = self.t5(inputs_embeds=torch.cat([queries, tokens], 1)).last_hidden_state
+        hidden = self.t5(torch.cat([queries, tokens], 1))
         content, motion = hidden.split([queries.shape[1], tokens.shape[1]], 1)
         content = self.readers[1](content, features)
         if self.canonical is not None and canonical:

@@ -4,31 +4,16 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from transformers import T5Config
-from transformers.models.t5.modeling_t5 import T5Stack
 
 from bcd_bench_bcd.paper.config import EncoderConfig
+from bcd_bench_bcd.paper.t5 import T5Encoder
 
-__all__ = ["Encoder", "t5_stack"]
+__all__ = ["Encoder", "t5_encoder"]
 
 
-def t5_stack(config: EncoderConfig) -> T5Stack:
-    """A T5 encoder with relative positions, so that it accepts any number of frames."""
-    stack = T5Stack(
-        T5Config(
-            vocab_size=1,
-            d_model=config.width,
-            d_ff=config.feed_forward,
-            d_kv=config.width // config.heads,
-            num_layers=config.layers,
-            num_heads=config.heads,
-            dropout_rate=0.0,
-            use_cache=False,
-            eos_token_id=None,
-        )
-    )
-    del stack.embed_tokens  # inputs are embeddings; an unused parameter would stall data-parallel training
-    return stack
+def t5_encoder(config: EncoderConfig) -> T5Encoder:
+    """T5's encoder of this size. Its positions are relative, so it accepts any number of frames."""
+    return T5Encoder(config.layers, config.width, config.heads, config.feed_forward)
 
 
 class Encoder(nn.Module):
@@ -43,12 +28,12 @@ class Encoder(nn.Module):
         super().__init__()
         self.project = nn.Linear(channels * grid[0] * grid[1], config.width)  # Proj
         self.queries = nn.Parameter(torch.randn(config.content_tokens, config.width) * 0.5)  # q
-        self.t5 = t5_stack(config)
+        self.t5 = t5_encoder(config)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """`frames` z [B, T, C, h, w], roughly standardised -> content c [B, K, d], motion m [B, T, d]."""
         tokens = self.project(frames.flatten(2))
         queries = self.queries.to(tokens.dtype).expand(len(tokens), -1, -1)
-        hidden = self.t5(inputs_embeds=torch.cat([queries, tokens], 1)).last_hidden_state
+        hidden = self.t5(torch.cat([queries, tokens], 1))
         content, motion = hidden.split([queries.shape[1], tokens.shape[1]], 1)
         return content, motion

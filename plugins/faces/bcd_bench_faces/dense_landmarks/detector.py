@@ -22,7 +22,7 @@ from bcd_bench.assets.hashing import sha256_file
 from bcd_bench.types.errors import UsageError
 from bcd_bench_faces.dense_landmarks.crops import Square, square_around, take
 from bcd_bench_faces.dense_landmarks.network import load_network, to_input
-from bcd_bench_faces.dense_landmarks.points import DensePoints, dense_points, displacements_of
+from bcd_bench_faces.dense_landmarks.points import DensePoints, displacements_of, with_mirror_images
 
 __all__ = [
     "CERTAIN",
@@ -88,7 +88,7 @@ class DenseLandmarker:
         network, self.vertices, self.card = load_network(network_path() if path is None else path)
         self._side = network.config.side
         self.coefficient_count = network.config.coefficients
-        points = _points(self.vertices)
+        points = with_mirror_images(self.vertices)
         self._mirror = torch.from_numpy(points.mirror).long()
         self._decoder = network.decoder.double().numpy()
         self._mirrored_decoder = mirrored_coefficients(points) @ self._decoder
@@ -153,14 +153,6 @@ def _sensible(square: Square, size: tuple[int, ...]) -> bool:
     height, width = size
     inside = 0 <= square.x <= width and 0 <= square.y <= height
     return inside and SMALLEST <= square.side <= 2.5 * max(height, width)
-
-
-def _points(vertices: npt.NDArray[np.int32]) -> DensePoints:
-    """The points of a file, which must be those of `dense_points`, with their mirror images."""
-    points = dense_points(len(vertices))
-    if not np.array_equal(points.vertices, vertices):
-        raise ValueError("the network's points do not match this head model")
-    return points
 
 
 def mirrored_coefficients(points: DensePoints) -> Floats:

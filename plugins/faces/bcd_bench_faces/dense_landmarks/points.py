@@ -11,10 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bcd_bench_faces.head_model.model import PIVOT, HeadModel
-from bcd_bench_faces.synthesis.rasterizer import vertex_normals
-from bcd_bench_faces.synthesis.renderer import FOCAL
 
-__all__ = ["COUNT", "DensePoints", "dense_points", "displacements_of", "project"]
+__all__ = ["COUNT", "DensePoints", "dense_points", "displacements_of", "project", "with_mirror_images"]
 
 Ints = npt.NDArray[np.int32]
 COUNT: Final = 320
@@ -42,11 +40,12 @@ def dense_points(count: int = COUNT) -> DensePoints:
     """
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import dijkstra
-    from scipy.spatial import cKDTree
+
+    from bcd_bench_faces.synthesis.rasterizer import vertex_normals  # compiles, which detection does not need
 
     head = HeadModel.load()
     mean, triangles = head.mean, head.triangles
-    mirrored = cKDTree(mean).query(mean * (-1, 1, 1))[1]
+    mirrored = _mirror_images()
     edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
     edges = np.unique(np.sort(edges, axis=1), axis=0)
     lengths = np.sqrt(np.linalg.norm(mean[edges[:, 0]] - mean[edges[:, 1]], axis=1).round(3))
@@ -61,8 +60,26 @@ def dense_points(count: int = COUNT) -> DensePoints:
         selected += pair
         reach = np.minimum(reach, dijkstra(graph, directed=False, indices=pair).min(axis=0))
         following = int(allowed[np.argmax(reach[allowed].round(3))])
-    vertices = np.sort(np.array(selected, np.int32))
+    return with_mirror_images(np.sort(np.array(selected, np.int32)))
+
+
+def with_mirror_images(vertices: Ints) -> DensePoints:
+    """Points at `vertices` [N], in ascending order. Raises `ValueError` if they are not vertices of the region that are
+    closed under mirroring."""
+    mirrored = _mirror_images()
+    known = (vertices >= 0) & (vertices < len(mirrored))
+    if not known.all() or not np.array_equal(np.unique(mirrored[vertices]), vertices):
+        raise ValueError("the points are not vertices of this head model that are closed under mirroring")
     return DensePoints(vertices, np.searchsorted(vertices, mirrored[vertices]).astype(np.int32))
+
+
+@lru_cache(maxsize=1)
+def _mirror_images() -> npt.NDArray[np.intp]:
+    """For every vertex of the region, the one nearest to its mirror image."""
+    from scipy.spatial import cKDTree
+
+    mean = HeadModel.load().mean
+    return np.asarray(cKDTree(mean).query(mean * (-1, 1, 1))[1])
 
 
 def displacements_of(points: DensePoints) -> Iterator[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
@@ -85,6 +102,8 @@ def project(
     are those that clips are rendered from. Gaze does not move points: the fitted face has no gaze, so where the lids
     follow the eyes, points stay where they would be with the eyes straight.
     """
+    from bcd_bench_faces.synthesis.renderer import FOCAL
+
     faces = HeadModel.load().vertices(identity, expression)[:, vertices].astype(np.float64)
     posed = (faces - PIVOT) @ np.asarray(rotation, np.float64).transpose(0, 2, 1)
     posed += PIVOT + np.asarray(shift, np.float64)[:, None]
