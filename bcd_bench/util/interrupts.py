@@ -11,10 +11,20 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
-__all__ = ["Stop", "held", "note_interrupt", "raise_on_terminate", "stopping", "user_interrupted"]
+__all__ = [
+    "Stop",
+    "held",
+    "ignore_interrupts",
+    "note_interrupt",
+    "raise_on_terminate",
+    "stopping",
+    "user_interrupted",
+]
 
 _active: list[Stop] = []
 """The open blocks of `stopping`, innermost last."""
+_ignored = False
+"""Whether this process does not receive Ctrl-C."""
 
 
 class Stop:
@@ -76,9 +86,16 @@ def stopping(*, insist: bool = False) -> Iterator[Stop]:
 
 
 def user_interrupted() -> bool:
-    """Whether a `KeyboardInterrupt` that was just raised came from the user: not if a `Stop` handles signals and has
-    not received any, because plugin code must then have raised it itself."""
-    return not _active or any(stop() for stop in _active)
+    """Whether a `KeyboardInterrupt` that was just raised came from the user: not if Ctrl-C is ignored, or if a `Stop`
+    handles signals and has not received any, because plugin code must then have raised it itself."""
+    return not _ignored and (not _active or any(stop() for stop in _active))
+
+
+def ignore_interrupts() -> None:
+    """Ignore Ctrl-C in this process for good: a worker, whose main process decides what follows."""
+    global _ignored
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _ignored = True
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from multiprocessing import connection, resource_tracker
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from bcd_bench.types.errors import BcdBenchError, UsageError, one_line
+from bcd_bench.util.interrupts import ignore_interrupts
 from bcd_bench.util.machine import peak_memory
 
 if TYPE_CHECKING:
@@ -310,7 +311,7 @@ def _work(pipe: connection.Connection, start: str, argument: Any) -> None:
     """The main function of a worker."""
     with contextlib.suppress(OSError):
         os.setsid()  # Ctrl-C is for the main process, and a hanging method is killed with its child processes
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ignore_interrupts()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     for number in (signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)  # warnings of batch systems: the main process decides what follows

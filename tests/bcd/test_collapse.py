@@ -118,6 +118,7 @@ def test_a_trained_decoder_uses_both_conditions(request_for: Any) -> None:
         "train.batch": 8,
         "train.steps": 400,
         "train.warmup": 5,
+        "train.seed": 1,
     }
     trainer = trainer_of(request_for(overrides=quick), BrightClips())
     trainer.start(resume=False)

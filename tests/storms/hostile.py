@@ -1,0 +1,3 @@
+from tests.storms.kit import Storm
+
+STORMS: list[Storm] = []
