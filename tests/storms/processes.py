@@ -78,6 +78,8 @@ def kill_merge(lab: Lab, folder: Path, rng: random.Random) -> Damage:
     seconds = lab.seconds(*command, make=lambda: copied(lab.folder / "timing-merge"))
     kill_at_random(lab, copied(folder), rng, *command, seconds=seconds)
     ended = lab.finish(*command, cwd=folder)
+    if "merged already" in ended.err:  # it was killed between merging and scoring, or after everything
+        ended = lab.finish("score", *command[1:], cwd=folder)
     damage = judged(ended)
     damage.add(compare(only_run(folder), lab.reference()))
     return damage
