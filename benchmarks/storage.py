@@ -61,12 +61,13 @@ def bcd_bench_suites() -> list[SuiteSpec]:
     return [SuiteSpec("many-pairs", "1", "Tiny clips of noise.", "storage:many_pairs")]
 
 
-def install(folder: Path) -> None:
-    """Write what `pip install` would write for this file as a plugin."""
+def install(folder: Path, *modules: str) -> None:
+    """Write what `pip install` would write for these files as plugins."""
     info = folder / "many_pairs-1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: many-pairs\nVersion: 1\n")
-    (info / "entry_points.txt").write_text("[bcd_bench]\nmany-pairs = storage\n")
+    lines = [f"{module} = {module}" for module in modules]
+    (info / "entry_points.txt").write_text("\n".join(["[bcd_bench]", *lines, ""]))
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ class Bench:
 def bench(pairs: int, folder: Path) -> bool:
     """All stages. True if the run continued in time and every pair is there once."""
     folder.mkdir(parents=True)
-    install(folder)
+    install(folder, "storage")
     path = os.pathsep.join([str(folder), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     out = folder / "runs"
     out.mkdir()
