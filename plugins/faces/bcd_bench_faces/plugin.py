@@ -12,7 +12,7 @@ from bcd_bench import (
     TrainableSpec,
     hookimpl,
 )
-from bcd_bench_faces.assets import ARCFACE, FACE_LANDMARKER
+from bcd_bench_faces.assets import ARCFACE, FACE_LANDMARKER, TDDFA, TDDFA_SCALE
 from bcd_bench_faces.suites.paper_results import (
     CLIPS_HELP,
     CLIPS_VERSION,
@@ -27,6 +27,7 @@ from bcd_bench_faces.suites.paper_results import (
 LANDMARKS = "mediapipe-landmarks"
 DENSE = "dense-landmarks"
 MESH = "face-mesh"
+TDDFA_V2 = "tddfa"
 FACES = "faces"
 
 
@@ -66,6 +67,24 @@ def bcd_bench_metrics() -> list[MetricSpec]:
             summary="Average action-unit Hamming distance between output and driving clip.",
             factory="bcd_bench_faces.metrics.action_units:AUH",
             extractors=(LANDMARKS,),
+            measures=("motion",),
+            licence="Apache-2.0",
+        ),
+        MetricSpec(
+            name="aed-3ddfa",
+            version="1",
+            summary="Average expression distance between output and driving clip, by 3DDFA_V2.",
+            factory="bcd_bench_faces.metrics.expression_and_pose:AED",
+            extractors=(TDDFA_V2,),
+            measures=("motion",),
+            licence="Apache-2.0",
+        ),
+        MetricSpec(
+            name="apd-3ddfa",
+            version="1",
+            summary="Average pose distance between output and driving clip, by 3DDFA_V2.",
+            factory="bcd_bench_faces.metrics.expression_and_pose:APD",
+            extractors=(TDDFA_V2,),
             measures=("motion",),
             licence="Apache-2.0",
         ),
@@ -123,6 +142,14 @@ def bcd_bench_extractors() -> list[ExtractorSpec]:
             extractors=(DENSE,),
         ),
         ExtractorSpec(
+            name=TDDFA_V2,
+            version="1",
+            summary="Head pose, shape and expression by 3DDFA_V2 per frame.",
+            factory="bcd_bench_faces.tddfa.extractor:TDDFAParameters",
+            assets=(TDDFA.name, TDDFA_SCALE.name),
+            extractors=(DENSE,),
+        ),
+        ExtractorSpec(
             name=f"{MESH}-mediapipe",
             version="1",
             summary="The same fit to MediaPipe's landmarks.",
@@ -167,7 +194,7 @@ def bcd_bench_trainables() -> list[TrainableSpec]:
 
 @hookimpl
 def bcd_bench_assets() -> list[AssetSpec]:
-    return [FACE_LANDMARKER, ARCFACE]
+    return [FACE_LANDMARKER, ARCFACE, TDDFA, TDDFA_SCALE]
 
 
 _ERRORS = (

@@ -53,13 +53,13 @@ def frames_column(name: str) -> Column:
 
 
 def against_driver(
-    item: Scored, feature: str
+    item: Scored, feature: str, extractor: str = LANDMARKS
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], float] | Failed:
-    """A feature of `mediapipe-landmarks` of output and driving clip in the frames in which both have a face, and the
-    share of frames as in `share_of_frames`; `Failed` if both have a face in fewer than half of all frames."""
+    """A feature of an extractor of output and driving clip in the frames in which both have a face, and the share of
+    frames as in `share_of_frames`; `Failed` if both have a face in fewer than half of all frames."""
     pair_features: list[npt.NDArray[np.float64]] = []
     for role in ("output", "motion"):
-        features: Any = item.features[LANDMARKS][role]
+        features: Any = item.features[extractor][role]
         if isinstance(features, Failed):
             return features
         pair_features.append(np.asarray(features[feature], np.float64))
@@ -77,8 +77,9 @@ def against_driver(
 
 
 class AgainstDriver(PairMetric):
-    """A metric that compares one feature of `mediapipe-landmarks` of output and driving clip, frame by frame."""
+    """A metric that compares one feature of an extractor of output and driving clip, frame by frame."""
 
+    extractor: ClassVar[str] = LANDMARKS
     feature: ClassVar[str]
     column: ClassVar[Column]
 
@@ -91,12 +92,12 @@ class AgainstDriver(PairMetric):
         return [self._row(item) for item in items]
 
     @abstractmethod
-    def compare(self, output: npt.NDArray[np.float64], driver: npt.NDArray[np.float64]) -> float:
-        """The value of `column` for the feature in the frames in which both have a face."""
+    def values(self, output: npt.NDArray[np.float64], driver: npt.NDArray[np.float64]) -> Mapping[str, float]:
+        """Column -> value for the feature in the frames in which both have a face."""
 
     def _row(self, item: Scored) -> Mapping[str, Any] | Failed:
-        comparison = against_driver(item, self.feature)
+        comparison = against_driver(item, self.feature, self.extractor)
         if isinstance(comparison, Failed):
             return comparison
         output, driver, share = comparison
-        return {self.column.name: self.compare(output, driver), self._frames.name: share}
+        return {**self.values(output, driver), self._frames.name: share}
