@@ -10,8 +10,8 @@ METRICS = (
     "csim-sface",
     "ard",
     "auh",
-    "aed-3ddfa",
     "apd-3ddfa",
+    "theval-lips-mediapipe",
     *ERRORS,
     *(f"{name}-mediapipe" for name in ERRORS),
 )

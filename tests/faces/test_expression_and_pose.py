@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,22 @@ def test_apd_is_the_mean_of_three_angles() -> None:
     assert row["apd-3ddfa-frames"] == pytest.approx(200 / 3)
     single = row_of(APD(), turned((0, 0, 0)), turned((12, 0, 0)))
     assert (single["apd-3ddfa"], single["apd-3ddfa-angle"]) == (pytest.approx(4), pytest.approx(12))
+
+
+def test_a_target_has_columns_of_its_own() -> None:
+    roles = {"output": turned((0, 0, 0), (0, 0, 0)), "motion": turned((30, 0, 0), (30, 0, 0))}
+    [row] = APD().score([item(EXTRACTOR, **roles)])
+    assert (row["apd-3ddfa-target"], row["apd-3ddfa-target-frames"]) == (None, None)
+    whole = item(EXTRACTOR, **roles, target=turned((6, 0, 0), None))
+    with_target = replace(whole, pair=replace(whole.pair, target=whole.pair.content))
+    [row] = APD().score([with_target])
+    assert row["apd-3ddfa"] == pytest.approx(10, abs=1e-4)
+    assert row["apd-3ddfa-target"] == pytest.approx(2, abs=1e-4)
+    assert row["apd-3ddfa-target-frames"] == 100.0
+    lost = replace(with_target, features={EXTRACTOR: {**roles, "target": turned(None, None)}})
+    [row] = APD().score([lost])
+    assert row["apd-3ddfa"] == pytest.approx(10, abs=1e-4)
+    assert "apd-3ddfa-target" not in row
 
 
 def test_angles_wrap_around() -> None:

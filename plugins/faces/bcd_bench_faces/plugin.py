@@ -88,6 +88,7 @@ def bcd_bench_metrics() -> list[MetricSpec]:
             measures=("motion",),
             licence="Apache-2.0",
         ),
+        *_DYNAMICS,
         *_MESH_ERRORS,
         MetricSpec(
             name="heads-generation",
@@ -223,6 +224,23 @@ _MESH_ERRORS = [
         ("-mediapipe", "MediaPipe", "2", ", by MediaPipe's landmarks"),
     )
     for name, factory, measures, summary in _ERRORS
+]
+
+_DYNAMICS = [
+    MetricSpec(
+        name=f"theval-{name}-mediapipe",
+        version="1",
+        summary=f"THEval's {described}, by MediaPipe's landmarks.",
+        factory=f"bcd_bench_faces.metrics.face_dynamics:{factory}",
+        extractors=(LANDMARKS,),
+        measures=("motion", "time"),
+        licence="Apache-2.0",
+    )
+    for name, factory, described in (
+        ("lips", "LipDynamics", "lip dynamics"),
+        ("brows", "BrowDynamics", "eyebrow dynamics"),
+        ("head", "HeadDynamics", "head motion dynamics"),
+    )
 ]
 
 _HEADS = [

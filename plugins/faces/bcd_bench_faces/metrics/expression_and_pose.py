@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from bcd_bench.plugin.protocols import Scored
 from bcd_bench.plugin.specs import Column
+from bcd_bench.types.failed import Failed
 from bcd_bench_faces.assets import TDDFA, TDDFA_SCALE
-from bcd_bench_faces.metrics.frame_coverage import AgainstDriver
+from bcd_bench_faces.metrics.frame_coverage import AgainstDriver, against_driver
 from bcd_bench_faces.metrics.head_rotation import angle_between
 from bcd_bench_faces.tddfa.extractor import TDDFA_EXTRACTOR
 from bcd_bench_faces.tddfa.network import angles_of
@@ -32,8 +34,42 @@ class _By3DDFA(AgainstDriver):
 
     def __init__(self) -> None:
         super().__init__()
-        share = self._frames.name
-        self.columns = (self.columns[0], *(replace(column, frames=share) for column in self.details), self._frames)
+        share, name = self._frames.name, self.column.name
+        target, target_share = f"{name}-target", f"{name}-target-frames"
+        self.columns = (
+            self.columns[0],
+            *(replace(column, frames=share) for column in self.details),
+            self._frames,
+            Column(
+                target,
+                self.column.unit,
+                False,
+                f"{name} against the ground-truth target instead of the driver.",
+                decimals=self.column.decimals,
+                headline=False,
+                frames=target_share,
+            ),
+            replace(
+                self._frames,
+                name=target_share,
+                definition=f"Share of the frames that {target} rests on: of those in which the target has a face, those "
+                "in which the output has one as well.",
+            ),
+        )
+
+    def _row(self, item: Scored) -> Mapping[str, Any] | Failed:
+        """The row against the driving clip; the two columns against the target do not apply without one."""
+        row = super()._row(item)
+        if isinstance(row, Failed):
+            return row
+        target, target_share = (column.name for column in self.columns[-2:])
+        if item.pair.target is None:
+            return {**row, target: None, target_share: None}
+        comparison = against_driver(item, self.feature, self.extractor, "target")
+        if isinstance(comparison, Failed):
+            return row  # the values that are missing count as failed
+        output, reference, share = comparison
+        return {**row, target: self.values(output, reference)[self.column.name], target_share: share}
 
     def load(self, device: str) -> None:
         """Check for the two assets, which the extractor uses. Raises `MissingAssetError`."""

@@ -116,13 +116,13 @@ def true_errors(true: TrueParameters, shown: TrueParameters) -> Mapping[str, flo
         "motion-expression": motion.expression,
         "cross-error": float(cross_errors(face, true_identity, true_track, shown_identity, shown_track).mean()),
     }
+    angles = float(angle_differences(shown_track.rotation, true_track.rotation).mean())
     return {
         **errors,
         **{name + MEDIAPIPE: value for name, value in errors.items()},
         "ard": motion.rotation,
         "apd-3ddfa-angle": motion.rotation,
-        "apd-3ddfa": float(angle_differences(shown_track.rotation, true_track.rotation).mean()),
+        **dict.fromkeys(("apd-3ddfa", "apd-3ddfa-target"), angles),
         # Another unit than the columns': only ranks are compared.
-        "aed-3ddfa": motion.expression,
-        "aed-3ddfa-l2": motion.expression,
+        **dict.fromkeys(("aed-3ddfa", "aed-3ddfa-l2", "aed-3ddfa-target"), motion.expression),
     }
