@@ -52,8 +52,8 @@ class _By3DDFA(AgainstDriver):
             replace(
                 self._frames,
                 name=target_share,
-                definition=f"Share of the frames that {target} rests on: of those in which the target has a face, those "
-                "in which the output has one as well.",
+                definition=f"Share of the frames that {target} rests on: of those in which the target has a face, "
+                "those in which the output has one as well.",
             ),
         )
 

@@ -56,8 +56,8 @@ def frames_column(name: str) -> Column:
 def against_driver(
     item: Scored, feature: str, extractor: str = LANDMARKS, reference: str = "motion"
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], float] | Failed:
-    """A feature of an extractor of output and driving clip in the frames in which both have a face, and the share of
-    frames as in `share_of_frames`; `Failed` if both have a face in fewer than half of all frames."""
+    """A feature of an extractor of output and driving clip (or target, by `reference`) in the frames in which both have
+    a face, and the share of frames as in `share_of_frames`; `Failed` if both have a face in fewer than half of all."""
     pair_features: list[npt.NDArray[np.float64]] = []
     for role in ("output", reference):
         features: Any = item.features[extractor][role]
@@ -70,9 +70,10 @@ def against_driver(
     has_face = [np.asarray(np.isfinite(rows.reshape(len(rows), -1)).all(1)) for rows in pair_features]
     both = has_face[0] & has_face[1]
     if not enough(int(both.sum()), len(both)):
+        counts = [int(seen.sum()) for seen in (*has_face, both)]
         return Failed(
-            f"{has_face[0].sum()} of {len(both)} output frames and {has_face[1].sum()} {_NAMES[reference]} frames show a face, "
-            f"{both.sum()} of them in common: fewer than half"
+            f"{counts[0]} of {len(both)} output frames and {counts[1]} {_NAMES[reference]} frames show a face, "
+            f"{counts[2]} of them in common: fewer than half"
         )
     return output[both], driver[both], share_of_frames(*has_face)
 
