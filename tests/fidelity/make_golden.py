@@ -2,11 +2,15 @@
 
     python -m tests.fidelity.make_golden
 
-Needs pytorch-fid with a torchvision that imports, efficientnet-lite-pytorch, and scikit-image.
+    python -m tests.fidelity.make_golden perceptual
+
+The first needs pytorch-fid with a torchvision that imports, efficientnet-lite-pytorch, and scikit-image; the second,
+which writes golden_perceptual.npz, needs lpips, stlpips_pytorch and cd-fvd.
 """
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -16,9 +20,13 @@ import torch
 from torch.nn import functional
 
 from bcd_bench_fidelity.backbones import EFFICIENTNET_LITE0
-from tests.fidelity.seeded import pictures, seeded_inception
+from tests.fidelity import references
+from tests.fidelity.seeded import pictures, seeded_alexnet, seeded_heads, seeded_i3d, seeded_inception
 
 GOLDEN = Path(__file__).parent / "golden.npz"
+PERCEPTUAL = Path(__file__).parent / "golden_perceptual.npz"
+LEAST = 9
+"""Frames of the clip whose logits are stored: as few as I3D takes."""
 SETS = {"a": (12, 1), "b": (10, 2)}
 """Set -> number of pictures and seed, for the distance."""
 
@@ -82,7 +90,21 @@ def reference_ssim(one: Any, other: Any) -> float:
     return float(np.mean(values))
 
 
-if __name__ == "__main__":
+def make_perceptual() -> None:
+    """Write `PERCEPTUAL`."""
+    one = pictures(2, 96, 80)
+    other = references.changed(one)
+    np.savez(
+        PERCEPTUAL,
+        lpips=references.lpips_distances(seeded_alexnet(), seeded_heads(), one, other),
+        st_lpips=references.st_lpips_distances(one, other),
+        i3d=references.i3d_logits(seeded_i3d(), pictures(LEAST, 64, 48)),
+    )
+
+
+if __name__ == "__main__" and sys.argv[1:] == ["perceptual"]:
+    make_perceptual()
+elif __name__ == "__main__":
     frames = pictures(3, 64, 48)
     np.savez(
         GOLDEN,

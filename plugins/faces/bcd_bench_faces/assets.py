@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bcd_bench import AssetSpec
 
-__all__ = ["ARCFACE", "FACE_LANDMARKER"]
+__all__ = ["ARCFACE", "FACE_LANDMARKER", "TDDFA", "TDDFA_SCALE"]
 
 FACE_LANDMARKER = AssetSpec(
     name="face-landmarker",
@@ -31,3 +31,28 @@ ARCFACE = AssetSpec(
     check="bcd_bench_faces.recognition.recogniser:check_arcface",
     restricted="subject to the licence of the model in use; insightface's models are for non-commercial research",
 )
+
+TDDFA = AssetSpec(
+    name="tddfa-v2",
+    filename="tddfa_v2_mb05_120x120.onnx",
+    sha256="",
+    size=0,
+    licence="MIT",
+    how_to="weights/mb05_120x120.pth of the public repository cleardusk/3DDFA_V2, exported by its utils/onnx.py: "
+    "any export is accepted that computes the same",
+    also=("mb05_120x120.onnx",),
+    check="bcd_bench_faces.tddfa.network:check_network",
+)
+"""Identified by its output: exports differ in their bytes. Tests use the one with sha256 7d7901cb…."""
+
+TDDFA_SCALE = AssetSpec(
+    name="tddfa-v2-scale",
+    filename="tddfa_v2_param_mean_std_62.npz",
+    sha256="",
+    size=0,
+    licence="MIT",
+    how_to="the arrays mean and std of configs/param_mean_std_62d_120x120.pkl of the public repository "
+    "cleardusk/3DDFA_V2, saved with numpy.savez; any file with these numbers is accepted",
+    check="bcd_bench_faces.tddfa.network:check_scale",
+)
+"""Identified by the numbers in it, whose sha256 is e9410983…. The original is a pickle, which is never loaded."""

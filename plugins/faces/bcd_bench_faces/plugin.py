@@ -12,7 +12,7 @@ from bcd_bench import (
     TrainableSpec,
     hookimpl,
 )
-from bcd_bench_faces.assets import ARCFACE, FACE_LANDMARKER
+from bcd_bench_faces.assets import ARCFACE, FACE_LANDMARKER, TDDFA, TDDFA_SCALE
 from bcd_bench_faces.suites.paper_results import (
     CLIPS_HELP,
     CLIPS_VERSION,
@@ -27,6 +27,7 @@ from bcd_bench_faces.suites.paper_results import (
 LANDMARKS = "mediapipe-landmarks"
 DENSE = "dense-landmarks"
 MESH = "face-mesh"
+TDDFA_V2 = "tddfa"
 FACES = "faces"
 
 
@@ -69,6 +70,25 @@ def bcd_bench_metrics() -> list[MetricSpec]:
             measures=("motion",),
             licence="Apache-2.0",
         ),
+        MetricSpec(
+            name="aed-3ddfa",
+            version="1",
+            summary="Average expression distance between output and driving clip, by 3DDFA_V2.",
+            factory="bcd_bench_faces.metrics.expression_and_pose:AED",
+            extractors=(TDDFA_V2,),
+            measures=("motion",),
+            licence="Apache-2.0",
+        ),
+        MetricSpec(
+            name="apd-3ddfa",
+            version="1",
+            summary="Average pose distance between output and driving clip, by 3DDFA_V2.",
+            factory="bcd_bench_faces.metrics.expression_and_pose:APD",
+            extractors=(TDDFA_V2,),
+            measures=("motion",),
+            licence="Apache-2.0",
+        ),
+        *_DYNAMICS,
         *_MESH_ERRORS,
         MetricSpec(
             name="heads-generation",
@@ -123,6 +143,14 @@ def bcd_bench_extractors() -> list[ExtractorSpec]:
             extractors=(DENSE,),
         ),
         ExtractorSpec(
+            name=TDDFA_V2,
+            version="1",
+            summary="Head pose, shape and expression by 3DDFA_V2 per frame.",
+            factory="bcd_bench_faces.tddfa.extractor:TDDFAParameters",
+            assets=(TDDFA.name, TDDFA_SCALE.name),
+            extractors=(DENSE,),
+        ),
+        ExtractorSpec(
             name=f"{MESH}-mediapipe",
             version="1",
             summary="The same fit to MediaPipe's landmarks.",
@@ -167,7 +195,7 @@ def bcd_bench_trainables() -> list[TrainableSpec]:
 
 @hookimpl
 def bcd_bench_assets() -> list[AssetSpec]:
-    return [FACE_LANDMARKER, ARCFACE]
+    return [FACE_LANDMARKER, ARCFACE, TDDFA, TDDFA_SCALE]
 
 
 _ERRORS = (
@@ -196,6 +224,23 @@ _MESH_ERRORS = [
         ("-mediapipe", "MediaPipe", "2", ", by MediaPipe's landmarks"),
     )
     for name, factory, measures, summary in _ERRORS
+]
+
+_DYNAMICS = [
+    MetricSpec(
+        name=f"theval-{name}-mediapipe",
+        version="1",
+        summary=f"THEval's {described}, by MediaPipe's landmarks.",
+        factory=f"bcd_bench_faces.metrics.face_dynamics:{factory}",
+        extractors=(LANDMARKS,),
+        measures=("motion", "time"),
+        licence="Apache-2.0",
+    )
+    for name, factory, described in (
+        ("lips", "LipDynamics", "lip dynamics"),
+        ("brows", "BrowDynamics", "eyebrow dynamics"),
+        ("head", "HeadDynamics", "head motion dynamics"),
+    )
 ]
 
 _HEADS = [

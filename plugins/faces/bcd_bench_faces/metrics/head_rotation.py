@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 
@@ -23,9 +25,9 @@ class ARD(AgainstDriver):
         "MediaPipe fits its canonical face to the points of face_landmarker.task (facial transformation matrix).",
     )
 
-    def compare(self, output: npt.NDArray[np.float64], driver: npt.NDArray[np.float64]) -> float:
+    def values(self, output: npt.NDArray[np.float64], driver: npt.NDArray[np.float64]) -> Mapping[str, float]:
         """Mean angle in degrees over rotations [T, 3, 3]."""
-        return float(angle_between(output, driver).mean())
+        return {"ard": float(angle_between(output, driver).mean())}
 
 
 def angle_between(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

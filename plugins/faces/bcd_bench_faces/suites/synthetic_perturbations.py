@@ -23,6 +23,7 @@ from bcd_bench.types.clip import Clip, ClipRef
 from bcd_bench.types.pair import Pair
 from bcd_bench_faces.head_model.face_region import load_face_model
 from bcd_bench_faces.head_model.model import HeadModel
+from bcd_bench_faces.metrics.expression_and_pose import angle_differences
 from bcd_bench_faces.metrics.mesh_errors import MEDIAPIPE
 from bcd_bench_faces.metrics.vertex_errors import FaceModel, MotionErrors, Track, cross_errors, shape_error
 from bcd_bench_faces.suites.synthetic_heads import FRAMES, TrueParameters, kept_clip, true_parameters
@@ -115,4 +116,13 @@ def true_errors(true: TrueParameters, shown: TrueParameters) -> Mapping[str, flo
         "motion-expression": motion.expression,
         "cross-error": float(cross_errors(face, true_identity, true_track, shown_identity, shown_track).mean()),
     }
-    return {**errors, **{name + MEDIAPIPE: value for name, value in errors.items()}, "ard": motion.rotation}
+    angles = float(angle_differences(shown_track.rotation, true_track.rotation).mean())
+    return {
+        **errors,
+        **{name + MEDIAPIPE: value for name, value in errors.items()},
+        "ard": motion.rotation,
+        "apd-3ddfa-angle": motion.rotation,
+        **dict.fromkeys(("apd-3ddfa", "apd-3ddfa-target"), angles),
+        # Another unit than the columns': only ranks are compared.
+        **dict.fromkeys(("aed-3ddfa", "aed-3ddfa-l2", "aed-3ddfa-target"), motion.expression),
+    }
