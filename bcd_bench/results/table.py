@@ -12,8 +12,10 @@ from bcd_bench.results.rows import ReportRow
 from bcd_bench.results.schema import Value
 from bcd_bench.types.errors import UsageError
 
-__all__ = ["DAGGER", "Cell", "Line", "Table", "build_tables"]
+__all__ = ["DAGGER", "REPORTED", "Cell", "Line", "Table", "build_tables"]
 
+REPORTED = "reported"
+"""Marks values quoted from a paper."""
 SEEDED = "random weights"
 """Marks a run with random weights instead of trained ones."""
 UNHASHED = "no fingerprint"
@@ -62,6 +64,8 @@ class Table:
     """Header of the labels."""
     suite: str = ""
     """Name and version of the suite, whatever the title says."""
+    is_transposed: bool = False
+    """True if its rows are columns of the records."""
 
     def transposed(self) -> Table:
         """The same table with a row for each column and a column for each row."""
@@ -72,7 +76,7 @@ class Table:
             for index, header in enumerate(self.headers)
         )
         definitions = tuple(line.definition for line in self.lines)
-        return replace(self, headers=labels, definitions=definitions, lines=lines, corner="Column")
+        return replace(self, headers=labels, definitions=definitions, lines=lines, corner="Column", is_transposed=True)
 
 
 def build_tables(rows: Sequence[ReportRow], *, suite: str | None = None, layout: Layout | None = None) -> list[Table]:
@@ -178,7 +182,7 @@ def _labels(rows: Sequence[ReportRow], *, short: bool) -> list[str]:
 
 def _status(row: ReportRow) -> str:
     if row.reported:
-        return "reported"
+        return REPORTED
     statuses = ["reference"] if row.reference else []
     statuses += [SEEDED] if row.seeded else []
     statuses += [UNHASHED] if row.unhashed else []

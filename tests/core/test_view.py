@@ -50,7 +50,7 @@ def test_a_gallery_has_a_player_for_every_clip_and_the_values(
     built = build_gallery(runs, tmp_path / "g", registry)
     data = data_of(built.page)
     # 45 drawings of contents, motions and targets, 45 outputs of one run, and 5 of the other that differ from them
-    assert built == Gallery(tmp_path / "g" / "index.html", 45, 2, 45 + 45 + 5, 95, 0)
+    assert built == Gallery(tmp_path / "g" / "index.html", 45, 2, 45 + 45 + 5, 95, 0, (), built.notes)
     assert data["suite"]["pairs"] == 45
     labels = [run["label"] for run in data["runs"]]
     assert sorted(labels) == ["exact", "shifted"]
