@@ -270,6 +270,9 @@ class ReportFormatSpec:
     name: str
     summary: str
     factory: str
+    folder: str = ""
+    """A function, "package.module:name", for formats that can write several files (`report --folder`). It is called as
+    `(rows, folder, *, suite, layout, registry, progress)`, writes below `folder`, and returns the path to open."""
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,10 @@ UNHASHED = "no fingerprint"
 """Marks a run of a Python object that could not be hashed."""
 CONFLICT = "contradicts another record"
 """Marks a record for which another record of the same run has different content."""
+RECORD_DEFINITION = (
+    "Verified: the maintainers scored the outputs again or made random pairs again, and the record is unchanged since. "
+    "Self-reported: they did not."
+)
 REFUSED = "fails its checks"
 """Marks a record that contradicts its own files; a note says how."""
 NOT_SCORED = "not scored"
@@ -66,6 +70,8 @@ class Table:
     """Name and version of the suite, whatever the title says."""
     is_transposed: bool = False
     """True if its rows are columns of the records."""
+    key: str = ""
+    """Name, version and manifest of the suite: what its rows have in common."""
 
     def transposed(self) -> Table:
         """The same table with a row for each column and a column for each row."""
@@ -122,10 +128,11 @@ def _table(title: str, manifest: str | None, rows: Sequence[ReportRow], layout: 
     columns, left_out = _columns(rows, layout)
     column_marks = {name: marks(rows, name) for name in columns}
     labels = _labels(rows, short=layout.short_names)
+    mixed = not layout.columns and len({row.verified is None for row in rows if not row.reported}) > 1
     lines = []
     for index, row in enumerate(rows):
         cells = tuple(_cell(row, name, column_marks[name].get(index), layout) for name in columns)
-        lines.append(Line(labels[index], _status(row), cells))
+        lines.append(Line(labels[index], _status(row), (*cells, _record_cell(row)) if mixed else cells))
     footer = notes(
         title,
         manifest,
@@ -138,7 +145,10 @@ def _table(title: str, manifest: str | None, rows: Sequence[ReportRow], layout: 
     )
     headers = tuple(_header(name, value) for name, value in columns.items())
     definitions = tuple(value.definition for value in columns.values())
-    return Table(layout.caption or title, headers, definitions, tuple(lines), tuple(footer), suite=title)
+    if mixed:
+        headers, definitions = (*headers, "record"), (*definitions, RECORD_DEFINITION)
+    texts = (headers, definitions, tuple(lines), tuple(footer))
+    return Table(layout.caption or title, *texts, suite=title, key=f"{title} {manifest}")
 
 
 def _columns(rows: Sequence[ReportRow], layout: Layout) -> tuple[dict[str, Value], list[str]]:
@@ -212,6 +222,10 @@ def _cell(row: ReportRow, name: str, mark: Mark | None, layout: Layout) -> Cell:
     elif value.ci_low is not None and value.ci_high is not None:
         interval = f"[{format_number(value, value.ci_low)}, {format_number(value, value.ci_high)}]"
     return Cell(format_number(value, value.value), interval, mark, not row.reported and not value.covered, value)
+
+
+def _record_cell(row: ReportRow) -> Cell:
+    return Cell("–" if row.reported else "verified" if row.verified else "self-reported")
 
 
 def _missing(row: ReportRow, value: Value) -> bool:

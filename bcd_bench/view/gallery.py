@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from bcd_bench.plugin.registry import Registry
     from bcd_bench.util.progress import Progress
 
-__all__ = ["SINGLE_FILE_LIMIT", "Gallery", "build_gallery"]
+__all__ = ["SINGLE_FILE_LIMIT", "Gallery", "build_gallery", "open_folder"]
 
 MARKER = "gallery.json"
-"""Marks a folder as a gallery, so that nothing is written into other folders."""
+"""Marks a folder as a gallery or a report, so that nothing is written into other folders."""
 SINGLE_FILE_LIMIT = 100_000_000
 """Bytes; browsers need several times as much memory to open such a page."""
 
@@ -66,11 +66,9 @@ def build_gallery(
     Raises `UsageError` if `output` is not a gallery or cannot be written, for the runs as `Content` does, for an
     unknown overlay, and if a single file would be larger than `SINGLE_FILE_LIMIT`.
     """
-    _check_output(output)
+    _check_folder(output, "--output")
     content = Content(paths, registry, limit=limit)
-    with writing(output):
-        output.mkdir(parents=True, exist_ok=True)
-        write_json_atomic(output / MARKER, {"format": 1, "what": "bcd-bench gallery"})
+    open_folder(output, "--output")
     progress = progress or NoProgress()
     previews = Previews(output / "previews")
     store = FeatureStore(registry, device="cpu", root=cache_folder() / "features")
@@ -134,11 +132,20 @@ def render_page(data: dict[str, Any]) -> str:
     )
 
 
-def _check_output(output: Path) -> None:
-    if output.exists() and not output.is_dir():
-        raise UsageError(f"--output {output}: is a file, not a folder")
-    if output.is_dir() and any(output.iterdir()) and not (output / MARKER).is_file():
-        raise UsageError(f"--output {output}: exists and is not a gallery", hint="choose a new folder")
+def open_folder(folder: Path, option: str) -> None:
+    """Create the folder of a gallery or a report, or accept one that is there already. Raises `UsageError`, with the
+    `option` that named it, for a file, a folder with other content, and one that cannot be written."""
+    _check_folder(folder, option)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json_atomic(folder / MARKER, {"format": 1, "what": "bcd-bench gallery"})
+
+
+def _check_folder(folder: Path, option: str) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{option} {folder}: is a file, not a folder")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MARKER).is_file():
+        raise UsageError(f"{option} {folder}: exists and is not a gallery", hint="choose a new folder")
 
 
 def _check_size(size: float, pairs: int) -> None:

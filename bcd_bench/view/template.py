@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -13,9 +13,16 @@ __all__ = ["fill_page"]
 
 
 def fill_page(
-    package: str, data: dict[str, Any], *, template: str = "page.html", scripts: Sequence[str] = ("page.js",)
+    package: str,
+    data: dict[str, Any],
+    *,
+    template: str = "page.html",
+    scripts: Sequence[str] = ("page.js",),
+    markup: Mapping[str, str] | None = None,
 ) -> str:
     """A page of a package: `template` with its `page.css`, its scripts in one, and data.
+
+    `markup` maps further names in the template to escaped HTML.
 
     The template's Content-Security-Policy allows its own script only. `data` is inserted as JSON that cannot end the
     script element.
@@ -31,6 +38,7 @@ def fill_page(
         text = text.replace(char, f"\\u{ord(char):04x}")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     filled = {"{{script-hash}}": digest, "{{style}}": style, "{{script}}": script, "{{data}}": text}
+    filled |= {"{{" + name + "}}": html for name, html in (markup or {}).items()}
     first, *rest = page.split("{{")
     pieces = [first]
     for piece in rest:  # in one pass, so that nothing in the data is taken for a placeholder
