@@ -34,6 +34,9 @@ for (const [show, hide] of [["mouseover", "mouseout"], ["focusin", "focusout"]])
     if (event.target.closest("[data-tip]")) hideTip();
   });
 }
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") hideTip();
+});
 addEventListener("scroll", hideTip, { passive: true, capture: true });
 
 // ---- leaderboard ------------------------------------------------------------------------------------------------

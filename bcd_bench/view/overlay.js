@@ -5,8 +5,7 @@ const offered = data.overlays.offered;
 let overlayOn = false;
 
 for (const [index, one] of offered.entries()) {
-  const metrics = one.metrics.length ? ` (${one.metrics.join(", ")})` : "";
-  $("overlay-name").append(make("option", { value: String(index) }, one.name + metrics));
+  $("overlay-name").append(make("option", { value: String(index) }, one.name));
 }
 $("overlay-field").hidden = $("overlay").hidden = $("overlay-key").hidden = !offered.length;
 $("overlay-notes").append(...data.overlays.notes.map((note) => make("p", {}, note)));
@@ -130,6 +129,8 @@ function drawPoints(context, canvas, video, { n, values, frames }, lines) {
 }
 
 function redrawOverlays() {
+  const chosenOverlay = offered[Number($("overlay-name").value)];
+  $("overlay-use").textContent = chosenOverlay && chosenOverlay.metrics.length ? `used by ${chosenOverlay.metrics.join(", ")}` : "";
   for (const video of document.querySelectorAll("video[src]")) drawOverlay(video);
 }
 function toggleOverlay() {

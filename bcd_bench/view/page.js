@@ -411,7 +411,6 @@ const keys = {
   o: toggleOverlay,
 };
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape") return hideTip();
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   const inField = event.target.closest("input, select, textarea");
   const pressable = event.target.closest("button, summary");

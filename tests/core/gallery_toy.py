@@ -20,6 +20,7 @@ from bcd_bench import (
     MetricSpec,
     Overlay,
     Pair,
+    ReportedRow,
     Scored,
     Suite,
     SuiteSpec,
@@ -35,6 +36,7 @@ from bcd_bench.scoring.score import score_run
 N, SIZE, FPS, FRAMES = 45, (16, 24), 10.0, 5
 HOSTILE = "</script><img src=x onerror=\"document.title='broken'\"><!--{{data}}&amp;\u2028"
 FAILED = 7
+REPORTED = ReportedRow("Paper", "Doe et al. 2024, Table 1", {"difference": 0.5})
 
 
 def draw(shade: int, frames: int = FRAMES) -> Clip:
@@ -143,7 +145,7 @@ def bcd_bench_extractors() -> list[ExtractorSpec]:
 @hookimpl
 def bcd_bench_suites() -> list[SuiteSpec]:
     return [
-        SuiteSpec("gallery", "1", "45 pairs", "gallery_toy:suite"),
+        SuiteSpec("gallery", "1", "45 pairs", "gallery_toy:suite", reported=(REPORTED,)),
         SuiteSpec("gallery-other", "1", "3 pairs", "gallery_toy:other_suite"),
     ]
 
