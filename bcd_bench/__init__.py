@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bcd_bench.metric_validation.perturbations import Perturbation
     from bcd_bench.plugin.base import Extractor, Method, PairMetric, Preprocessor, SetMetric
     from bcd_bench.plugin.hookspecs import hookimpl
-    from bcd_bench.plugin.protocols import Scored
+    from bcd_bench.plugin.protocols import Overlay, Scored
     from bcd_bench.plugin.specs import (
         AssetSpec,
         Column,
@@ -71,6 +71,7 @@ __all__ = [
     "Method",
     "MethodSpec",
     "MetricSpec",
+    "Overlay",
     "Pair",
     "PairMetric",
     "Perturbation",
@@ -131,6 +132,7 @@ _MODULES = {
     "Failed": "types.failed",
     "Generated": "types.clip",
     "Method": "plugin.base",
+    "Overlay": "plugin.protocols",
     "Pair": "types.pair",
     "PairMetric": "plugin.base",
     "Preprocessor": "plugin.base",

@@ -19,6 +19,7 @@ EXAMPLES = (
     "bcd-bench report",
     "bcd-bench report runs results --suite sprites --format latex --output table.tex",
     "bcd-bench report runs --suite sprites --format latex-table --metric exact-psnr,skin --interval pm",
+    "bcd-bench report runs --format html --folder report",
 )
 LATEX_ONLY = ("label", "table_star")
 
@@ -39,6 +40,10 @@ def command(
     ] = None,
     suite: Annotated[str | None, typer.Option(metavar="S", help="Only this suite.", autocompletion=suites)] = None,
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write to a file instead of printing.")] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="html: write the page to a folder, with the videos of the runs."),
+    ] = None,
     metric: Annotated[
         list[str] | None,
         typer.Option(
@@ -83,9 +88,14 @@ def command(
     from bcd_bench.results.layout import Layout
     from bcd_bench.results.rows import collect_rows, conflict_notes
     from bcd_bench.results.selection import Selection, parse_decimals
+    from bcd_bench.util.progress import open_progress
 
     if output is not None and output.is_dir():
-        raise UsageError(f"--output {output}: is a folder, not a file")
+        raise UsageError(
+            f"--output {output}: is a folder, not a file", hint="bcd-bench report --format html --folder FOLDER"
+        )
+    if output is not None and folder is not None:
+        raise UsageError("--output and --folder: pass one of them")
     selection = Selection(
         split_names(metric, "--metric"), split_names(method, "--method"), order, parse_decimals(decimals or [])
     )
@@ -100,9 +110,14 @@ def command(
     }
     chosen: dict[str, Any] = {name: value for name, value in form.items() if value}
     registry = load()
-    on_terminal = format_ is None and output is None and sys.stdout.isatty()
+    on_terminal = format_ is None and output is None and folder is None and sys.stdout.isatty()
     format_ = format_ or "markdown"
-    render = load_code(registry.report_format(format_).factory, f"report format {format_!r}")
+    spec = registry.report_format(format_)
+    if folder is not None and not spec.folder:
+        raise UsageError(
+            f"--folder has no effect on format {format_}", hint="bcd-bench report --format html --folder FOLDER"
+        )
+    render = load_code(spec.factory, f"report format {format_!r}")
     takes_layout = _takes_layout(render)
     _check_form(chosen, format_, takes_layout=takes_layout)
     if not paths and not Path("runs").is_dir():
@@ -124,6 +139,12 @@ def command(
     layout = Layout(**chosen, columns=columns, keep_order=bool(selection.methods or order))
     if on_terminal:
         print_rows(rows, layout)
+        return
+    if folder is not None:
+        write = load_code(spec.folder, f"report format {format_!r}")
+        with plugin_code(f"report format {format_!r}", "failed"):
+            page = write(rows, folder, suite=suite, layout=layout, registry=registry, progress=open_progress())
+        print(page)
         return
     with plugin_code(f"report format {format_!r}", "failed"):
         text = render(rows, suite=suite, layout=layout) if takes_layout else render(rows, suite=suite)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -26,6 +27,7 @@ SERVE_EXAMPLES = (
 )
 EXPORT_EXAMPLES = ("bcd-bench study export my-study --out pages --raters 30",)
 IMPORT_EXAMPLES = ("bcd-bench study import my-study downloads/*.csv",)
+DELETE_EXAMPLES = ("bcd-bench study delete my-study 3f2a9c0b1d4e5f60",)
 REPORT_EXAMPLES = ("bcd-bench study report my-study", "bcd-bench study report my-study --format csv --output study.csv")
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of a study.")]
@@ -117,6 +119,7 @@ def serve(
             server_header=False,
             access_log=False,  # it would store addresses
             log_level="warning",
+            timeout_graceful_shutdown=3,  # seconds for open requests after Ctrl-C
         )
         try:
             listening = config.bind_socket()
@@ -126,7 +129,29 @@ def serve(
         print(
             f"ratings as CSV: /admin/ratings.csv, with the token in {folder / ADMIN_NAME}", file=sys.stderr, flush=True
         )
-        uvicorn.Server(config).run(sockets=[listening])
+        with contextlib.suppress(KeyboardInterrupt):  # uvicorn has answered open requests, and raises it again
+            uvicorn.Server(config).run(sockets=[listening])
+        raters = len({rating.rater.id for rating in store.ratings()})
+        print(f"stopped; the ratings of {raters} raters are in {folder / DATABASE_NAME}", file=sys.stderr)
+
+
+@app.command(epilog=examples_text(DELETE_EXAMPLES))
+def delete(
+    folder: Folder,
+    rater: Annotated[str, typer.Argument(metavar="CODE", help="The code that the rater saw at the end.")],
+) -> None:
+    """Delete all data of one rater."""
+    from bcd_bench.study.design import load_study
+    from bcd_bench.study.store import DATABASE_NAME, Store
+
+    load_study(folder)
+    number = None
+    if (folder / DATABASE_NAME).is_file():
+        with Store(folder / DATABASE_NAME) as store:
+            number = store.delete(rater.strip())
+    if number is None:
+        raise UsageError(f"{folder}: no rater has the code {rater!r}", hint="the first column of /admin/ratings.csv")
+    print(f"{number} ratings of {rater.strip()} deleted")
 
 
 @app.command(epilog=examples_text(EXPORT_EXAMPLES))

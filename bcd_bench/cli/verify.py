@@ -21,6 +21,8 @@ EXAMPLES = (
     "bcd-bench verify results",
     "bcd-bench verify runs/sprites@1/bcd/RUN_ID --rescore --rerun 4",
     "bcd-bench verify bundle.zip --rescore --outputs DIR",
+    "bcd-bench verify results --leaderboard",
+    "bcd-bench verify bundle.zip --rerun 8 --sign-off results/verified.json",
 )
 
 
@@ -38,6 +40,14 @@ def command(
     ] = None,
     data: Annotated[list[str] | None, typer.Option(metavar="NAME=PATH", help="Your own data, for the suite.")] = None,
     device: Annotated[str, typer.Option(metavar="D", help="cpu, cuda, cuda:N or auto.")] = "cpu",
+    leaderboard: Annotated[
+        bool,
+        typer.Option("--leaderboard", help="Check the rules for records of a leaderboard too, and bundles in PATH."),
+    ] = False,
+    sign_off: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Add the records that passed --rescore or --rerun to verified.json."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Check records, run folders and bundles."""
@@ -47,33 +57,48 @@ def command(
         raise UsageError(f"--outputs {outputs}: no such folder")
     if rerun < 0:
         raise UsageError(f"--rerun {rerun}: must be at least 1")
+    if sign_off is not None and not (rescore or rerun):
+        raise UsageError(
+            "--sign-off needs --rescore or --rerun N", hint="bcd-bench verify RUN --rescore --sign-off FILE"
+        )
     from bcd_bench.util.progress import open_progress
 
     registry = load()
     options = {"data": parse_data(data or []), "device": device, "progress": open_progress()}
     reports = []
     with contextlib.ExitStack() as stack:
-        files = _records(paths, stack)
+        files = _records(paths, stack, bundles=leaderboard)
         for option, value in (("--outputs", outputs), ("--weights", weights)):
             if value is not None and len(files) > 1:
                 raise UsageError(f"{option} is for one record, and there are {len(files)}")
         for shown, path in files:
             again = {"rescore": rescore, "outputs": outputs, "rerun": rerun, "seed": seed, "weights": weights}
             report = _verify(registry, shown, path, again, options)
+            if leaderboard:
+                _check_place(report, path, paths)
+            if sign_off is not None:
+                _sign(report, path, sign_off, device)
             reports.append(report)
             if not as_json:
                 _print(report)
+        if leaderboard:
+            reports += _sign_offs(paths, [path for _, path in files], quiet=as_json)
     wrong = sum(not report["ok"] for report in reports)
     if as_json:
         print_json(reports)
     else:
-        print(f"{len(reports) - wrong} of {len(reports)} record{'s' if len(reports) != 1 else ''} passed")
+        number = len(files)
+        sound = number - sum(not report["ok"] for report in reports[:number])
+        print(f"{sound} of {number} record{'s' if number != 1 else ''} passed")
     if wrong:
         raise typer.Exit(1)
 
 
-def _records(paths: list[Path], stack: contextlib.ExitStack) -> list[tuple[Path, Path]]:
-    """(path to show, record file) of every record; bundles are opened into folders that `stack` removes."""
+def _records(paths: list[Path], stack: contextlib.ExitStack, *, bundles: bool) -> list[tuple[Path, Path]]:
+    """(path to show, record file) of every record; bundles are opened into folders that `stack` removes.
+
+    With `bundles`, those in folders are among them.
+    """
     from bcd_bench.results.schema import RECORD_NAME, find_records
     from bcd_bench.verification.bundle import is_bundle, opened
 
@@ -83,7 +108,9 @@ def _records(paths: list[Path], stack: contextlib.ExitStack) -> list[tuple[Path,
             found.append((path, stack.enter_context(opened(path)) / RECORD_NAME))
             continue
         records = find_records([path])
-        if not records:
+        inside = sorted(path.rglob("*.zip")) if bundles and path.is_dir() else []
+        found += [(one, stack.enter_context(opened(one)) / RECORD_NAME) for one in inside]
+        if not records and not inside:
             raise UsageError(f"{path}: contains no record", hint=f"bcd-bench score {path}")
         found += [(record.parent if record.name == RECORD_NAME else record, record) for record in records]
     return found
@@ -130,6 +157,49 @@ def _verify(
         rerun = {key: again[key] for key in ("seed", "weights")}
         checks.append(check_rerun(registry, record, folder, again["rerun"], **rerun, **options))
     return {**report, "ok": all(check.status != "failed" for check in checks), "checks": checks}
+
+
+def _check_place(report: dict[str, Any], path: Path, paths: list[Path]) -> None:
+    """Add the check of the rules of a leaderboard, whose folder is the one of `paths` that contains the record."""
+    from bcd_bench.results.schema import load_record
+    from bcd_bench.verification.leaderboard import check_entry
+
+    if report["suite"] is None:  # not a record
+        return
+    root = next((root for root in paths if root.is_dir() and path.is_relative_to(root)), None)
+    check = check_entry(load_record(path), path, root)
+    report["checks"].append(check)
+    report["ok"] = report["ok"] and check.status == "ok"
+
+
+def _sign_offs(paths: list[Path], records: list[Path], *, quiet: bool) -> list[dict[str, Any]]:
+    """A report for each `verified.json` of these folders."""
+    from bcd_bench.verification.leaderboard import check_sign_offs
+    from bcd_bench.verification.signoff import SIGN_OFF_NAME
+
+    found = []
+    for root in paths:
+        check = check_sign_offs(root, records)
+        if check is not None:
+            report = {"path": str(root / SIGN_OFF_NAME), "method": None, "ok": check.status == "ok", "checks": [check]}
+            found.append(report)
+            if not quiet:
+                _print({**report, "flags": []})
+    return found
+
+
+def _sign(report: dict[str, Any], path: Path, file: Path, device: str) -> None:
+    """Add an entry for a record that passed to `file`."""
+    from bcd_bench.results.schema import load_record
+    from bcd_bench.verification.signoff import add_sign_off, record_key, sign_off
+
+    if report["suite"] is None:
+        return
+    entry = sign_off(load_record(path), report["checks"], device)
+    if entry is None:
+        print(f"not signed off: {printable(report['path'])}", file=sys.stderr)
+        return
+    add_sign_off(file, record_key(path), entry)
 
 
 def _print(report: Mapping[str, Any]) -> None:

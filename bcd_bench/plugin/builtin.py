@@ -60,5 +60,10 @@ def bcd_bench_report_formats() -> list[ReportFormatSpec]:
         ReportFormatSpec(
             "json", "Rows with intervals and provenance, for tools.", "bcd_bench.results.formats.json:render"
         ),
-        ReportFormatSpec("html", "A self-contained page.", "bcd_bench.results.formats.html:render"),
+        ReportFormatSpec(
+            "html",
+            "A page with tables to sort; with --folder, the videos of the runs too.",
+            "bcd_bench.results.formats.html:render",
+            folder="bcd_bench.results.formats.html:write_folder",
+        ),
     ]

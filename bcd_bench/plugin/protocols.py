@@ -1,4 +1,4 @@
-"""The items that metrics score, and the training clips that suites provide."""
+"""The items that metrics score, what is drawn over videos, and the training clips that suites provide."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from bcd_bench.types.clip import Clip
     from bcd_bench.types.pair import Pair
 
-__all__ = ["Scored", "TrainingClips"]
+__all__ = ["Overlay", "Scored", "TrainingClips"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,19 @@ class Scored:
     output: Clip
     features: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     info: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Overlay:
+    """Points to draw over the frames of a clip, such as the landmarks that a metric uses.
+
+    `points` is float[T, N, 2], x and y in pixels of the frame (the centre of the first pixel is at 0.5); NaN for points
+    that a frame does not have. `lines` lists pairs of points to connect, as indices 0..N-1; it must be the same for all
+    clips. Without lines, the points are drawn as dots.
+    """
+
+    points: npt.NDArray[np.floating]
+    lines: tuple[tuple[int, int], ...] = ()
 
 
 class TrainingClips(Protocol):

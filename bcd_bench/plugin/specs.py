@@ -203,6 +203,10 @@ class ExtractorSpec:
     factory: str
     assets: tuple[str, ...] = ()
     extractors: tuple[str, ...] = ()
+    overlay: str = ""
+    """A function, "package.module:name", that turns features into something to draw over a video. It is called with the
+    features of one clip and its frame size (height, width), and returns an `Overlay`. `bcd-bench view` offers it for
+    runs with a metric that uses this extractor."""
 
 
 @dataclass(frozen=True)
@@ -266,6 +270,9 @@ class ReportFormatSpec:
     name: str
     summary: str
     factory: str
+    folder: str = ""
+    """A function, "package.module:name", for formats that can write several files (`report --folder`). It is called as
+    `(rows, folder, *, suite, layout, registry, progress)`, writes below `folder`, and returns the path to open."""
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,13 @@ def _notes(
         notes.append(f"Suite {title}, manifest {(manifest or '')[:12]}, n = {count} pairs; bcd-bench {code}.")
         if layout.interval != "none":
             notes.append(_interval_note(columns, layout))
+        verified = [row for row in measured if row.verified]
+        if verified:
+            share = "All" if len(verified) == len(measured) else f"{len(verified)} of {len(measured)}"
+            notes.append(
+                f"{share} records are verified: the maintainers scored the outputs again or made random pairs again, "
+                "and the record is unchanged since (verified.json)."
+            )
         failed = [f"{row.method} {row.n_failed}" for row in measured if row.n_failed]
         if failed:
             notes.append(f"Failed pairs, left out of every value: {', '.join(failed)}.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bcd_bench.results.schema import PairValues, RecipeInfo, RunRecord, Value, conflict_note, conflicting, load_records
 from bcd_bench.verification.files import first_failure
+from bcd_bench.verification.signoff import SignOff, find_sign_offs, record_key
 
 if TYPE_CHECKING:
     from bcd_bench.plugin.registry import Registry
@@ -41,6 +42,8 @@ class ReportRow:
     manifest_sha256: str | None = None
     record: RunRecord | None = None
     folder: Path | None = field(default=None, repr=False)
+    verified: SignOff | None = field(default=None, repr=False)
+    """What somebody else has checked; None for a self-reported record."""
 
     @property
     def label(self) -> str:
@@ -99,10 +102,16 @@ def collect_rows(
     """Rows for every record under `paths` (run folders, a results tree, or record files).
 
     `suite` selects one suite. With a `registry`, values that its suites quote from papers come first. Reported rows
-    are included for each suite that has a record, and for `suite` even without one. Raises `UsageError` for a path that
-    does not exist or a record that cannot be read.
+    are included for each suite that has a record, and for `suite` even without one. A record is verified if
+    `verified.json` in one of the `paths` has its hash. Raises `UsageError` for a path that does not exist or a file
+    that cannot be read.
     """
-    measured = [row_from_record(record, path.parent) for path, record in load_records(paths)]
+    paths = list(paths)
+    sign_offs = find_sign_offs(paths)
+    measured = [
+        row_from_record(record, path.parent, sign_offs.get(record_key(path)) if sign_offs else None)
+        for path, record in load_records(paths)
+    ]
     measured = _with_conflicts([row for row in measured if suite is None or row.suite == suite])
     measured.sort(key=lambda row: (row.suite, row.suite_version, row.method, row.run_id or ""))
     if registry is None or not with_reported:
@@ -118,7 +127,7 @@ def collect_rows(
     return reported + measured
 
 
-def row_from_record(record: RunRecord, folder: Path | None = None) -> ReportRow:
+def row_from_record(record: RunRecord, folder: Path | None = None, verified: SignOff | None = None) -> ReportRow:
     """A measured row; `folder` is the folder that may contain `values.json`."""
     return ReportRow(
         suite=record.suite.name,
@@ -137,6 +146,7 @@ def row_from_record(record: RunRecord, folder: Path | None = None) -> ReportRow:
         manifest_sha256=record.suite.manifest_sha256,
         record=record,
         folder=folder,
+        verified=verified,
     )
 
 

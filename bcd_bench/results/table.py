@@ -12,14 +12,20 @@ from bcd_bench.results.rows import ReportRow
 from bcd_bench.results.schema import Value
 from bcd_bench.types.errors import UsageError
 
-__all__ = ["DAGGER", "Cell", "Line", "Table", "build_tables"]
+__all__ = ["DAGGER", "REPORTED", "Cell", "Line", "Table", "build_tables"]
 
+REPORTED = "reported"
+"""Marks values quoted from a paper."""
 SEEDED = "random weights"
 """Marks a run with random weights instead of trained ones."""
 UNHASHED = "no fingerprint"
 """Marks a run of a Python object that could not be hashed."""
 CONFLICT = "contradicts another record"
 """Marks a record for which another record of the same run has different content."""
+RECORD_DEFINITION = (
+    "Verified: the maintainers scored the outputs again or made random pairs again, and the record is unchanged since. "
+    "Self-reported: they did not."
+)
 REFUSED = "fails its checks"
 """Marks a record that contradicts its own files; a note says how."""
 NOT_SCORED = "not scored"
@@ -62,6 +68,10 @@ class Table:
     """Header of the labels."""
     suite: str = ""
     """Name and version of the suite, whatever the title says."""
+    is_transposed: bool = False
+    """True if its rows are columns of the records."""
+    key: str = ""
+    """Name, version and manifest of the suite: what its rows have in common."""
 
     def transposed(self) -> Table:
         """The same table with a row for each column and a column for each row."""
@@ -72,7 +82,7 @@ class Table:
             for index, header in enumerate(self.headers)
         )
         definitions = tuple(line.definition for line in self.lines)
-        return replace(self, headers=labels, definitions=definitions, lines=lines, corner="Column")
+        return replace(self, headers=labels, definitions=definitions, lines=lines, corner="Column", is_transposed=True)
 
 
 def build_tables(rows: Sequence[ReportRow], *, suite: str | None = None, layout: Layout | None = None) -> list[Table]:
@@ -118,10 +128,11 @@ def _table(title: str, manifest: str | None, rows: Sequence[ReportRow], layout: 
     columns, left_out = _columns(rows, layout)
     column_marks = {name: marks(rows, name) for name in columns}
     labels = _labels(rows, short=layout.short_names)
+    mixed = not layout.columns and len({row.verified is None for row in rows if not row.reported}) > 1
     lines = []
     for index, row in enumerate(rows):
         cells = tuple(_cell(row, name, column_marks[name].get(index), layout) for name in columns)
-        lines.append(Line(labels[index], _status(row), cells))
+        lines.append(Line(labels[index], _status(row), (*cells, _record_cell(row)) if mixed else cells))
     footer = notes(
         title,
         manifest,
@@ -134,7 +145,10 @@ def _table(title: str, manifest: str | None, rows: Sequence[ReportRow], layout: 
     )
     headers = tuple(_header(name, value) for name, value in columns.items())
     definitions = tuple(value.definition for value in columns.values())
-    return Table(layout.caption or title, headers, definitions, tuple(lines), tuple(footer), suite=title)
+    if mixed:
+        headers, definitions = (*headers, "record"), (*definitions, RECORD_DEFINITION)
+    texts = (headers, definitions, tuple(lines), tuple(footer))
+    return Table(layout.caption or title, *texts, suite=title, key=f"{title} {manifest}")
 
 
 def _columns(rows: Sequence[ReportRow], layout: Layout) -> tuple[dict[str, Value], list[str]]:
@@ -178,7 +192,7 @@ def _labels(rows: Sequence[ReportRow], *, short: bool) -> list[str]:
 
 def _status(row: ReportRow) -> str:
     if row.reported:
-        return "reported"
+        return REPORTED
     statuses = ["reference"] if row.reference else []
     statuses += [SEEDED] if row.seeded else []
     statuses += [UNHASHED] if row.unhashed else []
@@ -208,6 +222,10 @@ def _cell(row: ReportRow, name: str, mark: Mark | None, layout: Layout) -> Cell:
     elif value.ci_low is not None and value.ci_high is not None:
         interval = f"[{format_number(value, value.ci_low)}, {format_number(value, value.ci_high)}]"
     return Cell(format_number(value, value.value), interval, mark, not row.reported and not value.covered, value)
+
+
+def _record_cell(row: ReportRow) -> Cell:
+    return Cell("–" if row.reported else "verified" if row.verified else "self-reported")
 
 
 def _missing(row: ReportRow, value: Value) -> bool:

@@ -129,6 +129,18 @@ class FeatureStore:
                     self._passing.add((name, clip.sha256))
         return [frozen(features_by_hash[clip.sha256]) for clip in clips]
 
+    def cached(self, name: str, clip_sha256: str) -> Mapping[str, Any] | Failed | None:
+        """The stored features of the clip with this hash; None if there are none. Nothing is extracted.
+
+        `Failed` is not stored for an extractor that failed because one that it needs did: the reason is that of the
+        latter.
+        """
+        stored = self._read(self._path(name, self.identity(name), clip_sha256))
+        if stored is not None:
+            return stored
+        needed = (self.cached(dependency, clip_sha256) for dependency in self._registry.extractor(name).extractors)
+        return next((features for features in needed if isinstance(features, Failed)), None)
+
     def passing(self, name: str, clip: Clip) -> bool:
         """Whether the features of a clip failed in a way that may succeed on retry, such as an exception."""
         return (name, clip.sha256) in self._passing

@@ -22,6 +22,7 @@ __all__ = [
     "Interval",
     "PairedDifference",
     "area_under_curve",
+    "bootstrap_crossed",
     "bootstrap_mean",
     "bootstrap_statistics",
     "delete_group_jackknife",
@@ -164,6 +165,41 @@ def bootstrap_statistics(
         if np.isfinite(draws[name]).all() and math.isfinite(value):
             low, high = _percentiles(np.array(draws[name]), len(groups), level)
             intervals[name] = Interval(min(low, value), max(high, value), "clustered bootstrap")
+    return intervals
+
+
+def bootstrap_crossed(
+    sizes: tuple[int, int],
+    statistic: Callable[[Ints, Ints], Mapping[str, float]],
+    *,
+    seed: int = BOOTSTRAP_SEED,
+    resamples: int = STATISTIC_RESAMPLES,
+    level: float = 0.95,
+) -> dict[str, Interval]:
+    """Percentile intervals of a statistic of two crossed kinds of clusters, such as raters and subjects.
+
+    `sizes` are their numbers. `statistic(first, second)` is called with indices of clusters, and returns named numbers.
+    Both kinds are resampled independently of each other (Owen's pigeonhole bootstrap, 2007): an interval covers other
+    raters and other subjects, and is at least as wide as one for either alone. Percentiles are widened for the smaller
+    number of clusters. Numbers that are not finite on every resample have no interval; none with fewer than two
+    clusters of a kind.
+    """
+    if min(sizes) < 2:
+        return {}
+    estimate = statistic(*(np.arange(size, dtype=np.intp) for size in sizes))
+    draws: dict[str, list[float]] = {name: [] for name in estimate}
+    first, second = (
+        [row for chunk in _draws(size, resamples, seed + kind) for row in chunk] for kind, size in enumerate(sizes)
+    )
+    for rows, columns in zip(first, second, strict=True):
+        resample = statistic(rows, columns)
+        for name in estimate:
+            draws[name].append(float(resample[name]))
+    intervals = {}
+    for name, value in estimate.items():
+        if np.isfinite(draws[name]).all() and math.isfinite(value):
+            low, high = _percentiles(np.array(draws[name]), min(sizes), level)
+            intervals[name] = Interval(min(low, value), max(high, value), "crossed bootstrap")
     return intervals
 
 

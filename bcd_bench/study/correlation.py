@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +14,14 @@ from scipy.stats import rankdata
 from bcd_bench.results.schema import PairValues, RunRecord, load_record
 from bcd_bench.run.folder import RunFolder, find_runs
 from bcd_bench.statistics.comparability import why_incomparable
-from bcd_bench.statistics.intervals import MIN_CLUSTERS_TO_COMPARE, Interval, bootstrap_statistics
+from bcd_bench.statistics.intervals import MIN_CLUSTERS_TO_COMPARE, Interval, bootstrap_crossed
 from bcd_bench.study.design import Study
 from bcd_bench.study.questions import QUESTIONS
 from bcd_bench.verification.files import first_failure
 
-__all__ = ["Correlation", "Correlations", "MetricValues", "correlate", "load_values", "spearman"]
+__all__ = ["Correlation", "Correlations", "MetricValues", "correlate", "load_values", "spearman", "within_groups"]
+
+Ints = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class Correlation:
     """Spearman's rank correlation of a column with the mean scores for a question, from `n` videos.
 
     Signed so that 1 is agreement: values that are better if lower count with the opposite sign. `rho` is over all
-    videos, `within` the mean over pairs of clips of the correlation among the methods. Intervals of 95 % are clustered
-    by content subject; None with fewer than `MIN_CLUSTERS_TO_COMPARE` subjects.
+    videos, `within` the mean over pairs of clips of the correlation among the methods. Intervals of 95 % are over
+    raters and content subjects; None with fewer than `MIN_CLUSTERS_TO_COMPARE` of either.
     """
 
     column: str
@@ -58,10 +59,12 @@ class Correlation:
 
 @dataclass(frozen=True)
 class Correlations:
-    """The correlations of all columns and questions, the number of subjects, and notes on what is left out."""
+    """The correlations of all columns and questions, the numbers of subjects and raters, and notes on what is left
+    out."""
 
     rows: tuple[Correlation, ...]
     subjects: int
+    raters: int
     notes: tuple[str, ...]
 
 
@@ -131,55 +134,68 @@ def _values(
 
 
 def correlate(study: Study, scores: npt.NDArray[np.float64], metrics: MetricValues) -> Correlations:
-    """Correlate every column with the mean over raters of `scores` [raters, groups, methods, questions]."""
-    subjects = [group.subject for group in study.groups]
-    number = len(set(subjects))
-    if not len(scores) or not metrics.columns:
-        return Correlations((), number, metrics.notes)
-    counts = np.isfinite(scores).sum(axis=0)
-    mean = np.where(counts > 0, np.nansum(scores, axis=0) / np.maximum(counts, 1), np.nan)
+    """Correlate every column with the mean over raters of `scores` [raters, groups, methods, questions].
 
-    def statistic(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-        chosen = [row["group"] for row in rows]
+    Intervals resample the raters, whose mean is computed again, and the content subjects, both at once.
+    """
+    subjects = [group.subject for group in study.groups]
+    names = sorted(set(subjects))
+    if not len(scores) or not metrics.columns:
+        return Correlations((), len(names), len(scores), metrics.notes)
+    members = [np.array([g for g, subject in enumerate(subjects) if subject == name]) for name in names]
+    grids = {column: grid * (metrics.signs[column] or 1) for column, grid in metrics.columns.items()}
+
+    def statistic(raters: Ints, chosen_subjects: Ints) -> dict[str, float]:
+        mean = _mean_scores(scores, raters)
+        chosen = np.concatenate([members[subject] for subject in chosen_subjects])
         found = {}
-        for column, grid in metrics.columns.items():
-            x = grid[chosen] * (metrics.signs[column] or 1)
-            for q, question in enumerate(QUESTIONS):
-                y = mean[chosen, :, q]
-                found[f"{column}\n{question.name}"] = spearman(x.ravel(), y.ravel())
+        for q, question in enumerate(QUESTIONS):
+            y = mean[..., q]
+            for column, x in grids.items():
+                found[f"{column}\n{question.name}"] = spearman(x[chosen].ravel(), y[chosen].ravel())
+                found[f"{column}\n{question.name}\nwithin"] = _finite_mean(within_groups(x, y)[chosen])
         return found
 
-    by_group = {
-        (column, question.name): np.array([
-            spearman(metrics.columns[column][g] * (metrics.signs[column] or 1), mean[g, :, q])
-            for g in range(len(study.groups))
-        ])
-        for column in metrics.columns
-        for q, question in enumerate(QUESTIONS)
-    }  # fmt: skip
-
-    def within(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-        chosen = [row["group"] for row in rows]
-        return {f"{column}\n{question}": _finite_mean(one[chosen]) for (column, question), one in by_group.items()}
-
-    rows = [{"group": group} for group in range(len(study.groups))]
-    enough = number >= MIN_CLUSTERS_TO_COMPARE
-    results = []
-    for function in (statistic, within):
-        results.append((function(rows), bootstrap_statistics(rows, subjects, function) if enough else {}))
-    (whole, whole_intervals), (inside, inside_intervals) = results
+    sizes = (len(scores), len(names))
+    whole = statistic(np.arange(sizes[0]), np.arange(sizes[1]))
+    intervals = bootstrap_crossed(sizes, statistic) if min(sizes) >= MIN_CLUSTERS_TO_COMPARE else {}
+    mean = _mean_scores(scores, np.arange(sizes[0]))
     correlations = []
-    for column, grid in metrics.columns.items():
+    for column, grid in grids.items():
         for q, question in enumerate(QUESTIONS):
             key = f"{column}\n{question.name}"
-            low, high = _ends(whole_intervals.get(key))
-            inside_low, inside_high = _ends(inside_intervals.get(key))
-            n = int((np.isfinite(grid) & np.isfinite(mean[..., q])).sum())
-            rho, within_rho = _or_none(whole[key]), _or_none(inside[key])
+            inside = f"{key}\nwithin"
             correlations.append(
-                Correlation(column, question.name, rho, low, high, within_rho, inside_low, inside_high, n)
+                Correlation(
+                    column,
+                    question.name,
+                    _or_none(whole[key]),
+                    *_ends(intervals.get(key)),
+                    _or_none(whole[inside]),
+                    *_ends(intervals.get(inside)),
+                    int((np.isfinite(grid) & np.isfinite(mean[..., q])).sum()),
+                )
             )
-    return Correlations(tuple(correlations), number, metrics.notes)
+    return Correlations(tuple(correlations), len(names), len(scores), metrics.notes)
+
+
+def _mean_scores(scores: npt.NDArray[np.float64], raters: Ints) -> npt.NDArray[np.float64]:
+    """The mean [groups, methods, questions] over these raters, of whom one may be there several times; NaN without."""
+    weights = np.bincount(raters, minlength=len(scores)).astype(np.float64)
+    known = np.isfinite(scores)
+    counts = np.tensordot(weights, known, 1)
+    sums = np.tensordot(weights, np.where(known, scores, 0.0), 1)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+
+
+def within_groups(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """`spearman` of each row of `x` and `y` [groups, methods], all at once if nothing is missing."""
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        return np.array([spearman(one, other) for one, other in zip(x, y, strict=True)])
+    a, b = (rankdata(values, axis=1) for values in (x, y))
+    a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
+    scale = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
+    return np.where(scale > 0, (a * b).sum(axis=1) / np.where(scale > 0, scale, 1), np.nan)
 
 
 def spearman(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> float:

@@ -190,12 +190,13 @@ def _correlation(study: Study, correlations: Correlations, *, within: bool) -> T
     )
     notes = [
         f"{what[0].upper()}{what[1:]} 1 is agreement: values that are better if lower count with the opposite sign. "
-        f"95 % intervals clustered by content subject ({correlations.subjects} subjects). Bold: the highest "
-        "correlation for the question, if its interval is above 0.",
+        f"95 % intervals over content subjects and raters, both resampled ({correlations.subjects} subjects, "
+        f"{correlations.raters} raters). Bold: the highest correlation for the question, if its interval is above 0.",
         *(f"{note}." for note in correlations.notes if not within),
     ]
-    if correlations.subjects < MIN_CLUSTERS_TO_COMPARE:
-        notes.append(f"Too few content subjects for intervals: at least {MIN_CLUSTERS_TO_COMPARE}.")
+    if min(correlations.subjects, correlations.raters) < MIN_CLUSTERS_TO_COMPARE:
+        few = "content subjects" if correlations.subjects < MIN_CLUSTERS_TO_COMPARE else "raters"
+        notes.append(f"Too few {few} for intervals: at least {MIN_CLUSTERS_TO_COMPARE}.")
     title = "Metrics and ratings, within pairs" if within else "Metrics and ratings"
     return Table(title, _NAMES, _DEFINITIONS, tuple(lines), tuple(notes), corner="Column", suite=study.suite)
 

@@ -70,6 +70,7 @@ class Store:
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")  # a commit is on the disk when it returns
             self._db.execute("PRAGMA foreign_keys=ON")
+            self._db.execute("PRAGMA secure_delete=ON")  # what is deleted is overwritten
             self._db.executescript(_SCHEMA)
         except sqlite3.Error as error:
             raise UsageError(f"{path}: cannot be opened: {error}") from None
@@ -166,6 +167,18 @@ class Store:
             f"INSERT INTO ratings VALUES ({marks})", (rating.rater.id, rating.item, *scores, rating.seconds)
         )
         return True
+
+    def delete(self, rater: str) -> int | None:
+        """Delete a rater, given by id, with all ratings, and return their number; None if there is no such rater.
+
+        Their content is overwritten in the file, and removed from the write-ahead log if no other process reads it.
+        """
+        with self._transaction():
+            number = self._db.execute("DELETE FROM ratings WHERE rater = ?", (rater,)).rowcount
+            known = self._db.execute("DELETE FROM raters WHERE id = ?", (rater,)).rowcount
+        with self._lock:
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return number if known else None
 
     def raters(self) -> list[Rater]:
         """All raters, in the order of their slots."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bcd_bench.results.build import build_record, write_record
+from bcd_bench.results.build import build_record
 from bcd_bench.results.schema import PairValues, RunRecord, Value
 from bcd_bench.run.folder import RunFolder
 from bcd_bench.run.generate import generate
@@ -79,13 +79,13 @@ def check_rescored(
             except (BcdBenchError, OSError, ValueError):
                 return failed(name, f"the output of pair {result.id} is missing, or its frames have another hash")
         results = score_run(registry, run, names, device=device, progress=progress, suite=suite)
-        scored, values = build_record(registry, run, results)
+        scored, values = _as_recorded(record, *build_record(registry, run, results))
     stored = PairValues.load(folder)
     near = []
     for column, value in record.values.items():
         if value.metric not in names:
             continue
-        again = scored.values.get(column)
+        again = scored.get(column)
         if again is None:
             return failed(name, f"{column} is not scored by the installed {value.metric}")
         deviation = _deviation(column, value, again, stored, values)
@@ -164,8 +164,8 @@ def check_rerun(
             names, _ = _scorable(registry, record, per_pair)
         except BcdBenchError as error:
             return failed(name, f"{difference}, and they cannot be scored: {error}{other}")
-        write_record(registry, run, score_run(registry, run, names, device=device, suite=part_suite))
-        scored = PairValues.load(run.path)
+        results = score_run(registry, run, names, device=device, suite=part_suite)
+        _, scored = _as_recorded(record, *build_record(registry, run, results))
     if scored is None:
         return failed(name, f"{difference}, and there is no metric to score them{other}")
     worst, column = max((_pairs_deviation(ids, values, scored, key), key) for key in scored.columns)
@@ -186,6 +186,25 @@ def _scorable(
     if not names:
         raise UsageError("no metric of the record is installed with its assets")
     return names, [name for name in scored if name not in names]
+
+
+def _as_recorded(
+    record: RunRecord, scored: RunRecord, values: PairValues | None
+) -> tuple[dict[str, Value], PairValues | None]:
+    """The columns of `scored` and its values of pairs, under the names that the record has for them.
+
+    Of two metrics with a column of the same name, the one that was scored first has it without a prefix, and here the
+    order may be another one.
+    """
+
+    def column(key: str, value: Value) -> tuple[str, str]:
+        return value.metric, key.removeprefix(f"{value.metric}.")
+
+    known = {column(key, value): key for key, value in record.values.items()}
+    names = {key: known.get(column(key, value), key) for key, value in scored.values.items()}
+    if values is not None:
+        values = values.model_copy(update={"columns": {names[key]: row for key, row in values.columns.items()}})
+    return {names[key]: value for key, value in scored.values.items()}, values
 
 
 def _part(plan: RunPlan, suite: Suite, chosen: Sequence[int]) -> tuple[RunPlan, Suite]:

@@ -11,10 +11,11 @@ from bcd_bench.figures.sources import method_label
 from bcd_bench.plugin.loading import plugin_code
 from bcd_bench.results.rows import collect_rows, conflict_notes
 from bcd_bench.results.schema import PairValues, RunRecord, load_record
-from bcd_bench.results.table import Cell, build_tables
+from bcd_bench.results.table import build_tables
 from bcd_bench.run.folder import PairResult, RunFolder, find_runs
 from bcd_bench.types.errors import BcdBenchError, UsageError
 from bcd_bench.view.previews import preview_key
+from bcd_bench.view.tables import tables_json
 
 if TYPE_CHECKING:
     from bcd_bench.plugin.registry import Registry
@@ -32,8 +33,9 @@ class Content:
     """Runs over one suite, and what is needed to show their pairs.
 
     `pairs` are those that any run has finished, in the order of the suite, at most `limit`. `clips` maps the key of
-    every preview to a function that loads its clip. Raises `UsageError` for a path without a run, runs over different
-    suites or versions of one, and runs without a finished pair.
+    every preview to a function that loads its clip, and `outputs` has the keys of those that are outputs. Raises
+    `UsageError` for a path without a run, runs over different suites or versions of one, and runs without a finished
+    pair.
     """
 
     def __init__(self, paths: Sequence[Path], registry: Registry, *, limit: int | None = None) -> None:
@@ -49,8 +51,17 @@ class Content:
         self._registry = registry
         self._planned = [{pair.id for pair in run.plan.pairs} for run in self.runs]
         self.clips: dict[str, Callable[[], Clip]] = {}
+        self.outputs: set[str] = set()
         self._shown = [[self._clip_of(pair, index) for index in range(len(self.runs))] for pair in self.pairs]
         self._sources = [[self._source(ref) for ref in (p.content, p.motion, p.target)] for p in self.pairs]
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics that the runs were scored with, or those of the suite if none is scored."""
+        records = [load_record(run.record_path) for run in self.runs if run.record_path.exists()]
+        return list(dict.fromkeys(name for record in records for name in record.metrics)) or list(
+            self.suite.default_metrics
+        )
 
     def _source(self, ref: ClipRef | None) -> dict[str, str] | None:
         """The key of a clip of the suite; None for a pair without this clip."""
@@ -69,6 +80,7 @@ class Content:
             return {"failed": result.error or "no reason was recorded"}
         key = preview_key("output", result.output_sha256, result.fps)
         self.clips.setdefault(key, partial(_output, run, result))
+        self.outputs.add(key)
         return {"key": key}
 
     def to_json(self, media: Mapping[str, int], failures: Mapping[str, str]) -> dict[str, Any]:
@@ -116,20 +128,7 @@ class Content:
         if not scored:
             return []
         rows = collect_rows(scored, registry=self._registry)
-        return [
-            {
-                "title": table.title,
-                "corner": table.corner,
-                "headers": table.headers,
-                "definitions": table.definitions,
-                "notes": [*table.notes, *conflict_notes(rows)],
-                "lines": [
-                    {"label": line.label, "status": line.status, "cells": [_cell(cell) for cell in line.cells]}
-                    for line in table.lines
-                ],
-            }
-            for table in build_tables(rows)
-        ]
+        return tables_json(build_tables(rows), [*conflict_notes(rows)], heading="Leaderboard")
 
 
 def _common_suite(runs: Sequence[RunFolder], registry: Registry) -> Suite:
@@ -176,20 +175,13 @@ def _columns(records: Sequence[RunRecord | None], values: Sequence[PairValues | 
             columns.setdefault(name, {
                 "name": name, "unit": info.unit, "decimals": info.decimals, "higher": info.higher_is_better,
                 "definition": info.definition, "headline": info.headline, "scale": 100 if info.kind == "rate" else 1,
+                "metric": info.metric,
             })  # fmt: skip
     return sorted(columns.values(), key=lambda column: not column["headline"])
 
 
 def _rounded(value: float | None, scale: int) -> float | None:
     return None if value is None else float(f"{value * scale:.6g}")
-
-
-def _cell(cell: Cell) -> dict[str, Any]:
-    value = cell.value
-    numbers = (None, None, None) if value is None else (value.value, value.ci_low, value.ci_high)
-    if not cell.interval:  # an interval that the table leaves out is not drawn either
-        numbers = (numbers[0], None, None)
-    return {"text": cell.text, "interval": cell.interval, "mark": cell.mark, "dagger": cell.dagger, "numbers": numbers}
 
 
 def _run(run: RunFolder, label: str, record: RunRecord | None, results: Mapping[str, PairResult]) -> dict[str, Any]:

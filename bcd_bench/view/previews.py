@@ -27,7 +27,10 @@ ENLARGED = 128
 
 @dataclass(frozen=True)
 class Preview:
-    """A preview: its name without folder, its size in pixels, number of frames, frames per second, and bytes."""
+    """A preview: its name without folder, its size in pixels, number of frames, frames per second, and bytes.
+
+    `scale` is the factor by which the clip was enlarged, and `sha256` the hash of the clip.
+    """
 
     name: str
     width: int
@@ -35,6 +38,13 @@ class Preview:
     frames: int
     fps: float
     bytes: int
+    scale: int
+    sha256: str
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the clip, in pixels."""
+        return self.height // self.scale, self.width // self.scale
 
 
 def preview_key(*source: object) -> str:
@@ -108,7 +118,7 @@ class Previews:
                 self.failures[key] = one_line(error, place=False)
                 return
             size = path.stat().st_size
-            preview = Preview(path.name, width * scale, height * scale, len(clip), clip.fps, size)
+            preview = Preview(path.name, width * scale, height * scale, len(clip), clip.fps, size, scale, clip.sha256)
             append_jsonl(self._index, [asdict(preview)])
         self._known[key] = preview
         self.made += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -12,11 +12,15 @@ from bcd_bench import (
     Clip,
     ClipRef,
     Column,
+    Extractor,
+    ExtractorSpec,
     Failed,
     Generated,
     MethodSpec,
     MetricSpec,
+    Overlay,
     Pair,
+    ReportedRow,
     Scored,
     Suite,
     SuiteSpec,
@@ -32,6 +36,7 @@ from bcd_bench.scoring.score import score_run
 N, SIZE, FPS, FRAMES = 45, (16, 24), 10.0, 5
 HOSTILE = "</script><img src=x onerror=\"document.title='broken'\"><!--{{data}}&amp;\u2028"
 FAILED = 7
+REPORTED = ReportedRow("Paper", "Doe et al. 2024, Table 1", {"difference": 0.5})
 
 
 def draw(shade: int, frames: int = FRAMES) -> Clip:
@@ -95,16 +100,52 @@ class Near:
     def score(self, items: Sequence[Scored]) -> list[Mapping[str, Any]]:
         rows = []
         for item in items:
+            assert len(item.features["corners"]["output"]["boxes"]) == FRAMES
             target = item.pair.target.load().frames.astype(int)
             difference = float(np.abs(item.output.frames.astype(int) - target).mean())
             rows.append({"difference": difference, "equal": difference == 0})
         return rows
 
 
+class Corners(Extractor):
+    """Left, top, right and bottom of the square in each frame, in pixels; fails if there is none."""
+
+    identity: ClassVar = {"version": "1"}
+
+    def extract(self, clips: Sequence[Clip]) -> list[Mapping[str, Any] | Failed]:
+        found: list[Mapping[str, Any] | Failed] = []
+        for clip in clips:
+            bright = [np.argwhere(frame[..., 0] > 40) for frame in clip.frames]
+            if not all(len(pixels) for pixels in bright):
+                found.append(Failed(f"no square {HOSTILE}"))
+                continue
+            boxes = [[*pixels.min(axis=0)[::-1], *(pixels.max(axis=0)[::-1] + 1)] for pixels in bright]
+            found.append({"boxes": np.array(boxes, np.float64)})
+        return found
+
+
+def outline(features: Mapping[str, Any], size: tuple[int, int]) -> Overlay:
+    """The corners of the square, connected."""
+    assert size == SIZE
+    left, top, right, bottom = features["boxes"].T
+    points = np.stack([[left, top], [right, top], [right, bottom], [left, bottom]]).transpose(2, 0, 1)
+    return Overlay(points, ((0, 1), (1, 2), (2, 3), (3, 0)))
+
+
+@hookimpl
+def bcd_bench_extractors() -> list[ExtractorSpec]:
+    return [
+        ExtractorSpec(
+            "corners", "1", "the corners of the square", "gallery_toy:Corners", overlay="gallery_toy:outline"
+        ),
+        ExtractorSpec("plain", "1", "the same without overlay", "gallery_toy:Corners"),
+    ]
+
+
 @hookimpl
 def bcd_bench_suites() -> list[SuiteSpec]:
     return [
-        SuiteSpec("gallery", "1", "45 pairs", "gallery_toy:suite"),
+        SuiteSpec("gallery", "1", "45 pairs", "gallery_toy:suite", reported=(REPORTED,)),
         SuiteSpec("gallery-other", "1", "3 pairs", "gallery_toy:other_suite"),
     ]
 
@@ -119,7 +160,7 @@ def bcd_bench_methods() -> list[MethodSpec]:
 
 @hookimpl
 def bcd_bench_metrics() -> list[MetricSpec]:
-    return [MetricSpec("near", "1", "nearness", "gallery_toy:Near")]
+    return [MetricSpec("near", "1", "nearness", "gallery_toy:Near", extractors=("corners",))]
 
 
 def make_run(

@@ -307,6 +307,7 @@ def bcd_bench_extractors() -> list[ExtractorSpec]:
 def bcd_bench_metrics() -> list[MetricSpec]:
     names = {"shade": "Shade", "picky": "Picky", "broken": "Broken", "bad-derive": "BadDerive"}
     names |= {"stopping": "Stopping", "census": "Census", "halves": "Halves", "names-no-frames": "NamesNoFrames"}
+    names |= {"again": "Shade"}
     pair = [MetricSpec(name, "1", name, f"scoring_toy:{cls}") for name, cls in names.items()]
     sets = [
         MetricSpec("spread", "1", "spread", "scoring_toy:Spread", level="set"),

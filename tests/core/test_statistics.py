@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -197,3 +198,23 @@ def test_the_area_under_the_curve_counts_pairs() -> None:
     assert s.area_under_curve([3.0, 4.0], [1.0, 2.0]) == 1
     assert s.area_under_curve([3.0, 4.0], [1.0, 3.5]) == pytest.approx(0.75)
     assert s.area_under_curve([2.0], [2.0]) == 0.5
+
+
+def test_a_crossed_bootstrap_adds_the_variances_of_both_kinds() -> None:
+    rng = np.random.default_rng(7)
+    raters, subjects = rng.normal(0, 2.0, 40), rng.normal(5, 1.5, 60)
+
+    def half_width(a: float, b: float) -> float:
+        def statistic(first: Any, second: Any) -> dict[str, float]:
+            return {"sum": a * float(raters[first].mean()) + b * float(subjects[second].mean())}
+
+        interval = s.bootstrap_crossed((40, 60), statistic, resamples=2000)["sum"]
+        assert interval.contains(a * raters.mean() + b * subjects.mean())
+        return (interval.high - interval.low) / 2
+
+    variance = {"raters": raters.var() / 40, "subjects": subjects.var() / 60}
+    assert half_width(1, 0) == pytest.approx(1.96 * np.sqrt(variance["raters"]), rel=0.1)
+    assert half_width(0, 1) == pytest.approx(1.96 * np.sqrt(variance["subjects"]), rel=0.1)
+    assert half_width(1, 1) == pytest.approx(1.96 * np.sqrt(sum(variance.values())), rel=0.1)
+    assert s.bootstrap_crossed((1, 60), lambda first, second: {"sum": 1.0}) == {}
+    assert s.bootstrap_crossed((3, 3), lambda first, second: {"x": float("nan" if first[0] else 1)}) == {}

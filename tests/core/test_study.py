@@ -16,7 +16,15 @@ import study_toy as toy
 from bcd_bench.statistics.intervals import bootstrap_mean
 from bcd_bench.study.analysis import agreement, evaluate
 from bcd_bench.study.build import build_study
-from bcd_bench.study.correlation import Correlations, MetricValues, correlate, load_values, spearman
+from bcd_bench.study.correlation import (
+    Correlation,
+    Correlations,
+    MetricValues,
+    correlate,
+    load_values,
+    spearman,
+    within_groups,
+)
 from bcd_bench.study.design import MEDIA, Group, Item, Method, Study, load_study, williams
 from bcd_bench.study.files import FIELDS, import_ratings, read_ratings, write_ratings
 from bcd_bench.study.page import render_page
@@ -453,6 +461,38 @@ def test_a_metric_that_sees_quality_is_told_from_one_that_does_not(built: tuple[
     assert not any(method in reported for method in toy.METHODS)
 
 
+def test_correlations_within_groups_are_those_of_each_group() -> None:
+    rng = np.random.default_rng(2)
+    x, y = rng.integers(0, 4, (30, 5)) + 0.0, rng.integers(0, 4, (30, 5)) + 0.0
+    x[3] = 1
+    expected = [spearman(one, other) for one, other in zip(x, y, strict=True)]
+    assert within_groups(x, y) == pytest.approx(expected, nan_ok=True)
+    x[0, 0] = np.nan
+    expected[0] = spearman(x[0], y[0])
+    assert within_groups(x, y) == pytest.approx(expected, nan_ok=True)
+
+
+def test_intervals_of_correlations_cover_other_raters_and_other_subjects() -> None:
+    """The same mean scores, once by raters who agree and once by raters who do not: the latter give wider intervals."""
+    study = make_study(methods=3, groups=8, checks=0)
+    rng = np.random.default_rng(4)
+    truth = rng.normal(3, 1, (8, 3))
+    values = MetricValues({"metric": truth + rng.normal(0, 0.4, truth.shape)}, {"metric": 1}, ())
+
+    def found(raters: int, spread: float) -> Correlation:
+        bias = rng.normal(0, spread, (raters // 2, 8, 3, 1))
+        scores = truth[None, :, :, None] + np.concatenate([bias, -bias]) + np.zeros(3)
+        return correlate(study, scores, values).rows[0]
+
+    agreeing, disagreeing = found(8, 0.0), found(8, 2.0)
+    assert agreeing.rho == pytest.approx(disagreeing.rho)
+    for one in (agreeing, disagreeing):
+        assert one.ci_low < one.rho < one.ci_high
+        assert one.within_low < one.within < one.within_high
+    assert disagreeing.ci_high - disagreeing.ci_low > 1.3 * (agreeing.ci_high - agreeing.ci_low)
+    assert found(4, 0.0).ci_low is None  # four raters are too few
+
+
 def test_metrics_of_other_outputs_and_of_missing_runs_are_left_out(built: tuple[Path, Study]) -> None:
     _, study = built
     changed = study.groups[0].model_copy(update={"outputs": ["0" * 64, *study.groups[0].outputs[1:]]})
@@ -475,7 +515,7 @@ def test_names_are_text_in_every_format() -> None:
     study = make_study(labels=[HOSTILE, "B"], checks=0)
     ratings = [rating(r, item.id, 1 + r % 2, 3, 4) for r in range(2) for g in study.groups for item in g.items]
     found = evaluate(study, ratings)
-    texts = {format_: render(study, found, Correlations((), 3, ()), format_) for format_ in FORMATS}
+    texts = {format_: render(study, found, Correlations((), 3, 2, ()), format_) for format_ in FORMATS}
     assert "<img" not in texts["html"]
     assert "\\input{" not in texts["latex"]
     assert "\\<img" in texts["markdown"]

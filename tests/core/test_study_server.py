@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import signal
+import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +17,7 @@ import pytest
 
 from bcd_bench.cli.app import main
 from bcd_bench.study.design import DESIGN_NAME, MEDIA, Group, Item, Method, Study
-from bcd_bench.study.store import DATABASE_NAME, Rater, Store
+from bcd_bench.study.store import DATABASE_NAME, Rater, Rating, Store
 
 SCORES = {"identity": 1, "motion": 3, "quality": 5}
 JSON = "application/json"
@@ -274,6 +280,53 @@ def test_the_admin_token_is_kept_and_private(tmp_path: Path) -> None:
     assert len(admin_token(tmp_path)) > 30
 
 
+def test_a_rater_is_deleted_without_a_trace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = make_study(tmp_path / "s")
+    kept, gone = Rater("a1" * 8, 0), Rater("b2" * 8, 1)
+    with Store(tmp_path / "s" / DATABASE_NAME) as store:
+        for rater in (kept, gone):
+            store.add_all([Rating(rater, item.id, SCORES) for item in study.groups[0].items])
+        with pytest.raises(SystemExit) as done:
+            main(["study", "delete", str(tmp_path / "s"), gone.id])  # while another process has the file open
+        assert done.value.code == 0
+        assert capsys.readouterr().out == f"2 ratings of {gone.id} deleted\n"
+        assert store.raters() == [kept]
+        assert {one.rater for one in store.ratings()} == {kept}
+    files = [path.read_bytes() for path in (tmp_path / "s").iterdir() if path.is_file()]
+    assert any(kept.id.encode() in content for content in files)
+    assert not any(gone.id.encode() in content for content in files)
+    with pytest.raises(SystemExit) as stop:
+        main(["study", "delete", str(tmp_path / "s"), gone.id])
+    assert stop.value.code == 2
+    assert f"no rater has the code '{gone.id}'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_server_ends_with_one_line(tmp_path: Path, number: signal.Signals) -> None:
+    for name in ("starlette", "uvicorn", "limits"):
+        has_extra(name)
+    make_study(tmp_path / "s")
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    command = [sys.executable, "-c", "from bcd_bench.cli import main; main()", "study", "serve", str(tmp_path / "s")]
+    process = subprocess.Popen(
+        [*command, "--port", str(port)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith(f"http://127.0.0.1:{port}/")
+    for _ in range(200):
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            if client.recv(20).startswith(b"HTTP/1.1 200"):
+                break
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert err.splitlines()[1:] == [f"stopped; the ratings of 0 raters are in {tmp_path / 's' / DATABASE_NAME}"]
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
@@ -320,8 +373,6 @@ def test_a_report_without_ratings_says_what_to_do(
             main(["study", "report", str(tmp_path / "s")])
         assert expected in capsys.readouterr().err
         with Store(tmp_path / "s" / DATABASE_NAME) as store:
-            from bcd_bench.study.store import Rating
-
             store.add_all([Rating(Rater("0" * 16, 0), study.groups[0].items[0].id, SCORES)])
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(SystemExit) as stop:

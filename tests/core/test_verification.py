@@ -228,6 +228,21 @@ def test_outputs_are_scored_again(registry: Registry, runs: Path) -> None:
     )
 
 
+def test_metrics_with_a_column_of_the_same_name_are_told_apart(registry: Registry, tmp_path: Path) -> None:
+    """The first one that was scored has the name alone, whatever the order in which they are scored again."""
+    folder = record_run(registry, tmp_path / "same", "off", ("shade", "again")).path
+    record = load_record(folder / "record.json")
+    assert (record.values["distance"].metric, record.values["again.distance"].metric) == ("shade", "again")
+    assert list(record.metrics) == ["again", "shade"]
+    assert check_rescored(registry, record, folder).status == "ok"
+    first, *rest = (folder / "pairs.jsonl").read_text().splitlines()
+    changed = json.dumps({**json.loads(first), "output_sha256": "0" * 64})
+    (folder / "pairs.jsonl").write_text("\n".join([changed, *rest]) + "\n")
+    check = check_rerun(registry, record, folder, 12)
+    assert check.status == "ok", check.detail
+    assert "first p00, but their values differ by at most 0 standard deviations" in check.detail
+
+
 def test_random_pairs_are_made_again(registry: Registry, runs: Path) -> None:
     folder = folder_of(runs, "off")
     record = load_record(folder / "record.json")

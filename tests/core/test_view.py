@@ -50,7 +50,7 @@ def test_a_gallery_has_a_player_for_every_clip_and_the_values(
     built = build_gallery(runs, tmp_path / "g", registry)
     data = data_of(built.page)
     # 45 drawings of contents, motions and targets, 45 outputs of one run, and 5 of the other that differ from them
-    assert built == Gallery(tmp_path / "g" / "index.html", 45, 2, 45 + 45 + 5, 95, 0)
+    assert built == Gallery(tmp_path / "g" / "index.html", 45, 2, 45 + 45 + 5, 95, 0, (), built.notes)
     assert data["suite"]["pairs"] == 45
     labels = [run["label"] for run in data["runs"]]
     assert sorted(labels) == ["exact", "shifted"]
@@ -221,3 +221,78 @@ def test_the_command_prints_the_page(
     with pytest.raises(SystemExit) as stop:
         main(["view", str(tmp_path / "nothing"), "--output", str(tmp_path / "g")])
     assert stop.value.code == 2
+
+
+def report(*arguments: object) -> None:
+    with pytest.raises(SystemExit) as done:
+        main(["report", "--format", "html", *map(str, arguments)])
+    assert done.value.code == 0
+
+
+def test_a_report_folder_has_the_tables_and_a_gallery_for_each_suite(
+    runs: list[Path],
+    registry: Registry,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("bcd_bench.cli.report.load", lambda: registry)
+    other = toy.make_run(registry, tmp_path / "other", "exact", name="gallery-other").path
+    results = tmp_path / "results"  # a record without outputs
+    results.mkdir()
+    for name in ("record.json", "values.json"):
+        (results / name).write_text((runs[0] / name).read_text())
+    report(other, results, "--folder", tmp_path / "r")
+    assert capsys.readouterr().out == f"{tmp_path / 'r' / 'index.html'}\n"
+    data = data_of(tmp_path / "r" / "index.html")
+    links = {table["title"]: table.get("gallery") for table in data["tables"]}
+    assert links == {"gallery-other@1": "gallery-other@1/index.html", "gallery@1": None}
+    gallery = data_of(tmp_path / "r" / "gallery-other@1" / "index.html")
+    assert [pair["id"] for pair in gallery["pairs"]] == ["p00", "p01", "p02"]
+    [[line]] = [table["lines"] for table in data["tables"] if table["title"] == "gallery-other@1"]
+    assert (line["label"], line["cells"][0]["numbers"][0]) == ("exact", 0.0)
+    before = (tmp_path / "r" / "gallery-other@1" / "previews" / "index.jsonl").read_text()
+    report(other, "--folder", tmp_path / "r", "--suite", "gallery-other")
+    assert (tmp_path / "r" / "gallery-other@1" / "previews" / "index.jsonl").read_text() == before
+    for arguments, message in (
+        (["--folder", tmp_path, "--format", "html"], "exists and is not a gallery"),
+        (["--folder", tmp_path / "n", "--format", "csv"], "--folder has no effect on format csv"),
+        (["--folder", tmp_path / "n", "--output", "x", "--format", "html"], "pass one of them"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main(["report", str(other), *map(str, arguments)])
+        assert stop.value.code == 2
+        assert message in capsys.readouterr().err
+
+
+def test_a_record_cannot_choose_where_its_gallery_is_written(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a gallery that cannot be made is a note, not the end of the report."""
+    monkeypatch.setattr("bcd_bench.cli.report.load", lambda: registry)
+    run = toy.make_run(registry, tmp_path / "other", "exact", name="gallery-other").path
+    record = json.loads((run / "record.json").read_text())
+    record["suite"]["name"] = "../../escaped"
+    (run / "record.json").write_text(json.dumps(record))
+    (run / "pairs.jsonl").write_text("")
+    report(run, "--folder", tmp_path / "deep" / "er" / "r")
+    [table] = data_of(tmp_path / "deep" / "er" / "r" / "index.html")["tables"]
+    assert table["title"] == "../../escaped@1"
+    assert table["notes"][-1].startswith("No videos: ")
+    assert "gallery" not in table
+    assert not list(tmp_path.rglob("*escaped*"))
+    assert [path.name for path in (tmp_path / "deep" / "er").iterdir()] == ["r"]
+
+
+def test_reported_rows_are_apart_and_numbers_without_interval_have_no_bar() -> None:
+    from bcd_bench.results.table import Cell, Line, Table
+    from bcd_bench.view.tables import tables_json
+
+    given = {"paper": "reported", "ours": "", "ref": "reference"}
+    lines = tuple(Line(label, status, (Cell("1"),)) for label, status in given.items())
+    [data] = tables_json([Table("t", ("x",), (), lines, ("note",))], ["more"])
+    found = {line["label"]: (line["reported"], line["ranked"]) for line in data["lines"]}
+    assert found == {"paper": (True, False), "ours": (False, True), "ref": (False, False)}
+    assert data["notes"] == ["note", "more"]
+    assert data["definitions"] == ("",)
+    assert data["lines"][0]["cells"][0]["numbers"] == (None, None, None)

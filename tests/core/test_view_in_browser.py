@@ -1,4 +1,5 @@
-"""The gallery in headless Chromium, from file://: all videos load, the console stays empty, the keyboard works."""
+"""The gallery in headless Chromium, from file://: all videos load, the console stays empty, the keyboard works,
+overlays follow the frames, and axe finds nothing to complain about."""
 
 from __future__ import annotations
 
@@ -13,6 +14,8 @@ import gallery_toy as toy
 import pytest
 
 from bcd_bench.plugin.registry import Registry
+from bcd_bench.results.formats import html
+from bcd_bench.results.rows import collect_rows
 from bcd_bench.view.gallery import build_gallery, render_page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -33,8 +36,10 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BCD_BENCH_HOME", str(out / "home"))
         runs = [toy.make_run(registry, out / "runs", method).path for method in ("shifted", "exact")]
-        build_gallery(runs, out / "g", registry)
+        build_gallery(runs, out / "g", registry, overlays=["corners"])
         build_gallery(runs, out / "g", registry, single_file=True, limit=6)
+        rows = collect_rows([run / "record.json" for run in runs], registry=registry)
+        (out / "g" / "report.html").write_text(html.render(rows), "utf-8")
     return out / "g"
 
 
@@ -176,9 +181,11 @@ def test_pairs_are_sorted_and_filtered(browser: Any, gallery: Path) -> None:
     page.close()
 
 
-def test_the_leaderboard_sorts_and_tells_definitions_on_focus(browser: Any, gallery: Path) -> None:
-    opened = Opened(browser, gallery / "index.html")
+@pytest.mark.parametrize("name", ["index.html", "report.html"])
+def test_the_leaderboard_sorts_and_tells_definitions_on_focus(browser: Any, gallery: Path, name: str) -> None:
+    opened = Opened(browser, gallery / name)
     rows = "[...document.querySelectorAll('#leaderboard tbody th')].map((one) => one.firstChild.textContent)"
+    reported = ["Reported in papers, never ranked", "Paper"]
     button = opened.page.locator("#leaderboard thead button").nth(1)
     button.focus()
     assert opened.page.locator("#tip").is_visible()
@@ -186,9 +193,10 @@ def test_the_leaderboard_sorts_and_tells_definitions_on_focus(browser: Any, gall
     opened.page.keyboard.press("Escape")
     assert not opened.page.locator("#tip").is_visible()
     button.click()
-    assert opened.js(rows) == ["exact", "shifted"]
+    assert opened.js(rows) == ["exact", "shifted", *reported]
+    assert opened.js("document.querySelectorAll('th')[1].getAttribute('aria-sort')") == "ascending"
     button.click()
-    assert opened.js(rows) == ["shifted", "exact"]
+    assert opened.js(rows) == ["shifted", "exact", *reported]  # those of papers stay apart
     assert opened.js("document.querySelectorAll('#leaderboard .bar').length") > 0
     assert opened.messages == []
     opened.page.close()
@@ -216,4 +224,99 @@ def test_a_single_file_plays_after_it_was_moved(browser: Any, gallery: Path, tmp
     opened.wait("[...document.querySelector('article').querySelectorAll('video')].every((one) => one.readyState >= 2)")
     assert opened.js("document.querySelectorAll('article').length") == 6
     assert opened.messages == []
+    opened.page.close()
+
+
+PAINTED = """(() => {
+  const canvas = document.querySelector("article[aria-current] .clips figure:nth-child(3) canvas");
+  const { data, width, height } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  let [left, right] = [width, -1];
+  for (let i = 3; i < data.length; i += 4) {
+    if (data[i] < 100) continue;
+    const x = ((i - 3) / 4) % width;
+    [left, right] = [Math.min(left, x), Math.max(right, x)];
+  }
+  return [(24 * left) / width, (24 * right) / width, width, height];
+})()"""
+"""Left and right end of what the overlay of the first run's output has painted, in pixels of the clip."""
+
+
+def test_an_overlay_follows_the_frames(browser: Any, gallery: Path) -> None:
+    for name in ("index.html", "gallery.html"):
+        opened = Opened(browser, gallery / name)
+        press = opened.page.keyboard.press
+        press("ArrowRight")
+        opened.wait("[...document.querySelectorAll('article[aria-current] video')].every((one) => one.readyState >= 2)")
+        assert opened.js(PAINTED)[1] < 0  # off by default
+        assert opened.js("document.querySelector('#overlay').getAttribute('aria-pressed')") == "false"
+        press("o")
+        assert opened.js("document.querySelector('#overlay').getAttribute('aria-pressed')") == "true"
+        for frame in range(toy.FRAMES):  # the square is at 2 * frame … 2 * frame + 8
+            opened.wait(f"{PAINTED}.slice(0, 2).every((x, i) => Math.abs(x - {[2 * frame, 2 * frame + 8]}[i]) < 0.6)")
+            press(".")
+        press("o")
+        assert opened.js(PAINTED)[1] < 0
+        assert [text for text in opened.messages if "getImageData" not in text] == []  # which only this test calls
+        assert all(url.startswith(("file://", "data:")) for url in opened.requests)
+        opened.page.close()
+
+
+def test_a_clip_without_points_says_why(browser: Any, gallery: Path) -> None:
+    text = (gallery / "index.html").read_text("utf-8")
+    data = json.loads(text.partition('id="data">')[2].partition("</script>")[0])
+    data["media"][data["pairs"][10]["motion"]["media"]]["points"] = [{"none": toy.HOSTILE}]
+    data["media"][data["pairs"][10]["target"]["media"]]["points"] = [{"file": "overlays/abc.css"}]
+    (gallery / "without.html").write_text(render_page(data), "utf-8")
+    opened = Opened(browser, gallery / "without.html")
+    opened.page.locator("#text").fill("p10")
+    opened.wait("document.querySelectorAll('article').length === 1")
+    opened.js("document.querySelector('article').scrollIntoView()")
+    opened.page.locator("#overlay").click()
+    texts = "[...document.querySelectorAll('article[aria-current] .without')].map((one) => one.textContent)"
+    opened.wait(f"{texts}.at(-1) === 'the points cannot be read'")
+    assert opened.js(texts)[1] == f"no points: {toy.HOSTILE}"
+    assert opened.js("document.querySelectorAll('img').length") == 0
+    opened.page.close()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (390, "dark")])
+def test_axe_finds_no_violation_of_wcag_aa(browser: Any, gallery: Path, width: int, scheme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
+    opened = Opened(browser, gallery / "index.html", width, scheme)
+    for details in ("#keys", "#leaderboard details", "section details"):
+        opened.js(f"document.querySelector({details!r}).open = true")
+    opened.js("document.querySelector('#every').click()")
+    opened.page.keyboard.press("o")
+    opened.page.locator("#order").select_option("failed")
+    opened.page.locator("#leaderboard thead button").nth(1).focus()  # shows the definition
+    options = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}}
+    for page in ("index.html", "report.html"):
+        if page == "report.html":
+            opened.page.goto((gallery / page).as_uri())
+            opened.page.locator("#leaderboard thead button").nth(1).focus()
+        found = axe.Axe().run(opened.page, options=options).response
+        assert [(one["id"], [node["html"][:200] for node in one["nodes"]]) for one in found["violations"]] == []
+        assert len(found["passes"]) > 10
+    opened.page.close()
+
+
+def test_every_control_is_reached_by_tab_and_shows_its_focus(browser: Any, gallery: Path) -> None:
+    opened = Opened(browser, gallery / "index.html", 390)
+    controls = "a[href], button:not(:disabled), select, input, summary"
+    waiting = opened.js(
+        f"[...document.querySelectorAll({controls!r})].filter((one) => one.checkVisibility())"
+        ".map((one, i) => (one.dataset.number = String(i)))"
+    )
+    reached = set()
+    for _ in range(3 * len(waiting)):
+        opened.page.keyboard.press("Tab")
+        number, outline = opened.js(
+            "[document.activeElement.dataset.number, getComputedStyle(document.activeElement).outlineWidth]"
+        )
+        if number is not None:
+            assert outline == "2px", number
+            reached.add(number)
+        if len(reached) == len(waiting):
+            break
+    assert reached == set(waiting)
     opened.page.close()

@@ -11,7 +11,9 @@ from bcd_bench.results.formats.markdown import render
 from bcd_bench.results.rows import collect_rows
 from bcd_bench.results.schema import PairValues, RunRecord
 from bcd_bench.statistics.comparability import why_incomparable
+from bcd_bench.verification.bundle import opened
 from bcd_bench.verification.files import first_failure
+from bcd_bench.verification.leaderboard import check_entry, check_sign_offs
 
 RESULTS = Path(__file__).parents[2] / "results"
 PAIRS = {
@@ -45,6 +47,20 @@ def test_records_are_whole_runs_with_provenance(path: Path) -> None:
         assert record.values[name].value == pytest.approx(scale * sum(scored) / len(scored)), name
     assert len(values.columns) > 5
     assert first_failure(record, path.parent) == ""
+    check = check_entry(record, path, RESULTS)
+    assert check.status == "ok", check.detail
+
+
+def test_bundles_and_sign_offs_are_of_what_is_here() -> None:
+    """With the checks of every record above, what `bcd-bench verify results --leaderboard` checks without plugins."""
+    check = check_sign_offs(RESULTS, RECORDS)
+    assert check is None or check.status == "ok", check.detail
+    for bundle in RESULTS.rglob("*.zip"):
+        with opened(bundle) as folder:
+            record = RunRecord.model_validate_json((folder / "record.json").read_text())
+            assert first_failure(record, folder) == "", bundle
+            check = check_entry(record, folder / "record.json", None)
+            assert check.status == "ok", f"{bundle}: {check.detail}"
 
 
 @pytest.mark.parametrize("method", ["bcd", "cdsvae"])

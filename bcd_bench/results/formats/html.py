@@ -1,16 +1,26 @@
-"""Tables as one self-contained HTML page without scripts, fonts or external requests."""
+"""Tables as one self-contained HTML page, or as a folder with the videos of the runs; no external requests."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from bcd_bench.results.layout import Layout
 from bcd_bench.results.rows import ReportRow
 from bcd_bench.results.table import Table, build_tables
+from bcd_bench.types.errors import BcdBenchError
+from bcd_bench.view.tables import tables_json
+from bcd_bench.view.template import fill_page
 
-__all__ = ["render", "render_tables"]
+if TYPE_CHECKING:
+    from bcd_bench.plugin.registry import Registry
+    from bcd_bench.util.progress import Progress
 
-_PAGE = """<!doctype html>
+__all__ = ["render", "render_tables", "write_folder"]
+
+_HEAD = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -34,7 +44,8 @@ ul { padding-left: 1.2rem; font-size: .85rem; }
 </head>
 <body>
 <h1>{{ title }}</h1>
-{% for table in tables %}
+"""
+_TABLES = """{% for table in tables %}
 <section>
 <div class="scroll">
 <table>
@@ -72,19 +83,98 @@ ul { padding-left: 1.2rem; font-size: .85rem; }
 {% else %}
 <p>No records to report.</p>
 {% endfor %}
-</body>
-</html>
 """
 
 
 def render(rows: Sequence[ReportRow], *, suite: str | None = None, layout: Layout | None = None) -> str:
-    """Render a page that opens from a local file; names and messages provided by plugins are escaped."""
-    return render_tables(build_tables(rows, suite=suite, layout=layout), "bcd-bench report")
+    """Render a page that opens from a local file, with tables that can be sorted and intervals as bars.
+
+    Names and messages provided by plugins are escaped. Without JavaScript, the page shows the same tables as they are.
+    """
+    return _page(build_tables(rows, suite=suite, layout=layout))
 
 
 def render_tables(tables: Sequence[Table], title: str) -> str:
-    """Render tables as such a page."""
+    """Render tables as a page without scripts."""
+    return _filled(f"{_HEAD}{_TABLES}</body>\n</html>\n", tables=tables, title=title)
+
+
+def write_folder(
+    rows: Sequence[ReportRow],
+    folder: Path,
+    *,
+    suite: str | None = None,
+    layout: Layout | None = None,
+    registry: Registry,
+    progress: Progress | None = None,
+) -> Path:
+    """Write `index.html` to a folder, and a gallery (`bcd_bench.view`) for each table whose runs have outputs.
+
+    Returns the page. A gallery that cannot be made, such as for a suite whose data is missing, is replaced by a note.
+    Raises `UsageError` if the folder is something else than a report, or cannot be written.
+    """
+    from bcd_bench.io.atomic import write_text_atomic
+    from bcd_bench.run.folder import writing
+    from bcd_bench.view.gallery import build_gallery, open_folder
+
+    open_folder(folder, "--folder")
+    tables = build_tables(rows, suite=suite, layout=layout)
+    galleries: dict[str, tuple[str, str]] = {}
+    for table in tables:
+        name = _folder_name(table, [name for name, _ in galleries.values()])
+        runs = [row.folder for row in rows if row.folder and _of(row, table) and (row.folder / "outputs").is_dir()]
+        if not runs or (suite is not None and not table.suite.startswith(f"{suite}@")):
+            continue
+        try:
+            build_gallery(runs, folder / name, registry, progress=progress)
+        except BcdBenchError as error:
+            galleries[table.key] = (name, f"No videos: {error}.")
+        else:
+            galleries[table.key] = (name, "")
+    page = folder / "index.html"
+    with writing(folder):
+        write_text_atomic(page, _page(tables, galleries))
+    return page
+
+
+def _of(row: ReportRow, table: Table) -> bool:
+    return f"{row.suite}@{row.suite_version} {row.manifest_sha256}" == table.key
+
+
+def _folder_name(table: Table, taken: Sequence[str]) -> str:
+    """A name for a gallery without a path in it, whatever the record says; different for every table."""
+    name = re.sub(r"[^A-Za-z0-9@_-]", "-", table.suite) or "gallery"
+    number = 1
+    while (name if number == 1 else f"{name}-{number}") in taken:
+        number += 1
+    return name if number == 1 else f"{name}-{number}"
+
+
+def _page(tables: Sequence[Table], galleries: Mapping[str, tuple[str, str]] | None = None) -> str:
+    import bcd_bench
+
+    body: list[dict[str, Any]] = []
+    for table, data in zip(tables, tables_json(tables), strict=True):
+        name, note = (galleries or {}).get(table.key, ("", ""))
+        if note:
+            data["notes"].append(note)
+        elif name:
+            data["gallery"] = f"{name}/index.html"
+        body.append(data)
+    title = "bcd-bench report"
+    data = {"title": title, "tables": body, "bcd_bench": bcd_bench.__version__}
+    static = _filled(_TABLES, tables=tables, title=title)
+    return fill_page(
+        "bcd_bench.view",
+        data,
+        template="report.html",
+        scripts=("leaderboard.js", "report.js"),
+        markup={"static": static},
+    )
+
+
+def _filled(template: str, **values: Any) -> str:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
-    return environment.from_string(_PAGE).render(tables=tables, title=title)
+    return environment.from_string(template).render(**values)

@@ -113,6 +113,7 @@ def bcd_bench_extractors() -> list[ExtractorSpec]:
             summary="478 points, 52 blendshapes and the head rotation per frame.",
             factory="bcd_bench_faces.landmarks.extractor:MediaPipeLandmarks",
             assets=(FACE_LANDMARKER.name,),
+            overlay="bcd_bench_faces.overlays:mediapipe_contours",
         ),
         ExtractorSpec(
             name="arcface",
@@ -127,6 +128,7 @@ def bcd_bench_extractors() -> list[ExtractorSpec]:
             version="1",
             summary="320 dense landmarks per frame with uncertainties and head-model coefficients (bundled network).",
             factory="bcd_bench_faces.dense_landmarks.extractor:DenseLandmarks",
+            overlay="bcd_bench_faces.overlays:dense_points",
         ),
         ExtractorSpec(
             name="sface",
@@ -141,6 +143,7 @@ def bcd_bench_extractors() -> list[ExtractorSpec]:
             summary="Head model fitted to a clip: identity per clip, expression and pose per frame; needs no files.",
             factory="bcd_bench_faces.fitting.extractor:FaceMesh",
             extractors=(DENSE,),
+            overlay="bcd_bench_faces.overlays:fitted_mesh",
         ),
         ExtractorSpec(
             name=TDDFA_V2,
@@ -156,6 +159,7 @@ def bcd_bench_extractors() -> list[ExtractorSpec]:
             summary="The same fit to MediaPipe's landmarks.",
             factory="bcd_bench_faces.fitting.extractor:MediaPipeFaceMesh",
             extractors=(LANDMARKS,),
+            overlay="bcd_bench_faces.overlays:fitted_mesh",
         ),
     ]
 
