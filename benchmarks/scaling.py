@@ -66,7 +66,7 @@ class Costs:
     """Of the storage's metadata server."""
     lifetime: float = 200 * 3600.0
     """Mean time until a worker dies."""
-    merge: float = 0.002
+    merge: float = 0.0005
     """Combining a pair of shards, and building the record."""
 
 
