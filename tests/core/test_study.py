@@ -362,7 +362,7 @@ def test_a_few_raters_have_means_and_no_intervals() -> None:
         (3, None),
     }
     assert not any(one.significant for one in found.differences)
-    text = render(study, found, Correlations((), 1, ()))
+    text = render(study, found, Correlations((), 1, 1, ()))
     assert "Too few raters" in text
     assert "**" not in text
 
