@@ -121,7 +121,7 @@ def test_the_column_appears_where_records_differ(results: Path) -> None:
     assert [cell.text for cell in transposed.lines[-1].cells] == ["self-reported", "verified"]
     [chosen] = build_tables(rows, layout=Layout(columns=(next(iter(rows[0].metrics)),)))
     assert len(chosen.headers) == 1
-    assert [row["verified"] is not None for row in json.loads(json_.render(rows))] == [False, True]
+    assert [row["provenance"]["verified"] is not None for row in json.loads(json_.render(rows))] == [False, True]
     signed(results, "exact")
     [table] = build_tables(collect_rows([results]))
     assert "record" not in table.headers

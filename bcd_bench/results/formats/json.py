@@ -31,6 +31,5 @@ def row_to_json(row: ReportRow) -> dict[str, Any]:
         "n_pairs": row.n_pairs,
         "n_failed": row.n_failed,
         "metrics": {name: {key: getattr(value, key) for key in _VALUE_KEYS} for name, value in row.metrics.items()},
-        "verified": row.verified.model_dump() if row.verified else None,
-        "provenance": dict(row.provenance),
+        "provenance": {**row.provenance, "verified": row.verified.model_dump() if row.verified else None},
     }
