@@ -31,5 +31,10 @@ def row_to_json(row: ReportRow) -> dict[str, Any]:
         "n_pairs": row.n_pairs,
         "n_failed": row.n_failed,
         "metrics": {name: {key: getattr(value, key) for key in _VALUE_KEYS} for name, value in row.metrics.items()},
-        "provenance": {**row.provenance, "verified": row.verified.model_dump() if row.verified else None},
+        "provenance": {**row.provenance, **({} if row.reported else {"verified": _verified(row)})},
     }
+
+
+def _verified(row: ReportRow) -> dict[str, Any] | None:
+    """What was made again, by whom and when; None for a self-reported row."""
+    return None if row.verified is None else dict(row.verified.model_dump())
