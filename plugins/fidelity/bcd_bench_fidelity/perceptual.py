@@ -17,9 +17,9 @@ from bcd_bench_fidelity.perceptual_weights import (
     ALEXNET_WEIGHTS,
     LPIPS_HEADS_SHA256,
     ST_LPIPS_WEIGHTS,
-    asset_path,
     lpips_heads,
 )
+from bcd_bench_fidelity.weight_files import asset_file
 
 if TYPE_CHECKING:
     import torch
@@ -108,7 +108,7 @@ class LPIPS(_Perceptual):
         from bcd_bench_fidelity.fuse_batchnorm import read_weights
         from bcd_bench_fidelity.perceptual_network import lpips_network
 
-        backbone = asset_path(ALEXNET_WEIGHTS)
+        backbone = asset_file(ALEXNET_WEIGHTS)
         return lpips_network(read_weights(backbone), read_weights(lpips_heads()))
 
 
@@ -127,4 +127,4 @@ class STLPIPS(_Perceptual):
         from bcd_bench_fidelity.fuse_batchnorm import read_weights
         from bcd_bench_fidelity.perceptual_network import st_lpips_network
 
-        return st_lpips_network(read_weights(asset_path(ST_LPIPS_WEIGHTS)))
+        return st_lpips_network(read_weights(asset_file(ST_LPIPS_WEIGHTS)))

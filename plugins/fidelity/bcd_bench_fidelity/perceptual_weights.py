@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 
-from bcd_bench.assets.hashing import sha256_file
 from bcd_bench.plugin.specs import AssetSpec
-from bcd_bench.types.errors import MissingAssetError, MissingDependencyError
+from bcd_bench_fidelity.weight_files import packaged_file
 
-__all__ = ["ALEXNET_WEIGHTS", "LPIPS_HEADS_SHA256", "ST_LPIPS_WEIGHTS", "asset_path", "lpips_heads"]
+__all__ = ["ALEXNET_WEIGHTS", "LPIPS_HEADS_SHA256", "ST_LPIPS_WEIGHTS", "lpips_heads"]
 
 ST_LPIPS_WEIGHTS = AssetSpec(
     name="st-lpips",
@@ -38,26 +36,12 @@ _LPIPS_PACKAGE = "lpips"
 _LPIPS_FILE = "weights/v0.1/alex.pth"
 
 
-def asset_path(asset: AssetSpec) -> Path:
-    """Path of the verified file. Raises `MissingAssetError`."""
-    from bcd_bench.assets.store import AssetStore
-    from bcd_bench.plugin.registry import load_registry
-
-    return AssetStore(load_registry()).find(asset.name)
-
-
 def lpips_heads() -> Path:
-    """Path of the verified file in the installed package, whose code is not run. Raises `MissingDependencyError`, or
-    `MissingAssetError` for a wrong file."""
-    install = "pip install --no-deps lpips==0.1.4"
-    spec = find_spec(_LPIPS_PACKAGE)
-    if spec is None or spec.origin is None:
-        raise MissingDependencyError("the layer weights of LPIPS are not installed", hint=install)
-    path = Path(spec.origin).parent / _LPIPS_FILE
-    if not path.is_file() or sha256_file(path) != LPIPS_HEADS_SHA256:
-        raise MissingAssetError(
-            f"the layer weights of LPIPS at {path} are missing or modified and were rejected "
-            f"(expected sha256 {LPIPS_HEADS_SHA256[:12]}…)",
-            hint=f"{install} --force-reinstall",
-        )
-    return path
+    """Path of the verified file in the installed package. Raises as `packaged_file`."""
+    return packaged_file(
+        _LPIPS_PACKAGE,
+        _LPIPS_FILE,
+        sha256=LPIPS_HEADS_SHA256,
+        what="the layer weights of LPIPS",
+        install="pip install --no-deps lpips==0.1.4",
+    )
