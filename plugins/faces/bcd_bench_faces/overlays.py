@@ -80,9 +80,7 @@ def _coarse_mesh() -> _Mesh:
     from bcd_bench_faces.dense_landmarks.points import dense_points as choose
 
     head, vertices = HeadModel.load(), choose().vertices
-    triangles = head.triangles
-    edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
-    edges = np.unique(np.sort(edges, axis=1), axis=0)
+    edges = head.edges
     lengths = np.linalg.norm(head.mean[edges[:, 0]] - head.mean[edges[:, 1]], axis=1)
     graph = csr_matrix((lengths, edges.T), shape=(len(head.mean), len(head.mean)))
     _, _, nearest = dijkstra(graph, directed=False, indices=vertices, min_only=True, return_predecessors=True)

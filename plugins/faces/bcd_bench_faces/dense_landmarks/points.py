@@ -44,13 +44,10 @@ def dense_points(count: int = COUNT) -> DensePoints:
     from bcd_bench_faces.synthesis.rasterizer import vertex_normals  # compiles, which detection does not need
 
     head = HeadModel.load()
-    mean, triangles = head.mean, head.triangles
-    mirrored = _mirror_images()
-    edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
-    edges = np.unique(np.sort(edges, axis=1), axis=0)
+    mean, edges, mirrored = head.mean, head.edges, _mirror_images()
     lengths = np.sqrt(np.linalg.norm(mean[edges[:, 0]] - mean[edges[:, 1]], axis=1).round(3))
     graph = csr_matrix((lengths, edges.T), shape=(len(mean), len(mean)))
-    allowed = np.flatnonzero(vertex_normals(mean, triangles)[:, 2] < _FACING)
+    allowed = np.flatnonzero(vertex_normals(mean, head.triangles)[:, 2] < _FACING)
     allowed = allowed[np.isin(mirrored[allowed], allowed)]
     reach = np.full(len(mean), np.inf)
     selected: list[int] = []

@@ -68,6 +68,12 @@ class HeadModel:
         return _shipped() if path is None else _read(path)
 
     @cached_property
+    def edges(self) -> Ints:
+        """The edges of the region's triangles, each once: int32[E, 2], the lower vertex first."""
+        sides = np.concatenate([self.triangles[:, pair] for pair in ([0, 1], [1, 2], [2, 0])])
+        return np.unique(np.sort(sides, axis=1), axis=0)
+
+    @cached_property
     def mean(self) -> Floats:
         return self.bust_mean[self.region]
 
