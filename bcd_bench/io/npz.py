@@ -38,7 +38,8 @@ def load_tree(path: Path) -> Any:
         # Read from memory: with a path, NumPy leaves a damaged file open.
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as data:
             return _unpack(json.loads(str(data[_TREE])), data)
-    except (KeyError, EOFError, ValueError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except (KeyError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        # zipfile raises RuntimeError, or its subclass NotImplementedError, for encryption and unknown compression
         raise ValueError(f"{path}: not a tree of arrays ({error})") from error
 
 

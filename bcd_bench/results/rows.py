@@ -46,6 +46,11 @@ class ReportRow:
     """What somebody else has checked; None for a self-reported record."""
 
     @property
+    def group(self) -> tuple[str, str, str | None]:
+        """Name, version and manifest of the suite: rows with the same are in one table."""
+        return self.suite, self.suite_version, self.manifest_sha256
+
+    @property
     def label(self) -> str:
         """Name in tables: the method, its configured `name` if any, and the recipe of its weights."""
         return self.name if self.recipe is None else f"{self.name} ({self.recipe.label})"

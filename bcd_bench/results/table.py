@@ -70,8 +70,8 @@ class Table:
     """Name and version of the suite, whatever the title says."""
     is_transposed: bool = False
     """True if its rows are columns of the records."""
-    key: str = ""
-    """Name, version and manifest of the suite: what its rows have in common."""
+    group: tuple[str, str, str | None] | None = None
+    """`ReportRow.group` of its measured rows."""
 
     def transposed(self) -> Table:
         """The same table with a row for each column and a column for each row."""
@@ -96,7 +96,7 @@ def build_tables(rows: Sequence[ReportRow], *, suite: str | None = None, layout:
     groups: dict[tuple[str, str, str | None], list[ReportRow]] = {}
     for row in rows:
         if not row.reported:
-            groups.setdefault((row.suite, row.suite_version, row.manifest_sha256), []).append(row)
+            groups.setdefault(row.group, []).append(row)
     for row in rows:
         if row.reported and not any(key[:2] == (row.suite, row.suite_version) for key in groups):
             groups[row.suite, row.suite_version, None] = []
@@ -106,14 +106,15 @@ def build_tables(rows: Sequence[ReportRow], *, suite: str | None = None, layout:
         hint = f"bcd-bench report --suite {suites[0]}" if len(suites) > 1 else "pass only the runs of one table"
         raise UsageError(f"{option} is for one table, and this report has {len(groups)}", hint=hint)
     tables = []
-    for (name, version, manifest), measured in sorted(groups.items(), key=lambda item: [str(part) for part in item[0]]):
+    for group, measured in sorted(groups.items(), key=lambda item: [str(part) for part in item[0]]):
+        name, version, manifest = group
         quoted = [row for row in rows if row.reported and (row.suite, row.suite_version) == (name, version)]
         if layout.keep_order:
             kept = {id(row) for row in (*quoted, *measured)}
             ordered = [row for row in rows if id(row) in kept]
         else:
             ordered = _ordered(quoted, measured)
-        table = _table(f"{name}@{version}", manifest, ordered, layout)
+        table = replace(_table(f"{name}@{version}", manifest, ordered, layout), group=group)
         tables.append(table.transposed() if layout.transpose else table)
     return tables
 
@@ -147,8 +148,7 @@ def _table(title: str, manifest: str | None, rows: Sequence[ReportRow], layout: 
     definitions = tuple(value.definition for value in columns.values())
     if mixed:
         headers, definitions = (*headers, "record"), (*definitions, RECORD_DEFINITION)
-    texts = (headers, definitions, tuple(lines), tuple(footer))
-    return Table(layout.caption or title, *texts, suite=title, key=f"{title} {manifest}")
+    return Table(layout.caption or title, headers, definitions, tuple(lines), tuple(footer), suite=title)
 
 
 def _columns(rows: Sequence[ReportRow], layout: Layout) -> tuple[dict[str, Value], list[str]]:

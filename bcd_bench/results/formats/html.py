@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -119,43 +120,41 @@ def write_folder(
 
     open_folder(folder, "--folder")
     tables = build_tables(rows, suite=suite, layout=layout)
-    galleries: dict[str, tuple[str, str]] = {}
+    galleries: dict[Any, tuple[str, str]] = {}
     for table in tables:
-        name = _folder_name(table, [name for name, _ in galleries.values()])
-        runs = [row.folder for row in rows if row.folder and _of(row, table) and (row.folder / "outputs").is_dir()]
-        if not runs or (suite is not None and not table.suite.startswith(f"{suite}@")):
+        runs = [
+            row.folder
+            for row in rows
+            if row.group == table.group and row.folder is not None and (row.folder / "outputs").is_dir()
+        ]
+        if not runs:
             continue
+        name = _folder_name(table, [name for name, _ in galleries.values()])
         try:
             build_gallery(runs, folder / name, registry, progress=progress)
         except BcdBenchError as error:
-            galleries[table.key] = (name, f"No videos: {error}.")
+            galleries[table.group] = (name, f"No videos: {error}.")
         else:
-            galleries[table.key] = (name, "")
+            galleries[table.group] = (name, "")
     page = folder / "index.html"
     with writing(folder):
         write_text_atomic(page, _page(tables, galleries))
     return page
 
 
-def _of(row: ReportRow, table: Table) -> bool:
-    return f"{row.suite}@{row.suite_version} {row.manifest_sha256}" == table.key
-
-
 def _folder_name(table: Table, taken: Sequence[str]) -> str:
     """A name for a gallery without a path in it, whatever the record says; different for every table."""
     name = re.sub(r"[^A-Za-z0-9@_-]", "-", table.suite) or "gallery"
-    number = 1
-    while (name if number == 1 else f"{name}-{number}") in taken:
-        number += 1
-    return name if number == 1 else f"{name}-{number}"
+    candidates = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    return next(candidate for candidate in candidates if candidate not in taken)
 
 
-def _page(tables: Sequence[Table], galleries: Mapping[str, tuple[str, str]] | None = None) -> str:
+def _page(tables: Sequence[Table], galleries: Mapping[Any, tuple[str, str]] | None = None) -> str:
     import bcd_bench
 
     body: list[dict[str, Any]] = []
     for table, data in zip(tables, tables_json(tables), strict=True):
-        name, note = (galleries or {}).get(table.key, ("", ""))
+        name, note = (galleries or {}).get(table.group, ("", ""))
         if note:
             data["notes"].append(note)
         elif name:

@@ -36,5 +36,5 @@ def row_to_json(row: ReportRow) -> dict[str, Any]:
 
 
 def _verified(row: ReportRow) -> dict[str, Any] | None:
-    """What was made again, by whom and when; None for a self-reported row."""
+    """The sign-off of a verified record; None for a self-reported one."""
     return None if row.verified is None else dict(row.verified.model_dump())
