@@ -80,9 +80,9 @@ ASSUMED = {
 class Station:
     """A part that serves one request at a time, and how long it was busy."""
 
-    def __init__(self, env: simpy.Environment, capacity: int = 1) -> None:
+    def __init__(self, env: simpy.Environment) -> None:
         self.env, self.busy = env, 0.0
-        self.queue = simpy.Resource(env, capacity)
+        self.queue = simpy.Resource(env)
 
     def serve(self, seconds: float) -> Generator[Any, Any, None]:
         with self.queue.request() as turn:

@@ -93,7 +93,7 @@ class Bench:
         )
 
     def measure(self, name: str, *arguments: str, until: int | None = None) -> dict[str, Any]:
-        """Seconds and peak memory of one command; `until` kills it once so many pairs are done."""
+        """Seconds and peak memory of one command; `until` kills it when that many pairs are done."""
         before, began, continued = self.done(), time.perf_counter(), None
         process = self.start(*arguments)
         while (ended := os.wait4(process.pid, os.WNOHANG)) == (0, 0, ended[2]):

@@ -47,9 +47,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path)
     given = parser.parse_args()
-    chosen = [storm for storm in STORMS if not given.only or storm.name in given.only.split(",")]
-    if not chosen:
-        parser.error(f"--only: choose from {', '.join(storm.name for storm in STORMS)}")
+    known = {storm.name: storm for storm in STORMS}
+    names = given.only.split(",") if given.only else list(known)
+    if unknown := sorted(set(names) - set(known)):
+        parser.error(f"--only {unknown[0]}: choose from {', '.join(known)}")
+    chosen = [known[name] for name in names]
     lines, good = [HEADER], True
     print(HEADER)
     with tempfile.TemporaryDirectory() as temporary:

@@ -40,8 +40,8 @@ def used(reference: Path) -> tuple[int, int]:
     return pages, len(list(reference.rglob("*"))) + 4
 
 
-def mended(lab: Lab, disk: Path, damage: Damage, options: str) -> Damage:
-    """After the disk was mended, the same command ends like an undisturbed run."""
+def repaired(lab: Lab, disk: Path, damage: Damage, options: str) -> Damage:
+    """Repair the disk, and run the same command: it has to end like an undisturbed run."""
     mount("-o", f"remount,{options}", str(disk))
     damage.add(finished_like(lab, disk))
     return damage
@@ -52,7 +52,7 @@ def full_disk(lab: Lab, folder: Path, rng: random.Random) -> Damage:
     pages, _ = used(reference)
     with tmpfs(folder, f"size={rng.randint(2, pages + 4) * 4}k") as disk:
         damage = judged(lab.finish(*RUN, "--jobs", str(rng.randint(1, 2)), cwd=disk), codes=(0, 2))
-        return mended(lab, disk, damage, f"size={PLENTY}")
+        return repaired(lab, disk, damage, f"size={PLENTY}")
 
 
 def no_inodes(lab: Lab, folder: Path, rng: random.Random) -> Damage:
@@ -60,13 +60,12 @@ def no_inodes(lab: Lab, folder: Path, rng: random.Random) -> Damage:
     _, inodes = used(reference)
     with tmpfs(folder, f"size={PLENTY},nr_inodes={rng.randint(4, inodes + 4)}") as disk:
         damage = judged(lab.finish(*RUN, cwd=disk), codes=(0, 2))
-        return mended(lab, disk, damage, "nr_inodes=10000")
+        return repaired(lab, disk, damage, "nr_inodes=10000")
 
 
 def read_only(lab: Lab, folder: Path, rng: random.Random) -> Damage:
     """The disk becomes read-only at any moment. A file that is open for writing delays that, as everywhere."""
-    reference = lab.reference()
-    seconds = lab.seconds(*RUN, make=lambda: lab.template("timing-run", lambda path: None))
+    seconds = lab.run_seconds()
     with tmpfs(folder, f"size={PLENTY}") as disk:
         process = lab.start(*RUN, cwd=disk)
         time.sleep(rng.uniform(0, seconds))
@@ -79,19 +78,18 @@ def read_only(lab: Lab, folder: Path, rng: random.Random) -> Damage:
             time.sleep(0.01)
         damage = judged(lab.end(process), codes=(0, 2))
         mount("-o", "remount,rw", str(disk))
-        damage.add(finished_like(lab, disk, reference=reference))
+        damage.add(finished_like(lab, disk))
         return damage
 
 
 def failing_disk(lab: Lab, folder: Path, rng: random.Random) -> Damage:
     """Some writes, syncs and renames fail, by libfiu."""
-    reference = lab.reference()
     fault = rng.choice(["rw/write", "rw/pwrite", "sync/fsync", "dir/rename", "dir/mkdir"])
     prefix = [str(FIU), "-x", "-c", f"enable_random name=posix/io/{fault},probability={10 ** rng.uniform(-3, -1)}"]
     process = lab.start(*RUN, "--jobs", "1", cwd=folder, prefix=prefix)
     ended = lab.end(process)
     damage = judged(ended) if ended.hung else Damage()  # writing the message of the failure can fail, too
-    damage.add(finished_like(lab, folder, reference=reference))
+    damage.add(finished_like(lab, folder))
     return damage
 
 
@@ -107,5 +105,5 @@ STORMS = [
     Storm("disk full", full_disk, 50, needs_root),
     Storm("no inodes left", no_inodes, 20, needs_root),
     Storm("disk becomes read-only", read_only, 20, needs_root),
-    Storm("writes, syncs or renames fail", failing_disk, 50, needs_fiu),
+    Storm("failing disk", failing_disk, 50, needs_fiu),
 ]

@@ -40,4 +40,4 @@ def hostile(name: str, lab: Lab, folder: Path, rng: random.Random, tries: int = 
     return damage
 
 
-STORMS = [Storm(f"1,000 hostile files: {name}", partial(hostile, name), 1) for name in READERS]
+STORMS = [Storm(f"hostile files: {name}", partial(hostile, name), 1) for name in READERS]

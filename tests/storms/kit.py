@@ -91,7 +91,7 @@ class Lab:
             "COLUMNS": "200",
             "NO_COLOR": "1",
         }
-        self._seconds: dict[tuple[str, ...], float] = {}
+        self._seconds: dict[str, float] = {}
 
     def start(self, *arguments: str | Path, cwd: Path, prefix: Iterable[str] = (), **env: str) -> subprocess.Popen[str]:
         """Start `bcd-bench ARGUMENTS` in a process group of its own, behind the command `prefix`."""
@@ -121,17 +121,16 @@ class Lab:
         """Run `bcd-bench ARGUMENTS` to its end."""
         return self.end(self.start(*arguments, cwd=cwd, **env))
 
-    def seconds(self, *arguments: str, make: Callable[[], Path]) -> float:
-        """How long an undisturbed command takes at the moment, in the folder that `make` prepares."""
-        if arguments not in self._seconds:
-            cwd = make()
+    def timed(self, name: str, *arguments: str, cwd: Path) -> float:
+        """Run an undisturbed command called `name`, if it has not been run yet, and return the seconds that it took."""
+        if name not in self._seconds:
             began = time.perf_counter()
             ended = self.finish(*arguments, cwd=cwd)
             assert ended.code == 0, ended.err
-            self._seconds[arguments] = time.perf_counter() - began
-        return self._seconds[arguments]
+            self._seconds[name] = time.perf_counter() - began
+        return self._seconds[name]
 
-    def template(self, name: str, build: Callable[[Path], None]) -> Path:
+    def template(self, name: str, build: Callable[[Path], None] = lambda path: None) -> Path:
         """A folder that `build` fills once."""
         path = self.folder / "templates" / name
         if not path.exists():
@@ -141,12 +140,14 @@ class Lab:
 
     def reference(self) -> Path:
         """The run folder of an undisturbed run."""
+        place = self.template("reference")
+        self.timed("run", *RUN, cwd=place)
+        return only_run(place)
 
-        def build(path: Path) -> None:
-            ended = self.finish(*RUN, cwd=path)
-            assert ended.code == 0, ended.err
-
-        return only_run(self.template("reference", build))
+    def run_seconds(self) -> float:
+        """How long the undisturbed run took."""
+        self.reference()
+        return self._seconds["run"]
 
 
 def kill(process: subprocess.Popen[str]) -> None:
@@ -203,9 +204,9 @@ def judged(ended: Ended, codes: Iterable[int] = (0,)) -> Damage:
     return damage
 
 
-def finished_like(lab: Lab, folder: Path, *arguments: str, reference: Path | None = None, **env: str) -> Damage:
-    """Run the command in `folder` to its end, and compare its run with the undisturbed one."""
-    damage = judged(lab.finish(*(arguments or RUN), cwd=folder, **env))
+def finished_like(lab: Lab, folder: Path) -> Damage:
+    """Continue the run in `folder` to its end, and compare it with the undisturbed one."""
+    damage = judged(lab.finish(*RUN, cwd=folder))
     if damage.none:
-        damage.add(compare(only_run(folder), reference or lab.reference()))
+        damage.add(compare(only_run(folder), lab.reference()))
     return damage

@@ -34,24 +34,22 @@ def kill_at_random(lab: Lab, folder: Path, rng: random.Random, *command: str, se
 
 
 def kill_run(lab: Lab, folder: Path, rng: random.Random) -> Damage:
-    reference = lab.reference()
-    seconds = lab.seconds(*RUN, make=lambda: lab.template("timing-run", lambda path: None))
+    seconds = lab.run_seconds()
     kill_at_random(lab, folder, rng, *RUN, "--jobs", str(rng.randint(1, 2)), seconds=seconds)
-    return finished_like(lab, folder, reference=reference)
+    return finished_like(lab, folder)
 
 
 def kill_score(lab: Lab, folder: Path, rng: random.Random) -> Damage:
     """Scores and record are missing, as after an interrupted run."""
 
-    def unscored(path: Path) -> Path:
+    def unscored(path: Path) -> None:
         shutil.copytree(lab.reference(), path / "run")
         shutil.rmtree(path / "run" / "scores")
         for name in ("record.json", "values.json", "timing.json"):
             (path / "run" / name).unlink()
-        return path
 
     command = ("score", "run", "--jobs", "1")
-    seconds = lab.seconds(*command, make=lambda: unscored(lab.template("timing-score", lambda path: None)))
+    seconds = lab.timed("score", *command, cwd=lab.template("timed-score", unscored))
     unscored(folder)
     kill_at_random(lab, folder, rng, *command, seconds=seconds)
     damage = judged(lab.finish(*command, cwd=folder))
@@ -71,12 +69,12 @@ def kill_merge(lab: Lab, folder: Path, rng: random.Random) -> Damage:
     template = lab.template("shards", build)
     command = ("merge", str(only_run(template).relative_to(template)))
 
-    def copied(path: Path) -> Path:
+    def copied(path: Path) -> None:
         shutil.copytree(template, path, dirs_exist_ok=True)
-        return path
 
-    seconds = lab.seconds(*command, make=lambda: copied(lab.folder / "timing-merge"))
-    kill_at_random(lab, copied(folder), rng, *command, seconds=seconds)
+    seconds = lab.timed("merge", *command, cwd=lab.template("timed-merge", copied))
+    copied(folder)
+    kill_at_random(lab, folder, rng, *command, seconds=seconds)
     ended = lab.finish(*command, cwd=folder)
     if "merged already" in ended.err:  # it was killed between merging and scoring, or after everything
         ended = lab.finish("score", *command[1:], cwd=folder)
@@ -88,7 +86,7 @@ def kill_merge(lab: Lab, folder: Path, rng: random.Random) -> Damage:
 def stopped(lab: Lab, folder: Path, rng: random.Random) -> Damage:
     """SIGSTOP for a minute at any moment."""
     reference = lab.reference()
-    seconds = lab.seconds(*RUN, make=lambda: lab.template("timing-run", lambda path: None))
+    seconds = lab.run_seconds()
     process = lab.start(*RUN, "--jobs", "2", cwd=folder)
     time.sleep(rng.uniform(0, seconds))
     try:
@@ -138,7 +136,7 @@ def started_twice(lab: Lab, folder: Path, rng: random.Random) -> Damage:
 def copied_while_running(lab: Lab, folder: Path, rng: random.Random) -> Damage:
     """A copy of the folder, taken at any moment, continues to the same end."""
     reference = lab.reference()
-    seconds = lab.seconds(*RUN, make=lambda: lab.template("timing-run", lambda path: None))
+    seconds = lab.run_seconds()
     original, copy = folder / "original", folder / "copy"
     original.mkdir()
     process = lab.start(*RUN, cwd=original)
@@ -146,14 +144,14 @@ def copied_while_running(lab: Lab, folder: Path, rng: random.Random) -> Damage:
     subprocess.run(["cp", "-r", str(original), str(copy)], check=False, capture_output=True)  # files come and go
     damage = judged(lab.end(process))
     damage.add(compare(only_run(original), reference))
-    damage.add(finished_like(lab, copy, reference=reference))
+    damage.add(finished_like(lab, copy))
     return damage
 
 
 def moved_while_running(lab: Lab, folder: Path, rng: random.Random) -> Damage:
     """The folder is moved away at any moment; the same command continues it at its new place."""
     reference = lab.reference()
-    seconds = lab.seconds(*RUN, make=lambda: lab.template("timing-run", lambda path: None))
+    seconds = lab.run_seconds()
     before, after = folder / "before", folder / "after"
     before.mkdir()
     process = lab.start(*RUN, "--out", str(before / "runs"), cwd=folder)

@@ -93,7 +93,7 @@ class FVD(_FrechetMetric):
             False,
             f"Frechet distance between windows of {WINDOW} frames of the outputs and of {REFERENCE}, without overlap, "
             f"on {I3D_KINETICS.described}; frames at 224 x 224, bilinear; a clip of 9 to 15 frames is one window; "
-            "biased upwards where there are few windows.",
+            "biased upwards if there are few windows.",
             kind="set",
         ),
         Column("fvd-windows", "windows", None, "Windows of the outputs that fvd rests on.", kind="set", decimals=0),

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 __all__ = ["T5Encoder"]
 
 BUCKETS = 32
-"""Relative positions that are told apart: half of them for keys after the query."""
+"""Number of classes of relative positions; half of them are for keys after the query."""
 MAX_DISTANCE = 128
 """Tokens from which on all distances share a bucket."""
 
