@@ -280,11 +280,12 @@ def test_training_reduces_the_loss(request_for: Any, base: Path, tmp_path: Path)
         {
             **TINY,
             "bcd": str(base),
-            "train.steps": 60,
+            "train.steps": 40,
+            "train.batch": 4,
             "train.warmup": 5,
             "train.jitter": 0,
             "train.single": 0,
-            "train.lr": 5e-3,
+            "train.lr": 2e-3,
         },
     )
     bcd, clips = BCD.from_pretrained(base), CrossedBlocks()
@@ -292,7 +293,7 @@ def test_training_reduces_the_loss(request_for: Any, base: Path, tmp_path: Path)
     trainer = module.Trainer(
         preset, bcd, module.extended(bcd, preset), pairs, torch.from_numpy(clips.point_weights()), "cpu", tmp_path
     )
-    losses = [trainer.train_step(step)["loss"] for step in range(60)]
+    losses = [trainer.train_step(step)["loss"] for step in range(40)]
     assert np.mean(losses[-10:]) < 0.7 * np.mean(losses[:5])
 
 
