@@ -19,6 +19,7 @@ from bcd_bench.io.atomic import TEMPORARY_SUFFIX, atomic_path, fsync_path, usual
 from bcd_bench.plugin.loading import load_factory
 from bcd_bench.plugin.specs import AssetSpec
 from bcd_bench.types.errors import BcdBenchError, MissingAssetError, UsageError
+from bcd_bench.util.locking import LOCK_NAME, locked
 
 if TYPE_CHECKING:
     from bcd_bench.plugin.registry import Registry
@@ -54,6 +55,24 @@ def format_size(size: int) -> str:
             break
         amount /= 1000
     return f"{size} B" if unit == "B" else f"{amount:.1f} {unit}"
+
+
+@contextlib.contextmanager
+def _scratch_for(target: Path) -> Iterator[Path]:
+    """An empty folder beside `target`, for its download only. What a killed download left there is deleted.
+
+    Raises `LockedError` if another process is downloading the file.
+    """
+    scratch = target.with_name(f".{target.name}.download{TEMPORARY_SUFFIX}")
+    scratch.mkdir(parents=True, exist_ok=True)
+    with locked(scratch):
+        for leftover in scratch.iterdir():
+            if leftover.name != LOCK_NAME:
+                leftover.unlink()
+        try:
+            yield scratch
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _candidates(spec: AssetSpec) -> list[Path]:
@@ -317,13 +336,13 @@ class AssetStore:
         for url in spec.urls:
             source = f"{url.rstrip('/')}/{relative}" if relative else url
             try:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                pooch.retrieve(source, known_hash=f"sha256:{sha256}", path=target.parent, fname=target.name)
+                with _scratch_for(target) as scratch:
+                    pooch.retrieve(source, known_hash=f"sha256:{sha256}", path=scratch, fname=target.name)
+                    usual_mode(scratch / target.name)  # pooch creates private files
+                    (scratch / target.name).replace(target)
             except (OSError, ValueError) as error:  # requests' errors are OSErrors; ValueError is a wrong hash
                 reasons.append(f"{source}: {' '.join(str(error).split())[:200]}")
             else:
-                with _writing(target):
-                    usual_mode(target)  # pooch creates private files
                 return
         raise MissingAssetError(f"asset {spec.name!r} could not be downloaded: {'; '.join(reasons)}", hint=spec.how_to)
 

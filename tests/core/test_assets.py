@@ -19,6 +19,7 @@ from bcd_bench.assets.store import AssetStore, cache_folder, format_size, search
 from bcd_bench.assets.weights import resolve_weights
 from bcd_bench.plugin.registry import Registry, load_registry
 from bcd_bench.types.errors import MissingAssetError, UsageError
+from bcd_bench.util.locking import locked
 
 GIVEN = os.environ.get("BCD_BENCH_ASSETS")
 """The real assets, where the caller of the tests has them; every test here has a search path of its own."""
@@ -231,6 +232,33 @@ def test_fetch_verifies_what_it_downloads(tmp_path: Path, monkeypatch: pytest.Mo
         store.fetch("bad")
     with pytest.raises(UsageError, match="'hand' has no download source: ask the authors"):
         store.fetch("hand")
+
+
+def test_what_a_killed_download_left_is_deleted_by_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pooch
+
+    def retrieve(url: str, known_hash: str, path: Path, fname: str) -> None:
+        assert [left.name for left in path.iterdir()] == [".lock"]
+        (path / "tmp123").write_bytes(b"torn")
+        if "killed" in url:
+            raise KeyboardInterrupt
+        (path / fname).write_bytes(b"weights!")
+
+    monkeypatch.setattr(pooch, "retrieve", retrieve)
+    folder = tmp_path / "home" / "assets"
+    with pytest.raises(KeyboardInterrupt):
+        store_of(spec(urls=("https://example.org/killed",))).fetch("net")
+    assert not list(folder.iterdir())
+    scratch = folder / ".net.bin.download.part"
+    scratch.mkdir()
+    (scratch / "tmpabc").write_bytes(b"wei")  # after kill -9
+    store = store_of(spec(urls=("https://example.org/net.bin",)))
+    with locked(scratch), pytest.raises(UsageError, match="is being written by another process"):
+        store.fetch("net")
+    assert store.fetch("net").read_bytes() == b"weights!"
+    assert [path.name for path in folder.iterdir()] == ["net.bin"]
 
 
 def test_a_folder_that_is_fetched_in_part_is_missing_and_goes_on_later(

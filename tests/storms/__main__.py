@@ -18,10 +18,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.storms import disks, hostile, plugins, processes
+from tests.storms import disks, hostile, kills, plugins, processes
 from tests.storms.kit import Damage, Lab, Storm
 
-STORMS: list[Storm] = [*processes.STORMS, *disks.STORMS, *plugins.STORMS, *hostile.STORMS]
+STORMS: list[Storm] = [*processes.STORMS, *kills.STORMS, *disks.STORMS, *plugins.STORMS, *hostile.STORMS]
 HEADER = "| storm | tries | lost | doubled | different | hangs | unclear | seconds |\n| --- " + "| --- " * 7 + "|"
 
 

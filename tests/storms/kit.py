@@ -121,11 +121,11 @@ class Lab:
         """Run `bcd-bench ARGUMENTS` to its end."""
         return self.end(self.start(*arguments, cwd=cwd, **env))
 
-    def timed(self, name: str, *arguments: str, cwd: Path) -> float:
+    def timed(self, name: str, *arguments: str, cwd: Path, **env: str) -> float:
         """Run an undisturbed command called `name`, if it has not been run yet, and return the seconds that it took."""
         if name not in self._seconds:
             began = time.perf_counter()
-            ended = self.finish(*arguments, cwd=cwd)
+            ended = self.finish(*arguments, cwd=cwd, **env)
             assert ended.code == 0, ended.err
             self._seconds[name] = time.perf_counter() - began
         return self._seconds[name]
@@ -157,6 +157,18 @@ def kill(process: subprocess.Popen[str]) -> None:
     except ProcessLookupError:
         return
     process.wait()
+
+
+def kill_at_random(
+    lab: Lab, folder: Path, rng: random.Random, *command: str, seconds: float, again: str = "", **env: str
+) -> None:
+    """Start a command and kill it, one to three times, each at any moment of its work. `again` is an option for all
+    but the first time."""
+    for number in range(rng.randint(1, 3)):
+        process = lab.start(*command, *([again] if again and number else []), cwd=folder, **env)
+        time.sleep(rng.uniform(0, seconds))
+        kill(process)
+        process.communicate()
 
 
 def only_run(out: Path) -> Path:

@@ -16,21 +16,12 @@ from http.cookiejar import CookieJar
 from pathlib import Path
 from typing import Any
 
-from tests.storms.kit import RUN, Damage, Lab, Storm, compare, finished_like, judged, kill, only_run
+from tests.storms.kit import RUN, Damage, Lab, Storm, compare, finished_like, judged, kill, kill_at_random, only_run
 
 PAUSE = 60.0
 """Seconds for which a process is stopped."""
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 SHARDS = 2
-
-
-def kill_at_random(lab: Lab, folder: Path, rng: random.Random, *command: str, seconds: float) -> None:
-    """Start a command and kill it, one to three times, each at any moment of its work."""
-    for _ in range(rng.randint(1, 3)):
-        process = lab.start(*command, cwd=folder)
-        time.sleep(rng.uniform(0, seconds))
-        kill(process)
-        process.communicate()
 
 
 def kill_run(lab: Lab, folder: Path, rng: random.Random) -> Damage:

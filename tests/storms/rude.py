@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from bcd_bench_toy.methods import Swap
 
-from bcd_bench import Clip, Failed, MethodSpec, Pair, hookimpl
+from bcd_bench import AssetSpec, Clip, Failed, MethodSpec, Pair, hookimpl
 
 LEAKED: list[Any] = []
 
@@ -69,3 +69,12 @@ class Rude(Swap):
 def bcd_bench_methods() -> list[MethodSpec]:
     config = {"noise": 3, "delay": 0.0, "bad": "", "damage": "", "manner": "", "victim": "c2-m1"}
     return [MethodSpec("rude", "1", "Misbehaves.", "bcd_bench_rude:Rude", config=config, batch_size=4)]
+
+
+@hookimpl
+def bcd_bench_assets() -> list[AssetSpec]:
+    """The asset whose sha256 and address are in the environment."""
+    if "RUDE_PARCEL" not in os.environ:
+        return []
+    sha256, address = os.environ["RUDE_PARCEL"].split()
+    return [AssetSpec("parcel", "parcel.bin", sha256, 3 * 2**20, "MIT", "send it", urls=(address,))]

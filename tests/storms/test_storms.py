@@ -9,16 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.storms import disks, plugins, processes
+from tests.storms import disks, kills, plugins, processes
 from tests.storms.fuzz import Trial, changed
 from tests.storms.kit import Damage, Ended, Lab, Storm, compare, judged
 from tests.storms.readers import READERS
 
-NAMED: dict[str, Storm] = {storm.name: storm for storm in (*processes.STORMS, *disks.STORMS, *plugins.STORMS)}
+NAMED: dict[str, Storm] = {
+    storm.name: storm for storm in (*processes.STORMS, *kills.STORMS, *disks.STORMS, *plugins.STORMS)
+}
 FEW = (
     "kill -9 of run",
     "kill -9 of merge",
     "kill -9 of the study's server",
+    "kill -9 of assets fetch",
     "disk full",
     "a method that misbehaves: interrupt",
 )
