@@ -24,6 +24,7 @@ VERBS = {
     "show": "Show one suite, method, metric or trainable in full.",
     "doctor": "Check the installation and show how to fix problems.",
     "assets": "List, fetch, add and verify weights and data.",
+    "cache": "Show the size of the cache, and make it smaller.",
     "train": "Train a method or a metric's network from a preset.",
     "transfer": "Animate a photo or clip with the motion of a video.",
     "demo": "Open a local page to animate photos and clips.",

@@ -17,6 +17,7 @@ from bcd_bench.types.clip import Clip, ReadOnlyDict
 from bcd_bench.types.errors import BcdBenchError, UsageError, one_line
 from bcd_bench.types.failed import Failed
 from bcd_bench.types.pair import Pair
+from bcd_bench.util.cache import CacheLimit
 
 if TYPE_CHECKING:
     from bcd_bench.plugin.base import Extractor
@@ -79,10 +80,12 @@ class FeatureStore:
 
     The key consists of the clip's content hash, the extractor's name and its `identity` (version, weights hash,
     preprocessing), so a changed extractor never reuses old features. Models are loaded at the first cache miss.
+    If the variable `BCD_BENCH_CACHE_LIMIT` is set, features used longest ago are deleted when `root` exceeds it.
     """
 
     def __init__(self, registry: Registry, *, device: str, root: Path) -> None:
         self._registry, self._device, self._root = registry, device, root
+        self._limit = CacheLimit(root)
         self._extractors: dict[str, Extractor] = {}
         self._scopes: dict[str, PluginScope] = {}
         self._passing: set[tuple[str, str]] = set()
@@ -208,11 +211,11 @@ class FeatureStore:
             return None  # damaged: recomputed and overwritten
         return Failed(tree[_FAILED]) if _FAILED in tree else tree
 
-    @staticmethod
-    def _write(path: Path, features: Mapping[str, Any] | Failed) -> None:
+    def _write(self, path: Path, features: Mapping[str, Any] | Failed) -> None:
         with contextlib.suppress(OSError):  # only a cache: features that cannot be stored are extracted again next time
             path.parent.mkdir(parents=True, exist_ok=True)
             save_tree(path, {_FAILED: features.reason} if isinstance(features, Failed) else dict(features))
+            self._limit.wrote(path.stat().st_size)
 
 
 def frozen(features: Any) -> Any:
