@@ -208,7 +208,7 @@ class ParallelScoring:
     def run(self, jobs: int, options: PoolOptions, progress: Progress) -> dict[str, MetricResult | None]:
         """The results by name, with up to `jobs` workers; empty for a shard, whose rows and features are stored."""
         started, peak = time.monotonic(), 0.0
-        tasks = self._block_tasks(jobs)
+        tasks = self._block_tasks()
         n_sets = sum(1 for job, _ in self._jobs.values() if job.is_set)
         jobs = max(1, min(jobs, max(len(tasks), n_sets if self._run.shard is None else 0)))
         pool: Pool[_Task] = open_pool(
@@ -245,13 +245,12 @@ class ParallelScoring:
             note_workers(self._run.part, "score", jobs=jobs, seconds=seconds, peak_memory=peak)
         return results
 
-    def _block_tasks(self, jobs: int) -> list[_ScoreBlock]:
+    def _block_tasks(self) -> list[_ScoreBlock]:
         tasks: list[_ScoreBlock] = []
         for block in self._blocks:
             names = [name for name, (job, _) in self._jobs.items() if not job.is_set and job.needs(block.outputs)]
-            # One worker would only extract what it extracts again when it adds up; a shard is added up elsewhere.
-            if jobs > 1 or self._run.shard is not None:
-                names += [name for name, (job, _) in self._jobs.items() if job.is_set and job.spec.extractors]
+            # Their features take most of the time, so they are extracted here, by all workers and with progress.
+            names += [name for name, (job, _) in self._jobs.items() if job.is_set and job.spec.extractors]
             if names:
                 results = {pair.id: self._results[pair.id] for pair in block.pairs}
                 tasks.append(_ScoreBlock(block, results, tuple(names), block))

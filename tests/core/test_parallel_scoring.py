@@ -6,7 +6,8 @@ import errno
 import os
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from bcd_bench.scoring.cache import MetricResult
 from bcd_bench.scoring.score import score_run
 from bcd_bench.types.errors import UsageError
 from bcd_bench.util.pool import PoolOptions
+from bcd_bench.util.progress import NoTask, Progress, Task
 
 METRICS = (
     "shade",
@@ -126,6 +128,31 @@ def test_workers_write_the_record_of_one_process(
     timing, timing_alone = (read_timing(run.path) for run in (workers, alone))
     assert timing["workers"]["score"]["peak_memory_mib"] > 20
     assert timing["score_seconds"].keys() == timing_alone["score_seconds"].keys() == set(METRICS)
+
+
+class Counted(Progress):
+    """All units, those done before, and those done now, of every task."""
+
+    def __init__(self) -> None:
+        self.units: dict[str, list[int]] = {}
+
+    @contextmanager
+    def task(self, name: str, *, total: int, done: int = 0, unit: str = "pairs") -> Iterator[Task]:
+        units = self.units[name] = [total, done, 0]
+
+        class Counting(NoTask):
+            def advance(self, n: int = 1) -> None:
+                units[2] += n
+
+        yield Counting()
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_the_features_of_set_metrics_are_extracted_with_progress(registry: Registry, tmp_path: Path, jobs: int) -> None:
+    folder, progress = toy.make_run(registry, tmp_path / "runs"), Counted()
+    scored(registry, folder, ("set-of-featured", "spread"), jobs=jobs, pool=PoolOptions(), progress=progress)
+    assert progress.units["score"] == [11, 0, 11]  # of 12 outputs, one failed
+    assert progress.units["combine"] == [2, 0, 2]
 
 
 def test_stored_scores_are_not_scored_again(registry: Registry, tmp_path: Path) -> None:
