@@ -58,6 +58,9 @@ class Rude(Swap):
                 sys.exit(3)
             if manner == "exit-now":
                 os._exit(0)
+            if manner == "eat":
+                for _ in range(64):  # 4 GiB
+                    LEAKED.append(np.ones(2**23))
             if manner == "interrupt":
                 raise KeyboardInterrupt
             if manner == "hang":
