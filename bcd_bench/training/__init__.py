@@ -7,6 +7,7 @@ A trainer is a callable that takes a `TrainRequest`. docs/training.md ("Writing 
 | `data`         | the training split of a suite                                                      |
 | `folder`       | refuses or accepts `--out` and `--resume`; one process at a time in a folder        |
 | `checkpoint`   | writes and reads checkpoints, compares their settings with those of the command    |
+| `run_checkpoint` | start, resume and save of a run of one process, from the state of its parts       |
 | `limits`       | `--max-steps` and `--max-minutes`, over all stages of a command                    |
 | `loop`         | steps, progress, stop signals, log, checkpoints, and the end                       |
 | `log`          | log.jsonl by name, its window between two lines, optional trackers (`trackers`)    |
@@ -43,6 +44,7 @@ from bcd_bench.training.muon import KernelMatrices, muon_optimizer
 from bcd_bench.training.plan import count_parameters, seconds_per_step
 from bcd_bench.training.precision import PRECISIONS, resolve_precision
 from bcd_bench.training.processes import AcceleratedProcesses, OneProcess, Processes, leaving_process_group
+from bcd_bench.training.run_checkpoint import Parts, RunCheckpoint, Stateful
 from bcd_bench.training.trackers import TRACKERS, TrackerName, open_tracker
 
 __all__ = [
@@ -56,7 +58,10 @@ __all__ = [
     "KernelMatrices",
     "Limits",
     "OneProcess",
+    "Parts",
     "Processes",
+    "RunCheckpoint",
+    "Stateful",
     "TrackerName",
     "TrainingLog",
     "TrainingLoop",

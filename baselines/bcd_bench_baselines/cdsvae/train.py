@@ -15,30 +15,24 @@ from typing import Any
 import torch
 from torch import nn
 
-from bcd_bench.io.atomic import atomic_path, write_json_atomic
+from bcd_bench.io.atomic import atomic_path
 from bcd_bench.plugin.protocols import TrainingClips
 from bcd_bench.plugin.specs import TrainRequest
 from bcd_bench.training import (
-    CHECKPOINT,
     EMA,
     Limits,
+    Parts,
+    RunCheckpoint,
     TrainingLog,
     TrainingLoop,
     check_finite,
-    check_settings,
     checkpoints_to_resume,
     count_parameters,
     open_training_clips,
-    read_checkpoint,
     resolve_precision,
-    restoring,
-    save_torch,
     seconds_per_step,
-    writing_checkpoint,
-    writing_into,
 )
 from bcd_bench.util.devices import keep_freed_memory, resolve_device
-from bcd_bench_baselines import __version__
 from bcd_bench_baselines.cdsvae.model import CDSVAE, save_model, to_frames, to_unit
 from bcd_bench_baselines.cdsvae.objective import training_loss
 from bcd_bench_baselines.cdsvae.presets import NOT_RESULTS, Preset, resolve_preset
@@ -82,47 +76,25 @@ class Trainer:
         self.optimizer = torch.optim.Adam(self.model.parameters(), train.lr)
         name, log = f"train cdsvae {train.suite}", TrainingLog(self.out, digits=5, tracker=train.tracker)
         self.loop = TrainingLoop(name, train.steps, log, log_every=train.log_every, save_every=train.checkpoint_every)
+        settings = {
+            "preset": preset.model_dump(mode="json", exclude=NOT_RESULTS),
+            "precision": self.precision,
+        }
+        self.checkpoint = RunCheckpoint(self.out, WHAT, self.loop, settings, self.device)
 
     # ---- start, resume, save -------------------------------------------------------------------------------------
     def start(self, *, resume: bool) -> None:
         """Resume from the folder's checkpoint, or begin. Raises `UsageError` if the folder does not fit."""
-        if checkpoints := checkpoints_to_resume(self.out, resume=resume):
-            path = checkpoints[0]
-            state = read_checkpoint(path, what=WHAT)
-            check_settings(path, state["description"], self._description(), ("preset", "precision"))
-            with restoring(path):
-                self.model.load_state_dict(state["model"])
-                self.ema.module.load_state_dict(state["average"])
-                self.optimizer.load_state_dict(state["optimizer"])
-                self.loop.load_state_dict(state)
-            return
-        with writing_into(self.out):
-            self.loop.log.begin()
-            write_json_atomic(self.out / "config.json", self._description())
+        self.checkpoint.start(self._parts(), resume=bool(checkpoints_to_resume(self.out, resume=resume)))
 
     def save(self) -> None:
         """Write the checkpoint, the weights and a grid of swaps, each atomically."""
-        state = {
-            "description": self._description(),
-            "model": self.model.state_dict(),
-            "average": self.ema.module.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            **self.loop.state_dict(),
-        }
-        with writing_checkpoint(self.out, self.loop.step):
-            save_torch(self.out / CHECKPOINT, state)
+        with self.checkpoint.saving(self._parts()):
             save_model(self.out / WEIGHTS, self.ema.module, self.card())
             self._draw_samples()
 
-    def _description(self) -> dict[str, Any]:
-        return {
-            "what": WHAT,
-            "version": __version__,
-            "preset": self.preset.model_dump(mode="json", exclude=NOT_RESULTS),
-            "precision": self.precision,
-            "device": self.device.type,
-            "torch": str(torch.__version__),
-        }
+    def _parts(self) -> Parts:
+        return {"model": self.model, "average": self.ema.module, "optimizer": self.optimizer}
 
     def card(self) -> dict[str, Any]:
         """Training data, settings and duration of the weights; stored in the weight file."""

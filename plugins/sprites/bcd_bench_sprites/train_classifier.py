@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,21 +20,16 @@ from bcd_bench.io.atomic import write_bytes_atomic, write_json_atomic
 from bcd_bench.plugin.settings import change_settings
 from bcd_bench.plugin.specs import TrainRequest
 from bcd_bench.training import (
-    CHECKPOINT,
     TRACKERS,
     Limits,
+    Parts,
+    RunCheckpoint,
     TrackerName,
     TrainingLog,
     TrainingLoop,
     check_finite,
-    check_settings,
     checkpoints_to_resume,
     count_parameters,
-    read_checkpoint,
-    restoring,
-    save_torch,
-    writing_checkpoint,
-    writing_into,
 )
 from bcd_bench.types.errors import UsageError
 from bcd_bench.util.devices import resolve_device
@@ -112,14 +106,11 @@ class JudgeTrainer:
             f"train sprites-judge {recipe.suite}", recipe.steps, log, log_every=_LOG_EVERY, save_every=_SAVE_EVERY
         )
         self._train = split("train")
+        self.checkpoint = RunCheckpoint(self.out, WHAT, self.loop, {"recipe": recipe.published()}, self.device)
 
     def start(self, *, resume: bool) -> None:
         """Resume from the folder's checkpoint, or begin."""
-        if checkpoints := checkpoints_to_resume(self.out, resume=resume):
-            self._load(checkpoints[0])
-            return
-        with writing_into(self.out):
-            self.loop.log.begin()
+        self.checkpoint.start(self._parts(), resume=bool(checkpoints_to_resume(self.out, resume=resume)))
 
     def train_step(self, step: int) -> dict[str, float]:
         """One optimiser step; returns its loss, the sum of the cross-entropies of all heads."""
@@ -147,14 +138,11 @@ class JudgeTrainer:
 
     def save(self) -> None:
         """Write checkpoint.pt atomically."""
-        state = {
-            "description": self._description(),
-            "judge": self.judge.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            **self.loop.state_dict(),
-        }
-        with writing_checkpoint(self.out, self.loop.step):
-            save_torch(self.out / CHECKPOINT, state)
+        with self.checkpoint.saving(self._parts()):
+            pass
+
+    def _parts(self) -> Parts:
+        return {"judge": self.judge, "optimizer": self.optimizer}
 
     def finish(self) -> None:
         """Write the float16 weights, test these (rather than the trained ones), and write judge.json next to them."""
@@ -181,17 +169,6 @@ class JudgeTrainer:
         )
         accuracies = ", ".join(f"{head} {value:.2f}" for head, value in clean.items())
         print(f"test accuracy in percent after {self.loop.step} steps: {accuracies}\nwrote {weights}")
-
-    def _description(self) -> dict[str, Any]:
-        return {"what": WHAT, "recipe": self.recipe.published(), "torch": str(torch.__version__)}
-
-    def _load(self, path: Path) -> None:
-        state = read_checkpoint(path, what=WHAT)
-        check_settings(path, state["description"], self._description(), ("recipe",))
-        with restoring(path):
-            self.judge.load_state_dict(state["judge"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.loop.load_state_dict(state)
 
 
 def augment(clips: Tensor, recipe: JudgeTraining, generator: torch.Generator) -> Tensor:

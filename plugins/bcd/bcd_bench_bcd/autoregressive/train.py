@@ -14,30 +14,24 @@ import torch
 from torch import Tensor, nn
 
 from bcd_bench import training
-from bcd_bench.io.atomic import write_json_atomic
 from bcd_bench.plugin.specs import TrainRequest
 from bcd_bench.training import (
-    CHECKPOINT,
     EMA,
     Every,
     Limits,
+    Parts,
+    RunCheckpoint,
     TrainingLog,
     TrainingLoop,
     check_finite,
-    check_settings,
     checkpoints_to_resume,
     count_parameters,
-    read_checkpoint,
     resolve_precision,
-    restoring,
-    save_torch,
     seconds_per_step,
-    writing_checkpoint,
     writing_into,
 )
 from bcd_bench.types.errors import UsageError
 from bcd_bench.util.devices import keep_freed_memory, resolve_device
-from bcd_bench_bcd import __version__
 from bcd_bench_bcd.autoregressive.codes import ClipCodes, encode_training_clips, missing_shards
 from bcd_bench_bcd.autoregressive.config import CodeConfig, MotionConfig, MotionPreset, MotionTrainConfig
 from bcd_bench_bcd.autoregressive.model import ALONE, FIRST, MIDDLE, MotionGPT, motion_loss
@@ -226,6 +220,12 @@ class Trainer:
             f"train bcd-motion {train.suite}", train.steps, log, log_every=train.log_every,
             save_every=train.checkpoint_every, steps_before=preset.prompt_encoder.steps,
         )  # fmt: skip
+        settings = {
+            "preset": preset.model_dump(mode="json", exclude={**NOT_RESULTS, "bcd": True}),
+            "bcd": bcd_sha256,
+            "precision": self.precision,
+        }
+        self.checkpoint = RunCheckpoint(self.out, WHAT, self.loop, settings, self.device)
 
     @property
     def result(self) -> MotionGPT:
@@ -236,33 +236,16 @@ class Trainer:
     # ---- start, resume, save -------------------------------------------------------------------------------------
     def start(self, *, resume: bool) -> None:
         """Resume from the folder's checkpoint, or begin. Raises `UsageError` if the folder does not fit."""
-        if resume:
-            path = self.out / CHECKPOINT
-            state = read_checkpoint(path, what=WHAT)
-            check_settings(path, state["description"], self._description(), ("preset", "bcd", "precision"))
-            with restoring(path):
-                self.model.load_state_dict(state["model"])
-                if self.ema is not None:
-                    self.ema.module.load_state_dict(state["average"])
-                self.optimizer.load_state_dict(state["optimizer"])
-                self.loop.load_state_dict(state)
-            return
-        with writing_into(self.out):
-            self.loop.log.begin()
-            write_json_atomic(self.out / "config.json", self._description())
+        self.checkpoint.start(self._parts(), resume=resume)
 
     def save(self) -> None:
         """Write the checkpoint and the weights, each atomically."""
-        state = {
-            "description": self._description(),
-            "model": self.model.state_dict(),
-            "average": None if self.ema is None else self.ema.module.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            **self.loop.state_dict(),
-        }
-        with writing_checkpoint(self.out, self.loop.step):
-            save_torch(self.out / CHECKPOINT, state)
+        with self.checkpoint.saving(self._parts()):
             save_motion_model(self.out / WEIGHTS, self.loaded())
+
+    def _parts(self) -> Parts:
+        average = None if self.ema is None else self.ema.module
+        return {"model": self.model, "average": average, "optimizer": self.optimizer}
 
     def loaded(self) -> LoadedMotionModel:
         """The result with the statistics of the training codes."""
@@ -273,17 +256,6 @@ class Trainer:
             card=self.card(),
             **self.statistics,
         )
-
-    def _description(self) -> dict[str, Any]:
-        return {
-            "what": WHAT,
-            "version": __version__,
-            "preset": self.preset.model_dump(mode="json", exclude={**NOT_RESULTS, "bcd": True}),
-            "bcd": self.bcd_sha256,
-            "precision": self.precision,
-            "device": self.device.type,
-            "torch": str(torch.__version__),
-        }
 
     def card(self) -> dict[str, Any]:
         """Training data, settings and duration of the weights; stored in the weight file."""

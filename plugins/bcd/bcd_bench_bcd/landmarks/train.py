@@ -15,27 +15,21 @@ import torch
 from torch import Tensor, nn
 
 from bcd_bench import training
-from bcd_bench.io.atomic import write_json_atomic
 from bcd_bench.plugin.specs import TrainRequest
 from bcd_bench.training import (
-    CHECKPOINT,
     Every,
     Limits,
+    Parts,
+    RunCheckpoint,
     TrainingLog,
     TrainingLoop,
     check_finite,
-    check_settings,
     checkpoints_to_resume,
     count_parameters,
-    read_checkpoint,
-    restoring,
-    save_torch,
-    writing_checkpoint,
     writing_into,
 )
 from bcd_bench.types.errors import UsageError
 from bcd_bench.util.devices import keep_freed_memory, resolve_device
-from bcd_bench_bcd import __version__
 from bcd_bench_bcd.extensions.base import Extensions
 from bcd_bench_bcd.extensions.landmark_motion import COMPONENTS, EXTRACTOR, Head, LandmarkMotion, LandmarkNetwork
 from bcd_bench_bcd.extensions.model import ExtendedBCD
@@ -170,6 +164,11 @@ class Trainer:
             f"train bcd-landmarks {train.suite}", train.steps, log, log_every=train.log_every,
             save_every=train.checkpoint_every,
         )  # fmt: skip
+        settings = {
+            "preset": preset.model_dump(mode="json", exclude={**NOT_RESULTS, "bcd": True}),
+            "bcd": bcd.loaded.sha256,
+        }
+        self.checkpoint = RunCheckpoint(self.out, WHAT, self.loop, settings, self.device)
 
     def _begin_stage(self) -> None:
         """A new optimiser for the network, which moves to the device."""
@@ -207,35 +206,21 @@ class Trainer:
     # ---- start, resume, save -------------------------------------------------------------------------------------
     def start(self, *, resume: bool) -> None:
         """Resume from the folder's checkpoint, or begin. Raises `UsageError` if the folder does not fit."""
-        if resume:
-            path = self.out / CHECKPOINT
-            state = read_checkpoint(path, what=WHAT)
-            check_settings(path, state["description"], self._description(), ("preset", "bcd"))
-            with restoring(path):
-                if state["codebook"] is not None:
-                    self.codebook = self._coded(
-                        LandmarkNetwork(self.settings, transformer=self.bcd.model.quantizer.out_width)
-                    )
-                    self.codebook.load_state_dict(state["codebook"])
-                self.network.load_state_dict(state["network"])
-                self.optimizer.load_state_dict(state["optimizer"])
-                self.loop.load_state_dict(state)
+        if not resume:
+            self.checkpoint.begin()
             return
-        with writing_into(self.out):
-            self.loop.log.begin()
-            write_json_atomic(self.out / "config.json", self._description())
+        state = self.checkpoint.read()
+        if state.get("codebook") is not None:
+            self.codebook = self._coded(LandmarkNetwork(self.settings, transformer=self.bcd.model.quantizer.out_width))
+        self.checkpoint.restore(state, self._parts())
 
     def save(self) -> None:
         """Write the checkpoint atomically."""
-        state = {
-            "description": self._description(),
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "codebook": None if self.codebook is None else self.codebook.state_dict(),
-            **self.loop.state_dict(),
-        }
-        with writing_checkpoint(self.out, self.loop.step):
-            save_torch(self.out / CHECKPOINT, state)
+        with self.checkpoint.saving(self._parts()):
+            pass
+
+    def _parts(self) -> Parts:
+        return {"network": self.network, "optimizer": self.optimizer, "codebook": self.codebook}
 
     def finish(self) -> None:
         """Translate the codes for the transformer, and write the weights."""
@@ -271,16 +256,6 @@ class Trainer:
                 "translation_error": round(translation_error, 4),
                 "train": self.preset.train.model_dump(mode="json", exclude=NOT_RESULTS["train"]),
             },
-        }
-
-    def _description(self) -> dict[str, Any]:
-        return {
-            "what": WHAT,
-            "version": __version__,
-            "preset": self.preset.model_dump(mode="json", exclude={**NOT_RESULTS, "bcd": True}),
-            "bcd": self.bcd.loaded.sha256,
-            "device": self.device.type,
-            "torch": str(torch.__version__),
         }
 
     # ---- the loop ------------------------------------------------------------------------------------------------

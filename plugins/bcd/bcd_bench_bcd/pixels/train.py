@@ -16,29 +16,23 @@ import torch
 from torch import Tensor, nn
 
 from bcd_bench import training
-from bcd_bench.io.atomic import write_json_atomic
 from bcd_bench.plugin.specs import TrainRequest
 from bcd_bench.training import (
-    CHECKPOINT,
     EMA,
     Every,
     Limits,
+    Parts,
+    RunCheckpoint,
     TrainingLog,
     TrainingLoop,
     check_finite,
-    check_settings,
     checkpoints_to_resume,
     count_parameters,
-    read_checkpoint,
-    restoring,
-    save_torch,
     seconds_per_step,
-    writing_checkpoint,
     writing_into,
 )
 from bcd_bench.types.errors import UsageError
 from bcd_bench.util.devices import keep_freed_memory, resolve_device
-from bcd_bench_bcd import __version__
 from bcd_bench_bcd.extensions.base import Extensions
 from bcd_bench_bcd.extensions.model import ExtendedBCD
 from bcd_bench_bcd.extensions.pixel_path import Carried, PixelNetwork, PixelPath
@@ -177,38 +171,26 @@ class Trainer:
             f"train bcd-pixels {train.suite}", train.steps, log, log_every=train.log_every,
             save_every=train.checkpoint_every,
         )  # fmt: skip
+        settings = {
+            "preset": preset.model_dump(mode="json", exclude={**NOT_RESULTS, "bcd": True}),
+            "bcd": bcd.loaded.sha256,
+        }
+        self.checkpoint = RunCheckpoint(self.out, WHAT, self.loop, settings, self.device)
 
     # ---- start, resume, save -------------------------------------------------------------------------------------
     def start(self, *, resume: bool) -> None:
         """Resume from the folder's checkpoint, or begin. Raises `UsageError` if the folder does not fit."""
-        if resume:
-            path = self.out / CHECKPOINT
-            state = read_checkpoint(path, what=WHAT)
-            check_settings(path, state["description"], self._description(), ("preset", "bcd"))
-            with restoring(path):
-                self.network.load_state_dict(state["network"])
-                self.ema.module.load_state_dict(state["average"])
-                self.optimizer.load_state_dict(state["optimizer"])
-                self.loop.load_state_dict(state)
-            return
-        with writing_into(self.out):
-            self.loop.log.begin()
-            write_json_atomic(self.out / "config.json", self._description())
+        self.checkpoint.start(self._parts(), resume=resume)
 
     def save(self) -> None:
         """Write the checkpoint and the weights, each atomically."""
-        state = {
-            "description": self._description(),
-            "network": self.network.state_dict(),
-            "average": self.ema.module.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            **self.loop.state_dict(),
-        }
-        with writing_checkpoint(self.out, self.loop.step):
-            save_torch(self.out / CHECKPOINT, state)
+        with self.checkpoint.saving(self._parts()):
             whole = copy.copy(self.model)
             whole._modules = {**self.model._modules, "pixels": self.ema.module}
             save_model(self.out / WEIGHTS, whole, self.result(), self.card())
+
+    def _parts(self) -> Parts:
+        return {"network": self.network, "average": self.ema.module, "optimizer": self.optimizer}
 
     def result(self) -> Description:
         """The description of the weights: that of the BCD weights with the extension."""
@@ -229,16 +211,6 @@ class Trainer:
                 "device": self.device.type,
                 "train": self.preset.train.model_dump(mode="json", exclude=NOT_RESULTS["train"]),
             },
-        }
-
-    def _description(self) -> dict[str, Any]:
-        return {
-            "what": WHAT,
-            "version": __version__,
-            "preset": self.preset.model_dump(mode="json", exclude={**NOT_RESULTS, "bcd": True}),
-            "bcd": self.bcd.loaded.sha256,
-            "device": self.device.type,
-            "torch": str(torch.__version__),
         }
 
     # ---- the loop ------------------------------------------------------------------------------------------------
