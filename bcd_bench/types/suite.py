@@ -13,8 +13,13 @@ from bcd_bench.types.pair import Pair
 
 if TYPE_CHECKING:
     from bcd_bench.metric_validation.perturbations import Perturbation
+    from bcd_bench.types.clip import ClipRef
 
 __all__ = ["Suite"]
+
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+_REMEMBERED = 65536
+"""Clips whose JSON is kept while a manifest is hashed."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +47,30 @@ class Suite:
     @cached_property
     def manifest_sha256(self) -> str:
         """SHA-256 over the canonical JSON lines of all pairs, streamed so that large suites need little memory."""
-        digest = hashlib.sha256()
+        digest, encode = hashlib.sha256(), _ENCODER.encode
         head = {"name": self.name, "version": self.version, "size": list(self.size), "fps": self.fps, "seed": self.seed}
-        for record in (head, *(pair.describe() for pair in self.pairs)):
-            digest.update(json.dumps(record, sort_keys=True, separators=(",", ":")).encode() + b"\n")
+        digest.update(encode(head).encode() + b"\n")
+        known: dict[int, tuple[ClipRef, str]] = {}  # with the clip itself, so that no other one gets its id
+
+        def text_of(clip: ClipRef | None) -> str:
+            """The JSON of a clip, which is usually part of many pairs."""
+            if clip is None:
+                return "null"
+            found = known.get(id(clip))
+            if found is None:
+                if len(known) == _REMEMBERED:
+                    known.clear()
+                found = known[id(clip)] = (clip, encode(clip.describe()))
+            return found[1]
+
+        for pair in self.pairs:
+            parts = {  # the JSON of `pair.describe()`, with sorted keys
+                "content": text_of(pair.content),
+                "id": encode(pair.id),
+                "labels": encode(dict(pair.labels)),
+                "motion": text_of(pair.motion),
+                "target": text_of(pair.target),
+            }
+            line = ",".join(f'"{name}":{text}' for name, text in parts.items())
+            digest.update(f"{{{line}}}\n".encode())
         return digest.hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import sys
 from collections.abc import Sequence
@@ -12,11 +13,12 @@ from typing import Any
 import pytest
 import toy_plugin
 
-from bcd_bench import AssetSpec, Clip, Pair, Suite, hookimpl
+from bcd_bench import AssetSpec, Clip, ClipRef, Pair, Suite, hookimpl
 from bcd_bench.plugin.registry import Registry
 from bcd_bench.plugin.suites import load_suite
 from bcd_bench.run.fingerprint import pair_seed, run_id
 from bcd_bench.run.plan import RunPlan, make_plan, read_plan
+from bcd_bench.types.clip import Generated
 from bcd_bench.types.errors import MissingAssetError, UsageError
 
 
@@ -206,6 +208,27 @@ def test_plans_of_another_version_and_damaged_ones_are_one_clear_line(registry: 
     path.write_text(json.dumps([]))
     with pytest.raises(UsageError, match="a different version"):
         read_plan(path)
+
+
+def test_the_manifest_is_the_hash_of_the_json_lines_of_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bcd_bench.types.suite._REMEMBERED", 3)
+
+    class OnTheFly(Sequence[Pair]):
+        """Pairs whose clips are new objects at every access, as in suites of many pairs."""
+
+        def __len__(self) -> int:
+            return 12
+
+        def __getitem__(self, index: Any) -> Any:
+            if not 0 <= index < len(self):
+                raise IndexError
+            clips = [ClipRef(f'"é\n{n % 5}', Generated("toys:draw", {"n": n % 5})) for n in range(index, index + 3)]
+            return Pair(f"p{index}", clips[0], clips[1], clips[2] if index % 2 else None, {"b": index, "a": "{}"})
+
+    suite = Suite("toys", "2", OnTheFly(), (8, 6), 12.5, seed=3)
+    head = {"name": "toys", "version": "2", "size": [8, 6], "fps": 12.5, "seed": 3}
+    lines = [json.dumps(d, sort_keys=True, separators=(",", ":")) for d in (head, *(p.describe() for p in suite.pairs))]
+    assert suite.manifest_sha256 == hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
 
 
 def test_the_manifest_sees_clips_but_not_lengths() -> None:
