@@ -71,8 +71,10 @@ def run_way(way: str, method: str, suite: str, limit: int, metrics: str, scratch
         if done.returncode not in (0, 1):
             raise SystemExit(f"{way}: {done.stderr[-2000:]}")
     seconds = time.perf_counter() - began
-    [plan] = out.glob("**/plan.json")
-    return plan.parent, seconds
+    records = list(out.glob("**/record.json"))
+    if len(records) != 1:
+        raise SystemExit(f"{way}: {len(records)} records; {done.stderr[-2000:]}")
+    return records[0].parent, seconds
 
 
 def digest(run: Path) -> tuple[str, str, int]:
