@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 _BEGIN = (tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
 """Tokens after which a statement begins."""
 
@@ -34,7 +35,7 @@ def canonical_json(obj: Any) -> str:
     Raises `UsageError` for values that JSON in UTF-8 cannot represent (NaN, infinities, objects, lone surrogates).
     """
     try:
-        text = json.dumps(obj, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        text = _CANONICAL.encode(obj)
         text.encode()
         return text
     except (TypeError, ValueError) as error:

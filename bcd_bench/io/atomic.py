@@ -127,12 +127,14 @@ def append_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """The complete records of a JSON-lines file, in order. Lines torn by a crash are skipped; a missing file is
     empty."""
-    records = []
+    records, decode = [], json.JSONDecoder().decode
     if path.exists():
         with path.open("rb") as stream:
             for line in stream:
-                with contextlib.suppress(ValueError):  # torn by a crash: its work is repeated
-                    record = json.loads(line)
-                    if isinstance(record, dict):
-                        records.append(record)
+                try:
+                    record = decode(line.decode())
+                except ValueError:  # torn by a crash: its work is repeated
+                    continue
+                if isinstance(record, dict):
+                    records.append(record)
     return records

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -221,30 +222,23 @@ class RunFolder:
 
     def finished(self) -> dict[str, PairResult]:
         """As `pairs`, but only for complete batches whose output files exist and have the recorded size."""
-        results = self.pairs()
+        results, outputs = self.pairs(), str(self.outputs_dir)
         for _, batch in self.batches():
             ids = [self.plan.pairs[index].id for index in batch]
-            if not all(pair_id in results and self._output_present(results[pair_id]) for pair_id in ids):
+            if not all(pair_id in results and _is_present(outputs, results[pair_id]) for pair_id in ids):
                 for pair_id in ids:
                     results.pop(pair_id, None)
         return results
 
-    def _output_present(self, result: PairResult) -> bool:
-        if result.status != "ok":
-            return True
-        try:
-            return self.output_path(result.id).stat().st_size == result.bytes
-        except FileNotFoundError:
-            return False
-
     def rewrite_pairs(self, results: Mapping[str, PairResult]) -> None:
         """Rewrite `pairs.jsonl` with exactly these results, one line each, unless it already contains them."""
-        text = "".join(json.dumps(asdict(result), ensure_ascii=False) + "\n" for result in results.values())
+        encode = json.JSONEncoder(ensure_ascii=False).encode
+        text = "".join(encode(vars(result)) + "\n" for result in results.values())
         if not self.pairs_path.exists() or self.pairs_path.read_text(encoding="utf-8", errors="replace") != text:
             write_text_atomic(self.pairs_path, text)
 
     def append_pairs(self, results: Iterable[PairResult]) -> None:
-        append_jsonl(self.pairs_path, (asdict(result) for result in results))
+        append_jsonl(self.pairs_path, map(vars, results))
 
     def remove_leftovers(self) -> None:
         """Delete temporary files of a killed process. Call this only while holding the lock (`locked`)."""
@@ -255,6 +249,16 @@ class RunFolder:
         for folder in (self._part, self.scores_dir):
             for leftover in folder.glob(f".*{TEMPORARY_SUFFIX}"):
                 leftover.unlink(missing_ok=True)
+
+
+def _is_present(outputs: str, result: PairResult) -> bool:
+    """Whether the output of a pair has the recorded size. Called for every pair, hence no `Path`."""
+    if result.status != "ok":
+        return True
+    try:
+        return os.stat(f"{outputs}/{result.id}.mkv").st_size == result.bytes  # noqa: PTH116 (thrice as fast)
+    except FileNotFoundError:
+        return False
 
 
 def output_in(outputs: Path, pair_id: str) -> Path:

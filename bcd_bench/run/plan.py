@@ -46,10 +46,11 @@ __all__ = [
 PLAN_FORMAT: Literal[1] = 1
 """Bump when the meaning of the files in a run folder changes; folders of a different format are rejected."""
 
-PIXELS_PER_BATCH = 64 * 64 * 64
-"""Frame area times pairs in a block of scoring: 16 pairs at 128 x 128, 4 at 256 x 256, which bounds memory."""
+PIXELS_PER_BATCH = 16 * 64 * 64
+"""Frame area times pairs in a block of scoring: 4 pairs at 128 x 128, 1 at 256 x 256. A block is the smallest piece of
+work of scoring, so larger ones would leave workers idle at the end of a run."""
 PAIRS_PER_BLOCK = 16
-"""Most pairs in a block of scoring. A block is the smallest piece of work, so that larger ones would idle workers."""
+"""Most pairs in a block of scoring, so that small frames do not make large ones."""
 
 
 def pairs_per_block(size: tuple[int, int], pixels: int = PIXELS_PER_BATCH) -> int:
