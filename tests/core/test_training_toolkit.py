@@ -95,7 +95,7 @@ def test_the_trainer_of_the_page_learns_and_writes_what_the_page_says(train: Tra
     assert set(lines[0]) == {"step", "loss", "gradient_norm"}
     assert lines[-1]["loss"] < 0.01 * lines[0]["loss"]
     names = {path.name for path in (tmp_path / "run").iterdir()}
-    assert names == {"checkpoint.pt", "log.jsonl", "model.safetensors"}
+    assert names == {"checkpoint.pt", "config.json", "log.jsonl", "model.safetensors"}
 
 
 @pytest.mark.parametrize("stops", [1, 7, 10, 25])
