@@ -79,7 +79,7 @@ def prune_command(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be deleted.")] = False,
 ) -> None:
-    """Delete cached features and clips. They are made again when they are needed.
+    """Delete cached features and clips. They are recomputed when they are needed.
 
     This is safe while other commands run. Assets are never deleted.
     """

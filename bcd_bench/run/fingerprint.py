@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from json.encoder import encode_basestring
 from typing import Any
 
-from bcd_bench.assets.hashing import hash_json
+from bcd_bench.assets.hashing import canonical_json, hash_json
 
 __all__ = ["IDENTITY_VERSION", "pair_seed", "run_id", "run_identity"]
 
@@ -20,8 +19,7 @@ RUN_ID_LENGTH = 12
 
 def pair_seed(seed: int, pair_id: str) -> int:
     """The seed of one pair: 63 bits (never negative) that depend only on the run's seed and the pair's id."""
-    canonical = f"[{seed},{encode_basestring(pair_id)}]"  # the canonical JSON of [seed, pair_id]
-    digest = hashlib.sha256(canonical.encode()).digest()
+    digest = hashlib.sha256(canonical_json([seed, pair_id]).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 

@@ -215,7 +215,7 @@ class FeatureStore:
         with contextlib.suppress(OSError):  # only a cache: features that cannot be stored are extracted again next time
             path.parent.mkdir(parents=True, exist_ok=True)
             save_tree(path, {_FAILED: features.reason} if isinstance(features, Failed) else dict(features))
-            self._limit.wrote(path.stat().st_size)
+            self._limit.wrote(path)
 
 
 def frozen(features: Any) -> Any:

@@ -89,6 +89,11 @@ class RunCheckpoint:
             save_torch(self._path, {"description": self._description(), **states, **self._loop.state_dict()})
             yield
 
+    def save(self, parts: Parts) -> None:
+        """As `saving`, if no other file belongs to the checkpoint."""
+        with self.saving(parts):
+            pass
+
     def _description(self) -> dict[str, Any]:
         import torch
 

@@ -129,11 +129,12 @@ class CacheLimit:
         self._folder, self._limit = folder, limit_from_environment()
         self._written = float("inf")  # look at the size at the first file
 
-    def wrote(self, size: int) -> None:
-        """A file of `size` bytes was written. Errors of the file system are ignored: it is only a cache."""
+    def wrote(self, path: Path) -> None:
+        """A file was written. Errors of the file system are ignored: it is only a cache."""
         if self._limit is None:
             return
-        self._written += size
+        with contextlib.suppress(OSError):
+            self._written += path.stat().st_size
         if self._written < STEP * self._limit:
             return
         self._written = 0.0

@@ -169,9 +169,9 @@ def test_a_limit_that_is_no_size_is_an_error(tmp_path: Path, monkeypatch: pytest
 def test_only_one_process_deletes_at_a_time(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(LIMIT_VARIABLE, "150")
     with locked(home / "features"):
-        CacheLimit(home / "features").wrote(1)
+        CacheLimit(home / "features").wrote(home / "features" / "face" / "aa" / "one.npz")
         assert {"one.npz", "two.npz", "three.npz"} <= names(home)
-    CacheLimit(home / "features").wrote(1)
+    CacheLimit(home / "features").wrote(home / "features" / "face" / "aa" / "one.npz")
     assert {"one.npz", "walk.mkv"} <= names(home)
     assert not {"two.npz", "three.npz"} & names(home)
 

@@ -138,8 +138,7 @@ class JudgeTrainer:
 
     def save(self) -> None:
         """Write checkpoint.pt atomically."""
-        with self.checkpoint.saving(self._parts()):
-            pass
+        self.checkpoint.save(self._parts())
 
     def _parts(self) -> Parts:
         return {"judge": self.judge, "optimizer": self.optimizer}

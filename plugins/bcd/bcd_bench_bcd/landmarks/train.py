@@ -216,8 +216,7 @@ class Trainer:
 
     def save(self) -> None:
         """Write the checkpoint atomically."""
-        with self.checkpoint.saving(self._parts()):
-            pass
+        self.checkpoint.save(self._parts())
 
     def _parts(self) -> Parts:
         return {"network": self.network, "optimizer": self.optimizer, "codebook": self.codebook}
