@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import importlib
 import io
 import os
@@ -225,6 +226,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.stdout.reconfigure(errors="replace")  # print the table even if the terminal cannot display a character
     with _stdout_for_results():
         code = _exit_code(list(sys.argv[1:] if arguments is None else arguments))
+    if arguments is None:  # the process ends here; its last collection would take a second if torch is imported
+        gc.freeze()
     raise SystemExit(code)
 
 
