@@ -70,7 +70,7 @@ def _notes(
         if verified:
             share = "All" if len(verified) == len(measured) else f"{len(verified)} of {len(measured)}"
             notes.append(
-                f"{share} records are verified: the maintainers scored the outputs again or made random pairs again, "
+                f"{share} records are verified: the maintainers rescored the outputs or regenerated random pairs, "
                 "and the record is unchanged since (verified.json)."
             )
         failed = [f"{row.method} {row.n_failed}" for row in measured if row.n_failed]

@@ -23,7 +23,7 @@ UNHASHED = "no fingerprint"
 CONFLICT = "contradicts another record"
 """Marks a record for which another record of the same run has different content."""
 RECORD_DEFINITION = (
-    "Verified: the maintainers scored the outputs again or made random pairs again, and the record is unchanged since. "
+    "Verified: the maintainers rescored the outputs or regenerated random pairs, and the record is unchanged since. "
     "Self-reported: they did not."
 )
 REFUSED = "fails its checks"

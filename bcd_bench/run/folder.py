@@ -18,6 +18,7 @@ from bcd_bench.run.shard import SHARDS, Shard
 from bcd_bench.types.clip import Clip
 from bcd_bench.types.errors import UsageError
 from bcd_bench.types.suite import Suite
+from bcd_bench.util.collector import collector_paused
 from bcd_bench.util.locking import locked
 
 if TYPE_CHECKING:
@@ -156,6 +157,7 @@ class RunFolder:
     def pairs_path(self) -> Path:
         return self._part / "pairs.jsonl"
 
+    @collector_paused()
     def pairs(self) -> dict[str, PairResult]:
         """Pair id -> its latest result, in plan order; unfinished pairs are absent, incomplete lines ignored."""
         latest: dict[str, PairResult] = {}

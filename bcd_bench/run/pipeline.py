@@ -22,6 +22,7 @@ from bcd_bench.run.plan import RunPlan, make_plan
 from bcd_bench.scoring.score import check_metrics, installed_metrics, missing_assets, score_run
 from bcd_bench.types.errors import BcdBenchError, Interrupted, MissingAssetError, UsageError
 from bcd_bench.types.suite import Suite
+from bcd_bench.util.collector import collector_paused
 from bcd_bench.util.locking import LockedError
 from bcd_bench.util.machine import default_jobs
 from bcd_bench.util.pool import PoolOptions
@@ -66,6 +67,7 @@ def default_metrics(registry: Registry, suite: Suite, method: str) -> list[str]:
     return list(dict.fromkeys([*suite.default_metrics, *(spec.metrics if spec else ())]))
 
 
+@collector_paused()
 def prepare(
     registry: Registry,
     method: str,

@@ -24,6 +24,7 @@ from bcd_bench.scoring.features import FeatureStore, extractor_assets
 from bcd_bench.types.errors import UsageError
 from bcd_bench.types.pair import Pair
 from bcd_bench.types.suite import Suite
+from bcd_bench.util.collector import collector_paused
 from bcd_bench.util.devices import device_name
 
 if TYPE_CHECKING:
@@ -164,28 +165,35 @@ class RunPlan(_Model):
         write_text_atomic(path, self.model_dump_json(indent=1) + "\n")
 
 
+@collector_paused()
 def read_plan(path: Path) -> RunPlan:
     """Read a `plan.json`. Raises `UsageError` if it is missing, damaged, or of a different version."""
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path.parent} is not a run folder: plan.json cannot be read ({error.strerror})") from None
+    try:
+        return RunPlan.model_validate_json(text)
+    except ValidationError as error:
+        raise _unreadable(path, text, first_error(error)) from None
+
+
+def _unreadable(path: Path, text: bytes, reason: str) -> UsageError:
+    """Why `text` is not a plan of this version."""
     import json
 
     try:
-        text = path.read_text(encoding="utf-8")
         content = json.loads(text)
-    except OSError as error:
-        raise UsageError(f"{path.parent} is not a run folder: plan.json cannot be read ({error.strerror})") from None
-    except ValueError:
-        raise UsageError(f"{path} is damaged: not JSON", hint="use a different --out") from None
+    except (ValueError, RecursionError):
+        return UsageError(f"{path} is damaged: not JSON", hint="use a different --out")
     version = content.get("format") if isinstance(content, dict) else None
     if version != PLAN_FORMAT:
-        raise UsageError(
+        return UsageError(
             f"{path.parent} was written by a different version of bcd-bench (run folder format {version}, this one is "
             f"{PLAN_FORMAT})",
             hint="use that version of bcd-bench or a different --out",
         )
-    try:
-        return RunPlan.model_validate_json(text)
-    except ValidationError as error:
-        raise UsageError(f"{path} is damaged: {first_error(error)}", hint="use a different --out") from None
+    return UsageError(f"{path} is damaged: {reason}", hint="use a different --out")
 
 
 def _asset_sha256(spec: AssetSpec, store: AssetStore) -> str:
