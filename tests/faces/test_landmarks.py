@@ -132,6 +132,21 @@ def test_a_process_with_a_landmarker_says_nothing_on_stderr() -> None:
     assert done.stderr == ""
 
 
+def test_matplotlib_is_imported_when_it_is_used() -> None:
+    code = (
+        "import sys\n"
+        "from bcd_bench_faces.landmarks.import_mediapipe import import_tasks\n"
+        "import_tasks()\n"
+        "print('matplotlib' in sys.modules)\n"
+        "from mediapipe.tasks.python.vision import drawing_utils\n"
+        "draw = drawing_utils.plt.figure\n"
+        "import matplotlib.pyplot\n"
+        "print(draw is matplotlib.pyplot.figure)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=3600, check=False)
+    assert (done.returncode, done.stdout) == (0, "False\nTrue\n"), done.stderr
+
+
 def test_only_chatter_is_held_back(capfd: pytest.CaptureFixture[str]) -> None:
     def work() -> None:
         with without_chatter():

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from bcd_bench.assets.store import AssetStore
 from bcd_bench.plugin.registry import load_registry
 from bcd_bench_faces.assets import FACE_LANDMARKER
+from bcd_bench_faces.landmarks.import_mediapipe import import_tasks
 from bcd_bench_faces.landmarks.silence_native_logs import without_chatter
 
 __all__ = ["BLENDSHAPES", "LONGEST_SIDE", "POINTS", "Face", "FaceLandmarker"]
@@ -56,11 +57,11 @@ class FaceLandmarker:
         """`faces` is the maximum number of faces: with two, a second face can be detected."""
         path = AssetStore(load_registry()).find(FACE_LANDMARKER.name) if model is None else model
         with without_chatter():
-            from mediapipe.tasks.python import BaseOptions, vision
-
+            tasks: Any = import_tasks()
+            vision = tasks.vision
             self._landmarker = vision.FaceLandmarker.create_from_options(
                 vision.FaceLandmarkerOptions(
-                    base_options=BaseOptions(model_asset_path=str(path)),
+                    base_options=tasks.BaseOptions(model_asset_path=str(path)),
                     running_mode=vision.RunningMode.IMAGE,
                     num_faces=faces,
                     output_face_blendshapes=True,
