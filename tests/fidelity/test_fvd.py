@@ -88,6 +88,7 @@ def test_the_distance_by_hand(make_item: MakeItem) -> None:
     assert metric.compute(shards)["fvd"] == pytest.approx(6)
 
 
+@pytest.mark.filterwarnings("ignore:The `disp` argument:DeprecationWarning")  # cd-fvd's way to call SciPy
 def test_the_distance_is_that_of_cd_fvd(make_item: MakeItem) -> None:
     rng = np.random.default_rng(2)
     one, other = (rng.normal(mean, 1, (500, 400)).astype(np.float32) for mean in (0, 0.3))
