@@ -15,25 +15,20 @@ import numpy as np
 import torch
 
 from bcd_bench.assets.hashing import sha256_file
-from bcd_bench.io.atomic import write_bytes_atomic, write_json_atomic
+from bcd_bench.io.atomic import write_bytes_atomic
 from bcd_bench.plugin.specs import TrainRequest
 from bcd_bench.training import (
-    CHECKPOINT,
     EMA,
     Every,
     Limits,
+    Parts,
+    RunCheckpoint,
     TrainingLog,
     TrainingLoop,
     check_finite,
-    check_settings,
     checkpoints_to_resume,
     count_parameters,
-    read_checkpoint,
     resolve_precision,
-    restoring,
-    save_torch,
-    writing_checkpoint,
-    writing_into,
 )
 from bcd_bench.types.errors import Interrupted, UsageError
 from bcd_bench.util.devices import keep_freed_memory, resolve_device
@@ -67,6 +62,19 @@ def train(request: TrainRequest) -> None:
     trainer.run(Limits.of(request))
 
 
+class Origin:
+    """The weights that training started from: their hash and card, or None."""
+
+    def __init__(self) -> None:
+        self.card: dict[str, Any] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"card": self.card}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.card = state["card"]
+
+
 class Trainer:
     """One training run in one folder."""
 
@@ -81,23 +89,26 @@ class Trainer:
         self.ema = EMA(self.network, recipe.average, ramp=(2, 11), buffers="average")
         self.optimizer = Optimizer(self.network, recipe)
         self.precision = resolve_precision(recipe.precision, self.device.type)
-        self.earlier: dict[str, Any] | None = None
-        """Hash and card of the weights that training started from."""
+        self.origin = Origin()
         log = TrainingLog(out, mean=False, digits=6, tracker=recipe.tracker, tracker_option="tracker")
         self.loop = TrainingLoop(
             "train dense-landmarks", recipe.steps, log, log_every=recipe.log_every, save_every=recipe.save_every
         )
+        settings = {
+            "recipe": recipe.identity(),
+            "network": json.loads(json.dumps(asdict(network.config))),
+            "precision": self.precision,
+        }
+        self.checkpoint = RunCheckpoint(out, WHAT, self.loop, settings, self.device)
 
     # ---- start, resume, save -------------------------------------------------------------------------------------
     def start(self, *, resume: bool) -> None:
         """Resume from the folder's checkpoint, or begin; renders the first images. Raises `UsageError` if the folder
         does not fit, and `Interrupted` if a signal stops the rendering (resumable)."""
         checkpoints = checkpoints_to_resume(self.out, resume=resume, prepared=self.out / CONFIG)
-        state = self._read(checkpoints[0]) if checkpoints else None
+        state = self.checkpoint.read() if checkpoints else None
         if state is None:
-            with writing_into(self.out):
-                self.loop.log.begin()
-                write_json_atomic(self.out / CONFIG, self._description())
+            self.checkpoint.begin()
         self.batches = Batches(self.recipe, self.points, self.out / "renders")
         try:
             with stopping(insist=True) as stop, stop.into():
@@ -107,12 +118,7 @@ class Trainer:
                 "interrupted while rendering; finished renders are saved", hint="rerun the same command with --resume"
             ) from None
         if state is not None:
-            with restoring(checkpoints[0]):
-                self.network.load_state_dict(state["network"])
-                self.ema.module.load_state_dict(state["average"])
-                self.optimizer.load_state_dict(state["optimizer"])
-                self.earlier = state["earlier"]
-                self.loop.load_state_dict(state)
+            self.checkpoint.restore(state, self._parts())
             return
         if self.recipe.init:
             self._start_from(Path(self.recipe.init))
@@ -130,35 +136,19 @@ class Trainer:
                 f"{path}: the network has a different size", hint="set side, points, widths, blocks and hidden"
             )
         self.network.load_state_dict(earlier.state_dict())
-        self.earlier = {"sha256": sha256_file(path), **card}
+        self.origin.card = {"sha256": sha256_file(path), **card}
 
-    def _description(self) -> dict[str, Any]:
+    def _parts(self) -> Parts:
         return {
-            "what": WHAT,
-            "recipe": self.recipe.identity(),
-            "network": json.loads(json.dumps(asdict(self.network.config))),
-            "precision": self.precision,
-            "device": self.device.type,
-            "torch": str(torch.__version__),
+            "network": self.network,
+            "average": self.ema.module,
+            "optimizer": self.optimizer,
+            "origin": self.origin,
         }
-
-    def _read(self, path: Path) -> dict[str, Any]:
-        state = read_checkpoint(path, what=WHAT)
-        check_settings(path, state["description"], self._description(), ("recipe", "network", "precision"))
-        return state
 
     def save(self) -> None:
         """Write checkpoint.pt and the weights, each atomically."""
-        state = {
-            "description": self._description(),
-            "network": self.network.state_dict(),
-            "average": self.ema.module.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "earlier": self.earlier,
-            **self.loop.state_dict(),
-        }
-        with writing_checkpoint(self.out, self.loop.step):
-            save_torch(self.out / CHECKPOINT, state)
+        with self.checkpoint.saving(self._parts()):
             weights = network_bytes(self.ema.module, self.points.vertices, self.card())
             write_bytes_atomic(self.out / WEIGHTS, weights)
 
@@ -173,7 +163,7 @@ class Trainer:
             "precision": self.precision,
             "device": self.device.type,
             "recipe": self.recipe.identity(),
-            "started_from": self.earlier,
+            "started_from": self.origin.card,
             "renders_made_by": render_plan(self.recipe).description(),
         }
 
