@@ -16,7 +16,6 @@ import copy
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,14 +23,11 @@ from torch import Tensor, nn
 from bcd_bench.training import (
     CHECKPOINT,
     Limits,
+    Parts,
+    RunCheckpoint,
     TrainingLog,
     TrainingLoop,
     check_finite,
-    check_settings,
-    read_checkpoint,
-    restoring,
-    save_torch,
-    writing_checkpoint,
     writing_into,
 )
 from bcd_bench.types.errors import UsageError
@@ -100,6 +96,21 @@ def adapt_encoder(
     return PromptEncoderTraining(preset.prompt_encoder, bcd, bcd.loaded.sha256, clips, used, out, seed).run(limits)
 
 
+class _Adapted:
+    """The adapted parameters by name, as a part of the checkpoint."""
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        self._parameters = parameters
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {name: parameter.detach() for name, parameter in self._parameters.items()}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        for name, parameter in self._parameters.items():
+            parameter.copy_(state[name])
+
+
 class PromptEncoderTraining:
     """Adapts the encoder of `bcd` to prompts, in the folder `out`."""
 
@@ -120,7 +131,7 @@ class PromptEncoderTraining:
                 "the encoder of weights with canonical_features cannot be adapted to prompts",
                 hint="--set prompt_encoder.steps=0",
             )
-        self.config, self.bcd, self.bcd_sha256, self.out, self.seed = config, bcd, bcd_sha256, out, seed
+        self.config, self.bcd, self.out, self.seed = config, bcd, out, seed
         self.clips, self.count = clips, count
         self.model = _with_own_encoder(bcd.model)
         parameters = dict(self.model.encoder.named_parameters())
@@ -130,23 +141,13 @@ class PromptEncoderTraining:
         self.optimizer = torch.optim.AdamW(self.adapted.values(), lr=config.lr, betas=(0.9, 0.99), weight_decay=0.0)
         log = TrainingLog(out, digits=6)
         self.loop = TrainingLoop("adapt the encoder to prompts", config.steps, log, log_every=50, save_every=50)
+        settings = {"config": config.model_dump(mode="json"), "bcd": bcd_sha256, "seed": seed}
+        self.checkpoint = RunCheckpoint(out, WHAT, self.loop, settings, next(iter(self.adapted.values())).device)
 
     def run(self, limits: Limits) -> dict[str, Tensor] | None:
         """Train, or resume from the checkpoint in the folder: the adapted parameters, or None if the limits ended
         it."""
-        path = self.out / CHECKPOINT
-        if path.exists():
-            state = read_checkpoint(path, what=WHAT)
-            check_settings(path, state["description"], self._description(), ("config", "bcd", "seed"))
-            with restoring(path):
-                with torch.no_grad():
-                    for name, parameter in self.adapted.items():
-                        parameter.copy_(state["adapted"][name])
-                self.optimizer.load_state_dict(state["optimizer"])
-                self.loop.load_state_dict(state)
-        else:
-            with writing_into(self.out):
-                self.loop.log.begin()
+        self.checkpoint.start(self._parts(), resume=(self.out / CHECKPOINT).exists())
         if self.loop.step < self.config.steps:
             self._content_scale, self._latent_scale = self._scales()
             if not self.loop.run(limits, self.train_step, self.save):
@@ -181,20 +182,12 @@ class PromptEncoderTraining:
         self.optimizer.step()
         return measured
 
+    def _parts(self) -> Parts:
+        return {"adapted": _Adapted(self.adapted), "optimizer": self.optimizer}
+
     def save(self) -> None:
         """Write the checkpoint atomically."""
-        state = {
-            "description": self._description(),
-            "adapted": {name: parameter.detach() for name, parameter in self.adapted.items()},
-            "optimizer": self.optimizer.state_dict(),
-            **self.loop.state_dict(),
-        }
-        with writing_checkpoint(self.out, self.loop.step):
-            save_torch(self.out / CHECKPOINT, state)
-
-    def _description(self) -> dict[str, Any]:
-        config = self.config.model_dump(mode="json")
-        return {"what": WHAT, "config": config, "bcd": self.bcd_sha256, "seed": self.seed}
+        self.checkpoint.save(self._parts())
 
     @torch.no_grad()
     def _scales(self) -> tuple[Tensor, Tensor]:
