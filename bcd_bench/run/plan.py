@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -99,8 +100,11 @@ class PlannedWeights(_Model):
     recipe: RecipeInfo | None = None
 
 
-class PlannedPair(_Model):
-    """One pair and its seed (63 bits, `fingerprint.pair_seed`)."""
+@dataclass(frozen=True, slots=True)
+class PlannedPair:
+    """One pair and its seed (63 bits, `fingerprint.pair_seed`). A plan may have 100,000 of them, hence no model."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     id: str
     seed: int
