@@ -84,7 +84,8 @@ def test_codes_come_back_at_the_ideal_size(seed: int, frames: int, groups: int, 
     data = encode_codes(code_model(name, groups, entries, counts), codes)
     assert (decode_codes(code_model(name, groups, entries, counts), data, frames) == codes).all()
     ideal = ideal_bits(code_model(name, groups, entries, counts), codes)
-    assert ideal - 8 <= 8 * len(data) <= ideal + 8.01  # trailing zero bytes are not stored
+    # Trailing zero bytes are not stored: one example in 2,000 is more than 8 bits below the ideal, by up to 11 so far.
+    assert ideal - 32 <= 8 * len(data) <= ideal + 8.01
 
 
 @given(st.lists(st.integers(0, 1 << 38), min_size=2, max_size=30))
