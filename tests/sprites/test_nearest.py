@@ -41,11 +41,12 @@ def _brute_force(
     characters: LayeredCharacters, outputs: Frames, wanted: npt.NDArray[np.int64], motions: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.bool_]:
     flat = outputs.reshape(len(outputs), -1).astype(np.float64)
+    norms, doubled = np.einsum("ij,ij->i", flat, flat)[:, None], 2 * flat
     least = np.full(len(flat), np.inf)
-    for start in range(0, 1296, 12):
-        numbers = np.repeat(np.arange(start, start + 12), 9)
-        clips = characters.clips(numbers, np.tile(np.arange(9), 12)).reshape(108, -1).astype(np.float64)
-        squared = (flat**2).sum(1)[:, None] + (clips**2).sum(1) - 2 * flat @ clips.T  # whole numbers below 2**53
+    for start in range(0, 1296, 4):  # few at a time, so that they stay in the processor's cache
+        numbers = np.repeat(np.arange(start, start + 4), 9)
+        clips = characters.clips(numbers, np.tile(np.arange(9), 4)).reshape(36, -1).astype(np.float64)
+        squared = norms + np.einsum("ij,ij->i", clips, clips) - doubled @ clips.T  # whole numbers below 2**53
         least = np.minimum(least, squared.min(1))
     exact = ((flat - characters.clips(wanted, motions).reshape(len(flat), -1)) ** 2).sum(1)
     answer: npt.NDArray[np.bool_] = exact <= least
