@@ -65,6 +65,17 @@ def test_the_kl_weight_is_the_price_of_a_nat_of_content() -> None:
     assert dear["loss"].item() == pytest.approx((free["loss"] + 1e-2 * nats).item(), rel=1e-5)
 
 
+def test_lambda_is_the_price_of_the_rate() -> None:
+    model = tiny_model().train()
+    free, dear = (
+        losses_of(model, frames(4), objective=ObjectiveConfig(rate_weight=w, target_bits=1.5, rate_form="total"))
+        for w in (0.0, 0.3)
+    )
+    rate = (dear["bits"] - 1.5).square()
+    assert rate > 0.1
+    assert dear["loss"].item() == pytest.approx((free["loss"] + 0.3 * rate).item(), rel=1e-5)
+
+
 @pytest.mark.parametrize(("step", "dropped"), [(9, True), (10, False)])
 def test_content_is_dropped_until_its_step(step: int, dropped: bool) -> None:
     model = tiny_model().train()

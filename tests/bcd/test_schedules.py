@@ -15,7 +15,7 @@ import torch
 from bcd_bench_bcd.presets.base import TrainConfig
 from bcd_bench_bcd.presets.registry import resolve_preset
 from bcd_bench_bcd.training.optimizers import Optimizers, learning_rate_factor
-from bcd_bench_bcd.training.stages import Stage
+from bcd_bench_bcd.training.stages import Stage, stages_of
 from bcd_bench_bcd.training.trainer import Trainer
 from tests.bcd.conftest import TINY, BlockClips, take_step
 from tests.bcd.test_paper import tiny_model
@@ -139,3 +139,14 @@ def test_the_papers_preset_keeps_its_codes_apart(trainer: Any, dim: int) -> None
     assert codebook.grad is None
     gradients = own.optimizers.optimizers[0].state[own.model.encoder.project.weight]["exp_avg_sq"]
     assert float(gradients.max()) > 1e-12, "gradients reach the encoder"
+
+
+def test_each_stage_has_its_own_rates(tmp_path: Path) -> None:
+    """Table A7: the encoder learns at half the rate in the first stage and at a quarter in the second."""
+    first, second = stages_of(resolve_preset("lrs3"), 1000, tmp_path)
+    assert (first.preset.train.lr, first.preset.train.encoder_lr) == (2e-4, 0.5)
+    assert (second.preset.train.lr, second.preset.train.encoder_lr) == (2e-4, 0.25)
+    assert (first.preset.train.init, second.preset.train.init) == (None, str(tmp_path / "frames/model.safetensors"))
+    assert second.steps_before == first.preset.train.steps > 0
+    _, tiny = stages_of(resolve_preset("lrs3-tiny"), 1000, tmp_path)
+    assert tiny.preset.train.lr == 5e-4
