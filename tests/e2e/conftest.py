@@ -38,30 +38,28 @@ def toy_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return site
 
 
-@pytest.fixture
-def toy_env(toy_site: Path, tmp_path: Path) -> dict[str, str]:
-    """The environment of a process that sees the core and the toy plugin alone, with a cache folder of its own."""
+def environment(toy_site: Path, home: Path) -> dict[str, str]:
+    """The environment of a process that sees the core and the toy plugin alone, with its cache in `home`."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("BCD_BENCH_", "TOY_"))}
     return {
         **kept,
         "PYTHONPATH": os.pathsep.join(filter(None, [str(toy_site), os.environ.get("PYTHONPATH")])),
         "BCD_BENCH_PLUGINS": "toy",
-        "BCD_BENCH_HOME": str(tmp_path / "home"),
+        "BCD_BENCH_HOME": str(home),
         "COLUMNS": "200",
         "NO_COLOR": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
 
 
-@pytest.fixture
-def cli(toy_env: dict[str, str], tmp_path: Path) -> Cli:
-    """Run `bcd-bench ARGUMENTS…` in the test's folder. Keyword `env` changes the environment."""
+def command(folder: Path, default: dict[str, str]) -> Cli:
+    """`bcd-bench ARGUMENTS…` in a folder, with an environment that the keyword `env` changes."""
 
     def run(*arguments: str | Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "bcd_bench", *map(str, arguments)],
-            cwd=tmp_path,
-            env={**toy_env, **(env or {})},
+            cwd=folder,
+            env={**default, **(env or {})},
             capture_output=True,
             text=True,
             timeout=3600,
@@ -70,3 +68,22 @@ def cli(toy_env: dict[str, str], tmp_path: Path) -> Cli:
         )
 
     return run
+
+
+@pytest.fixture
+def toy_env(toy_site: Path, tmp_path: Path) -> dict[str, str]:
+    """The environment of a test's processes: the core and the toy plugin alone, a cache folder of its own."""
+    return environment(toy_site, tmp_path / "home")
+
+
+@pytest.fixture
+def cli(toy_env: dict[str, str], tmp_path: Path) -> Cli:
+    """Run `bcd-bench ARGUMENTS…` in the test's folder. Keyword `env` changes the environment."""
+    return command(tmp_path, toy_env)
+
+
+@pytest.fixture(scope="module")
+def module_cli(toy_site: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Cli, Path]:
+    """The same in a folder that the tests of a module share, and that folder."""
+    folder = tmp_path_factory.mktemp("shared")
+    return command(folder, environment(toy_site, folder / "home")), folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -151,12 +152,19 @@ def test_an_error_after_the_run_does_not_spoil_it(cli, tmp_path: Path) -> None:
     assert (run_folders(tmp_path)["oracle"] / "record.json").exists()
 
 
-@pytest.fixture
-def three_runs(cli, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def made_runs(module_cli) -> Path:
+    """Runs that take a quarter of a minute: made once, and copied for each test that reads them."""
+    cli, folder = module_cli
     assert cli("run", "--method", "toy-swap,oracle", "--suite", "toy").returncode == 0
     assert cli("run", "--method", "toy-swap", "--suite", "toy", "--set", "noise=9").returncode == 0
     assert cli("run", "--method", "toy-swap", "--suite", "toy", "--limit", "4").returncode == 0
-    return tmp_path / "runs"
+    return folder / "runs"
+
+
+@pytest.fixture
+def three_runs(made_runs: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made_runs, tmp_path / "runs"))
 
 
 def test_report_json_has_the_contracts_keys(cli, three_runs: Path) -> None:
