@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,23 @@ def test_stopping_and_resuming_changes_nothing(request_for: Any) -> None:
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
+def test_max_steps_stops_a_run_without_shortening_its_schedules(request_for: Any) -> None:
+    """`--max-steps` once replaced `train.steps`, so the schedules ended early and the run could not be resumed."""
+
+    def request(name: str, **changes: Any) -> TrainRequest:
+        made = request_for(name, overrides={"train.log_every": 1}, **changes)
+        return replace(made, overrides={k: v for k, v in made.overrides.items() if k != "train.steps"})
+
+    train(request("whole", max_steps=3))
+    train(request("parts", max_steps=2))
+    train(request("parts", resume=True, max_steps=3))
+    steps = json.loads((request("parts").out / "config.json").read_text())["preset"]["train"]["steps"]
+    assert steps == resolve_preset("sprites-small", {}).train.steps
+    whole, parts = ((request(name).out / "log.jsonl").read_text() for name in ("whole", "parts"))
+    assert len(whole.splitlines()) == 3
+    assert parts == whole
+
+
 def test_a_kill_between_checkpoints_repeats_the_lost_steps_exactly(request_for: Any) -> None:
     whole, killed = request_for("whole"), request_for("killed")
     train(whole)
@@ -111,7 +129,7 @@ def test_resume_refuses_other_settings_and_damaged_checkpoints(request_for: Any)
     request = request_for(max_steps=1)
     train(request)
     with pytest.raises(UsageError, match=r"created with a different preset: train\.lr was 0\.001, is 0\.5"):
-        train(request_for(resume=True, overrides={"train.lr": 0.5, "train.steps": 1}))
+        train(request_for(resume=True, overrides={"train.lr": 0.5}))
     with pytest.raises(UsageError, match="already contains a training run"):
         train(request_for())
     checkpoint = request.out / "checkpoint.pt"
@@ -123,7 +141,7 @@ def test_resume_refuses_other_settings_and_damaged_checkpoints(request_for: Any)
 def test_resume_refuses_another_recipe_and_names_the_extensions(request_for: Any) -> None:
     train(request_for(max_steps=1))
     changes = {"extensions.swap_cycle": None, "extensions.robust_loss": None, "extensions.gradient_loss": {}}
-    changes |= {"extensions.patch_skipping": None, "train.steps": 1}
+    changes |= {"extensions.patch_skipping": None}
     with pytest.raises(UsageError) as caught:
         train(request_for(resume=True, overrides=changes))
     assert str(caught.value).endswith(
@@ -133,11 +151,7 @@ def test_resume_refuses_another_recipe_and_names_the_extensions(request_for: Any
     papers = request_for("papers", preset="sprites", max_steps=1)
     train(papers)
     with pytest.raises(UsageError, match=r"another recipe: it has paper; this command has horizontal_flip"):
-        train(
-            request_for(
-                "papers", preset="sprites", resume=True, overrides={"extensions.horizontal_flip": {}, "train.steps": 1}
-            )
-        )
+        train(request_for("papers", preset="sprites", resume=True, overrides={"extensions.horizontal_flip": {}}))
 
 
 def test_resume_refuses_another_setting_of_an_extension(request_for: Any) -> None:
@@ -145,7 +159,7 @@ def test_resume_refuses_another_setting_of_an_extension(request_for: Any) -> Non
     with pytest.raises(
         UsageError, match=r"created with a different preset: extensions\.robust_loss\.width was 0\.05, is 0\.1"
     ):
-        train(request_for(resume=True, overrides={"extensions.robust_loss.width": 0.1, "train.steps": 1}))
+        train(request_for(resume=True, overrides={"extensions.robust_loss.width": 0.1}))
 
 
 def test_the_papers_recipe_trains_without_extensions(request_for: Any) -> None:

@@ -46,7 +46,7 @@ from bcd_bench_bcd.latents.cache import LatentClips
 from bcd_bench_bcd.latents.frame_codec import FrameCodec
 from bcd_bench_bcd.paper.config import SamplerConfig
 from bcd_bench_bcd.paper.model import BCD
-from bcd_bench_bcd.presets.registry import PRESETS, resolve_preset
+from bcd_bench_bcd.presets.registry import resolve_preset
 from bcd_bench_bcd.training.checkpoint import WHAT, matching_checkpoint, start_from
 from bcd_bench_bcd.training.collapse import CollapseGuard, condition_contributions
 from bcd_bench_bcd.training.data import fit_to_data, needs_patch_occupancy, open_training_clips, patch_occupancy
@@ -75,9 +75,6 @@ def train(request: TrainRequest) -> None:
     stage writes its files into a folder of its name.
     """
     overrides = dict(request.overrides)
-    preset = PRESETS.get(request.preset)
-    if request.max_steps is not None and not (preset and (preset.train.stages or preset.train.epochs)):
-        overrides["train.steps"] = overrides.get("train.steps", request.max_steps)
     if request.seed is not None:
         overrides["train.seed"] = request.seed
     preset = resolve_preset(request.preset, overrides)
