@@ -19,6 +19,7 @@ __all__ = [
     "append_jsonl",
     "atomic_path",
     "fsync_path",
+    "iterate_jsonl",
     "read_jsonl",
     "temporary_name",
     "usual_mode",
@@ -124,10 +125,10 @@ def append_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
         os.fsync(stream.fileno())
 
 
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """The complete records of a JSON-lines file, in order. Lines torn by a crash are skipped; a missing file is
-    empty."""
-    records, decode = [], json.JSONDecoder().decode
+def iterate_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """The complete records of a JSON-lines file, in order, one at a time. Lines torn by a crash are skipped; a missing
+    file is empty."""
+    decode = json.JSONDecoder().decode
     if path.exists():
         with path.open("rb") as stream:
             for line in stream:
@@ -136,5 +137,9 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
                 except ValueError:  # torn by a crash: its work is repeated
                     continue
                 if isinstance(record, dict):
-                    records.append(record)
-    return records
+                    yield record
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """As `iterate_jsonl`, all at once."""
+    return list(iterate_jsonl(path))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bcd_bench.assets.hashing import hash_json
-from bcd_bench.io.atomic import TEMPORARY_SUFFIX, append_jsonl, read_jsonl, write_text_atomic, written_as
+from bcd_bench.io.atomic import TEMPORARY_SUFFIX, append_jsonl, iterate_jsonl, write_text_atomic, written_as
 from bcd_bench.plugin.suites import load_suite
 from bcd_bench.run.plan import RunPlan, read_plan
 from bcd_bench.run.shard import SHARDS, Shard
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["PairResult", "RunFolder", "find_runs", "output_in", "read_output", "writing"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PairResult:
     """The result of one pair; one line of `pairs.jsonl`.
 
@@ -59,6 +59,10 @@ class PairResult:
             return PairResult(**record)
         except TypeError:
             return None
+
+    def to_json(self) -> dict[str, Any]:
+        """The result as it is written on its line."""
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 class RunFolder:
@@ -161,7 +165,7 @@ class RunFolder:
     def pairs(self) -> dict[str, PairResult]:
         """Pair id -> its latest result, in plan order; unfinished pairs are absent, incomplete lines ignored."""
         latest: dict[str, PairResult] = {}
-        for record in read_jsonl(self.pairs_path):
+        for record in iterate_jsonl(self.pairs_path):
             result = PairResult.from_json(record)
             if result is not None:
                 latest[result.id] = result
@@ -235,12 +239,12 @@ class RunFolder:
     def rewrite_pairs(self, results: Mapping[str, PairResult]) -> None:
         """Rewrite `pairs.jsonl` with exactly these results, one line each, unless it already contains them."""
         encode = json.JSONEncoder(ensure_ascii=False).encode
-        text = "".join(encode(vars(result)) + "\n" for result in results.values())
+        text = "".join(encode(result.to_json()) + "\n" for result in results.values())
         if not self.pairs_path.exists() or self.pairs_path.read_text(encoding="utf-8", errors="replace") != text:
             write_text_atomic(self.pairs_path, text)
 
     def append_pairs(self, results: Iterable[PairResult]) -> None:
-        append_jsonl(self.pairs_path, map(vars, results))
+        append_jsonl(self.pairs_path, map(PairResult.to_json, results))
 
     def remove_leftovers(self) -> None:
         """Delete temporary files of a killed process. Call this only while holding the lock (`locked`)."""

@@ -278,7 +278,8 @@ def generate(
                 f"{run.path} was started on device {run.plan.device!r} and cannot be resumed on {plan.device!r}",
                 hint=f"use --device {run.plan.device} or a different --out",
             )
-        n_pending = sum(len(ids or indices) for _, indices, ids in pending)
+        n_pending, n_before = sum(len(ids or indices) for _, indices, ids in pending), len(before)
+        del before  # generating may take days; nothing needs it any more
         if pending:
             work = Work(
                 plan.method.name,
@@ -312,7 +313,7 @@ def generate(
     errors = [result.error for result in after.values() if result.status == "failed"]
     return run, GenerateSummary(
         n_pairs=n_total,
-        n_done_before=len(before),
+        n_done_before=n_before,
         n_generated=n_pending,
         n_failed=len(errors),
         first_error=errors[0] if errors else None,

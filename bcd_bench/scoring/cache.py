@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from bcd_bench.io.atomic import append_jsonl, read_jsonl, write_text_atomic
+from bcd_bench.io.atomic import append_jsonl, iterate_jsonl, write_text_atomic
 from bcd_bench.results.schema import MetricInfo, PairValues, Value
 from bcd_bench.types.failed import Failed
 
@@ -58,11 +58,11 @@ class ScoreFiles:
 
     def read_rows(self, outputs: Mapping[str, str]) -> dict[str, Row]:
         """Rows by pair id that are still valid for `outputs` (pair id -> sha256); empty under a different identity."""
-        lines = read_jsonl(self.rows_path)
-        if not lines or lines[0].get("identity") != self.identity:
+        lines = iterate_jsonl(self.rows_path)
+        if next(lines, {}).get("identity") != self.identity:
             return {}
         rows: dict[str, Row] = {}
-        for line in lines[1:]:
+        for line in lines:
             pair = line.get("pair")
             if isinstance(pair, str) and line.get("output") == outputs.get(pair):
                 rows[pair] = Failed(line["failed"]) if "failed" in line else line["row"]

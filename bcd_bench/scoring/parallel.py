@@ -182,6 +182,7 @@ class ParallelScoring:
         self,
         registry: Registry,
         run: RunFolder,
+        results: Mapping[str, PairResult],
         jobs: Mapping[str, tuple[MetricJob, str]],
         clusters: Sequence[tuple[str, str]],
         blocks: Sequence[Block],
@@ -189,7 +190,7 @@ class ParallelScoring:
         device: str,
     ) -> None:
         self._run, self._jobs, self._blocks = run, jobs, blocks
-        self._results = {pair: result for pair, result in run.pairs().items() if result.status == "ok"}
+        self._results = {pair: result for pair, result in results.items() if result.status == "ok"}
         self._outputs = {pair: result.score_key for pair, result in self._results.items()}
         specs = [job.spec for job, _ in jobs.values()]
         self._work = _Work(

@@ -7,7 +7,7 @@ scored by the same metric are skipped. Only rows stay in memory, never clips.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
@@ -16,7 +16,7 @@ from bcd_bench.assets.hashing import hash_json
 from bcd_bench.assets.store import AssetStore, cache_folder
 from bcd_bench.plugin.objects import is_object
 from bcd_bench.plugin.specs import MetricSpec
-from bcd_bench.run.folder import writing
+from bcd_bench.run.folder import PairResult, writing
 from bcd_bench.run.plan import PIXELS_PER_BATCH, pairs_per_block
 from bcd_bench.run.timing import note_timing
 from bcd_bench.scoring.blocks import Block, blocks_of, decode, score_block
@@ -151,12 +151,22 @@ def score_run(
             elsewhere = {} if pool is None else {n: j for n, j in jobs_by_name.items() if not is_object(j[0].spec)}
             inside = {name: job for name, job in jobs_by_name.items() if name not in elsewhere}
             if inside:
-                _stream(registry, run, [job for job, _ in inside.values()], clusters, blocks, device, progress, stop)
+                _stream(
+                    registry,
+                    run,
+                    pair_results,
+                    [job for job, _ in inside.values()],
+                    clusters,
+                    blocks,
+                    device,
+                    progress,
+                    stop,
+                )
                 if run.shard is None:
                     results |= {name: job.finish(clusters, outputs, key) for name, (job, key) in inside.items()}
             if elsewhere:
                 assert pool is not None, "only with a pool"
-                scoring = ParallelScoring(registry, run, elsewhere, clusters, blocks, device=device)
+                scoring = ParallelScoring(registry, run, pair_results, elsewhere, clusters, blocks, device=device)
                 results |= scoring.run(jobs, pool, progress or NoProgress())
             note_timing(run.part, "score_seconds", {name: job.seconds for name, (job, _) in jobs_by_name.items()})
     return {} if run.shard else {name: result for name, result in results.items() if result is not None}
@@ -165,6 +175,7 @@ def score_run(
 def _stream(
     registry: Registry,
     run: RunFolder,
+    results: Mapping[str, PairResult],
     jobs: Sequence[MetricJob],
     clusters: Sequence[tuple[str, str]],
     blocks: Sequence[Block],
@@ -179,7 +190,6 @@ def _stream(
     needed = [block for block in blocks if any(job.needs(block.outputs) for job in jobs)]
     total = sum(len(block.pairs) for block in blocks)
     n_done = total - sum(len(block.pairs) for block in needed)
-    results = run.pairs()
     reported: set[str] = set()
     with (progress or NoProgress()).task("score", total=total, done=n_done) as task:
         for block, clips in ahead(lambda block: decode(run.outputs_dir, block, results), needed):

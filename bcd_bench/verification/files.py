@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bcd_bench.assets.hashing import hash_json
-from bcd_bench.io.atomic import read_jsonl
+from bcd_bench.io.atomic import iterate_jsonl
 from bcd_bench.results.schema import PairValues, RunRecord
 from bcd_bench.run.fingerprint import pair_seed, run_id
 from bcd_bench.run.folder import PairResult
@@ -131,7 +131,7 @@ def _run_id(record: RunRecord, plan: RunPlan, values: PairValues | None) -> Chec
 
 def _outputs(record: RunRecord, plan: RunPlan, path: Path) -> Check:
     name = "hash of the outputs"
-    lines = [PairResult.from_json(line) for line in read_jsonl(path)]
+    lines = [PairResult.from_json(line) for line in iterate_jsonl(path)]
     results = [result for result in lines if result is not None]
     planned = [pair.id for pair in plan.pairs]
     if wrong := _differing(planned, [result.id for result in results], "the plan", "pairs.jsonl"):
