@@ -248,7 +248,7 @@ class RunFolder:
 
     def remove_leftovers(self) -> None:
         """Delete temporary files of a killed process. Call this only while holding the lock (`locked`)."""
-        own = None if self.shard is None else {f"{self.plan.pairs[index].id}.mkv" for index in self.indices()}
+        own = None if self.shard is None else {output_name(self.plan.pairs[index].id) for index in self.indices()}
         for leftover in self.outputs_dir.glob(f".*{TEMPORARY_SUFFIX}"):
             if own is None or written_as(leftover) in own:  # other shards may be writing theirs
                 leftover.unlink(missing_ok=True)
@@ -262,14 +262,19 @@ def _is_present(outputs: str, result: PairResult) -> bool:
     if result.status != "ok":
         return True
     try:
-        return os.stat(f"{outputs}/{result.id}.mkv").st_size == result.bytes  # noqa: PTH116 (thrice as fast)
+        return os.stat(f"{outputs}/{output_name(result.id)}").st_size == result.bytes  # noqa: PTH116 (thrice as fast)
     except FileNotFoundError:
         return False
 
 
+def output_name(pair_id: str) -> str:
+    """The name of the file of a pair's output."""
+    return f"{pair_id}.mkv"
+
+
 def output_in(outputs: Path, pair_id: str) -> Path:
     """The file of a pair's output in the folder of outputs."""
-    return outputs / f"{pair_id}.mkv"
+    return outputs / output_name(pair_id)
 
 
 def read_output(path: Path, result: PairResult) -> Clip:

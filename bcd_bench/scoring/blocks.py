@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bcd_bench.plugin.protocols import Scored
-from bcd_bench.run.folder import read_output
+from bcd_bench.run.folder import output_in, read_output
 from bcd_bench.scoring.features import BatchFeatures, FeatureStore, frozen
 from bcd_bench.types.clip import Clip, read_only
 from bcd_bench.types.errors import BcdBenchError
@@ -44,7 +44,7 @@ def decode(folder: Path, block: Block, results: Mapping[str, PairResult]) -> dic
     """The outputs of a block in the outputs `folder` by pair id; `Failed` for those that cannot be read."""
     clips: dict[str, Clip | Failed] = {}
     for pair in block.pairs:
-        path = folder / f"{pair.id}.mkv"
+        path = output_in(folder, pair.id)
         try:
             clips[pair.id] = read_output(path, results[pair.id])
         except (BcdBenchError, OSError, ValueError) as error:

@@ -151,7 +151,7 @@ def _output(run: RunFolder, result: PairResult) -> Clip:
     try:
         return run.read_output(result)
     except FileNotFoundError:
-        raise UsageError(f"the output {result.id}.mkv is missing") from None
+        raise UsageError(f"the output {run.output_path(result.id).name} is missing") from None
     except BcdBenchError as error:  # the page is shown to others: no path of this machine
         raise UsageError(str(error).replace(f"{run.outputs_dir}/", "")) from error
 
