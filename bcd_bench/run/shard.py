@@ -57,8 +57,10 @@ class Shard:
 
     @classmethod
     def _checked(cls, number: int, count: int, where: str) -> Shard:
+        if count < 1:
+            raise UsageError(f"{where}: there must be at least one shard", hint="--shard 1/4")
         if not 1 <= number <= count:
-            raise UsageError(f"{where}: the number must be from 1 to {count}", hint=f"--shard 1/{max(1, count)}")
+            raise UsageError(f"{where}: the number must be from 1 to {count}", hint=f"--shard 1/{count}")
         return cls(number, count)
 
     @classmethod

@@ -330,6 +330,7 @@ def test_shards_are_read_from_the_environment() -> None:
     for text, environ, reason in (
         ("0/4", {}, "must be from 1 to 4"),
         ("5/4", {}, "must be from 1 to 4"),
+        ("1/0", {}, "must be at least one shard"),
         ("1", {}, "must be I/N or auto"),
         ("auto", {}, "none of SLURM_ARRAY_TASK_ID, RANK and SLURM_PROCID is set"),
         ("auto", {"RANK": "x", "WORLD_SIZE": "2"}, "RANK is 'x', not a number"),
