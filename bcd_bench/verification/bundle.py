@@ -12,6 +12,7 @@ import io
 import json
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -106,7 +107,8 @@ def _contents(path: Path) -> dict[str, bytes]:
                     contents[name] = stream.read(LARGEST + 1)
                 if len(contents[name]) > LARGEST:
                     raise UsageError(f"{path}: {name} has more than {LARGEST} bytes")
-    except (OSError, RuntimeError, NotImplementedError, zipfile.BadZipFile) as error:
+    except (OSError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        # encryption and unknown compression are RuntimeErrors, a name that is not UTF-8 a ValueError
         raise UsageError(f"{path}: cannot be read as a bundle ({error})") from None
     _check_index(path, contents)
     return {name: content for name, content in contents.items() if name != INDEX}

@@ -210,6 +210,9 @@ def test_arrays_that_are_none_are_refused(tmp_path: Path) -> None:
         np.savez(file, a=np.zeros(3))
     with pytest.raises(UsageError, match="wrote an archive"):
         read_output(path, "npy", 3, SIZE)
+    path.write_bytes(b"PK\x03\x04 and no archive")
+    with pytest.raises(UsageError, match="wrote an archive"):
+        read_output(path, "npy", 3, SIZE)
 
 
 @pytest.mark.parametrize(

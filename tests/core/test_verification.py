@@ -322,6 +322,25 @@ def test_a_changed_member_a_missing_one_and_another_file_are_refused(runs: Path,
             pass
 
 
+def test_a_bundle_that_cannot_be_unpacked_is_refused(runs: Path, tmp_path: Path) -> None:
+    path = tmp_path / "run.zip"
+    bundle.write_bundle(folder_of(runs, "off"), path)
+    content = path.read_bytes()
+    entry = content.index(b"PK\x01\x02")  # the first entry of the directory; flags at 8, method at 10, name at 46
+    not_utf8 = bytearray(content)
+    not_utf8[entry + 9] |= 0x08  # the flag "the name is UTF-8"
+    not_utf8[entry + 46] = 0x99
+    encrypted = bytearray(content)
+    encrypted[entry + 8] |= 0x01
+    deflated = bytearray(content)
+    deflated[entry + 10] = 8  # the bytes are no deflate stream
+    deflated[content.index(b"PK\x03\x04") + 8] = 8
+    for damaged in (not_utf8, encrypted, deflated):
+        path.write_bytes(damaged)
+        with pytest.raises(UsageError, match="cannot be read as a bundle"), bundle.opened(path):
+            pass
+
+
 def test_weights_are_found_by_name_or_hash(registry: Registry, runs: Path, tmp_path: Path) -> None:
     folder = folder_of(runs, "off")
     record = load_record(folder / "record.json")

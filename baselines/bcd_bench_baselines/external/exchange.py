@@ -64,13 +64,14 @@ def _array(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
     """The array in a file; its header is checked first, so that a wrong array is never read into memory."""
     try:
         with path.open("rb") as file:
-            if not file.read(6).startswith((b"\x93NUMPY", b"PK")):  # else NumPy suggests unpickling it
-                raise UsageError(f"the worker's {path.name} is not an array: it does not begin like a NumPy file")
+            start = file.read(6)
+        if start.startswith(b"PK"):  # NumPy would leave a damaged archive open
+            raise UsageError(f"the worker wrote an archive, not uint8 {list(shape)}")
+        if start != b"\x93NUMPY":  # else NumPy suggests unpickling it
+            raise UsageError(f"the worker's {path.name} is not an array: it does not begin like a NumPy file")
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise UsageError(f"the worker's {path.name} is not an array: {error}") from None
-    if not isinstance(mapped, np.ndarray) or mapped.dtype != np.uint8 or mapped.shape != shape:
-        is_array = isinstance(mapped, np.ndarray)
-        actual = f"{mapped.dtype} {list(mapped.shape)}" if is_array else "an archive"
-        raise UsageError(f"the worker wrote {actual}, not uint8 {list(shape)}")
+    if mapped.dtype != np.uint8 or mapped.shape != shape:
+        raise UsageError(f"the worker wrote {mapped.dtype} {list(mapped.shape)}, not uint8 {list(shape)}")
     return np.array(mapped)
