@@ -176,13 +176,17 @@ def start_worker(work: _Work) -> _Handler:
 
 
 class ParallelScoring:
-    """Scores the metrics `jobs` (name -> job that holds its stored rows, key of its result) of a run in workers."""
+    """Scores the metrics `jobs` (name -> job that holds its stored rows, key of its result) of a run in workers.
+
+    `results` and `outputs` are the successful results and their score keys by pair id.
+    """
 
     def __init__(
         self,
         registry: Registry,
         run: RunFolder,
         results: Mapping[str, PairResult],
+        outputs: Mapping[str, str],
         jobs: Mapping[str, tuple[MetricJob, str]],
         clusters: Sequence[tuple[str, str]],
         blocks: Sequence[Block],
@@ -190,8 +194,7 @@ class ParallelScoring:
         device: str,
     ) -> None:
         self._run, self._jobs, self._blocks = run, jobs, blocks
-        self._results = {pair: result for pair, result in results.items() if result.status == "ok"}
-        self._outputs = {pair: result.score_key for pair, result in self._results.items()}
+        self._results, self._outputs = results, outputs
         specs = [job.spec for job, _ in jobs.values()]
         self._work = _Work(
             metrics=tuple((job.spec, job.info) for job, _ in jobs.values()),

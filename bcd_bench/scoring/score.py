@@ -126,8 +126,8 @@ def score_run(
             hint="rerun the same run command to continue",
         )
     with run.locked(), writing(run.path), _stoppable() as stop:
-        pair_results = run.pairs()
-        outputs = {pair: result.score_key for pair, result in pair_results.items() if result.status == "ok"}
+        pair_results = {pair: result for pair, result in run.pairs().items() if result.status == "ok"}
+        outputs = {pair: result.score_key for pair, result in pair_results.items()}
         planned = [[pair.id, outputs.get(pair.id)] for pair in run.plan.pairs]
         results: dict[str, MetricResult | None] = {}
         jobs_by_name: dict[str, tuple[MetricJob, str]] = {}
@@ -166,7 +166,9 @@ def score_run(
                     results |= {name: job.finish(clusters, outputs, key) for name, (job, key) in inside.items()}
             if elsewhere:
                 assert pool is not None, "only with a pool"
-                scoring = ParallelScoring(registry, run, pair_results, elsewhere, clusters, blocks, device=device)
+                scoring = ParallelScoring(
+                    registry, run, pair_results, outputs, elsewhere, clusters, blocks, device=device
+                )
                 results |= scoring.run(jobs, pool, progress or NoProgress())
             note_timing(run.part, "score_seconds", {name: job.seconds for name, (job, _) in jobs_by_name.items()})
     return {} if run.shard else {name: result for name, result in results.items() if result is not None}
