@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from bcd_bench.assets.hashing import canonical_json, hash_json
 
-__all__ = ["IDENTITY_VERSION", "pair_seed", "run_id", "run_identity"]
+__all__ = ["IDENTITY_VERSION", "pair_seed", "pair_seeds", "run_id", "run_identity"]
 
 IDENTITY_VERSION = 1
 """Bump when the meaning of a run changes, so that old and new runs never share a folder."""
@@ -19,8 +19,15 @@ RUN_ID_LENGTH = 12
 
 def pair_seed(seed: int, pair_id: str) -> int:
     """The seed of one pair: 63 bits (never negative) that depend only on the run's seed and the pair's id."""
-    digest = hashlib.sha256(canonical_json([seed, pair_id]).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+    return next(pair_seeds(seed, (pair_id,)))
+
+
+def pair_seeds(seed: int, pair_ids: Iterable[str]) -> Iterator[int]:
+    """`pair_seed` of many pairs: the first 8 bytes of the sha256 of the canonical JSON of [seed, id], halved."""
+    head = canonical_json(seed)
+    for pair_id in pair_ids:
+        digest = hashlib.sha256(f"[{head},{canonical_json(pair_id)}]".encode()).digest()
+        yield int.from_bytes(digest[:8], "big") >> 1
 
 
 def run_identity(

@@ -161,15 +161,20 @@ class RunFolder:
     def pairs_path(self) -> Path:
         return self._part / "pairs.jsonl"
 
-    @collector_paused()
     def pairs(self) -> dict[str, PairResult]:
         """Pair id -> its latest result, in plan order; unfinished pairs are absent, incomplete lines ignored."""
+        return self._read_pairs()[0]
+
+    @collector_paused()
+    def _read_pairs(self) -> tuple[dict[str, PairResult], bool]:
+        """`pairs`, and whether the file contains exactly these results, one line each and in this order."""
         latest: dict[str, PairResult] = {}
         for record in iterate_jsonl(self.pairs_path):
             result = PairResult.from_json(record)
             if result is not None:
                 latest[result.id] = result
-        return {pair.id: latest[pair.id] for pair in self.plan.pairs if pair.id in latest}
+        results = {pair.id: latest[pair.id] for pair in self.plan.pairs if pair.id in latest}
+        return results, list(latest) == list(results) and _n_lines(self.pairs_path) == len(results)
 
     @property
     def complete(self) -> bool:
@@ -228,7 +233,10 @@ class RunFolder:
 
     def finished(self) -> dict[str, PairResult]:
         """As `pairs`, but only for complete batches whose output files exist and have the recorded size."""
-        results, outputs = self.pairs(), str(self.outputs_dir)
+        return self._of_complete_batches(self.pairs())
+
+    def _of_complete_batches(self, results: dict[str, PairResult]) -> dict[str, PairResult]:
+        outputs = str(self.outputs_dir)
         for _, batch in self.batches():
             ids = [self.plan.pairs[index].id for index in batch]
             if not all(pair_id in results and _is_present(outputs, results[pair_id]) for pair_id in ids):
@@ -236,12 +244,21 @@ class RunFolder:
                     results.pop(pair_id, None)
         return results
 
+    def clean_pairs(self, *, finished_only: bool) -> dict[str, PairResult]:
+        """`pairs`, or `finished`; `pairs.jsonl` is rewritten if it contains anything else or another order. Call this
+        only while holding the lock (`locked`)."""
+        results, clean = self._read_pairs()
+        n_read = len(results)
+        if finished_only:
+            results = self._of_complete_batches(results)
+        if not clean or len(results) < n_read:
+            self.rewrite_pairs(results)
+        return results
+
     def rewrite_pairs(self, results: Mapping[str, PairResult]) -> None:
-        """Rewrite `pairs.jsonl` with exactly these results, one line each, unless it already contains them."""
+        """Rewrite `pairs.jsonl` with exactly these results, one line each."""
         encode = json.JSONEncoder(ensure_ascii=False).encode
-        text = "".join(encode(result.to_json()) + "\n" for result in results.values())
-        if not self.pairs_path.exists() or self.pairs_path.read_text(encoding="utf-8", errors="replace") != text:
-            write_text_atomic(self.pairs_path, text)
+        write_text_atomic(self.pairs_path, "".join(encode(result.to_json()) + "\n" for result in results.values()))
 
     def append_pairs(self, results: Iterable[PairResult]) -> None:
         append_jsonl(self.pairs_path, map(PairResult.to_json, results))
@@ -255,6 +272,16 @@ class RunFolder:
         for folder in (self._part, self.scores_dir):
             for leftover in folder.glob(f".*{TEMPORARY_SUFFIX}"):
                 leftover.unlink(missing_ok=True)
+
+
+def _n_lines(path: Path) -> int:
+    """The number of lines of a file, -1 if it does not exist or its last line is incomplete."""
+    n_lines, last = 0, b""
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            n_lines, last = n_lines + chunk.count(b"\n"), chunk[-1:]
+        return n_lines if last in (b"", b"\n") else -1
+    return -1
 
 
 def _is_present(outputs: str, result: PairResult) -> bool:

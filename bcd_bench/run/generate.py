@@ -268,8 +268,7 @@ def generate(
     with stopping() as stop, run.locked():
         with writing(run.path):
             run.remove_leftovers()
-            before = run.finished()
-            run.rewrite_pairs(before)
+            before = run.clean_pairs(finished_only=True)
         pairs = plan.suite_pairs(suite)
         n_total = sum(1 for _ in run.indices())
         pending = _pending(run, before, retry_failed=retry_failed)
@@ -303,9 +302,8 @@ def generate(
                 peak = _drive(outcomes, run, registry, task, stop)
             if pool is not None:
                 note_workers(run.part, "generate", jobs=jobs, seconds=time.monotonic() - started, peak_memory=peak)
-        after = run.pairs()
         with writing(run.path):
-            run.rewrite_pairs(after)
+            after = run.clean_pairs(finished_only=False)
             if executor_spec.pool:
                 run.remove_leftovers()  # of workers that died after they had written a file
     if stop():  # stop requested after the last batch: skip scoring

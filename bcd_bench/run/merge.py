@@ -79,7 +79,8 @@ def unfinished(run: RunFolder) -> list[str]:
         if part is None or not planned:
             found += [f"{shard} is missing"] if planned else []
             continue
-        foreign = next((pair for pair in part.pairs() if pair not in set(planned)), None)
+        expected = set(planned)
+        foreign = next((pair for pair in part.pairs() if pair not in expected), None)
         if foreign is not None:
             raise UsageError(
                 f"shard {shard} contains pair {foreign} of another shard",

@@ -20,7 +20,7 @@ from bcd_bench.plugin.settings import first_error
 from bcd_bench.plugin.specs import AssetSpec, MethodSpec, WeightsRecipe
 from bcd_bench.plugin.suites import checked_ids
 from bcd_bench.results.schema import RecipeInfo
-from bcd_bench.run.fingerprint import pair_seed, run_id, run_identity
+from bcd_bench.run.fingerprint import pair_seeds, run_id, run_identity
 from bcd_bench.scoring.features import FeatureStore, extractor_assets
 from bcd_bench.types.errors import UsageError
 from bcd_bench.types.pair import Pair
@@ -365,6 +365,6 @@ def make_plan(
         device=device,
         dtype=str(settings.get("dtype", "float32")),
         batch_size=spec.batch_size,
-        pairs=tuple(PlannedPair(id=i, seed=pair_seed(seed, i)) for i in ids),
+        pairs=tuple(map(PlannedPair, ids, pair_seeds(seed, ids))),
         weights_path=None if resolved is None else resolved.path,
     )

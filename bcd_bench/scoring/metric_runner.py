@@ -66,8 +66,8 @@ class MetricJob:
         self._scope = PluginScope()
         self._metric: Metric | None = None
         self._groups: dict[str, int] | None = None
-        self._states: list[Any] = [None]
-        self._folded: dict[str, str] = {}
+        self._by_group: list[Any] = [None]
+        self.included: dict[str, str] = {}
         """Pair id -> cluster of every item included in the state."""
 
     @property
@@ -77,7 +77,7 @@ class MetricJob:
     def forget(self) -> None:
         """Forget what was scored, but keep the loaded metric: a worker returns the rows of every block on its own."""
         self.rows, self.passing, self.seconds = {}, {}, 0.0
-        self._groups, self._states, self._folded = None, [None], {}
+        self._groups, self._by_group, self.included = None, [None], {}
 
     def needs(self, pair_ids: Iterable[str]) -> bool:
         """Whether a batch of these pairs has to be scored."""
@@ -116,8 +116,35 @@ class MetricJob:
             self.files.append((pair_id, outputs[pair_id], row) for pair_id, row in rows.items())
         self.seconds += time.perf_counter() - started
 
-    def finish(self, pairs: Sequence[tuple[str, str]], outputs: Mapping[str, str], key: str) -> MetricResult:
-        """The result over `pairs` (id, cluster) in plan order. Cached, unless a failure may succeed on retry."""
+    @property
+    def states(self) -> list[Any]:
+        """The states of a set metric, one per group of `prepare` that has items."""
+        return [state for state in self._by_group if state is not None]
+
+    @states.setter
+    def states(self, states: Sequence[Any]) -> None:
+        self._by_group = list(states)
+
+    def values_without(self, left_out: int | None) -> Mapping[str, Any] | None:
+        """The values of a set metric over all states but the one with this number. None after an error."""
+        metric = self._ready()
+        if metric is None:
+            return None
+        started = time.perf_counter()
+        values: Mapping[str, Any] | None = self._guard(lambda: _without(metric, self.states, left_out))
+        self.seconds += time.perf_counter() - started
+        return values
+
+    def finish(
+        self,
+        pairs: Sequence[tuple[str, str]],
+        outputs: Mapping[str, str],
+        key: str,
+        computed: Sequence[Mapping[str, Any]] = (),
+    ) -> MetricResult:
+        """The result over `pairs` (id, cluster) in plan order. Cached, unless a failure may succeed on retry.
+
+        `computed` are the `values_without` of a set metric, if they are known: of all states, then without each."""
         started = time.perf_counter()
         metric = self._ready()
         if self.missing is not None:
@@ -126,7 +153,7 @@ class MetricJob:
         pair_values: PairValues | None = None
         if metric is not None and self.error is None:
             if self.is_set:
-                values, state = self._guard(lambda: self._set_values(metric, pairs)) or ({}, None)
+                values, state = self._guard(lambda: self._set_values(metric, pairs, computed)) or ({}, None)
                 values = values if self._keep(state) else {}
             else:
                 values, pair_values = self._pair_values(metric, pairs)
@@ -154,7 +181,7 @@ class MetricJob:
         n_groups = int(getattr(metric, "jackknife_groups", 0) or 0) if self.is_set else 0
         if n_groups > 1:
             self._groups = jackknife_groups([cluster for _, cluster in pairs], n_groups)
-            self._states = [None] * (max(self._groups.values()) + 1)
+            self._by_group = [None] * (max(self._groups.values()) + 1)
 
     def _ready(self) -> Metric | None:
         """The loaded metric, or None if it cannot be loaded."""
@@ -240,22 +267,23 @@ class MetricJob:
 
         def work() -> None:
             for group, members in groups.items():
-                self._states[group] = metric.update(self._states[group], list(members))
-                self._folded |= {item.pair.id: item.pair.cluster for item in members}
+                self._by_group[group] = metric.update(self._by_group[group], list(members))
+                self.included |= {item.pair.id: item.pair.cluster for item in members}
 
         self._guard(work)
 
-    def _set_values(self, metric: Metric, pairs: Sequence[tuple[str, str]]) -> tuple[dict[str, Value], Any]:
-        states = [state for state in self._states if state is not None]
+    def _set_values(
+        self, metric: Metric, pairs: Sequence[tuple[str, str]], known: Sequence[Mapping[str, Any]]
+    ) -> tuple[dict[str, Value], Any]:
+        states = self.states
         if not states:
             empty = {c.name: set_value(self.spec.name, c, math.nan, None, 0, len(pairs)) for c in metric.columns}
             return empty, None
         state = states[0] if len(states) == 1 else metric.merge(states)
-        computed = metric.compute(state)
-        replicates: list[Mapping[str, Any]] = []
-        if len(states) > 1:
-            left_out = [[*states[:index], *states[index + 1 :]] for index in range(len(states))]
-            replicates = [metric.compute(metric.merge(remaining)) for remaining in left_out]
+        computed = known[0] if known else metric.compute(state)
+        replicates: Sequence[Mapping[str, Any]] = known[1:]
+        if len(states) > 1 and not known:
+            replicates = [_without(metric, states, index) for index in range(len(states))]
         values = {}
         for column in metric.columns:
             number, interval = computed[column.name], None
@@ -263,9 +291,9 @@ class MetricJob:
                 interval = delete_group_jackknife(
                     float(number), [float(replicate[column.name]) for replicate in replicates]
                 )
-            counts = len(self._folded), len(pairs)
+            counts = len(self.included), len(pairs)
             value = set_value(self.spec.name, column, number, interval, *counts, computed)
-            values[column.name] = over_clusters(value, self._folded.values())
+            values[column.name] = over_clusters(value, self.included.values())
         return values, state
 
     def _keep(self, state: Any) -> bool:
@@ -291,6 +319,13 @@ class MetricJob:
             aggregated = aggregate_rows(self.spec.name, metric, columns, pairs, rows)
         values, per_pair = aggregated
         return values, PairValues.build(pairs, per_pair)
+
+
+def _without(metric: Metric, states: Sequence[Any], left_out: int | None) -> Mapping[str, Any]:
+    """The values over all `states` (two or more), or over all but one of them."""
+    kept = [state for index, state in enumerate(states) if index != left_out]
+    values: Mapping[str, Any] = metric.compute(metric.merge(kept))
+    return values
 
 
 def _plain_row(row: Any) -> Row:

@@ -126,6 +126,7 @@ def score_run(
             hint="rerun the same run command to continue",
         )
     with run.locked(), writing(run.path), _stoppable() as stop:
+        run.remove_leftovers()
         pair_results = {pair: result for pair, result in run.pairs().items() if result.status == "ok"}
         outputs = {pair: result.score_key for pair, result in pair_results.items()}
         planned = [[pair.id, outputs.get(pair.id)] for pair in run.plan.pairs]

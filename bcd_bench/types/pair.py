@@ -11,7 +11,11 @@ from bcd_bench.types.clip import ClipRef, ReadOnlyDict
 __all__ = ["Pair"]
 
 
-@dataclass(frozen=True)
+_NO_LABELS = ReadOnlyDict()
+"""Shared by all pairs without labels: a suite may have 100,000 pairs."""
+
+
+@dataclass(frozen=True, slots=True)
 class Pair:
     """One test case: transfer the motion of `motion` to the content of `content`; `target` is the ground truth, if
     known."""
@@ -23,7 +27,7 @@ class Pair:
     labels: Mapping[str, str | int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "labels", ReadOnlyDict(self.labels))
+        object.__setattr__(self, "labels", ReadOnlyDict(self.labels) if self.labels else _NO_LABELS)
 
     @property
     def cluster(self) -> str:

@@ -64,13 +64,10 @@ class Suite:
             return found[1]
 
         for pair in self.pairs:
-            parts = {  # the JSON of `pair.describe()`, with sorted keys
-                "content": text_of(pair.content),
-                "id": encode(pair.id),
-                "labels": encode(dict(pair.labels)),
-                "motion": text_of(pair.motion),
-                "target": text_of(pair.target),
-            }
-            line = ",".join(f'"{name}":{text}' for name, text in parts.items())
-            digest.update(f"{{{line}}}\n".encode())
+            labels = encode(dict(pair.labels)) if pair.labels else "{}"
+            line = (  # the JSON of `pair.describe()`, with sorted keys
+                f'{{"content":{text_of(pair.content)},"id":{encode(pair.id)},"labels":{labels},'
+                f'"motion":{text_of(pair.motion)},"target":{text_of(pair.target)}}}\n'
+            )
+            digest.update(line.encode())
         return digest.hexdigest()

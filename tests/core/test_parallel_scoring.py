@@ -64,6 +64,22 @@ class SetOfFeatured(toy.Spread):
         return {"total": float(state["sums"])}
 
 
+class FragileSpread(toy.Spread):
+    """Over a part of the pairs: raises, or ends its process on the first call; else notes the process."""
+
+    def compute(self, state: Any) -> Mapping[str, float]:
+        notes, how = Path(os.environ["TOY_NOTES"]), os.environ["TOY_HOW"]
+        first = not any(notes.iterdir())
+        (notes / f"{state['sums'][0]:.0f}-{os.getpid()}").touch()
+        if state["sums"][0] < 11 * 2 * 8 * 8 * 3:
+            if how == "raise":
+                raise ValueError("too few pairs")
+            if how == "die" and first:
+                os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(0.3)  # so that both workers take part
+        return super().compute(state)
+
+
 class Deadly(toy.Shade):
     """Ends its process, or hangs, on pair p05."""
 
@@ -82,6 +98,7 @@ def bcd_bench_metrics() -> list[MetricSpec]:
     here = "test_parallel_scoring"
     return [
         MetricSpec("deadly", "1", "deadly", f"{here}:Deadly"),
+        MetricSpec("fragile-spread", "1", "spread", f"{here}:FragileSpread", level="set"),
         MetricSpec("set-of-featured", "1", "sum", f"{here}:SetOfFeatured", level="set", extractors=("brightness",)),
     ]
 
@@ -153,6 +170,29 @@ def test_the_features_of_set_metrics_are_extracted_with_progress(registry: Regis
     scored(registry, folder, ("set-of-featured", "spread"), jobs=jobs, pool=PoolOptions(), progress=progress)
     assert progress.units["score"] == [11, 0, 11]  # of 12 outputs, one failed
     assert progress.units["combine"] == [2, 0, 2]
+
+
+@pytest.mark.parametrize("how", ["work", "raise", "die"])
+def test_workers_share_the_interval_of_a_set_metric(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    monkeypatch.setenv("TOY_NOTES", str(notes))
+    monkeypatch.setenv("TOY_HOW", "work" if how == "die" else how)
+    alone = toy.make_run(registry, tmp_path / "alone")
+    expected = scored(registry, alone, ("fragile-spread", "shade"))
+    assert (expected["fragile-spread"].info.error is None) == (how != "raise")
+    for note in notes.iterdir():
+        note.unlink()
+    monkeypatch.setenv("TOY_HOW", how)
+    workers = toy.make_run(registry, tmp_path / "workers")
+    assert scored(registry, workers, ("fragile-spread", "shade"), jobs=2, pool=PoolOptions()) == expected
+    assert workers.record_path.read_bytes() == alone.record_path.read_bytes()
+    assert [path.name for path in workers.scores_dir.iterdir() if path.name.startswith(".")] == []
+    if how == "work":
+        sizes, processes = zip(*(path.name.split("-") for path in notes.iterdir()), strict=True)
+        assert (len(set(sizes)), len(set(processes))) == (3, 2), "groups of 4, 4 and 3 pairs; two workers"
 
 
 def test_stored_scores_are_not_scored_again(registry: Registry, tmp_path: Path) -> None:
