@@ -113,6 +113,7 @@ class RunFolder:
             run.scores_dir.mkdir(parents=True, exist_ok=True)
         if run.plan.identity != plan.identity or run.plan.pairs != plan.pairs or run.plan.batch_size != plan.batch_size:
             raise UsageError(f"{path} contains a different plan", hint="use a different --out")
+        run.plan = run.plan.model_copy(update={"pairs": plan.pairs})  # equal; one copy is enough
         if run.plan.suite.data != plan.suite.data:  # the same data at a new path: scoring has to find it later
             run.plan = run.plan.model_copy(update={"suite": plan.suite})
             with writing(path):

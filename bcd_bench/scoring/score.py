@@ -144,6 +144,7 @@ def score_run(
                 job = MetricJob(spec, info, files, device=device)
                 job.rows = files.read_rows(outputs)
                 jobs_by_name[spec.name] = (job, key)
+        del planned
         if jobs_by_name:
             pairs = run.plan.suite_pairs(suite or run.suite(registry))
             size = pairs_per_block(run.plan.suite.size, PIXELS_PER_BATCH)

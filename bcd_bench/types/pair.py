@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,7 +33,7 @@ class Pair:
     @property
     def cluster(self) -> str:
         """The content subject, the unit for clustering (label `subject` of the content clip, or else its id)."""
-        return str(self.content.labels.get("subject", self.content.id))
+        return sys.intern(str(self.content.labels.get("subject", self.content.id)))  # one text for all its pairs
 
     def describe(self) -> dict[str, Any]:
         return {
