@@ -17,6 +17,9 @@ __all__ = ["LOCK_NAME", "LockedError", "locked"]
 LOCK_NAME = ".lock"
 """The file in a folder that is locked. It stays behind, empty, and means nothing by itself."""
 
+_warned: set[Path] = set()
+"""Folders without locks for which this process has printed the warning."""
+
 
 class LockedError(UsageError):
     """Another process is writing to the folder."""
@@ -38,10 +41,10 @@ def locked(folder: Path) -> Iterator[None]:
         raise LockedError(f"{folder} is being written by another process", hint="wait until it has finished") from None
     except (NotImplementedError, OSError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        print(
-            f"warning: {folder}: the file system has no locks ({reason}); do not run a second command there",
-            file=sys.stderr,
-        )
+        if folder not in _warned:  # a cache with a limit is locked again and again
+            _warned.add(folder)
+            warning = f"{folder}: the file system has no locks ({reason}); do not run a second command there"
+            print(f"warning: {warning}", file=sys.stderr)
     try:
         yield
     finally:

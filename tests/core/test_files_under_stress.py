@@ -72,6 +72,9 @@ def test_without_locks_the_work_goes_on_with_a_warning(
     with locked(tmp_path):
         pass
     assert "the file system has no locks" in capsys.readouterr().err
+    with locked(tmp_path):
+        pass
+    assert capsys.readouterr().err == "", "once per folder"
 
 
 def test_a_second_process_is_refused_and_the_next_one_is_not(tmp_path: Path) -> None:
