@@ -6,7 +6,7 @@ For every weight file and noise level: PSNR in dB of the denoised driving half w
 content of another clip, with the motion of another clip, and with both null; the rise of the squared error, relative to
 that with the right conditions, if the content is that of another clip, of the same character in another motion, or of
 another character in the same motion, and if the motion is that of another clip. Then the entropy of the codes, also
-given the pose. The same 64 test clips and the same noise for all.
+given the pose. The same 64 test clips and the same noise for all. Other entries of the JSON file are kept.
 """
 
 from __future__ import annotations
@@ -104,4 +104,6 @@ def _error(
 if __name__ == "__main__":
     target, *named = sys.argv[1:]
     found = {name: measure(Path(path)) for name, path in (pair.split("=", 1) for pair in named)}
-    Path(target).write_text(json.dumps(found, indent=1) + "\n")
+    file = Path(target)
+    known = json.loads(file.read_text()) if file.exists() else {}
+    file.write_text(json.dumps(known | found, indent=1) + "\n")
