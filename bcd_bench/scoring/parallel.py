@@ -246,11 +246,12 @@ class ParallelScoring:
         if isinstance(value, Added):
             self._replicates[task.metric] = (value, {})
             pool.again(*(Replicate(task.metric, value, number) for number in (None, *range(value.n_states))))
-        elif isinstance(task, Replicate) and task.metric in self._replicates:
+        elif task.metric in self._replicates:
             added, known = self._replicates[task.metric]
-            if value is None:  # the metric has raised: one worker finds the error that one process would find
+            if value is None:  # often the metric has raised: one worker finds the error that one process would find
                 self._add_up_alone(task.metric, pool)
                 return None
+            assert isinstance(task, Replicate)
             known[task.left_out] = value
             if len(known) == added.n_states + 1:
                 values = [known[number] for number in (None, *range(added.n_states))]

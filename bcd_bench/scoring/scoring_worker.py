@@ -189,24 +189,32 @@ class _Handler:
                 score_block([job], self._store, kept, clips, task.results)
         if task.share and job.error is None and len(job.states) > 1:
             path = temporary_name(job.files.state_path)
-            with contextlib.suppress(TypeError):  # cannot be stored, which `finish` reports
+            with contextlib.suppress(TypeError, OSError):  # without the file, this worker finishes the metric
                 save_tree(path, job.states)
                 return Added(path, len(job.states), job.rows, job.passing, job.included), job.seconds
         return job.finish(self._work.clusters, task.outputs, task.key), job.seconds
 
     def _replicate(self, task: Replicate) -> tuple[Mapping[str, Any] | None, float]:
+        """The values, or None if they cannot be computed here."""
         job = self._with_states(task.metric, task.added)
-        return job.values_without(task.left_out), job.seconds
+        return (None, 0.0) if job is None else (job.values_without(task.left_out), job.seconds)
 
-    def _finish_set(self, task: FinishSet) -> tuple[MetricResult, float]:
+    def _finish_set(self, task: FinishSet) -> tuple[MetricResult | None, float]:
         job = self._with_states(task.metric, task.added)
+        if job is None:
+            return None, 0.0
         return job.finish(self._work.clusters, task.outputs, task.key, task.values), job.seconds
 
-    def _with_states(self, name: str, added: Added) -> MetricJob:
-        """The job of a set metric that has added up all blocks."""
+    def _with_states(self, name: str, added: Added) -> MetricJob | None:
+        """The job of a set metric that has added up all blocks. None if the file of its states cannot be read: it is
+        deleted if another worker has died."""
         if self._added is None or self._added[0] != added.states:
+            try:
+                states = load_tree(added.states)
+            except (OSError, ValueError):
+                return None
             job = self._new_job(name, ScoreFiles)
-            job.states = load_tree(added.states)
+            job.states = states
             job.rows, job.passing, job.included = dict(added.rows), dict(added.passing), dict(added.included)
             self._added = (added.states, job)
         job = self._added[1]

@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from bcd_bench.run.shard import Shard
 from bcd_bench.run.timing import read_timing
 from bcd_bench.scoring import score as scoring
 from bcd_bench.scoring.cache import MetricResult
+from bcd_bench.scoring.parallel import ParallelScoring
 from bcd_bench.scoring.score import score_run
 from bcd_bench.types.errors import UsageError
 from bcd_bench.util.pool import PoolOptions
@@ -65,18 +67,16 @@ class SetOfFeatured(toy.Spread):
 
 
 class FragileSpread(toy.Spread):
-    """Over a part of the pairs: raises, or ends its process on the first call; else notes the process."""
+    """Over a part of the pairs: raises, or ends its process the first time."""
 
     def compute(self, state: Any) -> Mapping[str, float]:
-        notes, how = Path(os.environ["TOY_NOTES"]), os.environ["TOY_HOW"]
-        first = not any(notes.iterdir())
-        (notes / f"{state['sums'][0]:.0f}-{os.getpid()}").touch()
+        how, died = os.environ["TOY_HOW"], Path(os.environ["TOY_DIED"])
         if state["sums"][0] < 11 * 2 * 8 * 8 * 3:
             if how == "raise":
                 raise ValueError("too few pairs")
-            if how == "die" and first:
+            if how == "die" and not died.exists():
+                died.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
-            time.sleep(0.3)  # so that both workers take part
         return super().compute(state)
 
 
@@ -176,23 +176,30 @@ def test_the_features_of_set_metrics_are_extracted_with_progress(registry: Regis
 def test_workers_share_the_interval_of_a_set_metric(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    notes = tmp_path / "notes"
-    notes.mkdir()
-    monkeypatch.setenv("TOY_NOTES", str(notes))
+    monkeypatch.setenv("TOY_DIED", str(tmp_path / "died"))
     monkeypatch.setenv("TOY_HOW", "work" if how == "die" else how)
     alone = toy.make_run(registry, tmp_path / "alone")
     expected = scored(registry, alone, ("fragile-spread", "shade"))
     assert (expected["fragile-spread"].info.error is None) == (how != "raise")
-    for note in notes.iterdir():
-        note.unlink()
+
+    tasks: Counter[str] = Counter()
+    combined = ParallelScoring._combined
+
+    def counted(self: ParallelScoring, end: Any, pool: Any) -> MetricResult | None:
+        tasks[type(end.task).__name__] += 1
+        return combined(self, end, pool)
+
+    monkeypatch.setattr(ParallelScoring, "_combined", counted)
     monkeypatch.setenv("TOY_HOW", how)
     workers = toy.make_run(registry, tmp_path / "workers")
     assert scored(registry, workers, ("fragile-spread", "shade"), jobs=2, pool=PoolOptions()) == expected
     assert workers.record_path.read_bytes() == alone.record_path.read_bytes()
     assert [path.name for path in workers.scores_dir.iterdir() if path.name.startswith(".")] == []
     if how == "work":
-        sizes, processes = zip(*(path.name.split("-") for path in notes.iterdir()), strict=True)
-        assert (len(set(sizes)), len(set(processes))) == (3, 2), "groups of 4, 4 and 3 pairs; two workers"
+        assert tasks == {"AddUp": 1, "Replicate": 4, "FinishSet": 1, "Aggregate": 1}, "all pairs, then without a third"
+    else:
+        assert tasks["AddUp"] == 2, "one worker starts again, alone"
+        assert tasks["FinishSet"] == 0
 
 
 def test_stored_scores_are_not_scored_again(registry: Registry, tmp_path: Path) -> None:
