@@ -138,7 +138,6 @@ class MetricJob:
     def finish(
         self,
         pairs: Sequence[tuple[str, str]],
-        outputs: Mapping[str, str],
         key: str,
         computed: Sequence[Mapping[str, Any]] = (),
     ) -> MetricResult:

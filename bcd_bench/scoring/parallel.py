@@ -13,7 +13,7 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bcd_bench.run.timing import note_workers
@@ -41,6 +41,7 @@ from bcd_bench.util.progress import note_event
 if TYPE_CHECKING:
     from bcd_bench.plugin.registry import Registry
     from bcd_bench.run.folder import PairResult, RunFolder
+    from bcd_bench.types.errors import BcdBenchError
     from bcd_bench.util.progress import Progress, Task
 
 __all__ = ["ParallelScoring"]
@@ -49,10 +50,20 @@ FATAL_PAIRS = 5
 """Pairs on which a metric without a single row kills its worker before the metric is given up."""
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What a metric has found on a block or a part of it: the pairs, and its error. The rows are in its file."""
+
+    pairs: tuple[str, ...]
+    error: str | None
+    missing: BcdBenchError | None
+
+
 class ParallelScoring:
     """Scores the metrics `jobs` (name -> job that holds its stored rows, key of its result) of a run in workers.
 
-    `results` and `outputs` are the successful results and their score keys by pair id.
+    `results` and `outputs` are the successful results and their score keys by pair id. Rows do not stay in memory:
+    they are written block by block, and the worker that finishes a metric reads them.
     """
 
     def __init__(
@@ -78,7 +89,9 @@ class ParallelScoring:
             scores=run.scores_dir,
             clusters=clusters,
         )
-        self._parts: dict[str, dict[int, list[Part]]] = {name: {} for name in jobs}
+        self._found: dict[str, dict[int, list[_Found]]] = {name: {} for name in jobs}
+        self._with_rows: set[str] = set()
+        """Metrics that have a row."""
         self._deaths: Counter[str] = Counter()
         self._replicates: dict[str, tuple[Added, dict[int | None, Mapping[str, Any]]]] = {}
         """Set metric -> its states, and its values with all of them (None) and without each."""
@@ -88,9 +101,10 @@ class ParallelScoring:
     def run(self, jobs: int, options: PoolOptions, progress: Progress) -> dict[str, MetricResult | None]:
         """The results by name, with up to `jobs` workers; empty for a shard, whose rows and features are stored."""
         started, peak = time.monotonic(), 0.0
-        tasks = self._block_tasks()
+        to_score = self._metrics_by_block()
+        self._forget_rows()
         n_sets = sum(1 for job, _ in self._jobs.values() if job.is_set)
-        jobs = max(1, min(jobs, max(len(tasks), n_sets if self._run.shard is None else 0)))
+        jobs = max(1, min(jobs, max(len(to_score), n_sets if self._run.shard is None else 0)))
         pool: Pool[ScoringTask] = open_pool(
             f"{start_worker.__module__}:{start_worker.__name__}", self._work, what="metrics", jobs=jobs, options=options
         )
@@ -101,11 +115,11 @@ class ParallelScoring:
 
         results: dict[str, MetricResult | None] = {}
         total = sum(len(block.pairs) for block in self._blocks)
-        n_open = sum(len(task.block.pairs) for task in tasks)
+        n_open = sum(len(block.pairs) for block, _ in to_score)
         with contextlib.closing(self), pool:
             with progress.task("score", total=total, done=total - n_open) as shown:
                 told: set[str] = set()
-                for end in pool.run(iter(tasks), limit):
+                for end in pool.run(self._block_tasks(to_score), limit):
                     peak = max(peak, end.peak_memory)
                     self._note(pool, shown)
                     self._scored(end, pool, options, shown)
@@ -120,7 +134,7 @@ class ParallelScoring:
                         if result is not None:
                             results[result.metric] = result
                             shown.advance()
-        if tasks or results:
+        if to_score or results:
             seconds = time.monotonic() - started
             note_workers(self._run.part, "score", jobs=jobs, seconds=seconds, peak_memory=peak)
         return results
@@ -130,17 +144,27 @@ class ParallelScoring:
         for metric in list(self._replicates):
             self._forget_states(metric)
 
-    def _block_tasks(self) -> list[ScoreBlock]:
-        tasks: list[ScoreBlock] = []
+    def _metrics_by_block(self) -> list[tuple[Block, tuple[str, ...]]]:
+        """The blocks that have to be scored, and by which metrics."""
+        to_score: list[tuple[Block, tuple[str, ...]]] = []
         for block in self._blocks:
             names = [name for name, (job, _) in self._jobs.items() if not job.is_set and job.needs(block.outputs)]
             # Their features take most of the time, so they are extracted here, by all workers and with progress.
             names += [name for name, (job, _) in self._jobs.items() if job.is_set and job.spec.extractors]
             if names:
-                results = {pair.id: self._results[pair.id] for pair in block.pairs}
-                tasks.append(ScoreBlock(block, results, tuple(names), block))
-                self._open[block.number] = 1
-        return tasks
+                to_score.append((block, tuple(names)))
+        return to_score
+
+    def _forget_rows(self) -> None:
+        for name, (job, _) in self._jobs.items():
+            if job.rows:
+                self._with_rows.add(name)
+            job.rows = {}
+
+    def _block_tasks(self, to_score: Sequence[tuple[Block, tuple[str, ...]]]) -> Iterator[ScoreBlock]:
+        for block, names in to_score:
+            self._open[block.number] = 1
+            yield ScoreBlock(block, {pair.id: self._results[pair.id] for pair in block.pairs}, names, block)
 
     def _scored(self, end: Finished[ScoringTask], pool: Pool[ScoringTask], options: PoolOptions, shown: Task) -> None:
         """Store what a worker found on a block, or decide what follows its loss."""
@@ -154,7 +178,7 @@ class ParallelScoring:
             pool.again(*again)
         else:
             for name, part in end.value.items():
-                self._store(name, task.whole.number, part)
+                self._store(name, task.whole, part)
             self._open[task.whole.number] -= 1
         if self._open[task.whole.number] == 0:
             shown.advance(len(task.whole.pairs))
@@ -180,19 +204,20 @@ class ParallelScoring:
             reason = f"its worker died {DEATHS} times ({end.lost})"
             if end.timed_out:
                 reason = f"not scored within {options.timeout:g} s (--timeout)"
-            self._store(name, task.whole.number, Part(passing={pair.id: Failed(reason)}))
+            self._store(name, task.whole, Part(passing={pair.id: Failed(reason)}))
             self._deaths[name] += 1
             job = self._jobs[name][0]
-            if self._deaths[name] >= FATAL_PAIRS and not job.rows:
+            if self._deaths[name] >= FATAL_PAIRS and name not in self._with_rows:
                 job.error = f"given up after {FATAL_PAIRS} pairs: {reason}"
 
-    def _store(self, name: str, number: int, part: Part) -> None:
+    def _store(self, name: str, block: Block, part: Part) -> None:
         job = self._jobs[name][0]
-        self._parts[name].setdefault(number, []).append(part)
+        scored = tuple(pair.id for pair in block.pairs if pair.id in part.rows or pair.id in part.passing)
+        self._found[name].setdefault(block.number, []).append(_Found(scored, part.error, part.missing))
         job.seconds += part.seconds
-        job.rows |= part.rows
         job.passing |= part.passing
         if part.rows:
+            self._with_rows.add(name)
             job.files.append((pair_id, self._outputs[pair_id], row) for pair_id, row in part.rows.items())
         if part.error is not None and job.error is None:
             job.error, job.missing = part.error, part.missing  # ends the submission of its blocks after deaths
@@ -200,34 +225,28 @@ class ParallelScoring:
     def _last_tasks(self, *, share: bool) -> Iterator[ScoringTask]:
         names = sorted(self._jobs, key=lambda name: not self._jobs[name][0].is_set)  # the longest ones first
         for name in names:
-            job, key = self._jobs[name]
-            if job.is_set:
+            if self._jobs[name][0].is_set:
                 yield replace(self._add_up_task(name), share=share)
             else:
-                yield Aggregate(name, key, self._outputs, self._whole(name))
+                yield self._aggregate_task(name)
 
     def _add_up_task(self, name: str) -> AddUp:
         job, key = self._jobs[name]
-        return AddUp(name, key, self._blocks, self._results, self._outputs, dict(job.passing))
+        return AddUp(name, key, self._blocks, self._results, dict(job.passing))
 
-    def _whole(self, name: str) -> Part:
-        """Everything about a pair metric. After an error, only what one process would have found before it stopped."""
-        job, _ = self._jobs[name]
-        broken = [number for number, parts in self._parts[name].items() if any(part.error for part in parts)]
+    def _aggregate_task(self, name: str) -> Aggregate:
+        """The last task of a pair metric. After an error, it is given only what one process would have found before it
+        stopped."""
+        job, key = self._jobs[name]
+        broken = [number for number, parts in self._found[name].items() if any(part.error for part in parts)]
         if not broken:
-            return Part(job.rows, job.passing, job.error, job.missing)
+            return Aggregate(name, key, self._outputs, Part({}, job.passing, job.error, job.missing))
         first = min(broken)
-        error = next(part for part in self._parts[name][first] if part.error)
-        late = {
-            pair
-            for number, parts in self._parts[name].items()
-            if number > first
-            for part in parts
-            for pair in (*part.rows, *part.passing)
-        }
-        rows = {pair: row for pair, row in job.rows.items() if pair not in late}
-        passing = {pair: row for pair, row in job.passing.items() if pair not in late}
-        return Part(rows, passing, error.error, error.missing)
+        error = next(part for part in self._found[name][first] if part.error)
+        later = [part for number, parts in self._found[name].items() if number > first for part in parts]
+        late = frozenset(pair for part in later for pair in part.pairs)
+        passing = {pair: failed for pair, failed in job.passing.items() if pair not in late}
+        return Aggregate(name, key, self._outputs, Part({}, passing, error.error, error.missing), late)
 
     def _combined(self, end: Finished[ScoringTask], pool: Pool[ScoringTask]) -> MetricResult | None:
         """The result that a task has finished. Before that, submit what follows the task, or its loss."""
@@ -255,7 +274,7 @@ class ParallelScoring:
             known[task.left_out] = value
             if len(known) == added.n_states + 1:
                 values = [known[number] for number in (None, *range(added.n_states))]
-                pool.again(FinishSet(task.metric, key, self._outputs, added, values))
+                pool.again(FinishSet(task.metric, key, added, values))
         return None
 
     def _lost(self, task: ScoringTask, end: Finished[ScoringTask], pool: Pool[ScoringTask]) -> MetricResult | None:

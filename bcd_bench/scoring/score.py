@@ -165,7 +165,7 @@ def score_run(
                     stop,
                 )
                 if run.shard is None:
-                    results |= {name: job.finish(clusters, outputs, key) for name, (job, key) in inside.items()}
+                    results |= {name: job.finish(clusters, key) for name, (job, key) in inside.items()}
             if elsewhere:
                 assert pool is not None, "only with a pool"
                 scoring = ParallelScoring(

@@ -73,7 +73,6 @@ class AddUp:
     key: str
     blocks: Sequence[Block]
     results: Mapping[str, PairResult]
-    outputs: Mapping[str, str]
     failed: Mapping[str, Failed]
     share: bool = False
     deaths: int = 0
@@ -105,25 +104,28 @@ class FinishSet:
 
     metric: str
     key: str
-    outputs: Mapping[str, str]
     added: Added
     values: Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class Aggregate:
-    """Finish a pair metric from its rows."""
+    """Finish a pair metric from its rows, which are in its file.
+
+    `found` is everything but these rows; the rows of the pairs in `left_out` do not count.
+    """
 
     metric: str
     key: str
     outputs: Mapping[str, str]
-    part: Part
+    found: Part
+    left_out: frozenset[str] = frozenset()
     deaths: int = 0
 
 
 @dataclass(frozen=True)
 class Part:
-    """What one metric found on one block; in `Aggregate`, on all blocks."""
+    """What one metric found on one block."""
 
     rows: Mapping[str, Row] = field(default_factory=dict)
     passing: Mapping[str, Failed] = field(default_factory=dict)
@@ -192,7 +194,7 @@ class _Handler:
             with contextlib.suppress(TypeError, OSError):  # without the file, this worker finishes the metric
                 save_tree(path, job.states)
                 return Added(path, len(job.states), job.rows, job.passing, job.included), job.seconds
-        return job.finish(self._work.clusters, task.outputs, task.key), job.seconds
+        return job.finish(self._work.clusters, task.key), job.seconds
 
     def _replicate(self, task: Replicate) -> tuple[Mapping[str, Any] | None, float]:
         """The values, or None if they cannot be computed here."""
@@ -203,7 +205,7 @@ class _Handler:
         job = self._with_states(task.metric, task.added)
         if job is None:
             return None, 0.0
-        return job.finish(self._work.clusters, task.outputs, task.key, task.values), job.seconds
+        return job.finish(self._work.clusters, task.key, task.values), job.seconds
 
     def _with_states(self, name: str, added: Added) -> MetricJob | None:
         """The job of a set metric that has added up all blocks. None if the file of its states cannot be read: it is
@@ -224,9 +226,10 @@ class _Handler:
     def _aggregate(self, task: Aggregate) -> tuple[MetricResult, float]:
         job = self._job(task.metric, ScoreFiles)
         job.forget()
-        job.rows, job.passing = dict(task.part.rows), dict(task.part.passing)
-        job.error, job.missing = task.part.error, task.part.missing
-        return job.finish(self._work.clusters, task.outputs, task.key), job.seconds
+        rows = job.files.read_rows(task.outputs)
+        job.rows = {pair: row for pair, row in rows.items() if pair not in task.left_out}
+        job.passing, job.error, job.missing = dict(task.found.passing), task.found.error, task.found.missing
+        return job.finish(self._work.clusters, task.key), job.seconds
 
     def _job(self, name: str, files: type[ScoreFiles]) -> MetricJob:
         """The job of a metric, which is loaded once; `files` says whether it writes its results."""
