@@ -16,6 +16,7 @@ from bcd_bench.types.errors import UsageError
 __all__ = [
     "canonical_json",
     "hash_json",
+    "hash_json_list",
     "sha256_file",
     "sha256_files",
     "sha256_path",
@@ -45,6 +46,15 @@ def canonical_json(obj: Any) -> str:
 def hash_json(obj: Any, n: int | None = None) -> str:
     """SHA-256 of the canonical JSON of `obj` in hex, truncated to the first `n` digits if `n` is given."""
     return hashlib.sha256(canonical_json(obj).encode()).hexdigest()[:n]
+
+
+def hash_json_list(items: Iterable[Any]) -> str:
+    """As `hash_json` of a list of these items, without the whole text in memory."""
+    digest = hashlib.sha256(b"[")
+    for number, item in enumerate(items):
+        digest.update(("," if number else "").encode() + canonical_json(item).encode())
+    digest.update(b"]")
+    return digest.hexdigest()
 
 
 def sha256_file(path: Path | str) -> str:

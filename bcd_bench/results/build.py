@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bcd_bench import __version__
-from bcd_bench.assets.hashing import hash_json
+from bcd_bench.assets.hashing import hash_json_list
 from bcd_bench.io.atomic import write_text_atomic
 from bcd_bench.results.schema import (
     RECORD_NAME,
@@ -50,7 +50,7 @@ def build_record(
     because an asset or package is missing keeps its values from the earlier record.
     """
     plan, pairs, env = run.plan, run.pairs(), run.env()
-    outputs = hash_json([[pair.id, pairs[pair.id].score_key if pair.id in pairs else None] for pair in plan.pairs])
+    outputs = hash_json_list([pair.id, pairs[pair.id].score_key if pair.id in pairs else None] for pair in plan.pairs)
     earlier, frame = _earlier(run.path, outputs)
     scored_before = {name for name, info in earlier.metrics.items() if not info.error} if earlier else set()
     results = {name: result for name, result in results.items() if not (result.info.missing and name in scored_before)}

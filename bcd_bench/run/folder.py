@@ -164,18 +164,20 @@ class RunFolder:
 
     def pairs(self) -> dict[str, PairResult]:
         """Pair id -> its latest result, in plan order; unfinished pairs are absent, incomplete lines ignored."""
-        return self._read_pairs()[0]
+        return self._in_plan_order(self._read_pairs())
 
     @collector_paused()
-    def _read_pairs(self) -> tuple[dict[str, PairResult], bool]:
-        """`pairs`, and whether the file contains exactly these results, one line each and in this order."""
+    def _read_pairs(self) -> dict[str, PairResult]:
+        """As `pairs`, but in the order of the file and including results that are not in the plan."""
         latest: dict[str, PairResult] = {}
         for record in iterate_jsonl(self.pairs_path):
             result = PairResult.from_json(record)
             if result is not None:
                 latest[result.id] = result
-        results = {pair.id: latest[pair.id] for pair in self.plan.pairs if pair.id in latest}
-        return results, list(latest) == list(results) and _n_lines(self.pairs_path) == len(results)
+        return latest
+
+    def _in_plan_order(self, latest: Mapping[str, PairResult]) -> dict[str, PairResult]:
+        return {pair.id: latest[pair.id] for pair in self.plan.pairs if pair.id in latest}
 
     @property
     def complete(self) -> bool:
@@ -248,11 +250,11 @@ class RunFolder:
     def clean_pairs(self, *, finished_only: bool) -> dict[str, PairResult]:
         """`pairs`, or `finished`; `pairs.jsonl` is rewritten if it contains anything else or another order. Call this
         only while holding the lock (`locked`)."""
-        results, clean = self._read_pairs()
-        n_read = len(results)
+        latest = self._read_pairs()
+        results = self._in_plan_order(latest)
         if finished_only:
             results = self._of_complete_batches(results)
-        if not clean or len(results) < n_read:
+        if list(latest) != list(results) or _n_lines(self.pairs_path) != len(results):
             self.rewrite_pairs(results)
         return results
 

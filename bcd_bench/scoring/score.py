@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from bcd_bench.assets.hashing import hash_json
+from bcd_bench.assets.hashing import hash_json, hash_json_list
 from bcd_bench.assets.store import AssetStore, cache_folder
 from bcd_bench.plugin.objects import is_object
 from bcd_bench.plugin.specs import MetricSpec
@@ -119,24 +119,25 @@ def score_run(
     written, and `Interrupted` after Ctrl-C or SIGTERM (completed scores are on disk).
     """
     specs, device = check_metrics(registry, run.plan.suite.name, metrics), device_name(device)
-    if not run.complete:
-        n_done = len(run.pairs())
-        raise UsageError(
-            f"{run.path} is not finished ({n_done} of {sum(1 for _ in run.indices())} pairs)",
-            hint="rerun the same run command to continue",
-        )
     with run.locked(), writing(run.path), _stoppable() as stop:
+        pair_results = run.pairs()
+        n_pairs = sum(1 for _ in run.indices())
+        if len(pair_results) < n_pairs:
+            raise UsageError(
+                f"{run.path} is not finished ({len(pair_results)} of {n_pairs} pairs)",
+                hint="rerun the same run command to continue",
+            )
         run.remove_leftovers()
-        pair_results = {pair: result for pair, result in run.pairs().items() if result.status == "ok"}
+        pair_results = {pair: result for pair, result in pair_results.items() if result.status == "ok"}
         outputs = {pair: result.score_key for pair, result in pair_results.items()}
-        planned = [[pair.id, outputs.get(pair.id)] for pair in run.plan.pairs]
+        scored = hash_json_list([pair.id, outputs.get(pair.id)] for pair in run.plan.pairs)
         results: dict[str, MetricResult | None] = {}
         jobs_by_name: dict[str, tuple[MetricJob, str]] = {}
         missing = missing_assets(registry, specs)
         for spec in specs:
             info = metric_info(registry, spec)
             files = ScoreFiles(run.scores_dir, spec.name, info.identity)
-            key = hash_json([info.identity, AGGREGATION, planned])
+            key = hash_json([info.identity, AGGREGATION, scored])
             results[spec.name] = None if run.shard else files.read_result(key)
             if results[spec.name] is None and spec.name in missing:
                 results[spec.name] = not_scored(spec, info, missing[spec.name])
@@ -144,7 +145,6 @@ def score_run(
                 job = MetricJob(spec, info, files, device=device)
                 job.rows = files.read_rows(outputs)
                 jobs_by_name[spec.name] = (job, key)
-        del planned
         if jobs_by_name:
             pairs = run.plan.suite_pairs(suite or run.suite(registry))
             size = pairs_per_block(run.plan.suite.size, PIXELS_PER_BATCH)

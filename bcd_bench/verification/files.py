@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from bcd_bench.assets.hashing import hash_json
+from bcd_bench.assets.hashing import hash_json_list
 from bcd_bench.io.atomic import iterate_jsonl
 from bcd_bench.results.schema import PairValues, RunRecord
 from bcd_bench.run.fingerprint import pair_seed, run_id
@@ -131,18 +131,23 @@ def _run_id(record: RunRecord, plan: RunPlan, values: PairValues | None) -> Chec
 
 def _outputs(record: RunRecord, plan: RunPlan, path: Path) -> Check:
     name = "hash of the outputs"
-    lines = [PairResult.from_json(line) for line in iterate_jsonl(path)]
-    results = [result for result in lines if result is not None]
+    found: list[str] = []
+    keys: dict[str, str] = {}
+    reasons: Counter[str] = Counter()
+    for result in map(PairResult.from_json, iterate_jsonl(path)):
+        if result is not None:
+            found.append(result.id)
+            keys[result.id] = result.score_key
+            if result.status == "failed":
+                reasons[result.error or "failed"] += 1
     planned = [pair.id for pair in plan.pairs]
-    if wrong := _differing(planned, [result.id for result in results], "the plan", "pairs.jsonl"):
+    if wrong := _differing(planned, found, "the plan", "pairs.jsonl"):
         return failed(name, wrong)
-    found = {result.id: result for result in results}
-    outputs = hash_json([[pair, found[pair].score_key] for pair in planned])
+    outputs = hash_json_list([pair, keys[pair]] for pair in planned)
     if outputs != record.outputs_sha256:
         return failed(
             name, f"outputs_sha256 is {record.outputs_sha256[:12]}, but the outputs in pairs.jsonl give {outputs[:12]}"
         )
-    reasons = Counter(result.error or "failed" for result in results if result.status == "failed")
     if dict(reasons) != record.failures:
         return failed(name, f"{sum(reasons.values())} pairs of pairs.jsonl failed, but {record.n_failed} of the record")
     return passed(name, f"{record.outputs_sha256[:12]} is the hash of the outputs in pairs.jsonl")

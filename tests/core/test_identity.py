@@ -12,7 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bcd_bench
-from bcd_bench.assets.hashing import canonical_json, code_sha256, hash_json, sha256_file, sha256_path, source_sha256
+from bcd_bench.assets.hashing import (
+    canonical_json,
+    code_sha256,
+    hash_json,
+    hash_json_list,
+    sha256_file,
+    sha256_path,
+    source_sha256,
+)
 from bcd_bench.run.fingerprint import pair_seed, run_id, run_identity
 from bcd_bench.scoring.provenance import _data_sha256
 from bcd_bench.types.errors import UsageError
@@ -49,6 +57,11 @@ def test_canonical_json_is_this_text() -> None:
     assert canonical_json({"b": [1, 2.5, None], "a": "é"}) == '{"a":"é","b":[1,2.5,null]}'
     assert hash_json({}) == hashlib.sha256(b"{}").hexdigest()
     assert hash_json({}, 7) == hashlib.sha256(b"{}").hexdigest()[:7]
+
+
+@pytest.mark.parametrize("items", [[], ["a"], [["ä", None], ["b", 1.5], {"z": 1, "a": [2]}]], ids=str)
+def test_the_hash_of_a_list_does_not_depend_on_how_it_is_computed(items: list[Any]) -> None:
+    assert hash_json_list(iter(items)) == hash_json(items)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), {"x": {1, 2}}])
