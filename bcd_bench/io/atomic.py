@@ -9,6 +9,7 @@ import os
 import secrets
 import stat
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ TEMPORARY_SUFFIX = ".part"
 """Suffix of unfinished files; files with this suffix may be deleted while no process is running."""
 
 
+LINES_AT_ONCE = 256
+"""Lines of a JSON-lines file that are parsed together."""
 NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF, errno.EACCES, errno.EISDIR}
 """Error codes that file systems (CIFS, some FUSE and network mounts) return for folders that cannot be synced."""
 
@@ -126,18 +129,28 @@ def append_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 
 
 def iterate_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """The complete records of a JSON-lines file, in order, one at a time. Lines torn by a crash are skipped; a missing
-    file is empty."""
-    decode = json.JSONDecoder().decode
+    """The complete records of a JSON-lines file, in order. Lines torn by a crash are skipped; a missing file is
+    empty."""
     if path.exists():
         with path.open("rb") as stream:
-            for line in stream:
-                try:
-                    record = decode(line.decode())
-                except ValueError:  # torn by a crash: its work is repeated
-                    continue
-                if isinstance(record, dict):
-                    yield record
+            while lines := list(islice(stream, LINES_AT_ONCE)):
+                yield from _records(lines)
+
+
+def _records(lines: list[bytes]) -> list[dict[str, Any]]:
+    """The records on these lines. They are parsed together, which is faster, unless one of them is damaged."""
+    if all(line.startswith(b"{") and line.endswith(b"}\n") for line in lines):
+        with contextlib.suppress(ValueError, RecursionError):
+            records: list[dict[str, Any]] = json.loads(f"[{b','.join(lines).decode()}]")
+            if len(records) == len(lines):
+                return records
+    records = []
+    for line in lines:
+        with contextlib.suppress(ValueError, RecursionError):  # torn by a crash: its work is repeated
+            record = json.loads(line.decode())
+            if isinstance(record, dict):
+                records.append(record)
+    return records
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:

@@ -9,16 +9,20 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bcd_bench.assets import store as assets
 from bcd_bench.assets.hashing import sha256_file
 from bcd_bench.assets.store import FileHashes
-from bcd_bench.io.atomic import append_jsonl, atomic_path, fsync_path, read_jsonl, write_text_atomic
+from bcd_bench.io.atomic import LINES_AT_ONCE, append_jsonl, atomic_path, fsync_path, read_jsonl, write_text_atomic
 from bcd_bench.io.links import follows_links, leads_outside
 from bcd_bench.training import save_tensors, save_torch, training_folder, truncate_log, writing_checkpoint
 from bcd_bench.types.errors import UsageError
@@ -51,6 +55,44 @@ def test_a_torn_line_of_a_training_log_is_left_out(tmp_path: Path, torn: bytes, 
     assert log.read_bytes() == first
     append_jsonl(log, [{"step": 2, "loss": 2.0}])
     assert [line["step"] for line in read_jsonl(log)] == [1, 2]
+
+
+LINES = (
+    b'{"a": 1}\n',
+    b'{"b": [{"c": 2}], "d": "\xc3\xa4"}\n',
+    b'{"e": {"f": 1}\n',
+    b'{"g": 2}, {"h": 3}\n',
+    b'{"i": [{}\n',
+    b'{"j": 1}]}\n',
+    b'{"k": "\xff"}\n',
+    b'"l": 4}\n',
+    b"[1]\n",
+    b"{}{}\n",
+    b"\n",
+    b"\x00\x00\n",
+)
+
+
+@given(st.lists(st.sampled_from(LINES), max_size=12), st.sampled_from([b"", b'{"m": 1}', b'{"m": ']))
+def test_lines_of_json_are_read_as_if_one_by_one(lines: list[bytes], last: bytes) -> None:
+    def alone(line: bytes) -> list[Any]:
+        try:
+            record = json.loads(line.decode())
+        except ValueError:
+            return []
+        return [record] if isinstance(record, dict) else []
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "x.jsonl")
+        path.write_bytes(b"".join(lines) + last)
+        assert read_jsonl(path) == [record for line in [*lines, last] for record in alone(line)]
+
+
+def test_more_lines_than_are_parsed_at_once_are_all_read(tmp_path: Path) -> None:
+    append_jsonl(tmp_path / "x.jsonl", [{"n": n} for n in range(2 * LINES_AT_ONCE + 1)])
+    with (tmp_path / "x.jsonl").open("ab") as stream:
+        stream.write(b'{"n": ' * 100_000 + b"}" * 100_000 + b"\n")  # nested too deeply to be parsed
+    assert [record["n"] for record in read_jsonl(tmp_path / "x.jsonl")] == list(range(2 * LINES_AT_ONCE + 1))
 
 
 def test_a_training_log_that_is_gone_begins_again(tmp_path: Path) -> None:
