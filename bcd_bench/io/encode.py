@@ -1,7 +1,9 @@
-"""The one encoder of videos: lossless FFV1 in Matroska, or H.264 in MP4 that every player and browser shows."""
+"""The one encoder of videos: lossless FFV1 in Matroska, H.264 in MP4 that every player and browser shows, bare AV1."""
 
 from __future__ import annotations
 
+import io
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
     from bcd_bench.io.audio import AudioTrack
 
-__all__ = ["encode", "frame_rate"]
+__all__ = ["encode", "encode_av1", "frame_rate"]
 
 PIXELS = "bgr0"
 """8-bit RGB layout of FFV1: blue, green, red and an unused byte. No colour conversion, hence lossless."""
@@ -25,6 +27,8 @@ SMALL = 128 * 128
 BT709, LIMITED, FULL = 1, 1, 2
 """Numbers of ITU-T H.273: primaries, transfer and matrix of BT.709, and the two ranges. Players guess the matrix of a
 file that states none by its size, so it is stated."""
+AV1_PRESET = "2"
+"""Speed of SVT-AV1 against rate, -1 to 13."""
 AUDIO_BITS = 96_000
 """Bits per second and channel of AAC."""
 
@@ -89,6 +93,33 @@ def encode(
             if sound is not None:
                 sound.close()
     return count
+
+
+def encode_av1(frames: npt.NDArray[np.uint8], crf: int) -> bytes:
+    """Encode uint8 [T, H, W, 3] as an AV1 elementary stream with one key frame, without container.
+
+    `crf` is SVT-AV1's constant rate factor (0..63): the larger, the smaller the stream. If a side is odd, the last row
+    or column is repeated. Raises `ValueError` if the encoder is missing or refuses.
+    """
+    import av
+
+    os.environ.setdefault("SVT_LOG", "1")  # errors only
+    rgb = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), mode="edge")
+    convert, buffer = _ToYuv(), io.BytesIO()
+    try:
+        with av.open(buffer, "w", format="obu") as container:
+            stream: Any = container.add_stream("libsvtav1", rate=25)  # not stored
+            stream.pix_fmt = "yuv420p"
+            stream.codec_context.options = {"crf": str(crf), "preset": AV1_PRESET, "g": "65535"}
+            _open_stream(stream, *rgb.shape[1:3], lossless=False)
+            for index, one in enumerate(rgb):
+                frame = convert(one)
+                frame.pts = index
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+    except (av.error.FFmpegError, ValueError) as error:
+        raise ValueError(f"AV1 does not support {list(frames.shape)} with CRF {crf}: {error}") from error
+    return buffer.getvalue()
 
 
 def _open_stream(stream: Any, height: int, width: int, *, lossless: bool) -> None:

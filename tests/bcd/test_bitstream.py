@@ -52,11 +52,14 @@ SAMPLER = SamplerConfig(name="dpmpp-2m", steps=12, guidance=1.25, sigma_min=0.01
         {"sampler": SAMPLER},
         {"motion_model_sha256": "cd" * 32, "model": "static"},
         {"sampler": SAMPLER, "motion_model_sha256": "cd" * 32, "stream": True, "frames": 0, "window": 8},
+        {"content_coding": "ffv1", "content_bits": 0},
+        {"content_coding": "av1", "content_bits": 0},
     ],
 )
 def test_headers_come_back(changes: dict[str, object]) -> None:
     header = replace(HEADER, **changes)  # type: ignore[arg-type]
     data = pack_header(header)
+    assert data[4] == (2 if header.content_coding in container.PICTURES else 1)  # old decoders read what they can
     assert read_header(data) == (header, len(data))
     assert read_header(data + b"more") == (header, len(data))
 
@@ -90,7 +93,9 @@ def resealed(data: bytes, offset: int, value: bytes) -> bytes:
         (lambda d: d[:-1], "cut short"),
         (lambda d: d[:40], "cut short"),
         (lambda d: d[:20] + bytes([d[20] ^ 4]) + d[21:], "damaged: its checksum"),
-        (lambda d: resealed(d, 4, b"\x02"), "format version 2, this installation reads versions up to 1"),
+        (lambda d: resealed(d, 4, b"\x03"), "format version 3, this installation reads versions up to 2"),
+        (lambda d: resealed(d, 7, b"\x03"), "unknown model, coding or flag"),  # pictures in version 1
+        (lambda d: resealed(d, 4, b"\x02\x00\x02\x04"), "9 bits per value of av1 content"),
         (lambda d: resealed(d, 4, b"\x00"), "unknown model, coding or flag"),
         (lambda d: resealed(d, 6, b"\x09"), "unknown model, coding or flag"),
         (lambda d: resealed(d, 5, b"\x40"), "unknown model, coding or flag"),

@@ -104,4 +104,4 @@ def test_every_suite_of_faces_has_these_weights() -> None:
         assert chosen.name == "heads-landmarks"
         coded = resolve_weights(registry.method("bcd-bitstream"), name, None)
         assert coded is not None
-        assert coded.name == "heads-small"
+        assert coded.name == "heads-landmarks"

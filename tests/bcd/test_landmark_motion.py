@@ -14,6 +14,9 @@ from scipy.spatial.transform import Rotation
 
 from bcd_bench.plugin.specs import TrainRequest
 from bcd_bench.types.errors import UsageError
+from bcd_bench_bcd.bitstream.codec import decode_clip, encode_clip
+from bcd_bench_bcd.bitstream.container import read_packet
+from bcd_bench_bcd.bitstream.streaming import StreamEncoder
 from bcd_bench_bcd.extensions.base import Extensions
 from bcd_bench_bcd.extensions.head_pose import half_turn, projected, rigid_pose, rotation_of
 from bcd_bench_bcd.extensions.landmark_fields import interpolated_fields
@@ -412,8 +415,30 @@ def test_transfer_reads_landmarks(request_for: Any) -> None:
     assert codes.shape == (8, 3)
     recoloured = np.where(motion > 0, 255 - motion // 2, 0).astype(np.uint8)
     assert torch.equal(method.motion_codes(recoloured), codes)  # only positions matter
+    dark = np.zeros_like(motion)
     with pytest.raises(NoFaceError, match="shows a face"):
-        method.transfer_frames(content, np.zeros_like(motion))
+        method.transfer_frames(content, dark)
+
+
+def test_bitstreams_of_landmark_codes(request_for: Any) -> None:
+    module.train(request_for())
+    method = BCDMethod({})
+    method.attach(load_model(request_for().out / "model.safetensors"))
+    content, motion = BlockClips().clips([0, 20])
+    dark = np.zeros_like(motion)
+    encoded = encode_clip(method, content, motion, 25.0, seed=3)
+    assert (encoded.header.groups, encoded.header.entries) == (3, 8)  # of the landmark code
+    expected = method.transfer_frames(content, motion, seed=3)
+    np.testing.assert_array_equal(decode_clip(method, encoded.data).frames, expected)
+    for clips in ((dark, motion), (content, dark)):
+        with pytest.raises(NoFaceError, match="shows a face"):
+            encode_clip(method, *clips, 25.0, content_crf=50)
+    size = (motion.shape[1], motion.shape[2])
+    encoder = StreamEncoder(method, content, fps=25.0, size=size, window=4)
+    stream = [packet for frame in (*motion, *dark) for packet in encoder.push(frame)] + encoder.finish()
+    assert sum(read_packet(one)[0].frames for one in stream[1:]) == len(motion) + len(dark)
+    assert encoder._last_landmarks is not None  # the face has left the picture: its last landmarks are held
+    assert torch.equal(encoder._last_landmarks[0], method.pipeline.landmarks(method.values(motion))[0, -1])
 
 
 def test_weights_that_cannot_be_extended_are_refused(request_for: Any, base: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,14 @@ import pytest
 import torch
 
 from bcd_bench.plugin.specs import TrainRequest
+from bcd_bench.types.clip import Clip, ClipRef
 from bcd_bench.types.errors import UsageError
-from bcd_bench_bcd.bitstream.codec import encode_clip
+from bcd_bench.types.pair import Pair
+from bcd_bench_bcd.bitstream.codec import decode_clip, encode_clip
+from bcd_bench_bcd.bitstream.container import BitstreamError, pack_file, read_file
+from bcd_bench_bcd.bitstream.content import CodedContent
+from bcd_bench_bcd.bitstream.pictures import decode_pictures, encode_pictures
+from bcd_bench_bcd.bitstream.streaming import StreamDecoder, StreamEncoder
 from bcd_bench_bcd.extensions.pixel_path import GRID, PixelNetwork, PixelPath, grid_positions, look_up
 from bcd_bench_bcd.inference.bcd import BCD
 from bcd_bench_bcd.inference.method import BCDMethod
@@ -33,6 +40,7 @@ from bcd_bench_bcd.pixels.presets import resolve_preset
 from bcd_bench_bcd.presets.registry import resolve_preset as bcd_preset
 from tests.bcd.conftest import BlockClips, description_of
 from tests.bcd.test_canonical_features import canonical_model
+from tests.bcd.test_coded_method import Source as Frames
 
 TINY: dict[str, Any] = {
     "train.clips": 6, "train.held_out": 2, "train.shift": 2, "train.frames": 4, "train.stride": 2, "train.steps": 4,
@@ -325,14 +333,56 @@ def test_transfer_shows_the_pixels_at_every_size_and_does_not_depend_on_the_batc
     assert np.array_equal(bcd(content, motion, seed=3)[0].numpy(), alone)
 
 
+def test_a_bitstream_has_the_pixels_of_the_content(request_for: Any, base: Path) -> None:
+    module.train(request_for())
+    weights = request_for().out / "model.safetensors"
+
+    def method(**settings: Any) -> BCDMethod:
+        bcd = BCDMethod(settings)
+        bcd.load(weights, "cpu")
+        return bcd
+
+    content, motion = BlockClips().clips([0, 20])
+    cases: tuple[dict[str, Any], ...] = ({"content_frames": 3}, {"dtype": "bfloat16"}, {})
+    for settings in cases:
+        encoded = encode_clip(method(**settings), content, motion, 25.0, seed=4)
+        assert encoded.header.content_coding == "ffv1"
+        decoded = decode_clip(method(), encoded.data).frames
+        shown = content[: settings.get("content_frames")]
+        np.testing.assert_array_equal(decoded, method(**settings).transfer_frames(shown, motion, seed=4))
+    small = encode_clip(method(), content, motion, 25.0, seed=4, content_crf=50)
+    assert (small.header.content_coding, small.content_bytes < encoded.content_bytes) == ("av1", True)
+    sent = decode_pictures(CodedContent("av1", 0, read_file(small.data)[1]))
+    wanted = method().transfer_frames(sent, motion, seed=4)
+    np.testing.assert_array_equal(decode_clip(method(), small.data).frames, wanted)
+    header, section, codes = read_file(encoded.data)
+    pair = Pair("p", ClipRef("c", Frames(content)), ClipRef("m", Frames(motion)))
+    [clip] = method().transfer([pair], seed=0)
+    assert isinstance(clip, Clip)
+    assert clip.info["content_bits"] == 8 * len(section)  # those of the pictures, not of the tokens
+
+    size = (motion.shape[1], motion.shape[2])
+    encoder = StreamEncoder(method(), content, fps=25.0, size=size, seed=4, window=len(motion))
+    first, *packets = [packet for frame in motion for packet in encoder.push(frame)] + encoder.finish()
+    decoder = StreamDecoder(method(), first)
+    streamed = np.concatenate([decoder.push(packet) for packet in packets])
+    np.testing.assert_array_equal(streamed, method().transfer_frames(content, motion, seed=4))
+
+    for coding, message in (("float32", "they need pictures"), ("av1", "content section of the bitstream is")):
+        with pytest.raises(BitstreamError, match=message):
+            decode_clip(method(), pack_file(replace(header, content_coding=coding), section, codes))
+    other = encode_pictures(np.zeros((1, 32, 16, 3), np.uint8)).payload
+    with pytest.raises(BitstreamError, match=r"the clip has \(32, 16\) pixels"):
+        decode_clip(method(), pack_file(header, other, codes))
+    with pytest.raises(UsageError, match="content_bits quantises content tokens"):
+        encode_clip(method(content_bits=4), content, motion, 25.0)
+    with pytest.raises(UsageError, match="the autoregressive model predicts from content tokens"):
+        encode_clip(method(), content, motion, 25.0, model="autoregressive")
+
+
 def test_what_the_pixel_path_cannot_do_is_refused(request_for: Any, base: Path, tmp_path: Path) -> None:
     module.train(request_for())
     weights = request_for().out / "model.safetensors"
-    method = BCDMethod({})
-    method.attach(load_model(weights))
-    content, motion = BlockClips().clips([0, 20])
-    with pytest.raises(UsageError, match="which a bitstream does not contain"):
-        encode_clip(method, content, motion, 25.0)
     with pytest.raises(UsageError, match="without pixel_path"):
         module.train(request_for("again", overrides={"bcd": str(weights)}))
     with pytest.raises(UsageError, match="without pixel_path"):

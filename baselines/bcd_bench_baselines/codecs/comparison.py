@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bcd_bench.types.errors import UsageError
+
+if TYPE_CHECKING:
+    from bcd_bench.results.schema import RunRecord
 
 __all__ = ["command", "draw", "markdown"]
 
@@ -20,7 +23,9 @@ POINTS: Mapping[str, tuple[int, ...]] = {
 }
 """CRF of the points of every codec; the first one is the encoder's lowest rate."""
 CONTENT_BITS = (3, 4, 6, 8)
-"""Points of BCD, besides the exact content; weights that round their content have only one point."""
+"""Points of BCD, besides the exact content, for weights whose bitstreams have tokens."""
+CONTENT_CRF = (55, 45, 35, 25)
+"""Points of BCD with the first content frame as a picture."""
 STYLE: Mapping[str, tuple[str, str]] = {
     "bcd-bitstream": ("#0072B2", "o"),
     "x264": ("#D55E00", "s"),
@@ -58,7 +63,7 @@ def command(
     metrics = [*split_names(metric, "--metric"), "coded-size"] if metric else None
     rows: list[Row] = []
 
-    def add(method: str, point: str, settings: Mapping[str, Any], chosen: str | None = None) -> Row:
+    def add(method: str, point: str, settings: Mapping[str, Any], chosen: str | None = None) -> RunRecord:
         results = api.evaluate(
             method, suite, metrics=metrics, settings=settings, weights=chosen, data=parse_data(data or []), limit=limit,
             out=out,
@@ -70,14 +75,17 @@ def command(
             if value is not None
         }
         rows.append({"method": method, "point": point, "pairs": record.values["coded-bytes"].n, "values": values})
-        return rows[-1]
+        return record
 
     exact = add("bcd-bitstream", "exact content", {"model": model}, weights)
-    for bits in CONTENT_BITS:
-        row = add("bcd-bitstream", f"{bits}-bit content", {"model": model, "content_bits": bits}, weights)
-        if row["values"][RATE][0] >= exact["values"][RATE][0]:  # the weights round their content to fewer bits anyway
+    points: list[tuple[str, dict[str, int]]] = []
+    if exact.method.recipe is None or "pixel_path" not in exact.method.recipe.parts:  # else there are no tokens
+        points += [(f"{bits}-bit content", {"content_bits": bits}) for bits in CONTENT_BITS]
+    points += [(f"first frame, crf {crf}", {"content_frames": 1, "content_crf": crf}) for crf in CONTENT_CRF]
+    for name, settings in points:
+        add("bcd-bitstream", name, {"model": model, **settings}, weights)
+        if rows[-1]["values"][RATE][0] >= rows[0]["values"][RATE][0]:  # exact content is smaller anyway
             rows.pop()
-            break
     for codec, crfs in POINTS.items():
         for crf in crfs:
             add(codec, f"crf {crf}", {"crf": crf})

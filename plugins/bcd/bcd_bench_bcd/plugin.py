@@ -5,7 +5,7 @@ from __future__ import annotations
 from bcd_bench import AssetSpec, CommandSpec, MethodSpec, MetricSpec, TrainableSpec, hookimpl
 from bcd_bench_bcd import __version__
 from bcd_bench_bcd.autoregressive.pretrained import SHIPPED_MOTION
-from bcd_bench_bcd.inference.pretrained import SHIPPED, SHIPPED_CODED
+from bcd_bench_bcd.inference.pretrained import SHIPPED
 
 __all__ = ["bcd_bench_assets", "bcd_bench_commands", "bcd_bench_methods", "bcd_bench_metrics", "bcd_bench_trainables"]
 
@@ -50,8 +50,8 @@ def bcd_bench_methods() -> list[MethodSpec]:
             summary="BCD through its bitstream: outputs are decoded from files whose size is reported",
             factory="bcd_bench_bcd.bitstream.method:CodedBCD",
             licence="Apache-2.0",
-            config={**_SETTINGS, "model": "context"},
-            weights=SHIPPED_CODED,
+            config={**_SETTINGS, "model": "context", "content_crf": None},
+            weights=SHIPPED,
             describe_weights="bcd_bench_bcd.inference.recipe:describe_weights",
         ),
         *(

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 
 import torch
@@ -18,15 +18,14 @@ from bcd_bench.types.errors import UsageError
 from bcd_bench_bcd.bitstream.autoregressive_model import Autoregressive, MotionModel, pack_frames, unpack_frames
 from bcd_bench_bcd.bitstream.code_models import CodeModel, Integers, code_model
 from bcd_bench_bcd.bitstream.coder import decode_codes, encode_codes
-from bcd_bench_bcd.bitstream.container import BitstreamError, Header, pack_file, pack_header, read_file
+from bcd_bench_bcd.bitstream.container import PICTURES, BitstreamError, Header, pack_file, pack_header, read_file
 from bcd_bench_bcd.bitstream.content import CodedContent
-from bcd_bench_bcd.inference.method import BCDMethod, Frames, fits
-from bcd_bench_bcd.inference.pixels import carries_pixels, resized
+from bcd_bench_bcd.bitstream.content_section import SentContent, read_content, send_content
+from bcd_bench_bcd.inference.method import BCDMethod, Frames
 
 __all__ = [
     "Encoded",
     "Parts",
-    "check_coding",
     "check_weights",
     "code_model_of",
     "decode_clip",
@@ -62,18 +61,10 @@ def frame_rate(fps: float) -> Fraction:
     return Fraction(fps).limit_denominator(100_000)
 
 
-def check_coding(method: BCDMethod) -> None:
-    """Raise `UsageError` for weights whose pictures need more than content tokens and motion codes."""
-    if method.model is not None and carries_pixels(method.model):
-        raise UsageError(
-            "weights with pixel_path show the content's own pixels, which a bitstream does not contain",
-            hint="use weights without it, such as heads-small",
-        )
-
-
 def header_of(
     method: BCDMethod,
-    content: Tensor,
+    coded: CodedContent,
+    content: SentContent,
     *,
     fps: float,
     frames: int,
@@ -82,24 +73,29 @@ def header_of(
     model: str,
     motion_model: MotionModel | None,
 ) -> Header:
-    """The header for content [1, K, C] and a clip of `frames` frames of `size` (height, width).
+    """The header for content and a clip of `frames` frames of `size` (height, width).
 
-    Raises `UsageError` if the weights have a pixel path, or if the probability model needs a motion model that is
-    missing or of other weights.
+    Raises `UsageError` if the probability model needs a motion model that is missing or of other weights, or does not
+    work with content that is sent as pictures.
     """
-    check_coding(method)
+    if model == "autoregressive" and coded.coding in PICTURES:
+        raise UsageError(
+            "the autoregressive model predicts from content tokens, and this bitstream has pictures instead, from "
+            "which other machines compute slightly different tokens",
+            hint="--model context, adaptive or static",
+        )
     needs_file = model in ("static", "autoregressive")
     if needs_file and motion_model is None:
         raise UsageError(
             f"the {model} model needs a motion-model file of these weights",
             hint="--motion-model FILE (bcd-bench train bcd-motion creates one), or --model adaptive",
         )
-    if needs_file and motion_model is not None and motion_model.bcd_sha256 != method.loaded.sha256:
+    if needs_file and motion_model is not None and motion_model.bcd_sha256 != method.loaded.codes_sha256:
         raise UsageError(
             f"the motion model was trained on codes of the weights {motion_model.bcd_sha256[:12]}…, not of "
-            f"{method.loaded.sha256[:12]}…"
+            f"{method.loaded.codes_sha256[:12]}…"
         )
-    quantizer = method.description.model.quantizer
+    quantizer = method.loaded.model.quantizer.config
     return Header(
         weights_sha256=method.loaded.sha256,
         fps=frame_rate(fps),
@@ -108,10 +104,12 @@ def header_of(
         width=size[1],
         groups=quantizer.groups,
         entries=quantizer.entries,
-        tokens=content.shape[1],
-        channels=content.shape[2],
+        tokens=content.tokens.shape[1],
+        channels=content.tokens.shape[2],
         seed=seed,
         model=model,
+        content_coding=coded.coding,
+        content_bits=coded.bits,
         dtype=method.settings.dtype,
         motion_model_sha256=motion_model.sha256 if needs_file and motion_model is not None else "",
         sampler=None if method.sampler == method.description.sampler else method.sampler,
@@ -127,22 +125,23 @@ def encode_clip(
     seed: int = 0,
     model: str = "adaptive",
     motion_model: MotionModel | None = None,
+    content_crf: int | None = None,
 ) -> Encoded:
     """Encode the content of one clip and the motion of another, uint8 [T, H, W, 3] each.
 
     `seed` is that of the noise (0..2**63 - 1). Sampler, precision, `content_frames` and `content_bits` are those of the
-    method. Raises `UsageError` for sizes that the weights do not accept, and for clips that are too long for a file.
+    method. With `content_crf` (0..63), content is sent as pictures coded by AV1 with this CRF, and the decoded clip is
+    that of the decoded pictures. Raises `UsageError` for sizes that the weights do not accept, for clips that are too
+    long for a file, and for clips without a face if the weights need one.
     """
     for clip in (content, motion):
-        if not fits(clip, method.description):
-            size = method.description.model.frame_size
-            raise UsageError(f"the clip has {clip.shape[1:3]} pixels, the weights require {size}")
+        method.check_size(clip, UsageError)
     height, width = motion.shape[1:3]
-    tokens = method.encode_content([content[: method.settings.content_frames]])
-    coded = method.content_coder.encode(tokens, method.settings.content_bits)
+    coded, sent = send_content(method, content, content_crf)
     header = header_of(
         method,
-        tokens,
+        coded,
+        sent,
         fps=fps,
         frames=len(motion),
         size=(height, width),
@@ -150,11 +149,11 @@ def encode_clip(
         model=model,
         motion_model=motion_model,
     )
-    header = replace(header, content_coding=coded.coding, content_bits=coded.bits)
     pack_header(header)  # refuses clips that are too long, before the work
+    if sent.frames is not None:
+        method.check_face(sent.frames)
     codes = method.encode_motion([motion]).codes[0].cpu().numpy()
-    tokens = method.content_coder.decode(coded, header.tokens, header.channels)  # what the decoder will have
-    payload = encode_motion(code_model_of(header, motion_model, tokens), codes)
+    payload = encode_motion(code_model_of(header, motion_model, sent.tokens), codes)
     return Encoded(pack_file(header, coded.payload, payload), header, len(coded.payload), len(payload))
 
 
@@ -164,10 +163,11 @@ def decode_clip(method: BCDMethod, data: bytes, *, motion_model: MotionModel | N
     Raises `BitstreamError` for data that is damaged, of a newer version, or of other weights.
     """
     parts = read_parts(method, data, motion_model=motion_model)
-    header, content = parts.header, parts.content.to(method.device)
-    vectors = motion_vectors(method, parts.codes)
-    frames = sampling_method(method, header).sample(content, vectors, [header.seed])[0]
-    return Clip(resized(frames, (header.height, header.width)), float(header.fps))
+    header, tokens = parts.header, parts.content.tokens.to(method.device)
+    vectors, sampling = motion_vectors(method, parts.codes), sampling_method(method, header)
+    drawn = sampling.sample(tokens, vectors, [header.seed])[0]
+    frames = sampling.render(drawn, (header.height, header.width), parts.content.frames, tokens[0], vectors[0])
+    return Clip(frames, float(header.fps))
 
 
 @dataclass(frozen=True)
@@ -175,8 +175,7 @@ class Parts:
     """What a bitstream contains, before sampling."""
 
     header: Header
-    content: Tensor
-    """Content float32 [1, K, C], on the CPU."""
+    content: SentContent
     codes: Integers
     """Motion codes int64 [T, N]."""
 
@@ -185,9 +184,8 @@ def read_parts(method: BCDMethod, data: bytes, *, motion_model: MotionModel | No
     """Everything of `decode_clip` but the sampling."""
     header, content_payload, motion_payload = read_file(data)
     check_weights(header, method)
-    coded = CodedContent(header.content_coding, header.content_bits, content_payload)
-    content = method.content_coder.decode(coded, header.tokens, header.channels)
-    codes = decode_motion(code_model_of(header, motion_model, content), motion_payload, header.frames)
+    content = read_content(sampling_method(method, header), header, content_payload)
+    codes = decode_motion(code_model_of(header, motion_model, content.tokens), motion_payload, header.frames)
     return Parts(header, content, codes)
 
 
@@ -199,7 +197,7 @@ def check_weights(header: Header, method: BCDMethod) -> None:
             f"the bitstream was encoded with the weights {header.weights_sha256[:12]}…, not with {actual[:12]}…",
             hint="--weights FILE",
         )
-    quantizer = method.description.model.quantizer
+    quantizer = method.loaded.model.quantizer.config
     height, width = method.description.model.frame_size
     same_shape = header.height * width == header.width * height
     if (header.groups, header.entries) != (quantizer.groups, quantizer.entries):

@@ -45,6 +45,10 @@ def encode(
     content_bits: Annotated[
         int | None, typer.Option(min=1, max=16, help="Bits per content value (default: content is exact).")
     ] = None,
+    content_crf: Annotated[
+        int | None,
+        typer.Option(min=0, max=63, help="Send content as pictures, coded by AV1 with this CRF (larger: smaller)."),
+    ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="K=V", help="Settings as in run --set.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed of the sampler's noise.")] = 0,
     stream: Annotated[bool, typer.Option("--stream", help="Write packets while reading the driving video.")] = False,
@@ -72,10 +76,11 @@ def encode(
     if content_bits is not None:
         settings["content_bits"] = content_bits
     bcd = opening.open_method(weights, device, settings)
-    size = bcd.description.model.frame_size
+    size = bcd.frame_size
+    assert size is not None
     source = fitted(read_clip(content, "content"), size).frames
     needs_file = model in ("static", "autoregressive")
-    probabilities = opening.motion_model(motion_model, bcd.loaded.sha256) if needs_file else None
+    probabilities = opening.motion_model(motion_model, bcd.loaded.codes_sha256) if needs_file else None
     noise_seed = pair_seed(seed, PAIR)
     with _writer(output) as file:
         if stream:
@@ -91,6 +96,7 @@ def encode(
                 model=model,
                 motion_model=probabilities,
                 window=window,
+                content_crf=content_crf,
             )
             total = sum(_write(file, encoder.push(frame)) for frame in frames) + _write(file, encoder.finish())
             header, count = encoder.header, encoder.frames
@@ -98,7 +104,14 @@ def encode(
         else:
             driving = fitted(read_clip(motion, "motion"), size)
             encoded = encode_clip(
-                bcd, source, driving.frames, driving.fps, seed=noise_seed, model=model, motion_model=probabilities
+                bcd,
+                source,
+                driving.frames,
+                driving.fps,
+                seed=noise_seed,
+                model=model,
+                motion_model=probabilities,
+                content_crf=content_crf,
             )
             total, count, header = _write(file, [encoded.data]), len(driving), encoded.header
             parts = encoded.content_bytes, encoded.motion_bytes
@@ -139,7 +152,7 @@ def decode(
             return
         assert output is not None
         bcd = opening.method_for(header, weights, device)
-        probabilities = opening.motion_model_for_header(header, motion_model)
+        probabilities = opening.motion_model_for_header(header, motion_model, bcd.loaded.codes_sha256)
         if header.stream:
             from bcd_bench_bcd.bitstream.streaming import StreamDecoder, read_packets
 
@@ -264,6 +277,10 @@ def _print_sizes(header: Header, frames: int, total: int, content: int, motion: 
 
 
 def _content(header: Header) -> str:
+    from bcd_bench_bcd.bitstream.container import PICTURES
+
+    if header.content_coding in PICTURES:
+        return f"pictures, {header.content_coding}"
     return f"{header.content_coding}, {header.content_bits} bits" if header.content_bits else header.content_coding
 
 
@@ -282,4 +299,4 @@ def _print_header(header: Header) -> None:
         ["content", f"{header.tokens}x{header.channels} values, {_content(header)}"],
         ["sampler", f"{sampler}; seed {header.seed}; {header.dtype}"],
     ]
-    print_table("BCD bitstream, format version 1", ("field", "value"), rows)
+    print_table(f"BCD bitstream, format version {header.version}", ("field", "value"), rows)

@@ -19,6 +19,7 @@ __all__ = [
     "CONTENT_CODINGS",
     "MAX_OUTPUT_BYTES",
     "MODELS",
+    "PICTURES",
     "VERSION",
     "BitstreamError",
     "Header",
@@ -38,12 +39,15 @@ __all__ = [
 
 MAGIC = b"BCDM"
 PACKET_MAGIC = b"BCDP"
-VERSION = 1
-"""Bump when an older decoder cannot read what is written."""
+VERSION = 2
+"""Bump when an older decoder cannot read what is written. Version 2 added content as pictures; other files are written
+as version 1."""
 MODELS = ("static", "adaptive", "context", "autoregressive")
 """Probability models of motion codes; the position is the number in the header."""
-CONTENT_CODINGS = ("float32", "grid", "uniform")
+CONTENT_CODINGS = ("float32", "grid", "uniform", "ffv1", "av1")
 """How content is coded; the position is the number in the header."""
+PICTURES = ("ffv1", "av1")
+"""Codings whose content section has pictures, from which the decoder computes the content tokens."""
 DTYPES = ("float32", "bfloat16")
 SOLVERS = ("heun", "euler", "dpmpp-2m")
 
@@ -110,6 +114,11 @@ class Header:
     window: int = 0
     """Frames of a window if `stream`, else 0."""
 
+    @property
+    def version(self) -> int:
+        """Oldest version of the format that has all of it."""
+        return 2 if self.content_coding in PICTURES else 1
+
 
 @dataclass(frozen=True)
 class Packet:
@@ -128,7 +137,7 @@ def pack_header(header: Header) -> bytes:
     flags += HAS_MOTION_MODEL * bool(header.motion_model_sha256)
     data = FIXED.pack(
         MAGIC,
-        VERSION,
+        header.version,
         flags,
         MODELS.index(header.model),
         CONTENT_CODINGS.index(header.content_coding),
@@ -171,7 +180,8 @@ def read_header(data: bytes) -> tuple[Header, int]:
     end = size - CRC.size
     if CRC.unpack_from(data, end)[0] != zlib.crc32(data[:end]):
         raise BitstreamError("the header of the bitstream is damaged: its checksum does not match")
-    if version == 0 or flags & ~7 or model >= len(MODELS) or coding >= len(CONTENT_CODINGS) or dtype >= len(DTYPES):
+    known = CONTENT_CODINGS[: -len(PICTURES)] if version == 1 else CONTENT_CODINGS
+    if version == 0 or flags & ~7 or model >= len(MODELS) or coding >= len(known) or dtype >= len(DTYPES):
         raise BitstreamError("the header of the bitstream is invalid: it names an unknown model, coding or flag")
     if rate == 0 or per == 0:
         raise BitstreamError(f"the header of the bitstream is invalid: frame rate {rate}/{per}")

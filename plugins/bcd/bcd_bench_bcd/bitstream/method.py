@@ -26,23 +26,27 @@ MODELS = ("adaptive", "context", "static", "autoregressive")
 class CodedBCD(Method):
     """Encodes and decodes every pair as `bcd-bench encode` and `decode` do.
 
-    The outputs are those of `bcd`; the size of the file, content and header included, is in `Clip.info`.
+    Without `content_crf`, the outputs are those of `bcd`. The size of the file, content and header included, is in
+    `Clip.info`.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        """`config` has the settings of `bcd`, and `model`, the probability model of the motion codes."""
+        """`config` has the settings of `bcd`, `model`, the probability model of the motion codes, and `content_crf`."""
         super().__init__(config)
         settings = dict(config)
         self.model = str(settings.pop("model", "context"))
         if self.model not in MODELS:
             raise UsageError(f"bcd-bitstream: --set model={self.model}: choose one of: {', '.join(MODELS)}")
+        self.content_crf: int | None = settings.pop("content_crf", None)
+        if self.content_crf is not None and self.content_crf not in range(64):
+            raise UsageError(f"bcd-bitstream: --set content_crf={self.content_crf}: a whole number from 0 to 63")
         self.method = BCDMethod(settings)
 
     def load(self, weights: Path | None, device: str) -> None:
         """Load BCD weights, and their motion model if `model` needs one. Raises `UsageError` if there is none."""
         self.method.load(weights, device)
         needs = self.model in ("static", "autoregressive")
-        self.motion_model = motion_model(None, self.method.loaded.sha256) if needs else None
+        self.motion_model = motion_model(None, self.method.loaded.codes_sha256) if needs else None
 
     @property
     def frame_size(self) -> tuple[int, int] | None:
@@ -62,6 +66,7 @@ class CodedBCD(Method):
                     seed=pair_seed(seed, pair.id),
                     model=self.model,
                     motion_model=self.motion_model,
+                    content_crf=self.content_crf,
                 )
             except UsageError as error:
                 yield Failed(str(error))

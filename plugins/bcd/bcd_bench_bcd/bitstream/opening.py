@@ -60,11 +60,11 @@ def method_for(header: Header, weights: str | None, device: str) -> BCDMethod:
     return open_method(weights, device)
 
 
-def motion_model(path: Path | None, bcd_sha256: str) -> MotionModel | None:
+def motion_model(path: Path | None, codes_sha256: str) -> MotionModel | None:
     """The motion model in a file, by default the shipped one for the codes of these weights; None if there is none."""
     from bcd_bench_bcd.autoregressive.pretrained import motion_model_for
 
-    chosen = motion_model_for(bcd_sha256) if path is None else path.expanduser()
+    chosen = motion_model_for(codes_sha256) if path is None else path.expanduser()
     if chosen is None:
         return None
     if not chosen.is_file():
@@ -74,6 +74,7 @@ def motion_model(path: Path | None, bcd_sha256: str) -> MotionModel | None:
     return load_motion_model(chosen)
 
 
-def motion_model_for_header(header: Header, path: Path | None) -> MotionModel | None:
-    """The motion model that a bitstream was encoded with, None if it was encoded without one."""
-    return motion_model(path, header.weights_sha256) if header.motion_model_sha256 else None
+def motion_model_for_header(header: Header, path: Path | None, codes_sha256: str) -> MotionModel | None:
+    """The motion model that a bitstream was encoded with, None if it was encoded without one. `codes_sha256` is
+    `LoadedModel.codes_sha256` of the bitstream's weights."""
+    return motion_model(path, codes_sha256) if header.motion_model_sha256 else None

@@ -129,10 +129,9 @@ def encode_drivers(method: BCDMethod, drivers: Sequence[ClipRef]) -> EncodedClip
         tokens = method.encode_content(frames)
         encoded.codes.extend(motion.codes.cpu().numpy())
         encoded.probabilities.extend(probabilities.cpu().numpy())
-        for one in tokens:
-            coded = method.content_coder.encode(one[None], method.settings.content_bits)
-            encoded.content_bits.append(8 * len(coded.payload))
-            encoded.content.append(method.content_coder.decode(coded, *one.shape)[0])
+        for clip, one in zip(frames, tokens, strict=True):
+            encoded.content_bits.append(8 * len(method.coded_content(clip, one[None]).payload))
+            encoded.content.append(method.content_sent(one[None])[0].cpu())
         batch.clear()
 
     with open_progress().task("encode", total=len(drivers), unit="clips") as task, torch.inference_mode():
@@ -175,8 +174,8 @@ def command(
     loaded = load_suite(load_registry(), suite, parse_data(data or []))
     drivers = list({pair.motion.id: pair.motion for pair in loaded.pairs}.values())[:limit]
     bcd = opening.open_method(weights, device, suite=suite)
-    probabilities = opening.motion_model(motion_model, bcd.loaded.sha256)
-    if probabilities is not None and probabilities.bcd_sha256 != bcd.loaded.sha256:
+    probabilities = opening.motion_model(motion_model, bcd.loaded.codes_sha256)
+    if probabilities is not None and probabilities.bcd_sha256 != bcd.loaded.codes_sha256:
         raise UsageError("--motion-model: it was trained on codes of other weights")
     clips = encode_drivers(bcd, drivers)
     rates = rates_of(clips, probabilities)

@@ -46,9 +46,10 @@ from bcd_bench_bcd.bitstream.container import (
     read_packet,
     read_section,
 )
-from bcd_bench_bcd.bitstream.content import CodedContent
-from bcd_bench_bcd.inference.method import BCDMethod, Frames, fits
-from bcd_bench_bcd.inference.pixels import resized
+from bcd_bench_bcd.bitstream.content_section import read_content, send_content
+from bcd_bench_bcd.extensions.model import landmarks_of
+from bcd_bench_bcd.inference.landmarks import NoFaceError
+from bcd_bench_bcd.inference.method import BCDMethod, Frames
 from bcd_bench_bcd.inference.sliding_window import triangular_window
 
 __all__ = ["DEFAULT_WINDOW", "PacketLost", "StreamDecoder", "StreamEncoder", "read_packets"]
@@ -85,31 +86,29 @@ class StreamEncoder:
         model: str = "adaptive",
         motion_model: MotionModel | None = None,
         window: int | None = None,
+        content_crf: int | None = None,
     ) -> None:
         """`content` is uint8 [T, H, W, 3], `size` (height, width) that of the frames to come. `window` is a number of
-        frames (at least 2), by default that of the weights.
+        frames (at least 2), by default that of the weights. `content_crf` is as in `encode_clip`.
 
         Raises `UsageError` for sizes that the weights do not accept, or a motion model that is missing.
         """
-        if not fits(content, method.description):
-            raise UsageError(f"the content has {content.shape[1:3]} pixels, the weights do not accept that size")
+        method.check_size(content)
         self._method = method
         self.window = window or method.description.inference.window or DEFAULT_WINDOW
         if self.window < 2:
             raise UsageError(f"a window has at least 2 frames, not {self.window}")
         self._hop = self.window // 2
-        tokens = method.encode_content([content[: method.settings.content_frames]])
-        coded = method.content_coder.encode(tokens, method.settings.content_bits)
+        coded, sent = send_content(method, content, content_crf)
+        if sent.frames is not None:
+            method.check_face(sent.frames)
         header = header_of(
-            method, tokens, fps=fps, frames=0, size=size, seed=seed, model=model, motion_model=motion_model
+            method, coded, sent, fps=fps, frames=0, size=size, seed=seed, model=model, motion_model=motion_model
         )
-        self.header = replace(
-            header, content_coding=coded.coding, content_bits=coded.bits, stream=True, window=self.window
-        )
+        self.header = replace(header, stream=True, window=self.window)
         self._first = pack_header(self.header) + pack_section(coded.payload)
         self.content_bytes, self.motion_bytes = len(coded.payload), 0
-        tokens = method.content_coder.decode(coded, self.header.tokens, self.header.channels)
-        self._model = code_model_of(self.header, motion_model, tokens)
+        self._model = code_model_of(self.header, motion_model, sent.tokens)
         self._weight = triangular_window(self.window)
         self._recent: list[Frames] = []
         """Frames from half a window before `_start` on: the clip's last window may begin there."""
@@ -125,6 +124,8 @@ class StreamEncoder:
         self._weights = torch.zeros(0)
         self._sequence = 0
         self._finished = False
+        self._last_landmarks: Tensor | None = None
+        """Of the last frame of the last window, for weights that read landmarks."""
 
     def push(self, frame: Frames) -> list[bytes]:
         """Add a frame uint8 [H, W, 3]; returns the packets that are ready, often none.
@@ -162,9 +163,24 @@ class StreamEncoder:
     @torch.inference_mode()
     def _latents(self, frames: list[Frames]) -> Tensor:
         method = self._method
+        values = method.values(np.stack(frames))
         with method.autocast():
-            latents: Tensor = method.loaded.model.latents_of_motion(method.values(np.stack(frames)))
-        return latents
+            network = landmarks_of(method.loaded.model)
+            if network is None:
+                return method.loaded.model.latents_of_motion(values)
+            return network.encode(self._landmarks(values))[0]
+
+    def _landmarks(self, values: Tensor) -> Tensor:
+        """Landmarks [1, T, N, 2] of a window; without a face in it, the last ones before. Raises `NoFaceError` if there
+        were none."""
+        try:
+            landmarks = self._method.pipeline.landmarks(values)
+        except NoFaceError:
+            if self._last_landmarks is None:
+                raise
+            landmarks = self._last_landmarks[:, None].expand(-1, values.shape[1], -1, -1)
+        self._last_landmarks = landmarks[:, -1]
+        return landmarks
 
     def _add_window(self, start: int) -> None:
         first = start - self._base
@@ -214,11 +230,10 @@ class StreamDecoder:
         if offset != len(first):
             raise BitstreamError(f"the first packet has {len(first) - offset} unexpected bytes")
         check_weights(self.header, method)
-        coded = CodedContent(self.header.content_coding, self.header.content_bits, payload)
-        content = method.content_coder.decode(coded, self.header.tokens, self.header.channels)
-        self._model = code_model_of(self.header, motion_model, content)
         self._method = sampling_method(method, self.header)
-        self._content = content.to(method.device)
+        content = read_content(self._method, self.header, payload)
+        self._model = code_model_of(self.header, motion_model, content.tokens)
+        self._content, self._pictures = content.tokens.to(method.device), content.frames
         self.next_sequence = 0
         self.finished = False
         self._codes: list[Integers] = []
@@ -289,16 +304,17 @@ class StreamDecoder:
             if self._total > self._returned:
                 start = max(self._total - window, 0)
                 parts.append(self._window(start, self._total - start, keep=self._total))
-        height, width = self.header.height, self.header.width
-        empty = np.empty((0, height, width, 3), np.uint8)
-        return np.concatenate([empty, *(resized(part, (height, width)) for part in parts)])
+        return np.concatenate([np.empty((0, self.header.height, self.header.width, 3), np.uint8), *parts])
 
     def _window(self, start: int, size: int, *, keep: int) -> Frames:
         """Sample `size` frames from `start` on; return the finished ones, those before `keep`."""
         codes = np.stack(self._codes[start - self._base :][:size])
         noise = self._noise_of(start, size)
         vectors = motion_vectors(self._method, codes)
-        frames = self._method.sample_noise(self._content, vectors, noise[None])[0][self._returned - start :]
+        drawn = self._method.sample_noise(self._content, vectors, noise[None])[0]
+        full = self.header.height, self.header.width
+        shown = self._method.render(drawn, full, self._pictures, self._content[0], vectors[0])
+        frames = shown[self._returned - start :]
         if self._tail is not None:
             overlap = min(len(self._tail), len(frames))
             share = (np.arange(1, overlap + 1) / (overlap + 1)).reshape(-1, 1, 1, 1)

@@ -137,20 +137,32 @@ class BCD(nn.Module):
             return torch.from_numpy(np.stack([method.transfer_frames(c, m, seed=seed) for c, m in clips]))
         return self.sample(self.encode_content(content), self.encode_motion(motion), seed=seed)
 
-    def encode(self, content: Any, motion: Any, *, fps: float = 25.0, seed: int = 0, model: str = "adaptive") -> bytes:
+    def encode(
+        self,
+        content: Any,
+        motion: Any,
+        *,
+        fps: float = 25.0,
+        seed: int = 0,
+        model: str = "adaptive",
+        content_crf: int | None = None,
+    ) -> bytes:
         """A bitstream of the content of one clip and the motion of another, uint8 [T, H, W, 3] each (or one frame).
 
-        `model` is the probability model of motion codes: "adaptive" or "context"; see docs/bitstream.md. Raises
-        `UsageError` for sizes that the weights do not accept.
+        `model` is the probability model of motion codes, "adaptive" or "context"; with `content_crf` (0..63), content
+        is sent as pictures coded by AV1; see docs/bitstream.md. Raises `UsageError` for sizes that the weights do not
+        accept.
         """
         from bcd_bench_bcd.bitstream.codec import encode_clip
 
         clips = [np.asarray(frames, np.uint8) for frames in (content, motion)]
         clips = [clip[None] if clip.ndim == 3 else clip for clip in clips]
-        return encode_clip(self._method(), clips[0], clips[1], fps, seed=seed, model=model).data
+        method = self._method()
+        return encode_clip(method, clips[0], clips[1], fps, seed=seed, model=model, content_crf=content_crf).data
 
     def decode(self, data: bytes) -> npt.NDArray[np.uint8]:
-        """The frames uint8 [T, H, W, 3] of a bitstream: those of `bcd(content, motion, seed=seed)[0]`.
+        """The frames uint8 [T, H, W, 3] of a bitstream: those of `bcd(content, motion, seed=seed)[0]`
+        if it was encoded without `content_crf`.
 
         Raises `BitstreamError` for data that is damaged or was encoded with other weights.
         """

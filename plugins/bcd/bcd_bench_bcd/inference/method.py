@@ -23,7 +23,8 @@ from bcd_bench.types.pair import Pair
 from bcd_bench.util.devices import resolve_device
 from bcd_bench_bcd.autoregressive.pretrained import SHIPPED_MOTION, motion_model_for
 from bcd_bench_bcd.autoregressive.weights import LoadedMotionModel, load_motion_model
-from bcd_bench_bcd.bitstream.content import ContentCoder, quantized
+from bcd_bench_bcd.bitstream.content import CodedContent, ContentCoder, quantized
+from bcd_bench_bcd.bitstream.pictures import encode_pictures
 from bcd_bench_bcd.extensions.model import ExtendedBCD, landmarks_of
 from bcd_bench_bcd.inference.landmarks import NoFaceError
 from bcd_bench_bcd.inference.pipeline import Pipeline
@@ -163,39 +164,72 @@ class BCDMethod(Method):
                 return Failed(f"{role}: {error}")
         return None
 
+    def check_face(self, content: Frames) -> None:
+        """Raise `NoFaceError` if the weights read landmarks and a content clip uint8 [S, H, W, 3] shows no face."""
+        if landmarks_of(self._loaded()) is not None:
+            self.pipeline.landmarks(self.values(content[candidates(len(content)).numpy()]))
+
+    def check_size(self, frames: Frames, error: type[UsageError] = UsageError) -> None:
+        """Raise `error` if the weights do not accept the size of a clip uint8 [T, H, W, 3]."""
+        if not fits(frames, self.description):
+            size = self.description.model.frame_size
+            raise error(f"the clip has {frames.shape[1:3]} pixels, the weights require {size}")
+
+    def content_sent(self, tokens: Tensor) -> Tensor:
+        """Content tokens [B, K, C] as the decoder gets them: quantised to `content_bits`."""
+        bits = self.settings.content_bits
+        return tokens if bits is None else quantized(tokens, bits)
+
+    def coded_content(self, clip: Frames, tokens: Tensor) -> CodedContent:
+        """The content of a clip uint8 [S, H, W, 3] with tokens [1, K, C] as in a bitstream, exact up to `content_bits`:
+        pictures if the weights show the content's pixels, else tokens."""
+        if carries_pixels(self._loaded()):
+            return encode_pictures(clip)
+        return self.content_coder.encode(tokens, self.settings.content_bits)
+
     def _transfer(
         self, contents: Sequence[Frames], motions: Sequence[Frames], seeds: Sequence[int]
     ) -> tuple[Frames, list[dict[str, Any]]]:
         """uint8 content clips (any lengths) and motion clips (of equal length and size) -> uint8[B, T, H, W, 3] of the
         size of the motion clips, and what the metric motion-bitrate needs."""
-        tokens, bits = self.encode_content(contents), self.settings.content_bits
-        content = tokens if bits is None else quantized(tokens, bits)
+        tokens = self.encode_content(contents)
+        content = self.content_sent(tokens)
         motion, means = self.encode_motion_statistics(motions)
         probabilities = means.double().cpu().numpy().round(6).tolist()
         infos = [
             {
                 INFO_KEY: codes,
                 PROBABILITIES_KEY: probability,
-                CONTENT_BITS_KEY: 8 * len(self.content_coder.encode(one[None], bits).payload),
+                CONTENT_BITS_KEY: 8 * len(self.coded_content(clip, one[None]).payload),
             }
-            for codes, probability, one in zip(motion.codes.tolist(), probabilities, tokens, strict=True)
+            for codes, probability, clip, one in zip(
+                motion.codes.tolist(), probabilities, contents, tokens, strict=True
+            )
         ]
         if self.motion_model is not None:
             bits_per_code = self.motion_model.model.code_bits(content, motion.codes)
             for info, total in zip(infos, bits_per_code.double().sum((1, 2)).tolist(), strict=True):
                 info[AUTOREGRESSIVE_KEY] = round(total, 3)
         size = motions[0].shape[1:3]
-        frames = self.sample(content, motion.motion, seeds)
-        if carries_pixels(self._loaded()):
-            shown = zip(contents, content, motion.motion, frames, strict=True)
-            return np.stack([self._carry(clip, size, *parts) for clip, *parts in shown]), infos
-        return np.stack([resized(clip, size) for clip in frames]), infos
+        drawn = self.sample(content, motion.motion, seeds)
+        parts = zip(drawn, contents, content, motion.motion, strict=True)
+        return np.stack([self.render(own, size, *rest) for own, *rest in parts]), infos
 
-    def _carry(self, content: Frames, size: tuple[int, ...], tokens: Tensor, motion: Tensor, own: Frames) -> Frames:
-        """The transformer's picture of one clip, uint8 [T, h, w, 3], with the pixels of its content, at `size`."""
+    def render(
+        self, drawn: Frames, size: tuple[int, ...], content: Frames | None, tokens: Tensor, motion: Tensor
+    ) -> Frames:
+        """One clip uint8 [T, H, W, 3] of `size` (H, W), from what the transformer draws, uint8 [T, h, w, 3].
+
+        With `pixel_path`, it shows the pixels of the frames `content` uint8 [S, H', W', 3], carried by `tokens` [K, C]
+        and `motion` [T, C_m]. Raises `ValueError` if there are none then.
+        """
+        if not carries_pixels(self._loaded()):
+            return resized(drawn, size)
+        if content is None:
+            raise ValueError("weights with pixel_path need the content's frames")
         with self.autocast():
             shown: Frames = carry_pixels(
-                self.pipeline, resized(content, size), self.values(content), tokens, motion, own
+                self.pipeline, resized(content, size), self.values(content), tokens, motion, drawn
             )
         return shown
 
@@ -258,10 +292,8 @@ class BCDMethod(Method):
         The result has the length and size of `motion`. `content` may be a single frame. Raises `UsageError` for sizes
         that the weights do not accept.
         """
-        size = self._loaded().config.frame_size
         for clip in (content, motion):
-            if not fits(clip, self.description):
-                raise UsageError(f"the clip has {clip.shape[1:3]} pixels, the weights require {size}")
+            self.check_size(clip)
         frames: Frames = self._transfer([content], [motion], [seed])[0][0]
         return frames
 

@@ -3,11 +3,9 @@ imported."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from bcd_bench import Weights
 
-__all__ = ["FACES", "SHIPPED", "SHIPPED_CODED"]
+__all__ = ["FACES", "SHIPPED"]
 
 FACES = (
     "heads-cross",
@@ -69,10 +67,3 @@ SHIPPED = (
         sha256="2559060f796680336674ba7ed678a44a2795d4d510cd1ff1e3e104b42a8b8472",
     ),
 )
-
-SHIPPED_CODED = tuple(
-    replace(weights, suites=FACES) if weights.name == "heads-small" else weights
-    for weights in SHIPPED
-    if weights.name not in ("heads-landmarks", "heads-pixels")
-)
-"""For bitstreams, which do not contain the pixels that `heads-landmarks` and `heads-pixels` show."""
