@@ -14,7 +14,13 @@ import torch
 from bcd_bench.plugin.specs import TrainRequest
 from bcd_bench.types.clip import Clip, ClipRef
 from bcd_bench.types.errors import UsageError
+from bcd_bench.types.failed import Failed
 from bcd_bench.types.pair import Pair
+from bcd_bench_bcd.autoregressive import train as motion_train
+from bcd_bench_bcd.autoregressive.generator import MotionGenerator, bcd_of
+from bcd_bench_bcd.autoregressive.methods import BCDGenerate
+from bcd_bench_bcd.autoregressive.sampling import SamplingConfig
+from bcd_bench_bcd.autoregressive.weights import load_motion_model
 from bcd_bench_bcd.bitstream.codec import decode_clip, encode_clip
 from bcd_bench_bcd.bitstream.container import BitstreamError, pack_file, read_file
 from bcd_bench_bcd.bitstream.content import CodedContent
@@ -25,6 +31,7 @@ from bcd_bench_bcd.inference.bcd import BCD
 from bcd_bench_bcd.inference.method import BCDMethod
 from bcd_bench_bcd.inference.pixels import carries_pixels
 from bcd_bench_bcd.inference.weights import load_model, save_model
+from bcd_bench_bcd.metrics.motion_bitrate import INFO_KEY
 from bcd_bench_bcd.pixels import train as module
 from bcd_bench_bcd.pixels.data import PixelPair
 from bcd_bench_bcd.pixels.loss import (
@@ -41,6 +48,7 @@ from bcd_bench_bcd.presets.registry import resolve_preset as bcd_preset
 from tests.bcd.conftest import BlockClips, description_of
 from tests.bcd.test_canonical_features import canonical_model
 from tests.bcd.test_coded_method import Source as Frames
+from tests.bcd.test_motion_train import TINY as MOTION
 
 TINY: dict[str, Any] = {
     "train.clips": 6, "train.held_out": 2, "train.shift": 2, "train.frames": 4, "train.stride": 2, "train.steps": 4,
@@ -378,6 +386,46 @@ def test_a_bitstream_has_the_pixels_of_the_content(request_for: Any, base: Path)
         encode_clip(method(content_bits=4), content, motion, 25.0)
     with pytest.raises(UsageError, match="the autoregressive model predicts from content tokens"):
         encode_clip(method(), content, motion, 25.0, model="autoregressive")
+
+
+def test_generated_motion_shows_the_pixels_of_the_prompt(request_for: Any, base: Path) -> None:
+    module.train(request_for())
+    weights = request_for().out / "model.safetensors"
+    request = request_for("motion", preset="sprites-small")
+    motion_train.train(replace(request, overrides={**MOTION, "bcd": str(weights)}))
+    motion = load_motion_model(request.out / "model.safetensors")
+    assert motion.bcd_sha256 == load_model(base).sha256  # a pixel path leaves the codes as they are
+    plain, sharp = (MotionGenerator(bcd_of(motion, path), motion, SamplingConfig()) for path in (base, weights))
+    clip = BlockClips().clips([20])[0]
+    known = clip[:3]
+    assert (plain.frame_size, sharp.frame_size) == ((32, 32), (64, 64))
+    codes = sharp.codes(sharp.prompt(known), 6, [1])
+    assert torch.equal(codes, plain.codes(plain.prompt(known), 6, [1]))
+    assert torch.equal(codes[0, :3], sharp.real_codes(known[None])[0])
+    drawn = plain.frames(plain.prompt(known), codes, [1])[0].numpy()
+    shown = sharp.frames(sharp.prompt(known), codes, [1])[0].numpy()
+    method = BCDMethod({})
+    method.load(weights, "cpu")
+    prompt = sharp.prompt(known)
+    wanted = method.render(drawn, (32, 32), known, prompt.content[0], sharp.bcd.pipeline.motion_of(codes)[0])
+    np.testing.assert_array_equal(shown, wanted)
+    large = known.repeat(2, 1).repeat(2, 2)
+    assert sharp.frames(sharp.prompt(large), codes, [1]).shape == (1, 6, 64, 64, 3)
+    with pytest.raises(ValueError, match="frames must be uint8"):
+        plain.prompt(large)
+
+    def generated(known: np.ndarray, real: np.ndarray) -> Clip | Failed:
+        method = BCDGenerate({"bcd": str(weights)})
+        method.load(request.out / "model.safetensors", "cpu")
+        pair = Pair("p", ClipRef("c", Frames(known)), ClipRef("m", Frames(real)))
+        return next(iter(method.transfer([pair], seed=0)))
+
+    small, twice = generated(known, clip), generated(large, clip.repeat(2, 1).repeat(2, 2))
+    assert isinstance(small, Clip)
+    assert isinstance(twice, Clip)
+    assert (small.frames.shape, twice.frames.shape) == ((8, 32, 32, 3), (8, 64, 64, 3))
+    assert small.info[INFO_KEY][:3] == codes[0, :3].tolist()
+    assert isinstance(generated(known[:, :16], clip), Failed)
 
 
 def test_what_the_pixel_path_cannot_do_is_refused(request_for: Any, base: Path, tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def generate(
     clip = Clip(clip.frames[:prompt_frames], clip.fps, clip.id)
     if not any_prompt:
         check_face(clip, str(motion.card.get("suite", "")), str(prompt))
-    codes = generate_video(generator, fitted(clip, generator.bcd.frame_size), frames, output, seed=seed)
+    codes = generate_video(generator, fitted(clip, generator.frame_size), frames, output, seed=seed)
     repeated = float((codes[1:] == codes[:-1]).all(1).mean())
     print(f"{output}: {frames} frames at {clip.fps:g} fps, {len(clip)} of them the prompt")
     if repeated > 0.9 and temperature == 0:

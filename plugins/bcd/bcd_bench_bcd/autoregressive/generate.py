@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -34,8 +35,8 @@ STATE, CODES = "state.json", "codes.npz"
 def generate_video(
     generator: MotionGenerator, prompt: Clip, frames: int, output: Path, *, seed: int = 0
 ) -> npt.NDArray[np.int64]:
-    """Continue `prompt` (of the model's size) to `frames` frames in all, write the video, and return its codes int64
-    [frames, N].
+    """Continue `prompt` (of `generator.frame_size`) to `frames` frames in all, write the video, and return its codes
+    int64 [frames, N].
 
     Work in progress is in the folder `OUTPUT.part`, from which a second call with the same arguments continues.
     Segments are decoded with frames of their neighbours on both sides. Raises `UsageError` if `frames` is not more than
@@ -49,13 +50,13 @@ def generate_video(
     work = output.with_name(output.name + ".part")
     _open(work, _settings(generator, prompt, frames, seed))
     encoded = generator.prompt(prompt.frames)
-    codes = _codes(generator, encoded.content, encoded.codes, frames, seed, work)
+    codes = _codes(generator, encoded, frames, seed, work)
     segments = [(start, min(start + SEGMENT, frames)) for start in range(0, frames, SEGMENT)]
     with open_progress().task("decode", total=frames, unit="frames") as task:
         for start, stop in segments:
             path = work / f"{start:07d}.npz"
             if _read(path, "frames", stop - start) is None:
-                save_tree(path, {"frames": _segment(generator, encoded.content, codes, start, stop, seed)})
+                save_tree(path, {"frames": _segment(generator, encoded, codes, start, stop, seed)})
             task.advance(stop - start)
     save_frames(output, _stored(work, segments), prompt.fps)
     shutil.rmtree(work)
@@ -92,15 +93,17 @@ def _open(work: Path, settings: dict[str, str | int]) -> None:
         )
 
 
-def _codes(generator: MotionGenerator, content: Tensor, prompt: Tensor, frames: int, seed: int, work: Path) -> Tensor:
+def _codes(generator: MotionGenerator, prompt: Prompt, frames: int, seed: int, work: Path) -> Tensor:
     """All codes int64 [frames, N]; saved every `BLOCK` frames."""
     path = work / CODES
     saved = _read(path, "codes")
-    codes = prompt if saved is None else torch.from_numpy(saved.astype(np.int64))[None].to(prompt.device)
+    codes = prompt.codes
+    if saved is not None:
+        codes = torch.from_numpy(saved.astype(np.int64))[None].to(codes.device)
     with open_progress().task("generate codes", total=frames, done=codes.shape[1], unit="frames") as task:
         while codes.shape[1] < frames:
             target = min(codes.shape[1] + BLOCK, frames)
-            codes = generator.codes(Prompt(content, codes), target, [seed], done=lambda _: task.advance(1))
+            codes = generator.codes(replace(prompt, codes=codes), target, [seed], done=lambda _: task.advance(1))
             save_tree(path, {"codes": codes[0].cpu().numpy()})
     return codes[0].cpu()
 
@@ -117,12 +120,12 @@ def _read(path: Path, name: str, length: int | None = None) -> npt.NDArray[Any] 
 
 
 def _segment(
-    generator: MotionGenerator, content: Tensor, codes: Tensor, start: int, stop: int, seed: int
+    generator: MotionGenerator, prompt: Prompt, codes: Tensor, start: int, stop: int, seed: int
 ) -> npt.NDArray[np.uint8]:
     """Frames `start` to `stop`, decoded with a window of neighbouring frames on both sides."""
     margin = generator.bcd.description.inference.window or 0
     first, last = max(0, start - margin), min(len(codes), stop + margin)
-    decoded = generator.frames(content, codes[None, first:last].to(content.device), [seed], first=first)
+    decoded = generator.frames(prompt, codes[None, first:last].to(prompt.codes.device), [seed], first=first)
     frames: npt.NDArray[np.uint8] = decoded[0, start - first : stop - first].cpu().numpy()
     return frames
 

@@ -7,15 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from bcd_bench.types.errors import UsageError
+from bcd_bench_bcd.autoregressive.pretrained import weights_with_codes
 from bcd_bench_bcd.autoregressive.prompt_encoder import prompt_pipeline
 from bcd_bench_bcd.autoregressive.sampling import SamplingConfig, frame_generator, generate_codes
 from bcd_bench_bcd.autoregressive.weights import LoadedMotionModel
 from bcd_bench_bcd.inference.bcd import BCD
-from bcd_bench_bcd.inference.pretrained import SHIPPED
+from bcd_bench_bcd.inference.method import fits
+from bcd_bench_bcd.inference.pixels import carries_pixels, carry_pixels, resized
 from bcd_bench_bcd.paper.config import SamplerConfig
 
 __all__ = ["MotionGenerator", "Prompt", "bcd_of"]
@@ -27,7 +31,7 @@ def bcd_of(motion: LoadedMotionModel, weights: str | Path | None = None, device:
     Raises `UsageError` if the weights are not shipped and not given, or are other ones.
     """
     if weights is None:
-        name = next((w.name for w in SHIPPED if w.sha256 == motion.bcd_sha256), None)
+        name = weights_with_codes(motion.bcd_sha256)
         if name is None:
             raise UsageError(
                 f"the motion model belongs to BCD weights that are not shipped (sha256 {motion.bcd_sha256[:12]}…)",
@@ -35,7 +39,7 @@ def bcd_of(motion: LoadedMotionModel, weights: str | Path | None = None, device:
             )
         return BCD.from_pretrained(name, device)
     bcd = BCD.from_pretrained(weights, device)
-    actual = bcd.loaded.sha256
+    actual = bcd.loaded.codes_sha256
     if actual != motion.bcd_sha256:
         raise UsageError(
             f"{Path(weights).name}: the motion model belongs to other BCD weights (sha256 {motion.bcd_sha256[:12]}…, "
@@ -47,10 +51,12 @@ def bcd_of(motion: LoadedMotionModel, weights: str | Path | None = None, device:
 
 @dataclass
 class Prompt:
-    """What is known of B clips: content tokens [B, K, C_c] and the codes int64 [B, k, N] of their first k frames."""
+    """What is known of B clips: content tokens [B, K, C_c] and the codes int64 [B, k, N] of their first k frames, and
+    these frames, uint8 [B, k, H, W, 3], if the weights show their pixels."""
 
     content: Tensor
     codes: Tensor
+    frames: npt.NDArray[np.uint8] | None = None
 
     @property
     def alone(self) -> bool:
@@ -72,11 +78,38 @@ class MotionGenerator:
         self.sampling = sampling or SamplingConfig()
         self.sampling.check(motion.model.config.codes.entries)
 
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """Height and width in pixels of the clips; weights with `pixel_path` show those of the prompt at twice the size
+        of the model."""
+        height, width = self.bcd.frame_size
+        return (2 * height, 2 * width) if carries_pixels(self.bcd.model) else (height, width)
+
+    def accepts(self, frames: npt.NDArray[np.uint8]) -> bool:
+        """Whether the weights accept the size of a clip uint8 [T, H, W, 3]."""
+        return fits(frames, self.bcd.description)
+
     @torch.inference_mode()
     def prompt(self, frames: Any) -> Prompt:
-        """Encode the first frames of clips, uint8 [B, k, H, W, 3], of a clip, or a single frame."""
-        values = self.bcd.values(frames)
-        return Prompt(self.prompts.encode_content(values), self.prompts.encode_motion(values).codes)
+        """Encode the first frames of clips, uint8 [B, k, H, W, 3], of a clip, or a single frame.
+
+        Raises `ValueError` for a size that the weights do not accept.
+        """
+        shown = np.asarray(frames)
+        while shown.ndim < 5:
+            shown = shown[None]
+        values = self._values(shown)
+        carried = shown if carries_pixels(self.bcd.model) else None
+        return Prompt(self.prompts.encode_content(values), self.prompts.encode_motion(values).codes, carried)
+
+    def real_codes(self, clips: npt.NDArray[np.uint8]) -> Tensor:
+        """Codes int64 [B, T, N] of whole clips uint8 [B, T, H, W, 3]."""
+        with torch.inference_mode():
+            return self.bcd.pipeline.encode_motion(self._values(clips)).codes
+
+    def _values(self, clips: npt.NDArray[np.uint8]) -> Tensor:
+        resizes = self.bcd.description.inference.resize and self.accepts(clips[0])
+        return self.bcd.values(np.stack([resized(clip, self.bcd.frame_size) for clip in clips]) if resizes else clips)
 
     def codes(self, prompt: Prompt, frames: int, seeds: Sequence[int], **named: Any) -> Tensor:
         """Codes int64 [B, frames, N] that continue the prompts; `named` are those of `generate_codes`."""
@@ -86,14 +119,14 @@ class MotionGenerator:
     @torch.inference_mode()
     def frames(
         self,
-        content: Tensor,
+        prompt: Prompt,
         codes: Tensor,
         seeds: Sequence[int],
         *,
         first: int = 0,
         sampler: SamplerConfig | None = None,
     ) -> Tensor:
-        """Decode codes int [B, T, N] to frames uint8 [B, T, H, W, 3].
+        """Decode codes int [B, T, N] to frames uint8 [B, T, H, W, 3], of the prompt's size if its pixels are shown.
 
         Every frame has its own noise, by its number: `first` is that of the first one, so that parts of a long clip
         can be decoded separately.
@@ -105,7 +138,13 @@ class MotionGenerator:
             [torch.cat([_noise(shape, seed, first + frame) for frame in range(codes.shape[1])]) for seed in seeds]
         )
         sampler = sampler or self.bcd.description.sampler
-        return self.bcd.codec.frames(self.bcd.pipeline.sample(content, motion, sampler, noise.to(motion.device)))
+        pipeline = self.bcd.pipeline
+        drawn = self.bcd.codec.frames(pipeline.sample(prompt.content, motion, sampler, noise.to(motion.device)))
+        if prompt.frames is None:
+            return drawn
+        parts = zip(prompt.frames, prompt.content, motion, drawn.cpu().numpy(), strict=True)
+        shown = [carry_pixels(pipeline, clip, self._values(clip[None]), *rest) for clip, *rest in parts]
+        return torch.from_numpy(np.stack(shown))
 
 
 def _noise(shape: tuple[int, ...], seed: int, frame: int) -> Tensor:

@@ -66,7 +66,7 @@ class _CodeMethod(Method):
     @property
     def frame_size(self) -> tuple[int, int] | None:
         """Height and width in pixels that the weights were trained at."""
-        return self.generator.bcd.frame_size
+        return self.generator.frame_size
 
     def transfer(self, pairs: Sequence[Pair], *, seed: int) -> Iterator[Clip | Failed]:
         """Yield one clip per pair, with the length of its driving clip, whose pixels are not used.
@@ -77,15 +77,16 @@ class _CodeMethod(Method):
         groups: dict[tuple[int, ...], list[tuple[Pair, Clip, Clip]]] = {}
         for pair in pairs:
             prompt, real = pair.content.load(), pair.motion.load()
-            if prompt.frames.shape[1:3] != self.frame_size or real.frames.shape[1:3] != self.frame_size:
-                size = prompt.frames.shape[1:3]
+            mismatched = next((clip for clip in (prompt, real) if not self.generator.accepts(clip.frames)), None)
+            if mismatched is not None:
+                size = mismatched.frames.shape[1:3]
                 results[pair.id] = Failed(
                     f"the clip has {size[0]} x {size[1]} pixels, the weights require {self.frame_size}"
                 )
             elif len(prompt) > len(real):
                 results[pair.id] = Failed(f"the prompt has {len(prompt)} frames, the clip only {len(real)}")
             else:
-                groups.setdefault((len(prompt), len(real)), []).append((pair, prompt, real))
+                groups.setdefault((*prompt.frames.shape, *real.frames.shape), []).append((pair, prompt, real))
         for group in groups.values():
             results |= self._group(group, seed)
         return (results[pair.id] for pair in pairs)
@@ -95,8 +96,8 @@ class _CodeMethod(Method):
         prompt = generator.prompt(np.stack([clip.frames for _, clip, _ in group]))
         seeds = [pair_seed(seed, pair.id) for pair, _, _ in group]
         codes = self.codes(prompt, len(group[0][2]), seeds)
-        frames = generator.frames(prompt.content, codes, seeds).cpu().numpy()
-        real = generator.bcd.encode_motion(np.stack([clip.frames for _, _, clip in group])).codes
+        frames = generator.frames(prompt, codes, seeds).cpu().numpy()
+        real = generator.real_codes(np.stack([clip.frames for _, _, clip in group]))
         statistics = self._statistics(prompt, codes, real)
         return {
             pair.id: Clip(frames[i], clip.fps, pair.id, {INFO_KEY: codes[i].tolist(), GENERATION: statistics[i]})

@@ -77,10 +77,15 @@ HEADS_SMALL = MotionPreset(
 """With 900 training clips, larger networks (6 x 192, dropout 0.1) overfit after 1,000 steps: 10.4 bits per frame on
 held-out clips instead of 10.0."""
 
+HEADS_LANDMARKS = HEADS_SMALL.model_copy(
+    update={"summary": "the same for the codes of heads-landmarks", "bcd": "heads-landmarks"}
+)
+
 PRESETS: dict[str, MotionPreset] = {
     "sprites-procedural-small": SPRITES_PROCEDURAL_SMALL,
     "sprites-small": SPRITES_SMALL,
     "heads-small": HEADS_SMALL,
+    "heads-landmarks": HEADS_LANDMARKS,
     "table-a9": TABLE_A9,
 }
 

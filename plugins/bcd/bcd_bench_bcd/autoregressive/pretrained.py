@@ -7,7 +7,10 @@ from pathlib import Path
 from bcd_bench import Weights
 from bcd_bench_bcd.inference.pretrained import SHIPPED
 
-__all__ = ["SHIPPED_MOTION", "motion_model_for"]
+__all__ = ["SHIPPED_MOTION", "motion_model_for", "weights_with_codes"]
+
+LANDMARK_CODES = "9d545de378b328639a037b5c7610d183e21700391d4d042c92b89ad34135bd40"
+"""Hash of the weights whose codes heads-landmarks gives; a pixel path was added to them."""
 
 SHIPPED_MOTION: tuple[Weights, ...] = tuple(
     Weights(
@@ -38,15 +41,22 @@ SHIPPED_MOTION: tuple[Weights, ...] = tuple(
 """Named as the BCD weights whose codes they generate."""
 
 
-def motion_model_for(bcd_sha256: str) -> Path | None:
+def weights_with_codes(codes_sha256: str) -> str | None:
+    """Name of the shipped BCD weights that give the motion codes of the weights with this hash, None if none do."""
+    if codes_sha256 == LANDMARK_CODES:
+        return "heads-landmarks"
+    return next((weights.name for weights in SHIPPED if weights.sha256 == codes_sha256), None)
+
+
+def motion_model_for(codes_sha256: str) -> Path | None:
     """The shipped motion model for the codes of the BCD weights with this hash, None if there is none.
 
     Raises `MissingAssetError` if the file is missing or altered.
     """
     from bcd_bench.assets.weights import verify_weights
 
-    names = {weights.sha256: weights.name for weights in SHIPPED}
+    name = weights_with_codes(codes_sha256)
     for weights in SHIPPED_MOTION:
-        if weights.name == names.get(bcd_sha256):
+        if weights.name == name:
             return verify_weights(weights, None).path
     return None

@@ -72,7 +72,7 @@ def train(request: TrainRequest) -> None:
     if request.plan_only:
         print(plan(preset, bcd, count, request))
         return
-    limits, sha256 = Limits.of(request), bcd.loaded.sha256
+    limits, sha256 = Limits.of(request), bcd.loaded.codes_sha256
     adapting = preset.prompt_encoder.steps > 0
     prepared = request.out / (PROMPT_ENCODER if adapting else CODES)
     resumes = bool(checkpoints_to_resume(request.out, resume=request.resume, prepared=prepared))
@@ -121,7 +121,7 @@ def open_clips(preset: MotionPreset, bcd: BCD, request: TrainRequest) -> tuple[D
 def motion_config(preset: MotionPreset, bcd: BCD) -> MotionConfig:
     """The architecture for the codes and content of `bcd`."""
     model = bcd.model
-    quantizer = model.config.quantizer
+    quantizer = model.quantizer.config
     height, width = model.config.frame_size
     device = next(model.parameters()).device
     with torch.inference_mode():
