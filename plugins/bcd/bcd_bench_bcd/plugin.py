@@ -206,6 +206,7 @@ def bcd_bench_trainables() -> list[TrainableSpec]:
                 "sprites-procedural-small": "for the codes of sprites-procedural-small; no files needed; minutes",
                 "sprites-small": "for the codes of sprites-small (asset sprites-art); minutes on a CPU",
                 "heads-small": "for the codes of heads-small on rendered heads, which are rendered first",
+                "heads-landmarks": "for the codes of heads-landmarks on the same heads",
                 "table-a9": "Table A9 of the paper, for codes of the preset lrs3; for GPUs",
             },
             default_preset="sprites-procedural-small",
