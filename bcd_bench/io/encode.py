@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bcd_bench.io.rgb import ENCODING
+from bcd_bench.util.scheduling import policy_kept
 
 if TYPE_CHECKING:
     import av
@@ -107,7 +108,7 @@ def encode_av1(frames: npt.NDArray[np.uint8], crf: int) -> bytes:
     rgb = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), mode="edge")
     convert, buffer = _ToYuv(), io.BytesIO()
     try:
-        with av.open(buffer, "w", format="obu") as container:
+        with policy_kept(), av.open(buffer, "w", format="obu") as container:
             stream: Any = container.add_stream("libsvtav1", rate=25)  # not stored
             stream.pix_fmt = "yuv420p"
             stream.codec_context.options = {"crf": str(crf), "preset": AV1_PRESET, "g": "65535"}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from bcd_bench.io.encode import encode_av1
 from bcd_bench.plugin.protocols import Scored
 from bcd_bench.types.clip import Clip, ClipRef
 from bcd_bench.types.errors import UsageError
@@ -47,6 +49,16 @@ def test_quality_and_size_fall_with_the_crf(name: str) -> None:
     assert qualities == sorted(qualities, reverse=True)
     assert qualities[0] > 24
     assert qualities[-1] > 12
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="not Linux")
+@pytest.mark.parametrize("name", CODECS)
+def test_encoders_leave_the_priority_of_the_process_alone(name: str) -> None:
+    """SVT-AV1 gives itself real-time priority when it runs as root."""
+    before = os.sched_getscheduler(0)
+    CODECS[name].encode(moving_disc(3), 25.0, 40, "8" if name == "svt-av1" else "medium")
+    encode_av1(moving_disc(3), 40)
+    assert os.sched_getscheduler(0) == before
 
 
 def test_messages_are_removed_and_no_frame_is() -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bcd_bench.types.errors import UsageError
+from bcd_bench.util.scheduling import policy_kept
 
 __all__ = ["CODECS", "Codec", "without_messages"]
 
@@ -38,7 +39,7 @@ class Codec:
             raise UsageError(f"{self.encoder}: --set crf={crf}: must be 0 to {self.most}")
         buffer = io.BytesIO()
         try:
-            with av.open(buffer, "w", format=self.form) as container:
+            with policy_kept(), av.open(buffer, "w", format=self.form) as container:
                 stream: Any = container.add_stream(self.encoder, rate=Fraction(fps).limit_denominator(1001))
                 stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
                 context = stream.codec_context

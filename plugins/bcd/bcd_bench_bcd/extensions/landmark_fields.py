@@ -29,8 +29,9 @@ def interpolated_fields(places: Tensor, seen: Tensor, moves: Tensor, grid: int) 
     moves = nn.functional.pad(moves, (0, 0, 0, len(border)))
     axis = (torch.arange(grid, device=places.device) + 0.5) * 2 / grid - 1
     here = torch.stack(torch.meshgrid(axis, axis, indexing="ij")[::-1], -1).flatten(0, 1)
-    near = (torch.cdist(here.expand(count, -1, -1), places).square() + SOFTNESS**2).pow(-2)
     x, y = places.unbind(-1)
+    across, down = ((axis[:, None] - part[:, None]).square() for part in (x, y))  # [N, grid, P]
+    near = (across[:, None] + down[:, :, None]).flatten(1, 2).add_(SOFTNESS**2).square_().reciprocal_()
     first = moves.permute(0, 1, 3, 2)  # [N, S, 2, P]
     mixed = first[:, :, :, None] * places.mT[:, None, None]  # [N, S, 2 (of the move), 2 (of the place), P]
     products = torch.cat(

@@ -265,10 +265,11 @@ class PixelNetwork(nn.Module):
         motion: Tensor,
         own: Tensor,
         occupied: Tensor | None = None,
+        reduced: Sequence[Tensor] | None = None,
     ) -> Carried:
         """Carry and fuse. `frames` [S, 3, H, W] and `sources` [T, pictures] those of every clip, all of one size;
         the rest holds the frames of all clips, one after the other. Where `occupied`, the content frame as it is is
-        not shown."""
+        not shown. `reduced` are the frames at the size of the model, if they are known."""
         small, large = own.shape[-2:], frames[0].shape[-2:]
 
         def carry(clips: Sequence[Tensor], fields: Tensor) -> Tensor:
@@ -288,7 +289,8 @@ class PixelNetwork(nn.Module):
                 ]
             )
 
-        reduced = [scaled(clip, small) for clip in frames]
+        if reduced is None:
+            reduced = [scaled(clip, small) for clip in frames]
         corrections, logits, features = self.fusion(carry(reduced, displacements), displacements, own, motion)
         if occupied is not None:
             logits = logits - OCCUPIED * nn.functional.pad(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -61,6 +61,19 @@ class MethodConfig(BaseModel):
 
 
 Frames = npt.NDArray[np.uint8]
+
+
+class _Sent(NamedTuple):
+    """What was sent for B clips."""
+
+    tokens: Tensor
+    """Content tokens [B, K, C] before they are quantised."""
+    content: Tensor
+    """Content tokens as the decoder gets them."""
+    codes: Tensor
+    """Motion codes int64 [B, T, N]."""
+    probabilities: Tensor
+    """Mean assignment probabilities of each clip's frames (eq. 4), [B, N, J]."""
 
 
 def fits(frames: Frames, description: Description) -> bool:
@@ -147,7 +160,8 @@ class BCDMethod(Method):
         for group in groups.values():
             contents, motions = [c.frames[: self.settings.content_frames] for _, c, _ in group], [m for *_, m in group]
             seeds = [pair_seed(seed, p.id) for p, _, _ in group]
-            frames, infos = self._transfer(contents, [m.frames for m in motions], seeds)
+            frames, sent = self._transfer(contents, [m.frames for m in motions], seeds)
+            infos = self._infos(contents, sent)
             for (pair, *_), motion, clip, info in zip(group, motions, frames, infos, strict=True):
                 results[pair.id] = Clip(clip, motion.fps, pair.id, info)
         return (results[pair.id] for pair in pairs)
@@ -189,13 +203,21 @@ class BCDMethod(Method):
 
     def _transfer(
         self, contents: Sequence[Frames], motions: Sequence[Frames], seeds: Sequence[int]
-    ) -> tuple[Frames, list[dict[str, Any]]]:
+    ) -> tuple[Frames, _Sent]:
         """uint8 content clips (any lengths) and motion clips (of equal length and size) -> uint8[B, T, H, W, 3] of the
-        size of the motion clips, and what the metric motion-bitrate needs."""
+        size of the motion clips, and what was sent for them."""
         tokens = self.encode_content(contents)
         content = self.content_sent(tokens)
         motion, means = self.encode_motion_statistics(motions)
-        probabilities = means.double().cpu().numpy().round(6).tolist()
+        drawn = self.sample(content, motion.motion, seeds)
+        parts = zip(drawn, contents, content, motion.motion, strict=True)
+        size = motions[0].shape[1:3]
+        frames = np.stack([self.render(own, size, *rest) for own, *rest in parts])
+        return frames, _Sent(tokens, content, motion.codes, means)
+
+    def _infos(self, contents: Sequence[Frames], sent: _Sent) -> list[dict[str, Any]]:
+        """What the metric motion-bitrate needs of every clip."""
+        probabilities = sent.probabilities.double().cpu().numpy().round(6).tolist()
         infos = [
             {
                 INFO_KEY: codes,
@@ -203,17 +225,14 @@ class BCDMethod(Method):
                 CONTENT_BITS_KEY: 8 * len(self.coded_content(clip, one[None]).payload),
             }
             for codes, probability, clip, one in zip(
-                motion.codes.tolist(), probabilities, contents, tokens, strict=True
+                sent.codes.tolist(), probabilities, contents, sent.tokens, strict=True
             )
         ]
         if self.motion_model is not None:
-            bits_per_code = self.motion_model.model.code_bits(content, motion.codes)
+            bits_per_code = self.motion_model.model.code_bits(sent.content, sent.codes)
             for info, total in zip(infos, bits_per_code.double().sum((1, 2)).tolist(), strict=True):
                 info[AUTOREGRESSIVE_KEY] = round(total, 3)
-        size = motions[0].shape[1:3]
-        drawn = self.sample(content, motion.motion, seeds)
-        parts = zip(drawn, contents, content, motion.motion, strict=True)
-        return np.stack([self.render(own, size, *rest) for own, *rest in parts]), infos
+        return infos
 
     def render(
         self, drawn: Frames, size: tuple[int, ...], content: Frames | None, tokens: Tensor, motion: Tensor

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from bcd_bench.io.video import resize_frame
 from bcd_bench_bcd.extensions.model import ExtendedBCD
+from bcd_bench_bcd.extensions.pixel_path import scaled
 from bcd_bench_bcd.inference.pipeline import Pipeline
 from bcd_bench_bcd.latents.frame_codec import to_frames
 from bcd_bench_bcd.paper.model import BCD
@@ -53,6 +54,7 @@ def carry_pixels(
     geometry = model.geometry(network, tokens, pose.float(), motion.float())
     occupied = geometry.occupied
     condition = model.for_fusion(motion.float())
+    reduced = scaled(clip, drawn.shape[-2:])
     pictures = [
         network.fuse(
             [clip],
@@ -61,6 +63,7 @@ def carry_pixels(
             condition[part],
             drawn[part],
             None if occupied is None else occupied[part],
+            [reduced],
         ).picture
         for part in torch.arange(len(motion), device=device).split(CHUNK)
     ]
