@@ -81,6 +81,23 @@ class Canvas:
         kind = path.suffix.lower().removeprefix(".")
         if kind not in ("png", "pdf"):
             raise UsageError(f"{path}: figures are written as .png or .pdf")
+        figure = self._figure()
+        metadata: dict[str, Any] = {"Software": None} if kind == "png" else {"CreationDate": None}
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(path) as temporary:
+                figure.savefig(temporary, format=kind, dpi=2 * DPI if kind == "png" else DPI, metadata=metadata)
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+    def raster(self) -> Frame:
+        """The page as uint8 [H, W, 3], with `GAP` pixels around it. Raises `MissingDependencyError` without
+        matplotlib."""
+        figure = self._figure()
+        figure.canvas.draw()
+        return np.ascontiguousarray(np.asarray(figure.canvas.buffer_rgba())[..., :3])
+
+    def _figure(self) -> Any:
         try:
             from matplotlib.backends.backend_agg import FigureCanvasAgg
             from matplotlib.figure import Figure
@@ -104,13 +121,7 @@ class Canvas:
             axes.text(x, y, _literal(text), va="top", linespacing=1.25, **style)
         axes.set_xlim(-margin, self.width + margin)
         axes.set_ylim(self.height + margin, -margin)
-        metadata: dict[str, Any] = {"Software": None} if kind == "png" else {"CreationDate": None}
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_path(path) as temporary:
-                figure.savefig(temporary, format=kind, dpi=2 * DPI if kind == "png" else DPI, metadata=metadata)
-        except OSError as error:
-            raise UsageError(f"{path}: cannot be written ({error.strerror or error})") from None
+        return figure
 
 
 def text_width(text: str, size: float = LABEL) -> float:

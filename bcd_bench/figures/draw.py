@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bcd_bench.plugin.registry import Registry
     from bcd_bench.types.suite import Suite
 
-__all__ = ["Options", "draw_figure"]
+__all__ = ["Options", "draw_figure", "write_video"]
 
 ABLATION = "ablation.json"
 """Written by `bcd-bench ablate`: the variants of an ablation and their runs."""
@@ -66,6 +66,21 @@ def _comparison(options: Options, registry: Registry) -> Canvas:
     canvas = sheets.comparison(sources, pairs, frames=options.frames or 2)
     canvas.caption(produced_by(sources, pairs))
     return canvas
+
+
+def write_video(path: Path, options: Options, registry: Registry) -> None:
+    """Write the figure "comparison" as a video (.mp4). Raises `UsageError` as `draw_figure` does."""
+    from bcd_bench.figures.video import comparison_video
+    from bcd_bench.io.video import save_frames
+
+    sources, suite = open_runs(options.paths, registry, options.labels)
+    pairs = choose_pairs(sources, suite, ids=options.pairs, seed=options.seed, count=options.count or 4)
+    frames, fps = comparison_video(sources, pairs)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_frames(path, frames, fps)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written ({error.strerror or error})") from None
 
 
 def _motion_grid(options: Options, registry: Registry) -> Canvas:

@@ -14,11 +14,13 @@ from PIL import Image
 from bcd_bench import Clip
 from bcd_bench.cli.app import main
 from bcd_bench.figures import draw, sheets
-from bcd_bench.figures.canvas import CELL, Canvas, text_width, wrapped
+from bcd_bench.figures.canvas import CELL, GAP, LINE, Canvas, text_width, wrapped
 from bcd_bench.figures.draw import Options, draw_figure, misleading
 from bcd_bench.figures.names import ALIASES, FIGURES, figure_name
 from bcd_bench.figures.sources import choose_pairs, frames_of, open_runs
-from bcd_bench.io.video import write_video_lossless
+from bcd_bench.figures.video import comparison_video
+from bcd_bench.io.rgb import resize_frame
+from bcd_bench.io.video import read_video, write_video_lossless
 from bcd_bench.plugin.registry import Registry
 from bcd_bench.run.generate import generate
 from bcd_bench.run.plan import make_plan
@@ -114,6 +116,36 @@ def test_a_comparison_has_a_row_per_pair_and_a_block_per_run(registry: Registry,
     texts = [text for text, *_ in canvas.labels]
     assert texts[:5] == ["content", "driving clip", "first", "second", "ground truth"]
     assert "Pairs, from above: p02, p05." in " ".join(texts[-1].split())
+
+
+def test_a_comparison_plays_all_clips_side_by_side(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bcd_bench.figures.video.ASPECT", 4.0)
+    runs = [make_run(registry, tmp_path), make_run(registry, tmp_path, limit=6)]
+    ids = ("p00", "p01", "p02", "p03", "p04", "p05")
+    options = Options(tuple(runs), pairs=ids, labels=("first", "second"))
+    draw.write_video(tmp_path / "new" / "pairs.mp4", options, registry)
+    video = read_video(tmp_path / "new" / "pairs.mp4")
+    suite = toy.make_suite({})
+    motion = suite.pairs[0].motion.load()
+    longest = max(len(clip.load()) for pair in suite.pairs[:6] for clip in (pair.content, pair.motion))
+    assert (len(video), video.fps) == (longest, motion.fps)
+
+    sources, _ = open_runs(runs, registry, ("first", "second"))
+    frames, _ = comparison_video(sources, suite.pairs[:6])
+    pages = list(frames)
+    cell = round(CELL * RATIO)
+    across = 5 * cell + 14
+    # two columns of three pairs; headings of one line
+    for pair, column, row in ((suite.pairs[0], 0, 0), (suite.pairs[2], 0, 2), (suite.pairs[4], 1, 1)):
+        y = LINE + GAP + row * (CELL + GAP) + GAP
+        for index, clip in ((0, pair.content), (1, pair.motion), (4, pair.target)):
+            x = column * across + index * cell + GAP
+            for time in (0, longest - 1):
+                wanted = clip.load().frames
+                frame = resize_frame(wanted[min(time, len(wanted) - 1)], (CELL, cell))
+                np.testing.assert_array_equal(pages[time][y : y + CELL, x : x + cell], frame)
 
 
 def test_headings_do_not_overlap(registry: Registry, tmp_path: Path) -> None:
@@ -254,9 +286,9 @@ def test_the_command_writes_every_format(
         return stop.value.code, captured.out, captured.err
 
     target = tmp_path / "new" / "figure.png"
-    code, out, err = run("3", str(folder), "--output", str(target), "--format", "png,pdf")
+    code, out, err = run("3", str(folder), "--output", str(target), "--format", "png,pdf,mp4")
     assert (code, err) == (0, "")
-    assert out.split() == [str(target), str(target.with_suffix(".pdf"))]
+    assert out.split() == [str(target.with_suffix(ending)) for ending in (".png", ".pdf", ".mp4")]
     assert target.stat().st_size > 1000
     for arguments, message in [
         (("5", str(folder), str(folder)), "a motion grid shows one run, not 2"),
@@ -264,6 +296,7 @@ def test_the_command_writes_every_format(
         (("3",), "no run folder given"),
         (("3", str(folder), "--pair", "p1"), "has no pair 'p1'"),
         (("3", str(folder), "--output", "a.gif"), "figures are written as png or pdf"),
+        (("5", str(folder), "--output", "a.mp4"), "only the figure comparison can be a video"),
         (("3", str(folder), "--output", str(tmp_path)), "is a folder, not a file"),
     ]:
         code, _, err = run(*arguments)
