@@ -26,7 +26,7 @@ from tests.bcd.bitstream_toy import ToyMotionModel, driving, tiny_method
 from tests.bcd.test_method import pair
 
 HEADER = Header(
-    weights_sha256="12" * 32,
+    weights_sha256="12" * 8,
     fps=Fraction(30000, 1001),
     frames=70,
     height=64,
@@ -50,8 +50,8 @@ SAMPLER = SamplerConfig(name="dpmpp-2m", steps=12, guidance=1.25, sigma_min=0.01
     [
         {},
         {"sampler": SAMPLER},
-        {"motion_model_sha256": "cd" * 32, "model": "static"},
-        {"sampler": SAMPLER, "motion_model_sha256": "cd" * 32, "stream": True, "frames": 0, "window": 8},
+        {"motion_model_sha256": "cd" * 8, "model": "static"},
+        {"sampler": SAMPLER, "motion_model_sha256": "cd" * 8, "stream": True, "frames": 0, "window": 8},
         {"content_coding": "ffv1", "content_bits": 0},
         {"content_coding": "av1", "content_bits": 0},
     ],
@@ -59,24 +59,44 @@ SAMPLER = SamplerConfig(name="dpmpp-2m", steps=12, guidance=1.25, sigma_min=0.01
 def test_headers_come_back(changes: dict[str, object]) -> None:
     header = replace(HEADER, **changes)  # type: ignore[arg-type]
     data = pack_header(header)
-    assert data[4] == (2 if header.content_coding in container.PICTURES else 1)  # old decoders read what they can
     assert read_header(data) == (header, len(data))
     assert read_header(data + b"more") == (header, len(data))
 
 
-def test_the_layout_of_version_1() -> None:
+def sections() -> bytes:
+    return b"".join(struct.pack("<II", len(part), zlib.crc32(part)) + part for part in (b"content", b"motion"))
+
+
+FIELDS = "<4sBBBBBBHHHIIIIHHHQ"
+
+
+def test_the_layout_of_version_2() -> None:
     """Files of this version have to stay readable: change the version with the layout."""
-    data = pack_file(replace(HEADER, fps=Fraction(25)), b"content", b"motion")
-    fixed = "<4sBBBBBBHHHIIIIHHHQ32s"
-    assert struct.unpack_from(fixed, data) == (
-        *(b"BCDM", 1, 0, 2, 2, 9, 1, 64, 48, 3, 16, 70, 25, 1, 5, 7, 0, (1 << 63) + 5),
-        b"\x12" * 32,
+    header = replace(HEADER, fps=Fraction(25), motion_model_sha256="34" * 8, model="static")
+    data = pack_file(header, b"content", b"motion")
+    assert struct.unpack_from(FIELDS, data) == (
+        *(b"BCDM", 2, 4, 0, 2, 9, 1, 64, 48, 3, 16, 70, 25, 1, 5, 7, 0, (1 << 63) + 5),
     )
-    size = struct.calcsize(fixed)
+    size = struct.calcsize(FIELDS) + 16
+    assert data[size - 16 : size] == b"\x12" * 8 + b"\x34" * 8
     assert struct.unpack_from("<I", data, size)[0] == zlib.crc32(data[:size])
-    assert data[size + 4 :] == b"".join(
-        struct.pack("<II", len(part), zlib.crc32(part)) + part for part in (b"content", b"motion")
-    )
+    assert data[size + 4 :] == sections()
+    with pytest.raises(UsageError, match="hashes of"):
+        pack_header(replace(HEADER, weights_sha256="12" * 32))
+
+
+@pytest.mark.parametrize("motion_model", [b"", b"\x34" * 32])
+def test_files_of_version_1_are_read(motion_model: bytes) -> None:
+    values = (b"BCDM", 1, 4 * bool(motion_model), 0, 2, 9, 1, 64, 48, 3, 16, 70, 25, 1, 5, 7, 0, (1 << 63) + 5)
+    data = struct.pack(FIELDS, *values) + b"\x12" * 32 + motion_model
+    data += struct.pack("<I", zlib.crc32(data)) + sections()
+    header, content, motion = read_file(data)
+    named = {"weights_sha256": "12" * 32, "motion_model_sha256": motion_model.hex()}
+    assert header == replace(HEADER, fps=Fraction(25), model="static", **named)
+    assert (content, motion) == (b"content", b"motion")
+    pictures = resealed(data[: len(data) - len(sections())], 7, b"\x03")
+    with pytest.raises(BitstreamError, match="unknown model, coding or flag"):
+        read_header(pictures)
 
 
 def resealed(data: bytes, offset: int, value: bytes) -> bytes:
@@ -94,8 +114,8 @@ def resealed(data: bytes, offset: int, value: bytes) -> bytes:
         (lambda d: d[:40], "cut short"),
         (lambda d: d[:20] + bytes([d[20] ^ 4]) + d[21:], "damaged: its checksum"),
         (lambda d: resealed(d, 4, b"\x03"), "format version 3, this installation reads versions up to 2"),
-        (lambda d: resealed(d, 7, b"\x03"), "unknown model, coding or flag"),  # pictures in version 1
-        (lambda d: resealed(d, 4, b"\x02\x00\x02\x04"), "9 bits per value of av1 content"),
+        (lambda d: resealed(d, 7, b"\x05"), "unknown model, coding or flag"),
+        (lambda d: resealed(d, 7, b"\x04"), "9 bits per value of av1 content"),
         (lambda d: resealed(d, 4, b"\x00"), "unknown model, coding or flag"),
         (lambda d: resealed(d, 6, b"\x09"), "unknown model, coding or flag"),
         (lambda d: resealed(d, 5, b"\x40"), "unknown model, coding or flag"),
@@ -121,7 +141,7 @@ def test_damaged_headers(change: Callable[[bytes], bytes], message: str) -> None
 
 def test_hostile_samplers() -> None:
     data = pack_header(replace(HEADER, sampler=SAMPLER))
-    start = container.FIXED.size
+    start = container.FIXED.size + container.HASH
     for offset, value in ((0, b"\x07"), (1, struct.pack("<I", 10**6)), (5, struct.pack("<d", float("nan")))):
         with pytest.raises(BitstreamError, match="sampler settings are out of range"):
             read_header(resealed(data, start + offset, value))

@@ -104,7 +104,7 @@ def test_one_clear_line_each(folder: Path, capsys: pytest.CaptureFixture[str]) -
     run(capsys, *encode(folder, folder / "x.bcdm"))
     run(capsys, *encode(folder, folder / "s.bcdm", "--stream"))
     data, stream = ((folder / name).read_bytes() for name in ("x.bcdm", "s.bcdm"))
-    (folder / "damaged.bcdm").write_bytes(data[:110] + b"?" + data[111:])
+    (folder / "damaged.bcdm").write_bytes(data[:-12] + b"?" + data[-11:])
     (folder / "short.bcdm").write_bytes(data[:-3])
     (folder / "empty.bcdm").write_bytes(b"")
     (folder / "newer.bcdm").write_bytes(data[:4] + b"\x09" + data[5:])

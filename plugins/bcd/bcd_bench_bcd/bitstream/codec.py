@@ -18,7 +18,7 @@ from bcd_bench.types.errors import UsageError
 from bcd_bench_bcd.bitstream.autoregressive_model import Autoregressive, MotionModel, pack_frames, unpack_frames
 from bcd_bench_bcd.bitstream.code_models import CodeModel, Integers, code_model
 from bcd_bench_bcd.bitstream.coder import decode_codes, encode_codes
-from bcd_bench_bcd.bitstream.container import PICTURES, BitstreamError, Header, pack_file, pack_header, read_file
+from bcd_bench_bcd.bitstream.container import HASH, PICTURES, BitstreamError, Header, pack_file, pack_header, read_file
 from bcd_bench_bcd.bitstream.content import CodedContent
 from bcd_bench_bcd.bitstream.content_section import SentContent, read_content, send_content
 from bcd_bench_bcd.inference.method import BCDMethod, Frames
@@ -97,7 +97,7 @@ def header_of(
         )
     quantizer = method.loaded.model.quantizer.config
     return Header(
-        weights_sha256=method.loaded.sha256,
+        weights_sha256=method.loaded.sha256[: 2 * HASH],
         fps=frame_rate(fps),
         frames=frames,
         height=size[0],
@@ -111,7 +111,7 @@ def header_of(
         content_coding=coded.coding,
         content_bits=coded.bits,
         dtype=method.settings.dtype,
-        motion_model_sha256=motion_model.sha256 if needs_file and motion_model is not None else "",
+        motion_model_sha256=motion_model.sha256[: 2 * HASH] if needs_file and motion_model is not None else "",
         sampler=None if method.sampler == method.description.sampler else method.sampler,
     )
 
@@ -192,7 +192,7 @@ def read_parts(method: BCDMethod, data: bytes, *, motion_model: MotionModel | No
 def check_weights(header: Header, method: BCDMethod) -> None:
     """Raise `BitstreamError` if a bitstream was not made with the weights of `method`."""
     actual = method.loaded.sha256
-    if header.weights_sha256 != actual:
+    if not actual.startswith(header.weights_sha256):
         raise BitstreamError(
             f"the bitstream was encoded with the weights {header.weights_sha256[:12]}…, not with {actual[:12]}…",
             hint="--weights FILE",
@@ -223,7 +223,9 @@ def motion_vectors(method: BCDMethod, codes: Integers) -> Tensor:
 
 def code_model_of(header: Header, motion_model: MotionModel | None, content: Tensor) -> CodeModel:
     """The probability model that a header names, for content [1, K, C]. Raises `BitstreamError` without its file."""
-    if header.motion_model_sha256 and (motion_model is None or motion_model.sha256 != header.motion_model_sha256):
+    if header.motion_model_sha256 and (
+        motion_model is None or not motion_model.sha256.startswith(header.motion_model_sha256)
+    ):
         raise BitstreamError(
             f"the bitstream needs the motion model {header.motion_model_sha256[:12]}…", hint="--motion-model FILE"
         )

@@ -299,4 +299,4 @@ def _print_header(header: Header) -> None:
         ["content", f"{header.tokens}x{header.channels} values, {_content(header)}"],
         ["sampler", f"{sampler}; seed {header.seed}; {header.dtype}"],
     ]
-    print_table(f"BCD bitstream, format version {header.version}", ("field", "value"), rows)
+    print_table("BCD bitstream", ("field", "value"), rows)

@@ -40,8 +40,8 @@ __all__ = [
 MAGIC = b"BCDM"
 PACKET_MAGIC = b"BCDP"
 VERSION = 2
-"""Bump when an older decoder cannot read what is written. Version 2 added content as pictures; other files are written
-as version 1."""
+"""Bump when an older decoder cannot read what is written. Version 2 added content as pictures, and has shorter hashes;
+version 1 is read too."""
 MODELS = ("static", "adaptive", "context", "autoregressive")
 """Probability models of motion codes; the position is the number in the header."""
 CONTENT_CODINGS = ("float32", "grid", "uniform", "ffv1", "av1")
@@ -64,9 +64,12 @@ MAX_SECTION = 1 << 26
 """Largest section or packet in bytes."""
 MAX_STEPS = 10_000
 
-FIXED = struct.Struct("<4sBBBBBBHHHIIIIHHHQ32s")
+FIXED = struct.Struct("<4sBBBBBBHHHIIIIHHHQ")
 SAMPLER = struct.Struct("<BIdddd")
-HASH = 32
+HASH = 8
+"""Bytes of a hash: the first ones of a SHA-256."""
+HASH_1 = 32
+"""In version 1: all of them."""
 SECTION = struct.Struct("<II")
 PACKET = struct.Struct("<4sIHBI")
 """Magic, sequence number, frames, flags (1: last packet), bytes of the payload; a CRC-32 follows the payload."""
@@ -83,6 +86,7 @@ class Header:
     """What a decoder has to know besides the weights."""
 
     weights_sha256: str
+    """Hash of the weights in hexadecimal: the first `2 * HASH` digits, all 64 in version 1."""
     fps: Fraction
     """Frames per second."""
     frames: int
@@ -107,17 +111,12 @@ class Header:
     dtype: str = "float32"
     """Precision of matrix products."""
     motion_model_sha256: str = ""
-    """Hash of the motion-model file, for models that need one."""
+    """Hash of the motion-model file, for models that need one; as many digits."""
     sampler: SamplerConfig | None = None
     """None: the sampler of the weights."""
     stream: bool = False
     window: int = 0
     """Frames of a window if `stream`, else 0."""
-
-    @property
-    def version(self) -> int:
-        """Oldest version of the format that has all of it."""
-        return 2 if self.content_coding in PICTURES else 1
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,7 @@ def pack_header(header: Header) -> bytes:
     flags += HAS_MOTION_MODEL * bool(header.motion_model_sha256)
     data = FIXED.pack(
         MAGIC,
-        header.version,
+        VERSION,
         flags,
         MODELS.index(header.model),
         CONTENT_CODINGS.index(header.content_coding),
@@ -154,9 +153,8 @@ def pack_header(header: Header) -> bytes:
         header.channels,
         header.window,
         header.seed,
-        bytes.fromhex(header.weights_sha256),
     )
-    data += bytes.fromhex(header.motion_model_sha256)
+    data += bytes.fromhex(header.weights_sha256 + header.motion_model_sha256)
     if header.sampler is not None:
         s = header.sampler
         data += SAMPLER.pack(SOLVERS.index(s.name), s.steps, s.guidance, s.sigma_min, s.sigma_max, s.rho)
@@ -175,8 +173,9 @@ def read_header(data: bytes) -> tuple[Header, int]:
         raise BitstreamError(f"the bitstream is cut short: its header is incomplete ({len(data)} bytes)")
     fields = FIXED.unpack_from(data)[1:]
     version, flags, model, coding, bits, dtype, height, width, groups, entries, frames, rate, per = fields[:13]
-    tokens, channels, window, seed, weights = fields[13:]
-    sampler = FIXED.size + (HASH if flags & HAS_MOTION_MODEL else 0)
+    tokens, channels, window, seed = fields[13:]
+    width_of_hash = HASH_1 if version == 1 else HASH
+    hashes = [FIXED.size, FIXED.size + width_of_hash, FIXED.size + width_of_hash * (1 + bool(flags & HAS_MOTION_MODEL))]
     end = size - CRC.size
     if CRC.unpack_from(data, end)[0] != zlib.crc32(data[:end]):
         raise BitstreamError("the header of the bitstream is damaged: its checksum does not match")
@@ -186,7 +185,7 @@ def read_header(data: bytes) -> tuple[Header, int]:
     if rate == 0 or per == 0:
         raise BitstreamError(f"the header of the bitstream is invalid: frame rate {rate}/{per}")
     header = Header(
-        weights_sha256=weights.hex(),
+        weights_sha256=data[hashes[0] : hashes[1]].hex(),
         fps=Fraction(rate, per),
         frames=frames,
         height=height,
@@ -200,8 +199,8 @@ def read_header(data: bytes) -> tuple[Header, int]:
         content_coding=CONTENT_CODINGS[coding],
         content_bits=bits,
         dtype=DTYPES[dtype],
-        motion_model_sha256=data[FIXED.size : sampler].hex(),
-        sampler=_read_sampler(data, sampler) if flags & HAS_SAMPLER else None,
+        motion_model_sha256=data[hashes[1] : hashes[2]].hex(),
+        sampler=_read_sampler(data, hashes[2]) if flags & HAS_SAMPLER else None,
         stream=bool(flags & STREAM),
         window=window,
     )
@@ -254,6 +253,9 @@ def _check(header: Header, error: type[UsageError]) -> None:
     require(h.content_bits in allowed, f"{h.content_bits} bits per value of {h.content_coding} content")
     require(0 < h.fps.numerator < 1 << 32 and h.fps.denominator < 1 << 32, f"frame rate {h.fps}")
     require(0 <= h.seed < 1 << 64, f"seed {h.seed}")
+    if error is UsageError:  # what is written
+        digits = {len(h.weights_sha256), len(h.motion_model_sha256)}
+        require(digits <= {0, 2 * HASH}, f"hashes of {sorted(digits)} digits")
 
 
 def pack_section(payload: bytes) -> bytes:
@@ -327,8 +329,9 @@ def header_size(data: bytes) -> int | None:
         raise BitstreamError("not a BCD bitstream: it does not start with 'BCDM'")
     if len(data) < 6:
         return None
-    flags = data[5]
-    return FIXED.size + HASH * bool(flags & HAS_MOTION_MODEL) + SAMPLER.size * bool(flags & HAS_SAMPLER) + CRC.size
+    version, flags = data[4:6]
+    hashes = (HASH_1 if version == 1 else HASH) * (1 + bool(flags & HAS_MOTION_MODEL))
+    return FIXED.size + hashes + SAMPLER.size * bool(flags & HAS_SAMPLER) + CRC.size
 
 
 def first_packet_size(data: bytes) -> int | None:

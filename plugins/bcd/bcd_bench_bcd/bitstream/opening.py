@@ -50,13 +50,13 @@ def method_for(header: Header, weights: str | None, device: str) -> BCDMethod:
     from bcd_bench_bcd.inference.pretrained import SHIPPED
 
     if weights is None:
-        names = {shipped.sha256: shipped.name for shipped in SHIPPED}
-        if header.weights_sha256 not in names:
+        name = next((one.name for one in SHIPPED if str(one.sha256).startswith(header.weights_sha256)), None)
+        if name is None:
             raise UsageError(
                 f"the bitstream was encoded with weights {header.weights_sha256[:12]}…, which are not shipped",
                 hint="--weights FILE, with the file that it was encoded with",
             )
-        weights = names[header.weights_sha256]
+        weights = name
     return open_method(weights, device)
 
 
