@@ -148,3 +148,22 @@ def test_table_and_picture_of_a_comparison(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     draw("some-suite", rows(), tmp_path / "x.png")
     assert (tmp_path / "x.png").stat().st_size > 5000
+
+
+def test_values_of_some_of_the_clips_are_marked_and_not_compared(tmp_path: Path) -> None:
+    made = rows()
+    cheap = next(row for row in made if row["method"] == "x265")
+    cheap["values"]["motion-error"], cheap["scored"] = [1000.0, None, None], {"motion-error": 1}
+    text = markdown("some-suite", made)
+    assert "| 20.0 [19.0, 21.0] | 1000.0 (n = 1) |" in text
+    assert "| x265 | -50 % | -50 % |" in text  # over the clips of all points
+    far = {**made[0], "point": "exact content", "values": {**made[0]["values"], "coded-kbps": [1e6, 0.0, 0.0]}}
+    matplotlib = pytest.importorskip("matplotlib.figure")
+    shown = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(matplotlib.Figure, "savefig", lambda figure, path: shown.append(figure))
+        draw("some-suite", [*made, far], tmp_path / "x.png")
+    assert "beyond the axis: bcd-bitstream, exact content: 1000000 kbit/s" in shown[0].get_suptitle()
+    limits = [panel.dataLim for panel in shown[0].axes]
+    assert all(limit.x1 < 1000 for limit in limits)
+    assert limits[1].y1 < 100  # not the value of a single clip

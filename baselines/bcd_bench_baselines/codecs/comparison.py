@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,6 +34,9 @@ STYLE: Mapping[str, tuple[str, str]] = {
     "svt-av1": ("#CC79A7", "D"),
 }
 """Colour (Okabe and Ito's palette) and marker of a method."""
+
+FAR = 5
+"""Rates beyond this multiple of the codecs' largest are not drawn."""
 
 Row = dict[str, Any]
 
@@ -74,7 +78,9 @@ def command(
             for name, value in record.values.items()
             if value is not None
         }
-        rows.append({"method": method, "point": point, "pairs": record.values["coded-bytes"].n, "values": values})
+        pairs = record.values["coded-bytes"].n
+        fewer = {name: value.n for name, value in record.values.items() if value is not None and value.n < pairs}
+        rows.append({"method": method, "point": point, "pairs": pairs, "values": values, "scored": fewer})
         return record
 
     exact = add("bcd-bitstream", "exact content", {"model": model}, weights)
@@ -116,9 +122,7 @@ def markdown(suite: str, rows: Sequence[Row]) -> str:
     ]
     for row in rows:
         values = row["values"]
-        cells = [
-            f"{_number(values[name][0])} [{_number(values[name][1])}, {_number(values[name][2])}]" for name in columns
-        ]
+        cells = [_cell(row, name) for name in columns]
         size, rate = values["coded-bytes"][0], values[RATE][0]
         lines.append(f"| {row['method']} | {row['point']} | {size:.0f} | {rate:.2f} | {' | '.join(cells)} |")
     lines += ["", f"| BD-rate against x264 | {' | '.join(columns)} |", f"| --- |{' ---: |' * len(columns)}"]
@@ -129,7 +133,11 @@ def markdown(suite: str, rows: Sequence[Row]) -> str:
         for name in columns:
             sign = -1 if name.endswith("-error") else 1
             curves = [
-                [(r["values"][RATE][0], sign * r["values"][name][0]) for r in rows if r["method"] == m]
+                [
+                    (r["values"][RATE][0], sign * r["values"][name][0])
+                    for r in rows
+                    if r["method"] == m and _whole(r, name)
+                ]
                 for m in ("x264", method)
             ]
             difference = bd_rate(*curves)
@@ -138,20 +146,37 @@ def markdown(suite: str, rows: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _whole(row: Row, name: str) -> bool:
+    """Whether a column has the value of every clip; means over other clips cannot be compared."""
+    return name not in row.get("scored", {})
+
+
+def _cell(row: Row, name: str) -> str:
+    value, low, high = row["values"][name]
+    text = _number(value) if low is None else f"{_number(value)} [{_number(low)}, {_number(high)}]"
+    return text if _whole(row, name) else f"{text} (n = {row['scored'][name]})"
+
+
 def _number(value: float) -> str:
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
 
 
 def draw(suite: str, rows: Sequence[Row], path: Path) -> None:
-    """Rate-distortion curves with intervals, one panel per column."""
+    """Rate-distortion curves with intervals, one panel per column, without points that some clips lack.
+
+    Points far beyond the rates of the codecs are named instead of drawn.
+    """
     from matplotlib.figure import Figure
 
     columns = qualities(rows)
     figure = Figure(figsize=(4.2 * len(columns), 3.6), layout="constrained", dpi=130)
     panels = figure.subplots(1, len(columns), squeeze=False)[0]
+    largest = FAR * max((r["values"][RATE][0] for r in rows if r["method"] in POINTS), default=math.inf)
+    far = [row for row in rows if row["values"][RATE][0] > largest]
     for panel, name in zip(panels, columns, strict=True):
-        for method in dict.fromkeys(row["method"] for row in rows):
-            points = sorted((r["values"][RATE][0], *r["values"][name]) for r in rows if r["method"] == method)
+        drawn = [row for row in rows if row not in far and _whole(row, name)]
+        for method in dict.fromkeys(row["method"] for row in drawn):
+            points = sorted((r["values"][RATE][0], *r["values"][name]) for r in drawn if r["method"] == method)
             rates, values = [p[0] for p in points], [p[1] for p in points]
             spread = [[p[1] - p[2] for p in points], [p[3] - p[1] for p in points]]
             colour, marker = STYLE[method]
@@ -159,9 +184,13 @@ def draw(suite: str, rows: Sequence[Row], path: Path) -> None:
                 rates, values, yerr=spread, color=colour, marker=marker, capsize=2, label=method, lw=1.3, ms=5
             )
         panel.set_xscale("log")
+        if name.endswith("-error"):
+            panel.set_yscale("log")
         panel.set_xlabel("kbit/s, whole file")
         panel.set_title(f"{name} {'↓' if name.endswith('-error') else '↑'}", fontsize=10)
         panel.grid(alpha=0.3, which="both")
     panels[0].legend(fontsize=8, frameon=False)
-    figure.suptitle(f"{suite}: {rows[0]['pairs']} clips", fontsize=10)
+    beyond = [f"{row['method']}, {row['point']}: {row['values'][RATE][0]:.0f} kbit/s" for row in far]
+    note = f"; beyond the axis: {'; '.join(beyond)}" if beyond else ""
+    figure.suptitle(f"{suite}: {rows[0]['pairs']} clips{note}", fontsize=10)
     figure.savefig(path)
