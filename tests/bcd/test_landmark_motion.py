@@ -430,8 +430,8 @@ def test_bitstreams_of_landmark_codes(request_for: Any) -> None:
     assert (encoded.header.groups, encoded.header.entries) == (3, 8)  # of the landmark code
     expected = method.transfer_frames(content, motion, seed=3)
     np.testing.assert_array_equal(decode_clip(method, encoded.data).frames, expected)
-    for clips in ((dark, motion), (content, dark)):
-        with pytest.raises(NoFaceError, match="shows a face"):
+    for clips, role in (((dark, motion), "content"), ((content, dark), "motion")):
+        with pytest.raises(NoFaceError, match=f"{role}: none of 8 frames shows a face"):
             encode_clip(method, *clips, 25.0, content_crf=50)
     size = (motion.shape[1], motion.shape[2])
     encoder = StreamEncoder(method, content, fps=25.0, size=size, window=4)

@@ -151,7 +151,7 @@ def encode_clip(
     )
     pack_header(header)  # refuses clips that are too long, before the work
     if sent.frames is not None:
-        method.check_face(sent.frames)
+        method.check_faces(sent.frames, motion)
     codes = method.encode_motion([motion]).codes[0].cpu().numpy()
     payload = encode_motion(code_model_of(header, motion_model, sent.tokens), codes)
     return Encoded(pack_file(header, coded.payload, payload), header, len(coded.payload), len(payload))

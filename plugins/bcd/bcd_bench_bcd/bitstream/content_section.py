@@ -63,7 +63,7 @@ def read_content(method: BCDMethod, header: Header, payload: bytes) -> SentConte
     frames = decode_pictures(coded)
     method.check_size(frames, BitstreamError)
     try:
-        method.check_face(frames)
+        method.check_faces(frames)
     except NoFaceError as error:
         raise BitstreamError(f"the content section does not fit the weights: {error}") from None
     return SentContent(method.encode_content([frames]).cpu(), frames)

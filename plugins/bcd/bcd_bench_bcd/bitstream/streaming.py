@@ -101,7 +101,7 @@ class StreamEncoder:
         self._hop = self.window // 2
         coded, sent = send_content(method, content, content_crf)
         if sent.frames is not None:
-            method.check_face(sent.frames)
+            method.check_faces(sent.frames)
         header = header_of(
             method, coded, sent, fps=fps, frames=0, size=size, seed=seed, model=model, motion_model=motion_model
         )

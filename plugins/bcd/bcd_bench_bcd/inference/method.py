@@ -168,20 +168,22 @@ class BCDMethod(Method):
 
     def _without_face(self, content: Clip, motion: Clip) -> Failed | None:
         """The failure if the weights read landmarks and a clip shows no face."""
-        if landmarks_of(self._loaded()) is None:
-            return None
-        shown = content.frames[: self.settings.content_frames]
-        for role, frames in (("content", shown[candidates(len(shown)).numpy()]), ("motion", motion.frames)):
-            try:
-                self.pipeline.landmarks(self.values(frames))
-            except NoFaceError as error:
-                return Failed(f"{role}: {error}")
+        try:
+            self.check_faces(content.frames[: self.settings.content_frames], motion.frames)
+        except NoFaceError as error:
+            return Failed(str(error))
         return None
 
-    def check_face(self, content: Frames) -> None:
-        """Raise `NoFaceError` if the weights read landmarks and a content clip uint8 [S, H, W, 3] shows no face."""
-        if landmarks_of(self._loaded()) is not None:
-            self.pipeline.landmarks(self.values(content[candidates(len(content)).numpy()]))
+    def check_faces(self, content: Frames, motion: Frames | None = None) -> None:
+        """Raise `NoFaceError` if the weights read landmarks and one of the clips uint8 [T, H, W, 3] shows no face."""
+        if landmarks_of(self._loaded()) is None:
+            return
+        for role, frames in (("content", content[candidates(len(content)).numpy()]), ("motion", motion)):
+            if frames is not None:
+                try:
+                    self.pipeline.landmarks(self.values(frames))
+                except NoFaceError as error:
+                    raise NoFaceError(f"{role}: {error}") from None
 
     def check_size(self, frames: Frames, error: type[UsageError] = UsageError) -> None:
         """Raise `error` if the weights do not accept the size of a clip uint8 [T, H, W, 3]."""
