@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
+from bcd_bench.plugin.specs import TrainRequest
 from bcd_bench_bcd.extensions.base import Extensions
 from bcd_bench_bcd.extensions.loss import extended_loss
 from bcd_bench_bcd.presets.registry import resolve_preset
 from bcd_bench_bcd.training.data import fit_to_data
-from bcd_bench_bcd.training.plan import memory_bytes, parameters
+from bcd_bench_bcd.training.plan import memory_bytes, parameters, plan
 from tests.bcd.conftest import TINY, BlockClips
 from tests.bcd.test_canonical_features import SMALL
 
@@ -52,3 +56,18 @@ def test_activation_checkpointing_takes_less_memory() -> None:
     block = 25 * 64 * 768 * 2  # bytes of one value of every token in bf16; by hand some 28 in each of 18 blocks
     assert 24 < activations / 32 / 18 / block < 32
     assert 0.05 < less[1] / activations < 0.2  # an eighteenth, and what each block starts from
+
+
+def test_the_plan_of_lrs3_states_hours_on_gpus(tmp_path: Path) -> None:
+    request = TrainRequest(
+        preset="lrs3", overrides={}, out=tmp_path / "run", resume=False, max_steps=None, max_minutes=None,
+        device="cpu", data={}, plan_only=True,
+    )  # fmt: skip
+    text = plan(resolve_preset("lrs3"), request)
+    total = sum(float(found) for found in re.findall(r"([0-9.]+) EFLOP in total", text)) * 1e18
+    hours = dict(re.findall(r"(A100|H100|H200) ([0-9.]+) h", text.splitlines()[-1]))
+    assert text.splitlines()[-1].startswith("on 1 GPU, at 40% of the data sheet's bf16 peak: A100 ")
+    assert float(hours["A100"]) == pytest.approx(total / (0.4 * 312e12) / 3600, rel=0.01)
+    assert float(hours["H100"]) == pytest.approx(total / (0.4 * 989e12) / 3600, rel=0.01)
+    assert 40 < float(hours["A100"]) < 70
+    assert hours["H200"] == hours["H100"]

@@ -32,6 +32,9 @@ LRS3_HOURS = 437.0
 """Hours of LRS3's pretrain and trainval clips; assumed if no cache of latents is passed."""
 ASSUMED_MFU = 0.4
 """Assumed fraction of peak matmul throughput."""
+GPU_PEAKS = {"A100": {"bf16": 312e12, "fp32": 156e12}, "H100": {"bf16": 989e12, "fp32": 494e12}}
+"""Operations per second of dense matrix products in NVIDIA's data sheets (SXM; float32 as TF32)."""
+GPU_PEAKS["H200"] = GPU_PEAKS["H100"]
 
 
 def parameters(fitted: Fitted) -> dict[str, int]:
@@ -165,6 +168,7 @@ def plan(preset: Preset, request: TrainRequest, clips: Any = None) -> str:
     data, count, frames = _data(preset, clips, device)
     precision = resolve_precision(preset.train.precision, device.type)
     speed = matmul_flops(device, precision)
+    on_gpus = "fp32" if preset.train.precision == "fp32" else "bf16"
     occupancy = None
     if clips is not None and needs_patch_occupancy(preset):
         occupancy = patch_occupancy(clips, preset.model.decoder.patch)
@@ -187,6 +191,8 @@ def plan(preset: Preset, request: TrainRequest, clips: Any = None) -> str:
         f"speed here: {speed / 1e12:.3g} TFLOP/s in a large {precision} matrix product on {device.type}, assuming "
         f"{ASSUMED_MFU:.0%} of it, by {processes} process{'es' if processes > 1 else ''}",
         f"total time: about {seconds / 3600:.3g} h",
+        f"on {processes} GPU{'s' if processes > 1 else ''}, at {ASSUMED_MFU:.0%} of the data sheet's {on_gpus} peak: "
+        + ", ".join(f"{name} {seconds / 3600 * speed / peaks[on_gpus]:.3g} h" for name, peaks in GPU_PEAKS.items()),
     ]
     return "\n".join(lines)
 
