@@ -12,9 +12,9 @@ from bcd_bench_bcd.paper.config import (
     SamplerConfig,
 )
 from bcd_bench_bcd.paper.presets import TABLE_A7, TABLE_A8
-from bcd_bench_bcd.presets.base import Preset, TrainConfig, preset_of
+from bcd_bench_bcd.presets.base import InferenceConfig, Preset, TrainConfig, preset_of
 
-__all__ = ["LRS3", "SPRITES", "SPRITES_PAPER_SMALL", "SPRITES_PROCEDURAL_PAPER_SMALL"]
+__all__ = ["HEADS_PAPER_SMALL", "LRS3", "SPRITES", "SPRITES_PAPER_SMALL", "SPRITES_PROCEDURAL_PAPER_SMALL"]
 
 SPRITES = preset_of(
     TABLE_A8, "Table A8: T5 12x384, DiT-S/8, 1 x 64 codes, 6 bits per frame, batch 128; for GPUs", "sprites"
@@ -71,3 +71,21 @@ SPRITES_PROCEDURAL_PAPER_SMALL = SPRITES_PAPER_SMALL.model_copy(
         "train": SPRITES_PAPER_SMALL.train.model_copy(update={"suite": "sprites-procedural"}),
     }
 )
+
+HEADS_PAPER_SMALL = Preset(
+    summary="the paper's recipe alone at the size of two CPU cores: 13 M parameters on rendered heads, 128x128",
+    model=ModelConfig(
+        frame_size=(128, 128),
+        encoder=EncoderConfig(layers=3, width=160, heads=4, feed_forward=640, content_tokens=16),
+        quantizer=QuantizerConfig(
+            groups=16, entries=32, dim=10, distance="scaled", tau_start=2.0, tau_end=0.5, codes_from_data=True
+        ),
+        decoder=DecoderConfig(depth=4, width=192, heads=4, patch=16, temporal_blocks=(0, 2), time_positions="rotary"),
+        edm=EDMConfig(p_mean=2.0, p_std=1.2),
+    ),
+    objective=ObjectiveConfig(rate_weight=0.04, target_bits=64.0, condition_drop=0.1),
+    sampler=SamplerConfig(name="dpmpp-2m", steps=6, guidance=1.5, sigma_min=0.5),
+    train=SPRITES_PAPER_SMALL.train.model_copy(update={"suite": "heads-cross-128", "batch": 8}),
+    inference=InferenceConfig(window=8, resize=True),
+)
+"""The settings of `sprites-paper-small`, with networks of the size of `heads-small` and up to 80 bits per frame."""

@@ -13,7 +13,13 @@ from bcd_bench_bcd.extensions.base import known_extensions
 from bcd_bench_bcd.presets.base import Preset
 from bcd_bench_bcd.presets.heads_small import HEADS_SMALL
 from bcd_bench_bcd.presets.lrs3_tiny import LRS3_TINY
-from bcd_bench_bcd.presets.paper import LRS3, SPRITES, SPRITES_PAPER_SMALL, SPRITES_PROCEDURAL_PAPER_SMALL
+from bcd_bench_bcd.presets.paper import (
+    HEADS_PAPER_SMALL,
+    LRS3,
+    SPRITES,
+    SPRITES_PAPER_SMALL,
+    SPRITES_PROCEDURAL_PAPER_SMALL,
+)
 from bcd_bench_bcd.presets.sprites_small import SPRITES_PROCEDURAL_SMALL, SPRITES_SMALL
 from bcd_bench_bcd.presets.sprites_tiny import SPRITES_PROCEDURAL_TINY, SPRITES_TINY
 
@@ -28,6 +34,7 @@ PRESETS: dict[str, Preset] = {
     "sprites-paper-small": SPRITES_PAPER_SMALL,
     "sprites": SPRITES,
     "heads-small": HEADS_SMALL,
+    "heads-paper-small": HEADS_PAPER_SMALL,
     "lrs3": LRS3,
     "lrs3-tiny": LRS3_TINY,
 }
