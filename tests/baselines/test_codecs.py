@@ -157,6 +157,8 @@ def test_values_of_some_of_the_clips_are_marked_and_not_compared(tmp_path: Path)
     text = markdown("some-suite", made)
     assert "| 20.0 [19.0, 21.0] | 1000.0 (n = 1) |" in text
     assert "| x265 | -50 % | -50 % |" in text  # over the clips of all points
+    some = [{**row, "scored": {"motion-error": 1}} if row["method"] == "x265" else row for row in made]
+    assert "| x265 | -50 % | too few points |" in markdown("some-suite", some)
     far = {**made[0], "point": "exact content", "values": {**made[0]["values"], "coded-kbps": [1e6, 0.0, 0.0]}}
     matplotlib = pytest.importorskip("matplotlib.figure")
     shown = []

@@ -35,6 +35,8 @@ STYLE: Mapping[str, tuple[str, str]] = {
 }
 """Colour (Okabe and Ito's palette) and marker of a method."""
 
+MOST_ACROSS = 4
+"""Panels of the picture side by side."""
 FAR = 5
 """Rates beyond this multiple of the codecs' largest are not drawn."""
 
@@ -141,7 +143,10 @@ def markdown(suite: str, rows: Sequence[Row]) -> str:
                 for m in ("x264", method)
             ]
             difference = bd_rate(*curves)
-            cells.append("no overlap" if difference is None else f"{difference:+.0f} %")
+            if difference is not None:
+                cells.append(f"{difference:+.0f} %")
+            else:
+                cells.append("no overlap" if all(len(curve) > 1 for curve in curves) else "too few points")
         lines.append(f"| {method} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -167,10 +172,16 @@ def draw(suite: str, rows: Sequence[Row], path: Path) -> None:
     Points far beyond the rates of the codecs are named instead of drawn.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     columns = qualities(rows)
-    figure = Figure(figsize=(4.2 * len(columns), 3.6), layout="constrained", dpi=130)
-    panels = figure.subplots(1, len(columns), squeeze=False)[0]
+    down = -(-len(columns) // MOST_ACROSS)
+    across = -(-len(columns) // down)
+    figure = Figure(figsize=(4.2 * across, 3.6 * down), layout="constrained", dpi=130)
+    grid = figure.subplots(down, across, squeeze=False).flatten()
+    panels = grid[: len(columns)]
+    for unused in grid[len(columns) :]:
+        unused.remove()
     largest = FAR * max((r["values"][RATE][0] for r in rows if r["method"] in POINTS), default=math.inf)
     far = [row for row in rows if row["values"][RATE][0] > largest]
     for panel, name in zip(panels, columns, strict=True):
@@ -186,6 +197,11 @@ def draw(suite: str, rows: Sequence[Row], path: Path) -> None:
         panel.set_xscale("log")
         if name.endswith("-error"):
             panel.set_yscale("log")
+        for axis in (panel.xaxis, panel.yaxis):
+            if axis.get_scale() == "log":
+                axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axis.set_major_formatter("{x:g}")
+                axis.set_minor_formatter(NullFormatter())
         panel.set_xlabel("kbit/s, whole file")
         panel.set_title(f"{name} {'↓' if name.endswith('-error') else '↑'}", fontsize=10)
         panel.grid(alpha=0.3, which="both")
