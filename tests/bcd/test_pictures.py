@@ -15,7 +15,7 @@ from bcd_bench_bcd.bitstream import pictures
 from bcd_bench_bcd.bitstream.codec import decode_clip, encode_clip
 from bcd_bench_bcd.bitstream.container import BitstreamError, read_file
 from bcd_bench_bcd.bitstream.content import CodedContent
-from bcd_bench_bcd.bitstream.pictures import check_size, decode_pictures, encode_pictures
+from bcd_bench_bcd.bitstream.pictures import check_pictures, decode_pictures, encode_pictures
 from bcd_bench_bcd.bitstream.streaming import StreamDecoder, StreamEncoder
 from tests.bcd.bitstream_toy import driving, tiny_method
 from tests.bcd.test_bitstream_fuzz import DAMAGES
@@ -94,7 +94,13 @@ def test_stated_sizes_are_checked_before_memory_is_allocated(monkeypatch: pytest
         decode_pictures(large)
     monkeypatch.setattr(pictures, "MAX_OUTPUT_BYTES", 2 * 32 * 40 * 3 - 1)
     with pytest.raises(UsageError, match="the content is too large for a bitstream: 2 frames of 32x40"):
-        check_size(waves(2, 32, 40))
+        check_pictures(waves(2, 32, 40))
+    monkeypatch.undo()
+    monkeypatch.setattr(pictures, "MAX_SECTION", len(coded.payload))
+    check_pictures(waves(2, 32, 40), coded)
+    monkeypatch.setattr(pictures, "MAX_SECTION", len(coded.payload) - 1)
+    with pytest.raises(UsageError, match="the content is too large for a bitstream: 2 frames of 32x40"):
+        check_pictures(waves(2, 32, 40), coded)
 
 
 def test_tokens_are_computed_from_the_pictures(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from bcd_bench.types.errors import UsageError
 from bcd_bench_bcd.bitstream.container import PICTURES, BitstreamError, Header
 from bcd_bench_bcd.bitstream.content import CodedContent
-from bcd_bench_bcd.bitstream.pictures import check_size, decode_pictures, encode_pictures
+from bcd_bench_bcd.bitstream.pictures import check_pictures, decode_pictures, encode_pictures
 from bcd_bench_bcd.inference.landmarks import NoFaceError
 from bcd_bench_bcd.inference.method import BCDMethod, Frames
 from bcd_bench_bcd.inference.pixels import carries_pixels
@@ -43,8 +43,9 @@ def send_content(method: BCDMethod, clip: Frames, crf: int | None = None) -> tup
             "content_bits quantises content tokens, and this bitstream has pictures instead",
             hint="use --content-crf, and not --content-bits",
         )
-    check_size(frames)
+    check_pictures(frames)
     coded = encode_pictures(frames, crf)
+    check_pictures(frames, coded)
     shown = frames if crf is None else decode_pictures(coded)
     return coded, SentContent(method.encode_content([shown]).cpu(), shown)
 

@@ -20,10 +20,10 @@ from bcd_bench.io.rgb import Converter
 from bcd_bench.io.video import encode_lossless
 from bcd_bench.types.clip import Clip
 from bcd_bench.types.errors import UnreadableVideoError, UsageError
-from bcd_bench_bcd.bitstream.container import MAX_OUTPUT_BYTES, PICTURES, BitstreamError
+from bcd_bench_bcd.bitstream.container import MAX_OUTPUT_BYTES, MAX_SECTION, PICTURES, BitstreamError
 from bcd_bench_bcd.bitstream.content import CodedContent
 
-__all__ = ["check_size", "decode_pictures", "encode_pictures"]
+__all__ = ["check_pictures", "decode_pictures", "encode_pictures"]
 
 Frames = npt.NDArray[np.uint8]
 SIZE = struct.Struct("<HHH")
@@ -32,9 +32,10 @@ FORMS = {"ffv1": ("matroska", "ffv1"), "av1": ("obu", "libdav1d")}
 """FFmpeg's demuxer and decoder of every coding."""
 
 
-def check_size(frames: Frames) -> None:
-    """Raise `UsageError` if content frames uint8 [T, H, W, 3] are too many or too large for a bitstream."""
-    if frames.size > MAX_OUTPUT_BYTES or max(frames.shape[:3]) >= 1 << 16:
+def check_pictures(frames: Frames, coded: CodedContent | None = None) -> None:
+    """Raise `UsageError` if content frames uint8 [T, H, W, 3], or their code, are too large for a bitstream."""
+    large = frames.size > MAX_OUTPUT_BYTES or max(frames.shape[:3]) >= 1 << 16
+    if large or (coded is not None and len(coded.payload) > MAX_SECTION):
         raise UsageError(
             f"the content is too large for a bitstream: {len(frames)} frames of {frames.shape[1]}x{frames.shape[2]}",
             hint="--set content_frames=N encodes only the first N frames",
