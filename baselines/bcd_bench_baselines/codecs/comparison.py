@@ -86,14 +86,17 @@ def command(
         return record
 
     exact = add("bcd-bitstream", "exact content", {"model": model}, weights)
-    points: list[tuple[str, dict[str, int]]] = []
+    series = [[(f"first frame, crf {crf}", {"content_frames": 1, "content_crf": crf}) for crf in CONTENT_CRF]]
     if exact.method.recipe is None or "pixel_path" not in exact.method.recipe.parts:  # else there are no tokens
-        points += [(f"{bits}-bit content", {"content_bits": bits}) for bits in CONTENT_BITS]
-    points += [(f"first frame, crf {crf}", {"content_frames": 1, "content_crf": crf}) for crf in CONTENT_CRF]
-    for name, settings in points:
-        add("bcd-bitstream", name, {"model": model, **settings}, weights)
-        if rows[-1]["values"][RATE][0] >= rows[0]["values"][RATE][0]:  # exact content is smaller anyway
-            rows.pop()
+        series.insert(0, [(f"{bits}-bit content", {"content_bits": bits}) for bits in CONTENT_BITS])
+    for points in series:
+        for name, settings in points:
+            add("bcd-bitstream", name, {"model": model, **settings}, weights)
+            if (
+                rows[-1]["values"][RATE][0] >= rows[0]["values"][RATE][0]
+            ):  # exact content is smaller, also than the rest
+                rows.pop()
+                break
     for codec, crfs in POINTS.items():
         for crf in crfs:
             add(codec, f"crf {crf}", {"crf": crf})

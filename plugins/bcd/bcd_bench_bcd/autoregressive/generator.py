@@ -19,7 +19,7 @@ from bcd_bench_bcd.autoregressive.sampling import SamplingConfig, frame_generato
 from bcd_bench_bcd.autoregressive.weights import LoadedMotionModel
 from bcd_bench_bcd.inference.bcd import BCD
 from bcd_bench_bcd.inference.method import fits
-from bcd_bench_bcd.inference.pixels import carries_pixels, carry_pixels, resized
+from bcd_bench_bcd.inference.pixels import carries_pixels, carry_pixels, resized, shown_size
 from bcd_bench_bcd.paper.config import SamplerConfig
 
 __all__ = ["MotionGenerator", "Prompt", "bcd_of"]
@@ -80,10 +80,8 @@ class MotionGenerator:
 
     @property
     def frame_size(self) -> tuple[int, int]:
-        """Height and width in pixels of the clips; weights with `pixel_path` show those of the prompt at twice the size
-        of the model."""
-        height, width = self.bcd.frame_size
-        return (2 * height, 2 * width) if carries_pixels(self.bcd.model) else (height, width)
+        """Height and width in pixels of the clips, as those of the method `bcd`."""
+        return shown_size(self.bcd.model)
 
     def accepts(self, frames: npt.NDArray[np.uint8]) -> bool:
         """Whether the weights accept the size of a clip uint8 [T, H, W, 3]."""
@@ -108,8 +106,9 @@ class MotionGenerator:
             return self.bcd.pipeline.encode_motion(self._values(clips)).codes
 
     def _values(self, clips: npt.NDArray[np.uint8]) -> Tensor:
-        resizes = self.bcd.description.inference.resize and self.accepts(clips[0])
-        return self.bcd.values(np.stack([resized(clip, self.bcd.frame_size) for clip in clips]) if resizes else clips)
+        if self.accepts(clips[0]):
+            clips = np.stack([resized(clip, self.bcd.frame_size) for clip in clips])
+        return self.bcd.values(clips)
 
     def codes(self, prompt: Prompt, frames: int, seeds: Sequence[int], **named: Any) -> Tensor:
         """Codes int64 [B, frames, N] that continue the prompts; `named` are those of `generate_codes`."""

@@ -28,7 +28,7 @@ from bcd_bench_bcd.bitstream.pictures import encode_pictures
 from bcd_bench_bcd.extensions.model import ExtendedBCD, landmarks_of
 from bcd_bench_bcd.inference.landmarks import NoFaceError
 from bcd_bench_bcd.inference.pipeline import Pipeline
-from bcd_bench_bcd.inference.pixels import candidates, carries_pixels, carry_pixels, resized
+from bcd_bench_bcd.inference.pixels import candidates, carries_pixels, carry_pixels, resized, shown_size
 from bcd_bench_bcd.inference.weights import Description, LoadedModel, load_model
 from bcd_bench_bcd.latents.frame_codec import FrameCodec
 from bcd_bench_bcd.metrics.motion_bitrate import AUTOREGRESSIVE_KEY, CONTENT_BITS_KEY, INFO_KEY, PROBABILITIES_KEY
@@ -129,12 +129,8 @@ class BCDMethod(Method):
 
     @property
     def frame_size(self) -> tuple[int, int] | None:
-        """Height and width in pixels that the weights were trained at; with `pixel_path` twice as many, because it
-        shows the content's pixels at the size of the clip."""
-        model = self._loaded()
-        scale = 2 if carries_pixels(model) else 1
-        height, width = model.config.frame_size
-        return scale * height, scale * width
+        """Height and width in pixels that the weights were trained at; with `pixel_path` twice as many."""
+        return shown_size(self._loaded())
 
     def transfer(self, pairs: Sequence[Pair], *, seed: int) -> Iterator[Clip | Failed]:
         """Yield one clip per pair, with the length and size of its motion clip.

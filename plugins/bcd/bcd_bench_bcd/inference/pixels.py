@@ -14,7 +14,7 @@ from bcd_bench_bcd.inference.pipeline import Pipeline
 from bcd_bench_bcd.latents.frame_codec import to_frames
 from bcd_bench_bcd.paper.model import BCD
 
-__all__ = ["candidates", "carries_pixels", "carry_pixels", "pixel_values", "resized"]
+__all__ = ["candidates", "carries_pixels", "carry_pixels", "pixel_values", "resized", "shown_size"]
 
 Frames = npt.NDArray[np.uint8]
 CANDIDATES = 16
@@ -26,6 +26,14 @@ CHUNK = 16
 def carries_pixels(model: BCD) -> bool:
     """Whether the weights have the extension `pixel_path`."""
     return isinstance(model, ExtendedBCD) and model.pixels is not None
+
+
+def shown_size(model: BCD) -> tuple[int, int]:
+    """Height and width in pixels at which clips are shown by default: those of the model; with `pixel_path` twice as
+    many, because it shows the content's pixels at the size of the clip."""
+    scale = 2 if carries_pixels(model) else 1
+    height, width = model.config.frame_size
+    return scale * height, scale * width
 
 
 @torch.inference_mode()
