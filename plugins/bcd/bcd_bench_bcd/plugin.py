@@ -186,6 +186,7 @@ def bcd_bench_trainables() -> list[TrainableSpec]:
                 "sprites-procedural-small": "the small model on the embedded procedural Sprites; no files needed",
                 "sprites-small": "the small model on LPC Sprites (asset sprites-art); hours on two CPU cores",
                 "heads-small": "a small model of rendered talking heads, 128x128; an hour on two CPU cores",
+                "heads-tiny": "a tiny model of rendered talking heads, 64x64, for ablations; minutes",
                 "heads-paper-small": "the paper's recipe without extensions, small, on rendered heads; hours",
                 "sprites-procedural-tiny": "a tiny model on the embedded procedural Sprites, for ablations; minutes",
                 "sprites-tiny": "the same tiny model on LPC Sprites",

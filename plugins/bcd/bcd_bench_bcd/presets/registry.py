@@ -12,6 +12,7 @@ from bcd_bench.types.errors import UsageError
 from bcd_bench_bcd.extensions.base import known_extensions
 from bcd_bench_bcd.presets.base import Preset
 from bcd_bench_bcd.presets.heads_small import HEADS_SMALL
+from bcd_bench_bcd.presets.heads_tiny import HEADS_TINY
 from bcd_bench_bcd.presets.lrs3_tiny import LRS3_TINY
 from bcd_bench_bcd.presets.paper import (
     HEADS_PAPER_SMALL,
@@ -34,6 +35,7 @@ PRESETS: dict[str, Preset] = {
     "sprites-paper-small": SPRITES_PAPER_SMALL,
     "sprites": SPRITES,
     "heads-small": HEADS_SMALL,
+    "heads-tiny": HEADS_TINY,
     "heads-paper-small": HEADS_PAPER_SMALL,
     "lrs3": LRS3,
     "lrs3-tiny": LRS3_TINY,
