@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
+from torch import Tensor
 
 from bcd_bench.plugin.specs import TrainRequest
 from bcd_bench.types.errors import UsageError
@@ -67,6 +68,9 @@ class HeadClips(BlockClips):
     def mean_points(self) -> tuple[np.ndarray, np.ndarray, float]:
         return HEAD, REST, 7.0
 
+    def point_skinning(self) -> np.ndarray:
+        return np.array([[1.0, 0.0]] * len(HEAD), np.float32)
+
     def point_weights(self) -> np.ndarray:
         return np.linspace(0, 1, len(HEAD), dtype=np.float32)
 
@@ -101,12 +105,14 @@ def settings(**changes: Any) -> LandmarkMotion:
     return LandmarkMotion(**{**tiny, **changes})
 
 
-def network() -> LandmarkNetwork:
+def network(skinning: Tensor | None = None) -> LandmarkNetwork:
     """A network without quantiser that has started on the heads of `HeadClips`."""
     torch.manual_seed(0)
     net = LandmarkNetwork(settings(groups=FREE, dim=1), transformer=16)
     points, _ = HeadClips().random_points(range(20), range(20), 4)
-    start_network(net, torch.from_numpy(HEAD), torch.from_numpy(REST), torch.from_numpy(points[:, :, :KNOWN]))
+    skinning = torch.from_numpy(HeadClips().point_skinning()) if skinning is None else skinning
+    landmarks = torch.from_numpy(points[:, :, :KNOWN])
+    start_network(net, torch.from_numpy(HEAD), torch.from_numpy(REST), skinning, landmarks)
     return net.eval()
 
 
@@ -131,7 +137,7 @@ def test_the_pose_of_a_known_shape_is_found() -> None:
 
 
 # ---- fields ------------------------------------------------------------------------------------------------------
-def test_fields_reproduce_an_affine_move_near_the_points_and_keep_the_border() -> None:
+def test_fields_reproduce_an_affine_move_near_the_points_and_keep_the_upper_border() -> None:
     places = torch.rand(1, 60, 2, generator=torch.Generator().manual_seed(1)) - 0.5
     matrix = torch.tensor([[0.1, -0.2], [0.05, 0.3]])
     moves = places @ matrix.T + torch.tensor([0.1, -0.05])
@@ -141,7 +147,12 @@ def test_fields_reproduce_an_affine_move_near_the_points_and_keep_the_border() -
     at = torch.nn.functional.grid_sample(fields[:, 0], places[:, None], align_corners=False)[:, :, 0].mT
     torch.testing.assert_close(at, moves, atol=0.01, rtol=0)
     torch.testing.assert_close(fields[:, 1], -fields[:, 0], atol=1e-5, rtol=0)
-    assert fields[..., 0].abs().max() < 0.03
+    upper = 64 * 7 // 10  # the shoulders may begin below
+    assert fields[..., :upper, 0].abs().max() < 0.03
+    assert fields[..., :upper, -1].abs().max() < 0.03
+    assert fields[..., 0, :].abs().max() < 0.03
+    below = torch.tensor([0.0, 1 - 1 / 64]) @ matrix.T + torch.tensor([0.1, -0.05])
+    torch.testing.assert_close(fields[0, 0, :, -1, 31:33].mean(-1), below, atol=0.06, rtol=0)
     # a point that is not seen has no influence
     moves[:, 0], seen = 9.0, torch.ones(1, 60)
     seen[:, 0] = 0
@@ -207,6 +218,19 @@ def test_the_network_starts_with_the_pose_of_the_mean_head() -> None:
     drawn = net.decode(latents[0], subject.expand(4, -1)).points[:, :KNOWN]
     size = (landmarks[0] - landmarks[0].mean(1, keepdim=True)).norm(dim=-1).mean()
     assert (drawn - landmarks[0]).norm(dim=-1).mean() < 0.1 * size
+
+
+@torch.no_grad()
+def test_shoulders_do_not_turn_with_the_head() -> None:
+    skinning = torch.zeros(len(HEAD), 2)
+    skinning[:KNOWN, 0] = 1
+    net = network(skinning)
+    latents, subject = net.encode(torch.from_numpy(HeadClips().random_points([0], [40], 4)[0][:, :, :KNOWN]))
+    turned = latents[0].clone()
+    turned[:, :6] += 0.3  # of a typical turn
+    before, after = (net.decode(motion, subject.expand(4, -1)).points for motion in (latents[0], turned))
+    moved = (after - before).norm(dim=-1)
+    assert moved[:, KNOWN:].max() < 0.05 * moved[:, :KNOWN].mean()
 
 
 def test_principal_components_and_the_order_of_groups() -> None:

@@ -10,7 +10,9 @@ __all__ = ["interpolated_fields"]
 SOFTNESS = 0.01
 """Distance within which points are not told apart by the interpolation; 2 is a whole side."""
 ANCHORS = 10
-"""Points along every border of the frame that do not move."""
+"""Points along the upper border of the frame, and along each side, that do not move."""
+LOWEST_ANCHOR = 0.4
+"""Height of the lowest of them; below, where the shoulders are, the border moves with them."""
 ANCHOR_WEIGHT = 0.3
 
 
@@ -18,12 +20,14 @@ def interpolated_fields(places: Tensor, seen: Tensor, moves: Tensor, grid: int) 
     """Displacements [N, S, 2, grid, grid] that take `places` [N, P, 2] by `moves` [N, S, P, 2], in between affine.
 
     At every position, the affine map that fits the moves best, weighted by `seen` [N, P] and the inverse fourth power
-    of the distance (Schaefer et al. 2006, eq. 5). The border of the frame does not move.
+    of the distance (Schaefer et al. 2006, eq. 5). The upper border of the frame does not move, nor do the sides down to
+    where the shoulders may begin.
     """
     count, sources = moves.shape[:2]
     line = torch.linspace(-1.05, 1.05, ANCHORS, device=places.device)
     edge = torch.full_like(line, 1.05)
-    border = torch.cat([torch.stack(pair, -1) for pair in ((line, -edge), (line, edge), (-edge, line), (edge, line))])
+    side = torch.linspace(-1.05, LOWEST_ANCHOR, ANCHORS, device=places.device)
+    border = torch.cat([torch.stack(pair, -1) for pair in ((line, -edge), (-edge, side), (edge, side))])
     places = torch.cat([places, border.expand(count, -1, -1)], 1)
     weight = torch.cat([seen, seen.new_full((count, len(border)), ANCHOR_WEIGHT)], 1)
     moves = nn.functional.pad(moves, (0, 0, 0, len(border)))

@@ -49,6 +49,8 @@ POSE_SIZE = 0.3
 """Typical deviation of an entry of a rotation from that of the identity."""
 MOVE_SCALE = (5.0, 5.0, 1.0)
 """Factors that bring the typical translation of a head to 1."""
+REACH = 1.5
+"""Points of a drawn frame beyond this are ignored; 1 is its border."""
 HEAD_MARGIN = 0.12
 """Distance from the nearest point of a head at which its influence is halved; 2 is a whole side."""
 COMPONENTS = 112
@@ -237,7 +239,7 @@ class LandmarkNetwork(nn.Module):
         # where the person differs from what the decoder draws: added to the places, so that it cancels in the moves
         differs = torch.zeros_like(of_content.points)
         differs[:, :known] = landmarks - of_content.points[:, :known]
-        seen = drawn.facing.sigmoid() * (drawn.points.abs() < 1).all(-1)
+        seen = drawn.facing.sigmoid() * (drawn.points.abs() < REACH).all(-1)
         cost = _mean_move(of_content, drawn, seen)
         selected = select_frames(cost, sources, gap, known_frames)
         moves = of_content.points[selected] - drawn.points[:, None]

@@ -38,6 +38,9 @@ class PointClips(TrainingClips, Protocol):
         """The points of the mean head, float32 [P, 3] in mm relative to the joint of head and neck, the position [3] of
         this joint at rest relative to the camera, and the focal length in half sides."""
 
+    def point_skinning(self) -> npt.NDArray[np.float32]:
+        """Shares float32 [P, 2] by which the points turn with the head and with the neck; the rest does not turn."""
+
     def point_weights(self) -> npt.NDArray[np.float32]:
         """How much expressions move every point, float32 [P] in 0..1."""
 
@@ -62,7 +65,7 @@ class People:
 
 def point_clips(clips: TrainingClips, suite: str) -> PointClips:
     """`clips`, if they give points; else raises `UsageError`."""
-    if not all(hasattr(clips, name) for name in ("random_points", "mean_points", "point_weights")):
+    if not all(hasattr(clips, name) for name in ("random_points", "mean_points", "point_skinning", "point_weights")):
         raise UsageError(
             f"suite {suite!r} has no points of heads for training", hint="use --set train.suite=heads-cross-128"
         )

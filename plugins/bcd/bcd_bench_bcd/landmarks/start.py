@@ -20,6 +20,8 @@ FREE = 64
 POSE = 9
 PIXELS = 64.0
 """Latents are about in pixels of a frame of 128."""
+LEAST_SHARE = 0.005
+"""Share of head, neck or shoulders in a point, at least, so that training can change it."""
 FRONTAL = 1.2
 """Largest entry of the turn, as the encoder sees it, of the frames in which shapes are compared."""
 
@@ -32,12 +34,14 @@ def principal_components(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def start_network(network: LandmarkNetwork, mean: Tensor, rest: Tensor, landmarks: Tensor) -> None:
-    """Initialise `network` for a head of points `mean` [P, 3] in mm at `rest` [3], from the landmarks [N, T, L, 2] of N
-    clips."""
+def start_network(network: LandmarkNetwork, mean: Tensor, rest: Tensor, skinning: Tensor, landmarks: Tensor) -> None:
+    """Initialise `network` for a head of points `mean` [P, 3] in mm at `rest` [3], which turn with the head and with
+    the neck by the shares `skinning` [P, 2], from the landmarks [N, T, L, 2] of N clips."""
     encoder, decoder, settings = network.encoder, network.decoder, network.settings
     decoder.mean.copy_(mean / SCALE)
     decoder.rest.copy_(rest / SCALE)
+    shares = torch.cat([skinning, 1 - skinning.sum(1, keepdim=True)], 1)
+    decoder.follows.copy_(shares.clamp_min(LEAST_SHARE).log())
     pose, left = (part.unflatten(0, landmarks.shape[:2]) for part in network.pose_and_rest(landmarks.flatten(0, 1)))
     directions, spread = principal_components(left.flatten(0, 1), min(COMPONENTS, left.shape[-1]))
     network.components[: len(directions)] = directions / spread[:, None]

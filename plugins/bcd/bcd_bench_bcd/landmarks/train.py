@@ -149,7 +149,8 @@ class Trainer:
         self.codebook: RunningCodebook | None = None
         mean, rest, _ = clips.mean_points()
         examples = people.own.points[:EXAMPLES, :, : self.settings.landmarks].float()
-        start_network(self.network, torch.from_numpy(mean), torch.from_numpy(rest), examples)
+        skinning = torch.from_numpy(clips.point_skinning())
+        start_network(self.network, torch.from_numpy(mean), torch.from_numpy(rest), skinning, examples)
         self.offsets = torch.cat(
             [
                 self.network.offsets(part[:, :, : self.settings.landmarks].float().flatten(0, 1)).unflatten(

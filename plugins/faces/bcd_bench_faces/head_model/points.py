@@ -14,7 +14,14 @@ from bcd_bench_faces.head_model.model import PIVOT, HeadModel
 from bcd_bench_faces.synthesis.rasterizer import vertex_normals
 from bcd_bench_faces.synthesis.renderer import FOCAL
 
-__all__ = ["all_points_in_frames", "expression_weights", "mean_points", "points_in_frames", "rest_points"]
+__all__ = [
+    "all_points_in_frames",
+    "expression_weights",
+    "mean_points",
+    "point_skinning",
+    "points_in_frames",
+    "rest_points",
+]
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
@@ -110,6 +117,11 @@ def all_points_in_frames(
 def mean_points() -> Floats:
     """Positions float32[P, 3] of the points of the mean head, in mm, relative to the joint of head and neck."""
     return np.asarray(HeadModel.load().bust_mean[_vertices()] - PIVOT, np.float32)
+
+
+def point_skinning() -> Floats:
+    """Shares float32[P, 2] by which the points turn with the head and with the neck; the rest does not turn."""
+    return np.asarray(HeadModel.load().skinning[_vertices()], np.float32)
 
 
 def expression_weights() -> Floats:

@@ -112,6 +112,12 @@ class HeadsTrainingClips:
 
         return mean_points(), np.asarray(PIVOT + np.array(REST, np.float32), np.float32), FOCAL / 128
 
+    def point_skinning(self) -> npt.NDArray[np.float32]:
+        """Shares float32[P, 2] by which the head points turn with the head and with the neck; shoulders do not turn."""
+        from bcd_bench_faces.head_model.points import point_skinning
+
+        return point_skinning()
+
     def point_weights(self) -> npt.NDArray[np.float32]:
         """How much facial actions move every head point, float32[P] in 0..1: large for lids, brows and lips."""
         from bcd_bench_faces.head_model.points import expression_weights
