@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -37,8 +38,11 @@ from bcd_bench_bcd.landmarks.loss import point_distance, rate_factor
 from bcd_bench_bcd.landmarks.start import FREE, group_order, principal_components, start_network, transform_code
 from bcd_bench_bcd.landmarks.translation import fit
 from bcd_bench_bcd.paper.config import QuantizerConfig
+from bcd_bench_bcd.pixels import train as pixels
 from tests.bcd.conftest import BlockClips, description_of
 from tests.bcd.test_canonical_features import canonical_model
+from tests.bcd.test_pixel_path import TINY as PIXELS
+from tests.bcd.test_pixel_path import CrossedBlocks
 
 HEAD = np.random.default_rng(0).normal(0, 60, (12, 3)).astype(np.float32)
 REST = np.array([0, 0, 1000], np.float32)
@@ -166,7 +170,7 @@ def test_the_content_frame_with_the_motion_to_draw_is_carried_as_it_is() -> None
     points, _ = HeadClips().random_points([3], [3], 9)
     landmarks = torch.from_numpy(points[0, :, :KNOWN])
     latents, _ = net.encode(landmarks[None])
-    geometry = net.geometry(landmarks, latents[0, [4, 7]], sources=2, gap=2, grid=16)
+    geometry = net.geometry(landmarks, latents[0, [4, 7]], PixelPath(sources=2, gap=2), 16)
     sources, fields = geometry.sources, geometry.displacements
     assert sources[:, 0].tolist() == sources[:, 2].tolist() == [4, 7]
     assert ((sources[:, 1] - sources[:, 0]).abs() >= 2).all()
@@ -176,10 +180,33 @@ def test_the_content_frame_with_the_motion_to_draw_is_carried_as_it_is() -> None
     assert not fields[:, 2].any()
     # a frame whose landmarks were not read is not carried, and numbers and gaps stay those of all frames
     landmarks[4] = torch.nan
-    sources = net.geometry(landmarks, latents[0, [4, 7]], sources=2, gap=2, grid=16).sources
+    sources = net.geometry(landmarks, latents[0, [4, 7]], PixelPath(sources=2, gap=2), 16).sources
     assert not (sources == 4).any()
     assert sources[1, 0] == 7
     assert ((sources[:, 1] - sources[:, 0]).abs() >= 2).all()
+
+
+@torch.no_grad()
+def test_the_mirror_image_with_the_motion_to_draw_is_carried_as_it_is() -> None:
+    net = network()
+    flip = torch.tensor([-1.0, 1.0, 1.0])
+    half = torch.from_numpy(HEAD[: KNOWN // 2] + np.array([90, 0, 0], np.float32))
+    shape = torch.cat([half, half * flip, torch.from_numpy(HEAD[KNOWN:])])
+    net.decoder.mean.copy_(shape / 100)
+    turn = rotation_of(torch.randn(5, 6, generator=torch.Generator().manual_seed(0)) * 0.2)
+    place = torch.from_numpy(REST) + torch.randn(5, 3, generator=torch.Generator().manual_seed(1)) * 30
+    landmarks = projected(shape[:KNOWN], turn, place, 7.0)
+    images = net.mirrored(landmarks)
+    wanted = projected(shape[:KNOWN], torch.diag(flip) @ turn @ torch.diag(flip), place * flip, 7.0)
+    torch.testing.assert_close(images, wanted, atol=1e-5, rtol=0)
+    torch.testing.assert_close(net.mirrored(images), landmarks)
+    # the motion of the mirror image of frame 3
+    motion = net.encode(images[None])[0][0, 3:4]
+    geometry = net.geometry(landmarks, motion, PixelPath(sources=1, gap=1, mirrored=True), 16)
+    assert geometry.sources[0, 1:].tolist() == [5 + 3, geometry.sources[0, 0]]
+    assert geometry.displacements.shape == (1, 3, 2, 16, 16)
+    with_image, own_frames = geometry.displacements[0, 1].abs().mean(), geometry.displacements[0, 0].abs().mean()
+    assert with_image < 0.3 * own_frames
 
 
 @torch.no_grad()
@@ -187,7 +214,7 @@ def test_the_content_frame_as_it_is_is_not_shown_where_its_head_is() -> None:
     net = network()
     points, _ = HeadClips().random_points([3], [3], 2)
     landmarks = torch.from_numpy(points[0, :, :KNOWN])
-    occupied = net.geometry(landmarks, net.encode(landmarks[None])[0][0, :1], sources=1, gap=1, grid=32).occupied
+    occupied = net.geometry(landmarks, net.encode(landmarks[None])[0][0, :1], PixelPath(sources=1, gap=1), 32).occupied
     assert occupied is not None
     at = torch.nn.functional.grid_sample(occupied[:, None], landmarks[:1, None], align_corners=False)[0, 0, 0]
     assert at[(landmarks[0].abs() < 0.9).all(-1)].min() > 0.9
@@ -442,6 +469,37 @@ def test_transfer_reads_landmarks(request_for: Any) -> None:
     dark = np.zeros_like(motion)
     with pytest.raises(NoFaceError, match="shows a face"):
         method.transfer_frames(content, dark)
+
+
+def test_a_pixel_path_with_mirror_images(request_for: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module.train(request_for())
+    weights = str(request_for().out / "model.safetensors")
+    monkeypatch.setattr(pixels.training, "open_training_clips", lambda suite, request: CrossedBlocks())
+
+    def train(name: str, **overrides: Any) -> Path:
+        out = tmp_path / name
+        settings = {**PIXELS, "bcd": weights, **{key.replace("__", "."): value for key, value in overrides.items()}}
+        request = request_for(preset="heads-pixels", out=out)
+        pixels.train(replace(request, overrides=settings))
+        return out / "model.safetensors"
+
+    plain = train("plain")
+    path = train("mirrored", pixels__mirrored=True, train__init=str(plain), train__steps=30, train__lr=1e-2)
+    loaded = load_model(path)
+    assert isinstance(loaded.model, ExtendedBCD)
+    assert loaded.model.pixels is not None
+    assert loaded.model.pixels.fusion.pictures == 4
+    assert loaded.model.pixels.fusion.down[0].first.weight[:, 24:36].any()  # it looks at the mirror image
+    content, motion = BlockClips().clips([0, 20])
+    shown = []
+    for file in (plain, path):
+        method = BCDMethod({})
+        method.attach(load_model(file))
+        shown.append(method.transfer_frames(content, motion, seed=3))
+    assert shown[0].shape == shown[1].shape == motion.shape
+    assert not np.array_equal(*shown)
+    with pytest.raises(UsageError, match="no pixel path with the same settings"):
+        train("back", train__init=str(path))
 
 
 def test_bitstreams_of_landmark_codes(request_for: Any) -> None:

@@ -26,7 +26,7 @@ from bcd_bench_bcd.bitstream.container import BitstreamError, pack_file, read_fi
 from bcd_bench_bcd.bitstream.content import CodedContent
 from bcd_bench_bcd.bitstream.pictures import decode_pictures, encode_pictures
 from bcd_bench_bcd.bitstream.streaming import StreamDecoder, StreamEncoder
-from bcd_bench_bcd.extensions.pixel_path import GRID, PixelNetwork, PixelPath, grid_positions, look_up
+from bcd_bench_bcd.extensions.pixel_path import GRID, Fusion, PixelNetwork, PixelPath, grid_positions, look_up
 from bcd_bench_bcd.inference.bcd import BCD
 from bcd_bench_bcd.inference.method import BCDMethod
 from bcd_bench_bcd.inference.pixels import carries_pixels
@@ -44,6 +44,7 @@ from bcd_bench_bcd.pixels.loss import (
     structural_dissimilarity,
 )
 from bcd_bench_bcd.pixels.presets import resolve_preset
+from bcd_bench_bcd.pixels.start import with_mirror_image
 from bcd_bench_bcd.presets.registry import resolve_preset as bcd_preset
 from tests.bcd.conftest import BlockClips, description_of
 from tests.bcd.test_canonical_features import canonical_model
@@ -141,6 +142,37 @@ def test_at_the_start_the_first_carried_picture_is_shown_at_the_size_of_the_cont
         torch.testing.assert_close(fused.picture, wanted + share[3] * drawn, atol=1e-5, rtol=0)
         torch.testing.assert_close(fused.drawn, own)
         torch.testing.assert_close(fused.weights.sum(1), torch.ones(2, 32, 32))
+
+
+@torch.no_grad()
+def test_numbers_beyond_the_content_frames_are_their_mirror_images() -> None:
+    net, content, own = network(), pictures(4), pictures(1, seed=1)
+    displacements = torch.randn(1, 3, 2, GRID, GRID, generator=torch.Generator().manual_seed(4)) * 0.1
+    for sources in ([[6, 1, 6]], [[2, 5, 2]]):
+        index = torch.tensor(sources)
+        fused = net.fuse([content], [index], displacements, torch.zeros(1, 6), own).picture
+        both = torch.cat([content, content.flip(-1)])
+        torch.testing.assert_close(net.fuse([both], [index], displacements, torch.zeros(1, 6), own).picture, fused)
+
+
+@torch.no_grad()
+def test_a_network_is_widened_for_mirror_images_without_changing_the_rest() -> None:
+    old, new = Fusion(6, 3), Fusion(6, 4)
+    for parameter in old.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    new.load_state_dict(with_mirror_image(old))
+    generator = torch.Generator().manual_seed(0)
+    carried = torch.randn(2, 4, 3, 32, 32, generator=generator)
+    displacements = torch.randn(2, 4, 2, GRID, GRID, generator=generator)
+    own, motion = torch.randn(2, 3, 32, 32, generator=generator), torch.randn(2, 6, generator=generator)
+    rest = [0, 1, 3]  # number 2 is the mirror image
+    fields, logits, features = old(carried[:, rest], displacements[:, rest], own, motion)
+    wide_fields, wide_logits, wide_features = new(carried, displacements, own, motion)
+    torch.testing.assert_close(wide_features, features, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(wide_fields[:, rest], fields, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(wide_logits[:, [*rest, 4]], logits, atol=1e-5, rtol=1e-5)
+    assert not wide_fields[:, 2].any()
+    assert (wide_logits[:, 2] == -2).all()
 
 
 @torch.no_grad()
@@ -288,6 +320,11 @@ def test_a_run_continues_the_pixel_path_of_an_earlier_one(request_for: Any) -> N
     assert all(torch.allclose(value, after[name], atol=1e-6) for name, value in before.items())
     with pytest.raises(UsageError, match="no pixel path with the same settings"):
         module.train(request_for("third", overrides={"train.init": first, "pixels.gap": 2}))
+
+
+def test_mirror_images_need_landmarks(request_for: Any) -> None:
+    with pytest.raises(UsageError, match="requires weights with landmark_motion"):
+        module.train(request_for(overrides={"pixels.mirrored": True}))
 
 
 def test_training_reduces_the_loss(request_for: Any, base: Path, tmp_path: Path) -> None:

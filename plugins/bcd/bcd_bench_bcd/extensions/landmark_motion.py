@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from bcd_bench_bcd.extensions.base import Extension, Recipe
 from bcd_bench_bcd.extensions.head_pose import half_turn, projected, rigid_pose, rotation_of
 from bcd_bench_bcd.extensions.landmark_fields import interpolated_fields
-from bcd_bench_bcd.extensions.pixel_path import Geometry, grid_positions, select_frames
+from bcd_bench_bcd.extensions.pixel_path import Geometry, PixelPath, grid_positions, select_frames
 from bcd_bench_bcd.paper.config import QuantizerConfig
 
 __all__ = ["COMPONENTS", "EXPRESSIONS", "EXTRACTOR", "SCALE", "Head", "LandmarkMotion", "LandmarkNetwork"]
@@ -225,25 +225,35 @@ class LandmarkNetwork(nn.Module):
         out: Tensor = self.translation(self.standardized(motion))
         return out
 
-    def geometry(self, landmarks: Tensor, motion: Tensor, sources: int, gap: int, grid: int) -> Geometry:
+    def mirrored(self, landmarks: Tensor) -> Tensor:
+        """Landmarks [..., landmarks, 2] of the mirror images of their frames."""
+        shape = self.decoder.mean[: landmarks.shape[-2]]
+        flipped = shape * shape.new_tensor([-1.0, 1.0, 1.0])
+        partner = torch.cdist(flipped, shape).argmin(1)
+        return landmarks[..., partner, :] * landmarks.new_tensor([-1.0, 1.0])
+
+    def geometry(self, landmarks: Tensor, motion: Tensor, path: PixelPath, grid: int) -> Geometry:
         """As `PixelNetwork.geometry`, for the content's landmarks [S, landmarks, 2] and motion [T, groups * dim].
 
         Content frames whose landmarks are NaN are not carried.
         """
+        count = len(landmarks)
         known_frames = landmarks.isfinite().all(-1).all(-1).nonzero()[:, 0]
         landmarks = landmarks[known_frames]
-        latents, subject = self.encode(landmarks[None])
-        of_content = self.decode(latents[0], subject.expand(len(landmarks), -1))
+        of_content, subject = self._content(landmarks)
         drawn = self.decode(motion, subject.expand(len(motion), -1))
         known = landmarks.shape[1]
         # where the person differs from what the decoder draws: added to the places, so that it cancels in the moves
         differs = torch.zeros_like(of_content.points)
         differs[:, :known] = landmarks - of_content.points[:, :known]
         seen = drawn.facing.sigmoid() * (drawn.points.abs() < REACH).all(-1)
-        cost = _mean_move(of_content, drawn, seen)
-        selected = select_frames(cost, sources, gap, known_frames)
+        selected = select_frames(_mean_move(of_content, drawn, seen), path.sources, path.gap, known_frames)
         moves = of_content.points[selected] - drawn.points[:, None]
         places = drawn.points + differs[selected[:, 0]]
+        if path.mirrored:
+            mirror_images, _ = self._content(self.mirrored(landmarks))
+            best = _mean_move(mirror_images, drawn, seen).argmin(1, keepdim=True)
+            moves = torch.cat([moves, mirror_images.points[best] - drawn.points[:, None]], 1)
         fields = [
             interpolated_fields(*parts, grid)
             for parts in zip(places.split(2), seen.split(2), moves.split(2), strict=True)
@@ -251,7 +261,15 @@ class LandmarkNetwork(nn.Module):
         ways = torch.cat([torch.cat(fields), torch.zeros(len(motion), 1, 2, grid, grid, device=motion.device)], 1)
         occupied = self._occupied(of_content.points, grid)[selected[:, 0]]
         selected = known_frames[selected]
-        return Geometry(torch.cat([selected, selected[:, :1]], 1), ways, occupied)
+        pictures = [selected, selected[:, :1]]
+        if path.mirrored:
+            pictures.insert(1, count + known_frames[best])
+        return Geometry(torch.cat(pictures, 1), ways, occupied)
+
+    def _content(self, landmarks: Tensor) -> tuple[Head, Tensor]:
+        """The points of content frames with `landmarks` [S, landmarks, 2], and their subject [1, C]."""
+        latents, subject = self.encode(landmarks[None])
+        return self.decode(latents[0], subject.expand(len(landmarks), -1)), subject
 
     def _occupied(self, points: Tensor, grid: int) -> Tensor:
         """Where the heads with `points` [S, P, 2] are in their frames, [S, grid, grid] in 0..1."""

@@ -158,8 +158,7 @@ class ExtendedBCD(BCD):
         N, 2] with `landmark_motion`."""
         if self.landmarks is None:
             return network.geometry(tokens, pose, motion)
-        settings = network.settings
-        return self.landmarks.geometry(pose, motion, settings.sources, settings.gap, GRID)
+        return self.landmarks.geometry(pose, motion, network.settings, GRID)
 
     def for_fusion(self, motion: Tensor) -> Tensor:
         """Motion [..., C_m] as the pixel path's network gets it."""

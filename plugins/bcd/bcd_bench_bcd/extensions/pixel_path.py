@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from bcd_bench_bcd.extensions.base import Extension, Recipe
 from bcd_bench_bcd.extensions.canonical_features import FlowField
 
-__all__ = ["Carried", "Geometry", "PixelNetwork", "PixelPath", "grid_positions", "look_up", "select_frames"]
+__all__ = ["Carried", "Fusion", "Geometry", "PixelNetwork", "PixelPath", "grid_positions", "look_up", "select_frames"]
 
 GRID = 64
 """Points along a side of the fields that the network corrects."""
@@ -61,6 +61,9 @@ class PixelPath(Extension):
     """Content frames that are carried for every driving frame."""
     gap: int = Field(default=6, ge=1)
     """Least distance in frames between two of them, so that they differ."""
+    mirrored: bool = False
+    """Whether a content frame is also carried as its mirror image, for the side of the face that no content frame
+    shows. Requires `landmark_motion`."""
 
     def check(self, preset: Recipe) -> None:
         raise ValueError("pixel_path is added to trained weights, by bcd-bench train bcd-pixels")
@@ -101,12 +104,20 @@ def select_frames(cost: Tensor, sources: int, gap: int, number: Tensor) -> Tenso
     return torch.stack(selected, 1)
 
 
+def _frames_at(clip: Tensor, index: Tensor) -> Tensor:
+    """Frames of a clip [S, 3, h, w] by number [N]: number S + n is the mirror image of frame n."""
+    selected = clip[index % len(clip)]
+    mirrored = index >= len(clip)
+    return torch.where(mirrored[:, None, None, None], selected.flip(-1), selected) if mirrored.any() else selected
+
+
 @dataclass
 class Geometry:
     """Where the pictures of T frames come from."""
 
     sources: Tensor
-    """Content frames that are carried, int64 [T, pictures]; the last is the first once more, for the background."""
+    """Content frames that are carried, int64 [T, pictures]; the last is the first once more, for the background. Of S
+    content frames, number S + n is the mirror image of frame n."""
     displacements: Tensor
     """From every position of a frame to its place in them, [T, pictures, 2, GRID, GRID]; 0 for the last."""
     occupied: Tensor | None = None
@@ -220,7 +231,7 @@ class PixelNetwork(nn.Module):
             self.content_flow = FlowField(latent)
             self.subject = nn.Sequential(nn.Linear(content, 8), nn.Flatten(), nn.Linear(8 * patches, 64))
             self.driving_flow = FlowField(motion + 64)
-        self.fusion = Fusion(motion, settings.sources + 1)
+        self.fusion = Fusion(motion, settings.sources + settings.mirrored + 1)
 
     def forward(self, frames: Tensor, tokens: Tensor, latents: Tensor, motion: Tensor, own: Tensor) -> Tensor:
         """The pictures [T, 3, H, W] of one clip.
@@ -280,7 +291,7 @@ class PixelNetwork(nn.Module):
                 [
                     torch.stack(
                         [
-                            look_up(clip[index], here + scaled(field, size))
+                            look_up(_frames_at(clip, index), here + scaled(field, size))
                             for index, field in zip(selected.unbind(1), part.unbind(1), strict=True)
                         ],
                         1,

@@ -17,6 +17,8 @@ class PixelSettings(Config):
     """Content frames that are carried for every driving frame."""
     gap: int = Field(default=6, ge=1)
     """Least distance in frames between two of them."""
+    mirrored: bool = False
+    """Whether a content frame is also carried as its mirror image."""
 
 
 class PixelTrainConfig(Config):

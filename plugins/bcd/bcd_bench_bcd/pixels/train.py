@@ -43,6 +43,7 @@ from bcd_bench_bcd.pixels.config import PixelPreset, PixelTrainConfig
 from bcd_bench_bcd.pixels.data import PixelPair, crossed_clips, pair_header, prepare_pairs, read_pair
 from bcd_bench_bcd.pixels.loss import Targets, pixel_loss, psnr
 from bcd_bench_bcd.pixels.presets import NOT_RESULTS, resolve_preset
+from bcd_bench_bcd.pixels.start import continue_from
 from bcd_bench_bcd.training.rng import step_generator
 from bcd_bench_bcd.training.schedules import warm_cosine
 
@@ -88,7 +89,8 @@ def train(request: TrainRequest) -> None:
 def extended(bcd: BCD, preset: PixelPreset) -> ExtendedBCD:
     """The model of `bcd` with a pixel path, whose flow fields are those of its canonical map.
 
-    Raises `UsageError` for weights without a canonical feature map, or with a pixel path.
+    Raises `UsageError` for weights without a canonical feature map, or with a pixel path, and for mirror images without
+    `landmark_motion`.
     """
     base = bcd.model
     if not isinstance(base, ExtendedBCD) or not base.has_canonical or base.pixels is not None:
@@ -107,29 +109,16 @@ def extended(bcd: BCD, preset: PixelPreset) -> ExtendedBCD:
     canonical = base.decoder.canonical
     assert canonical is not None
     if model.landmarks is None:
+        if path.mirrored:
+            raise UsageError(
+                "--set pixels.mirrored=true requires weights with landmark_motion",
+                hint="train them with bcd-bench train bcd-landmarks, then --set bcd=PATH",
+            )
         model.pixels.content_flow = copy.deepcopy(base.encoder.canonical.flow)
         model.pixels.subject = copy.deepcopy(canonical.subject)
         model.pixels.driving_flow = copy.deepcopy(canonical.flow)
     model.to(next(base.parameters()).device).eval()
     return model
-
-
-def continue_from(model: ExtendedBCD, path: str) -> None:
-    """Load the pixel path of the weights `path` into `model`, except tensors of another shape, as weights for another
-    motion code have.
-
-    Raises `UsageError` if the weights have no pixel path, or one with other settings.
-    """
-    loaded = BCD.from_pretrained(path).model
-    assert model.pixels is not None
-    trained = loaded.pixels if isinstance(loaded, ExtendedBCD) else None
-    if trained is None or trained.settings != model.pixels.settings:
-        raise UsageError(f"--set train.init={path}: the weights have no pixel path with the same settings")
-    state = model.pixels.state_dict()
-    fitting = {name: value for name, value in trained.state_dict().items() if name in state}
-    model.pixels.load_state_dict(
-        state | {name: value for name, value in fitting.items() if value.shape == state[name].shape}
-    )
 
 
 class Trainer:
@@ -257,7 +246,10 @@ class Trainer:
             geometry = self.model.geometry(network, tokens, pose, motion)
             clips.append(content)
             sources.append(geometry.sources)
-            source_points.append(pair.content_points.to(self.device).float()[geometry.sources])
+            content_points = pair.content_points.to(self.device).float()
+            if network.settings.mirrored:
+                content_points = torch.cat([content_points, self.mirrored(content_points)])
+            source_points.append(content_points[geometry.sources])
             displacements.append(geometry.displacements)
             occupied.append(geometry.occupied)
             motions.append(self.model.for_fusion(motion))
@@ -274,6 +266,15 @@ class Trainer:
             torch.cat(heads) if heads else None,
         )
         return carried, Targets(torch.cat(frames), torch.cat(points), torch.cat(source_points))
+
+    def mirrored(self, points: Tensor) -> Tensor:
+        """Labelled points [S, P, 2] in the mirror images of their frames; NaN for those that have no partner."""
+        landmarks = self.model.landmarks
+        assert landmarks is not None
+        known = landmarks.settings.landmarks
+        images = torch.full_like(points, torch.nan)
+        images[:, :known] = landmarks.mirrored(points[:, :known])
+        return images
 
     @torch.no_grad()
     def held_out_figures(self) -> dict[str, float]:
