@@ -465,12 +465,23 @@ def test_generated_motion_shows_the_pixels_of_the_prompt(request_for: Any, base:
     assert isinstance(generated(known[:, :16], clip), Failed)
 
 
-def test_what_the_pixel_path_cannot_do_is_refused(request_for: Any, base: Path, tmp_path: Path) -> None:
+def test_a_pixel_path_is_replaced(request_for: Any, base: Path) -> None:
     module.train(request_for())
-    weights = request_for().out / "model.safetensors"
-    with pytest.raises(UsageError, match="without pixel_path"):
-        module.train(request_for("again", overrides={"bcd": str(weights)}))
-    with pytest.raises(UsageError, match="without pixel_path"):
+    first = request_for().out / "model.safetensors"
+    module.train(request_for("again", overrides={"bcd": str(first), "pixels.sources": 1}))
+    again = load_model(request_for("again").out / "model.safetensors")
+    assert again.codes_sha256 == load_model(base).sha256
+    path = again.description.extensions.get(PixelPath)
+    assert path is not None
+    assert path.sources == 1
+    assert again.description.recipe.count("pixel_path") == 1
+    old, new = load_model(base).model.state_dict(), again.model.state_dict()
+    assert all(torch.equal(value, new[name]) for name, value in old.items())
+
+
+def test_what_the_pixel_path_cannot_do_is_refused(request_for: Any) -> None:
+    module.train(request_for())
+    with pytest.raises(UsageError, match="extends weights with canonical_features"):
         module.train(request_for("sprites", overrides={"bcd": "sprites-procedural-small"}))
     with pytest.raises(UsageError, match="already contains a training run"):
         module.train(request_for())

@@ -57,8 +57,9 @@ def train(request: TrainRequest) -> None:
     """Train the pixel path. Writes pairs/, model.safetensors (BCD with the extension), config.json, log.jsonl and
     checkpoint.pt.
 
-    Raises `UsageError` for invalid settings, an unavailable device, weights without a canonical feature map, a suite
-    without exact targets, or a folder that does not fit.
+    A pixel path that the BCD weights have already is replaced; `train.init` continues it. Raises `UsageError` for
+    invalid settings, an unavailable device, weights without a canonical feature map, a suite without exact targets, or
+    a folder that does not fit.
     """
     overrides = dict(request.overrides)
     if request.seed is not None:
@@ -76,7 +77,7 @@ def train(request: TrainRequest) -> None:
         print(plan(preset, bcd, model, part_weights, request))
         return
     resumes = bool(checkpoints_to_resume(request.out, resume=request.resume, prepared=request.out / PAIRS))
-    sha256 = bcd.loaded.sha256
+    sha256 = bcd.loaded.codes_sha256
     with writing_into(request.out):
         paths = prepare_pairs(bcd, sha256, clips, preset.train, request.out / PAIRS)
     header = pair_header(sha256, preset.train)
@@ -87,25 +88,26 @@ def train(request: TrainRequest) -> None:
 
 
 def extended(bcd: BCD, preset: PixelPreset) -> ExtendedBCD:
-    """The model of `bcd` with a pixel path, whose flow fields are those of its canonical map.
+    """The model of `bcd` with a new pixel path, whose flow fields are those of its canonical map.
 
-    Raises `UsageError` for weights without a canonical feature map, or with a pixel path, and for mirror images without
-    `landmark_motion`.
+    Raises `UsageError` for weights without a canonical feature map, and for mirror images without `landmark_motion`.
     """
     base = bcd.model
-    if not isinstance(base, ExtendedBCD) or not base.has_canonical or base.pixels is not None:
+    if not isinstance(base, ExtendedBCD) or not base.has_canonical:
         raise UsageError(
-            "the pixel path extends weights with canonical_features and without pixel_path",
+            "the pixel path extends weights with canonical_features",
             hint="use --set bcd=heads-small",
         )
     path = PixelPath(**preset.pixels.model_dump())
     torch.manual_seed(preset.train.seed)
+    others = [extension for extension in base.extensions if not isinstance(extension, PixelPath)]
     model = Description(
-        model=base.config, extensions=Extensions([*base.extensions, path]), active_patches=base.active_patches
+        model=base.config, extensions=Extensions([*others, path]), active_patches=base.active_patches
     ).build()
     assert isinstance(model, ExtendedBCD)
     assert model.pixels is not None
-    model.load_state_dict(base.state_dict(), strict=False)
+    state = {name: value for name, value in base.state_dict().items() if not name.startswith("pixels.")}
+    model.load_state_dict(state, strict=False)
     canonical = base.decoder.canonical
     assert canonical is not None
     if model.landmarks is None:
@@ -162,7 +164,7 @@ class Trainer:
         )  # fmt: skip
         settings = {
             "preset": preset.model_dump(mode="json", exclude={**NOT_RESULTS, "bcd": True}),
-            "bcd": bcd.loaded.sha256,
+            "bcd": bcd.loaded.codes_sha256,
         }
         self.checkpoint = RunCheckpoint(self.out, WHAT, self.loop, settings, self.device)
 
@@ -192,7 +194,7 @@ class Trainer:
         return {
             **self.bcd.card,
             "pixel_path": {
-                "bcd": self.bcd.loaded.sha256,
+                "bcd": self.bcd.loaded.codes_sha256,
                 "suite": self.preset.train.suite,
                 "pairs": len(self.pairs),
                 "step": self.loop.step,
