@@ -158,7 +158,8 @@ class ExtendedBCD(BCD):
         N, 2] with `landmark_motion`."""
         if self.landmarks is None:
             return network.geometry(tokens, pose, motion)
-        return self.landmarks.geometry(pose, motion, network.settings, GRID)
+        with torch.no_grad():  # nothing of it is trained with the pixel path
+            return self.landmarks.geometry(pose, motion, network.settings, GRID)
 
     def for_fusion(self, motion: Tensor) -> Tensor:
         """Motion [..., C_m] as the pixel path's network gets it."""
