@@ -259,7 +259,8 @@ class LandmarkNetwork(nn.Module):
             for parts in zip(places.split(2), seen.split(2), moves.split(2), strict=True)
         ]
         ways = torch.cat([torch.cat(fields), torch.zeros(len(motion), 1, 2, grid, grid, device=motion.device)], 1)
-        occupied = self._occupied(of_content.points, grid)[selected[:, 0]]
+        nearest, which = selected[:, 0].unique(return_inverse=True)
+        occupied = self._occupied(of_content.points[nearest], grid)[which]
         selected = known_frames[selected]
         pictures = [selected, selected[:, :1]]
         if path.mirrored:
