@@ -19,6 +19,9 @@ exact targets and the positions of their points, hence with labels.
 Measured on the first 60 pairs of heads-cross-128, beside the same weights without it: csim 0.85 instead of 0.46, shape
 error 2.7 instead of 4.7 mm^2; motion and cross errors do not differ, expressions are 0.9 mm^2 worse, and frames flicker
 0.3 grey levels more.
+
+Mirror images (`mirrored`), which the shipped weights do not have: if the best picture could be chosen for every 8 x 8
+pixels of 64 held-out frames (values in -1..1), the mean absolute error would be 0.0415 with them, and 0.0432 without.
 """
 
 from __future__ import annotations
