@@ -33,6 +33,8 @@ from bcd_bench_bcd.inference.pixels import carries_pixels
 from bcd_bench_bcd.inference.weights import load_model, save_model
 from bcd_bench_bcd.metrics.motion_bitrate import INFO_KEY
 from bcd_bench_bcd.pixels import train as module
+from bcd_bench_bcd.pixels.config import PixelTrainConfig
+from bcd_bench_bcd.pixels.critic import Critic
 from bcd_bench_bcd.pixels.data import PixelPair
 from bcd_bench_bcd.pixels.loss import (
     Targets,
@@ -259,6 +261,26 @@ def test_every_term_enters_the_loss_with_its_weight() -> None:
     assert loss(**{"train.part_weight": 0}) == pytest.approx(float(unweighted), rel=1e-5)
 
 
+def test_the_critic_tells_pictures_from_targets_and_says_how() -> None:
+    torch.manual_seed(0)
+    critic = Critic(PixelTrainConfig(critic_lr=2e-3), torch.device("cpu"))
+    target = pictures(4)
+    blurred = torch.nn.functional.avg_pool2d(target, 5, 1, 2)
+    same = critic.terms(target, target)
+    assert float(same["features"]) == 0
+    assert float(same["adversarial"]) == pytest.approx(-float(critic.network(target)[0].mean()), abs=1e-3)
+    losses = [float(critic.learn(blurred, target)) for _ in range(60)]
+    assert losses[0] == pytest.approx(2, abs=0.3)
+    assert losses[-1] < 1
+    assert float(critic.terms(blurred, target)["adversarial"]) > float(critic.terms(target, target)["adversarial"])
+    assert float(critic.terms(blurred, target)["features"]) > 0.01
+    picture = blurred.clone().requires_grad_()
+    sum(critic.terms(picture, target).values(), torch.zeros(())).backward()
+    assert picture.grad is not None
+    assert picture.grad.abs().max() > 0
+    assert all(parameter.grad is None or not parameter.requires_grad for parameter in critic.network.parameters())
+
+
 def test_psnr() -> None:
     assert float(psnr(torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.2))) == pytest.approx(20.0)
 
@@ -320,6 +342,23 @@ def test_a_run_continues_the_pixel_path_of_an_earlier_one(request_for: Any) -> N
     assert all(torch.allclose(value, after[name], atol=1e-6) for name, value in before.items())
     with pytest.raises(UsageError, match="no pixel path with the same settings"):
         module.train(request_for("third", overrides={"train.init": first, "pixels.gap": 2}))
+
+
+def test_a_run_with_a_critic_resumes_exactly(request_for: Any) -> None:
+    settings = {"train.adversarial": 0.1, "train.features": 1.0, "train.log_every": 1}
+    module.train(request_for("whole", overrides=settings))
+    lines = [json.loads(line) for line in (request_for("whole").out / "log.jsonl").read_text().splitlines()]
+    terms = {"structure": 1.0, "contrast": 0.0, "carried": 0.3, "drawn": 0.2, "points": 1.0, "smoothness": 0.5}
+    terms |= {"pixels": 1.0, "adversarial": 0.1, "features": 1.0}
+    for line in lines:
+        assert line["critic"] > 0
+        assert sum(weight * line[name] for name, weight in terms.items()) == pytest.approx(line["loss"], abs=1e-4)
+    module.train(request_for("parts", overrides=settings, max_steps=3))
+    module.train(request_for("parts", overrides=settings, resume=True))
+    whole, parts = (
+        load_model(request_for(name).out / "model.safetensors").model.state_dict() for name in ("whole", "parts")
+    )
+    assert all(torch.equal(value, parts[name]) for name, value in whole.items())
 
 
 def test_mirror_images_need_landmarks(request_for: Any) -> None:

@@ -72,6 +72,13 @@ class PixelTrainConfig(Config):
     """Weight of the error of the fields at the labelled points of the head."""
     smoothness: float = Field(default=0.5, ge=0)
     """Weight of the second differences of the fields."""
+    adversarial: float = Field(default=0.0, ge=0)
+    """Weight of a critic's judgement whether the picture is a rendered frame; without this and `features`, there is no
+    critic."""
+    features: float = Field(default=0.0, ge=0)
+    """Weight of the difference from the target in the critic's features."""
+    critic_lr: float = Field(default=4e-4, gt=0)
+    """Learning rate of the critic."""
     seed: int = 0
     """Random seed of the training."""
     tracker: TrackerName = "none"
@@ -80,6 +87,11 @@ class PixelTrainConfig(Config):
     """Steps between log lines, each with the figures of the held-out pairs."""
     checkpoint_every: int = Field(default=50, ge=1)
     """Steps between checkpoints."""
+
+    @property
+    def has_critic(self) -> bool:
+        """Whether a critic is trained."""
+        return self.adversarial > 0 or self.features > 0
 
     @model_validator(mode="after")
     def _enough(self) -> PixelTrainConfig:

@@ -40,6 +40,7 @@ from bcd_bench_bcd.inference.bcd import BCD
 from bcd_bench_bcd.inference.pixels import pixel_values
 from bcd_bench_bcd.inference.weights import Description, save_model
 from bcd_bench_bcd.pixels.config import PixelPreset, PixelTrainConfig
+from bcd_bench_bcd.pixels.critic import Critic
 from bcd_bench_bcd.pixels.data import PixelPair, crossed_clips, pair_header, prepare_pairs, read_pair
 from bcd_bench_bcd.pixels.loss import Targets, pixel_loss, psnr
 from bcd_bench_bcd.pixels.presets import NOT_RESULTS, resolve_preset
@@ -157,6 +158,7 @@ class Trainer:
             betas=(0.9, 0.99),
             weight_decay=train.weight_decay,
         )
+        self.critic = Critic(train, self.device) if train.has_critic else None
         log = TrainingLog(self.out, digits=5, tracker=train.tracker)
         self.loop = TrainingLoop(
             f"train bcd-pixels {train.suite}", train.steps, log, log_every=train.log_every,
@@ -181,7 +183,12 @@ class Trainer:
             save_model(self.out / WEIGHTS, whole, self.result(), self.card())
 
     def _parts(self) -> Parts:
-        return {"network": self.network, "average": self.ema.module, "optimizer": self.optimizer}
+        return {
+            "network": self.network,
+            "average": self.ema.module,
+            "optimizer": self.optimizer,
+            "critic": self.critic,
+        }
 
     def result(self) -> Description:
         """The description of the weights: that of the BCD weights with the extension."""
@@ -220,9 +227,15 @@ class Trainer:
         factors = [jitter_factors(train.jitter, generator) for _ in pairs]
         carried, targets = self.fused(self.network, pairs, factors)
         loss, terms = pixel_loss(carried, targets, self.part_weights, train)
+        if self.critic is not None:
+            judged = self.critic.terms(carried.picture, targets.frames)
+            loss = loss + train.adversarial * judged["adversarial"] + train.features * judged["features"]
+            terms |= judged
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), train.gradient_clip)
+        if self.critic is not None:
+            terms["critic"] = self.critic.learn(carried.picture, targets.frames)
         values = {"loss": loss, **terms, "gradient_norm": norm}
         measured = {name: float(value.detach()) for name, value in values.items()}
         check_finite(step, measured, rate=train.lr, setting="train.lr")
