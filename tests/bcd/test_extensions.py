@@ -405,12 +405,14 @@ def test_all_other_presets_name_their_extensions() -> None:
         assert "paper" not in PRESETS[name].recipe
 
 
-def test_only_the_preset_of_heads_learns_from_labels() -> None:
+def test_only_the_presets_of_heads_learn_from_labels() -> None:
     def labels(preset: Preset) -> list[str]:
         return [extension.name for extension in preset.extensions if extension.labels]
 
+    of_heads = ["same_identity_pairs", "keypoint_supervision"]
     assert {name: labels(preset) for name, preset in PRESETS.items() if labels(preset)} == {
-        "heads-small": ["same_identity_pairs", "keypoint_supervision"]
+        "heads-small": of_heads,
+        "heads-tiny": of_heads,
     }
     labels = ["same_identity_pairs", "landmark_motion", "pixel_path", "keypoint_supervision"]
     assert [name for name, kind in EXTENSIONS.items() if kind.labels] == labels
