@@ -77,7 +77,7 @@ class PixelTrainConfig(Config):
     critic."""
     features: float = Field(default=0.0, ge=0)
     """Weight of the difference from the target in the critic's features."""
-    critic_lr: float = Field(default=4e-4, gt=0)
+    critic_lr: float = Field(default=2e-3, gt=0)
     """Learning rate of the critic."""
     seed: int = 0
     """Random seed of the training."""
