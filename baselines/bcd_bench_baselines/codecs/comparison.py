@@ -92,9 +92,8 @@ def command(
     for points in series:
         for name, settings in points:
             add("bcd-bitstream", name, {"model": model, **settings}, weights)
-            if (
-                rows[-1]["values"][RATE][0] >= rows[0]["values"][RATE][0]
-            ):  # exact content is smaller, also than the rest
+            # exact content is smaller, also than the rest of the series
+            if rows[-1]["values"][RATE][0] >= rows[0]["values"][RATE][0]:
                 rows.pop()
                 break
     for codec, crfs in POINTS.items():

@@ -32,10 +32,8 @@ def continue_from(model: ExtendedBCD, path: str) -> None:
     given = trained.state_dict()
     if settings != trained.settings:
         given = {f"fusion.{name}": value for name, value in with_mirror_image(trained.fusion).items()}
-    fitting = {name: value for name, value in given.items() if name in state}
-    model.pixels.load_state_dict(
-        state | {name: value for name, value in fitting.items() if value.shape == state[name].shape}
-    )
+    fitting = {name: value for name, value in given.items() if name in state and value.shape == state[name].shape}
+    model.pixels.load_state_dict(state | fitting)
 
 
 def with_mirror_image(fusion: Fusion) -> dict[str, Tensor]:

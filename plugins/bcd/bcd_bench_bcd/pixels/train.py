@@ -100,6 +100,11 @@ def extended(bcd: BCD, preset: PixelPreset) -> ExtendedBCD:
             hint="use --set bcd=heads-small",
         )
     path = PixelPath(**preset.pixels.model_dump())
+    if path.mirrored and base.landmarks is None:
+        raise UsageError(
+            "--set pixels.mirrored=true requires weights with landmark_motion",
+            hint="train them with bcd-bench train bcd-landmarks, then --set bcd=PATH",
+        )
     torch.manual_seed(preset.train.seed)
     others = [extension for extension in base.extensions if not isinstance(extension, PixelPath)]
     model = Description(
@@ -112,11 +117,6 @@ def extended(bcd: BCD, preset: PixelPreset) -> ExtendedBCD:
     canonical = base.decoder.canonical
     assert canonical is not None
     if model.landmarks is None:
-        if path.mirrored:
-            raise UsageError(
-                "--set pixels.mirrored=true requires weights with landmark_motion",
-                hint="train them with bcd-bench train bcd-landmarks, then --set bcd=PATH",
-            )
         model.pixels.content_flow = copy.deepcopy(base.encoder.canonical.flow)
         model.pixels.subject = copy.deepcopy(canonical.subject)
         model.pixels.driving_flow = copy.deepcopy(canonical.flow)
