@@ -16,6 +16,7 @@ from bcd_bench_bcd.ablations.base import Claim
 from bcd_bench_bcd.ablations.definitions import ABLATIONS, ablation, capacity, without_extension
 from bcd_bench_bcd.ablations.reported import REPORTED
 from bcd_bench_bcd.ablations.runner import Request, study_of
+from bcd_bench_bcd.ablations.trainings import LandmarkTraining, training_of
 from bcd_bench_bcd.ablations.values import Column, Difference, VariantValues, compare
 from bcd_bench_bcd.ablations.verdicts import decide, verdict_of
 from bcd_bench_bcd.presets.registry import PRESETS, resolve_preset
@@ -31,7 +32,8 @@ TINY = (
 
 
 def request(name: str, preset: str = "sprites-procedural-small", **fields: Any) -> Request:
-    return Request(ablation(name), preset, resolve_preset(preset).train.suite, Path("unused"), **fields)
+    suite = training_of(preset).resolve(preset, {}).train.suite
+    return Request(ablation(name), preset, suite, Path("unused"), **fields)
 
 
 def overrides_of(name: str, preset: str) -> dict[str, dict[str, Any]]:
@@ -62,6 +64,47 @@ def test_rates_range_from_too_low_to_too_high() -> None:
     assert [one["objective.target_bits"] for one in heads.values()] == [16, 32, 64, 120]
     paper = overrides_of("bitrate", "lrs3")
     assert [one["objective.target_bits"] for one in paper.values()] == [80, 160, 240, 320]
+
+
+def test_rates_of_landmark_codes_are_numbers_of_groups() -> None:
+    heads = overrides_of("bitrate", "heads-landmarks")
+    assert {name: one["landmarks.groups"] for name, one in heads.items()} == {
+        "rate-16": 2, "rate-32": 4, "rate-64": 8, "rate-96": 12,
+    }  # fmt: skip
+    assert {one["pixel_path"] for one in heads.values()} == {"heads-landmarks"}
+    study = study_of(request("bitrate", "heads-landmarks"))
+    assert {(claim.better, claim.worse) for claim in study.claims} == {("rate-64", "rate-16"), ("rate-64", "rate-96")}
+    fewer = study_of(request("bitrate", "heads-landmarks", overrides={"landmarks.entries": 16}))
+    assert [variant.x for variant in fewer.variants] == [8, 16, 32, 48]
+    with pytest.raises(UsageError, match=r"landmarks\.groups: ablation 'bitrate' varies this setting itself"):
+        study_of(request("bitrate", "heads-landmarks", overrides={"landmarks.groups": 3}))
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_ablations_of_landmark_codes(name: str) -> None:
+    applies = ("bitrate", "single-frame", "content-frames")
+    if name in applies:
+        assert len(study_of(request(name, "heads-landmarks")).variants) >= 2
+    else:
+        with pytest.raises(UsageError, match="does not apply to presets of bcd-bench train bcd-landmarks"):
+            study_of(request(name, "heads-landmarks"))
+
+
+def test_landmark_trainings_differ_by_their_settings(tmp_path: Path) -> None:
+    training = training_of("heads-landmarks")
+    assert isinstance(training, LandmarkTraining)
+    preset = training.resolve("heads-landmarks", {"landmarks.groups": 2})
+    assert training.settings(preset)["landmarks"]["groups"] == 2
+    assert training.data(preset) == ()
+    assert training.work(preset) == training.work(
+        training.resolve("heads-landmarks", {"landmarks.groups": 2, "train.seed": 4})
+    )
+    assert not training.is_finished(tmp_path, preset)
+    (tmp_path / "checkpoint.pt").touch()
+    assert training.has_begun(tmp_path, preset)
+    assert not training.is_finished(tmp_path, preset)
+    (tmp_path / "model.safetensors").touch()
+    assert training.is_finished(tmp_path, preset)
 
 
 @pytest.mark.parametrize("preset", ["sprites-procedural-small", "heads-small", "sprites"])

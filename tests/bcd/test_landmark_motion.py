@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
@@ -35,6 +36,7 @@ from bcd_bench_bcd.landmarks.codebook import RunningCodebook, k_means
 from bcd_bench_bcd.landmarks.config import LandmarkTrainConfig
 from bcd_bench_bcd.landmarks.data import point_clips
 from bcd_bench_bcd.landmarks.loss import point_distance, rate_factor
+from bcd_bench_bcd.landmarks.pixel_path import linear_map, quantized
 from bcd_bench_bcd.landmarks.start import FREE, group_order, principal_components, start_network, transform_code
 from bcd_bench_bcd.landmarks.translation import fit
 from bcd_bench_bcd.paper.config import QuantizerConfig
@@ -343,6 +345,18 @@ def test_the_translation_is_fitted() -> None:
     assert fit(net, given[:250], wanted[:250], given[250:], wanted[250:], config) < 0.2
 
 
+def test_the_linear_map_between_codes_is_least_squares() -> None:
+    generator = torch.Generator().manual_seed(0)
+    given = torch.randn(40, 3, generator=generator)
+    given[:, 2] = 0.5  # an unused channel
+    wanted = given[:, :2] @ torch.tensor([[2.0, 0.0, 1.0], [0.0, -1.0, 1.0]]) + torch.tensor([0.0, 3.0, 0.0])
+    weight, bias, left = linear_map(given, wanted)
+    torch.testing.assert_close(given @ weight.mT + bias, wanted)
+    assert left < 1e-10
+    noise = torch.randn(40, 3, generator=generator)
+    assert linear_map(given[:, :1], noise)[2] == pytest.approx(1, abs=0.2)
+
+
 # ---- reading -----------------------------------------------------------------------------------------------------
 def test_frames_without_a_face_get_the_nearest_one() -> None:
     points = np.full((5, 2, 2), np.nan, np.float32)
@@ -500,6 +514,43 @@ def test_a_pixel_path_with_mirror_images(request_for: Any, tmp_path: Path, monke
     assert not np.array_equal(*shown)
     with pytest.raises(UsageError, match="no pixel path with the same settings"):
         train("back", train__init=str(path))
+
+
+def test_another_code_takes_over_a_pixel_path(
+    request_for: Any, tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module.train(request_for())
+    out = tmp_path / "pixels"
+    overrides = {**PIXELS, "bcd": str(request_for().out / "model.safetensors")}
+    with monkeypatch.context() as patch:
+        patch.setattr(pixels.training, "open_training_clips", lambda suite, request: CrossedBlocks())
+        pixels.train(replace(request_for(preset="heads-pixels", out=out), overrides=overrides))
+    path = str(out / "model.safetensors")
+    other = request_for("other", overrides={"landmarks.groups": 4, "train.seed": 1, "pixel_path": path})
+    module.train(other)
+    result = load_model(other.out / "model.safetensors")
+    old, new = load_model(Path(path)).model, result.model
+    assert isinstance(old, ExtendedBCD)
+    assert isinstance(new, ExtendedBCD)
+    assert new.quantizer.codebook.shape == (4, 8, 2)
+    before, after = old.pixels.state_dict(), new.pixels.state_dict()
+    reads = "fusion.condition.0."
+    assert all(torch.equal(value, after[name]) for name, value in before.items() if not name.startswith(reads))
+    points = load_file(other.out / "points.safetensors")["own"][:, :, :KNOWN].float()
+    codes, expected = quantized(new, points), quantized(old, points)
+    shown = codes @ after[reads + "weight"].mT + after[reads + "bias"]
+    wanted = expected @ before[reads + "weight"].mT + before[reads + "bias"]
+    left = result.card["landmark_motion"]["pixel_path_error"]
+    assert left < 1
+    assert (shown - wanted).square().mean() < (wanted - wanted.mean(0)).square().mean()
+    method = BCDMethod({})
+    method.attach(result)
+    content, motion = BlockClips().clips([0, 20])
+    assert method.transfer_frames(content, motion, seed=3).shape == motion.shape
+    without = request_for("without", overrides={"pixel_path": str(base)})
+    with pytest.raises(UsageError, match="the weights lack landmark_motion or pixel_path"):
+        module.train(without)
+    assert not (without.out / "checkpoint.pt").exists()
 
 
 def test_bitstreams_of_landmark_codes(request_for: Any) -> None:

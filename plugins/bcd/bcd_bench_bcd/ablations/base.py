@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bcd_bench_bcd.landmarks.config import LandmarkPreset
     from bcd_bench_bcd.presets.base import Preset
 
 __all__ = ["CONTENT", "IDENTITY", "MOTION", "OVERALL", "Ablation", "Claim", "Study", "Variant"]
@@ -85,8 +86,13 @@ class Ablation:
     trains: bool
     """Whether each variant is trained; otherwise all variants use the same weights."""
     study: Callable[[Preset], Study]
+    """The variants of a preset of `bcd-bench train bcd`."""
     varies: tuple[str, ...] = ()
     """Settings of the preset that the variants set; `--set` may not change them."""
+    landmark_study: Callable[[LandmarkPreset], Study] | None = None
+    """The variants of a preset of `bcd-bench train bcd-landmarks`; None: the ablation does not apply to them."""
+    landmark_varies: tuple[str, ...] = ()
+    """`varies` for these presets."""
     axis: str = ""
     """Label of the horizontal axis of the picture, for variants with an `x`."""
     timed: bool = False

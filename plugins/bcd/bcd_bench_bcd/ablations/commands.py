@@ -25,6 +25,7 @@ __all__ = ["EXAMPLES", "command"]
 EXAMPLES = (
     "bcd-bench ablate bitrate --dry-run",
     "bcd-bench ablate content-frames --preset heads-small --limit 30",
+    "bcd-bench ablate bitrate --preset heads-landmarks --seeds 2",
     "bcd-bench ablate cross-driven --preset sprites --device cuda --seeds 2",
 )
 
@@ -41,7 +42,8 @@ def command(
         str | None, typer.Option(metavar="S", help="Suite to score on (default: the one the preset trains on).")
     ] = None,
     preset: Annotated[
-        str, typer.Option(metavar="P", help="Preset of `bcd-bench train bcd` that the variants change.")
+        str,
+        typer.Option(metavar="P", help="Preset of `bcd-bench train bcd` or `bcd-landmarks` that the variants change."),
     ] = "sprites-procedural-small",
     seeds: Annotated[int, typer.Option(metavar="N", min=1, help="Trainings per variant.")] = 1,
     weights: Annotated[
@@ -73,7 +75,7 @@ def command(
     from bcd_bench.util.progress import open_progress
     from bcd_bench_bcd.ablations.definitions import ablation
     from bcd_bench_bcd.ablations.runner import Request, plan_jobs, run_jobs, study_of, write_state
-    from bcd_bench_bcd.presets.registry import resolve_preset
+    from bcd_bench_bcd.ablations.trainings import training_of
 
     chosen = ablation(name)
     if max_minutes is not None and not max_minutes > 0:
@@ -85,7 +87,7 @@ def command(
     request = Request(
         ablation=chosen,
         preset=preset,
-        suite=suite or resolve_preset(preset, overrides).train.suite,
+        suite=suite or training_of(preset).resolve(preset, overrides).train.suite,
         out=Path("ablations") / f"{name}-{preset}" if out is None else out,
         overrides=overrides,
         seeds=seeds,

@@ -11,6 +11,7 @@ from bcd_bench_bcd.ablations.base import CONTENT, IDENTITY, MOTION, OVERALL, Abl
 from bcd_bench_bcd.extensions.base import Extensions
 
 if TYPE_CHECKING:
+    from bcd_bench_bcd.landmarks.config import LandmarkPreset
     from bcd_bench_bcd.presets.base import Preset
 
 __all__ = ["ABLATIONS", "ablation", "capacity", "without_extension"]
@@ -53,8 +54,13 @@ def _bitrate(preset: Preset) -> Study:
         variants = [_rate(one) for one in LRS3_TARGETS]
     else:
         variants = [_rate(one) for one in sorted({target / 4, target / 2, target, round(0.94 * limit)})]
-    low, middle, high = variants[0].name, f"rate-{target:g}", variants[-1].name
-    claims = (
+    claims = _rate_claims(variants[0].name, f"rate-{target:g}", variants[-1].name)
+    return Study(tuple(variants), claims, tuple(notes))
+
+
+def _rate_claims(low: str, middle: str, high: str) -> tuple[Claim, ...]:
+    """The claims about three rates, of which the middle one is the preset's."""
+    return (
         Claim(
             "A rate that is too low loses motion.",
             middle,
@@ -84,7 +90,29 @@ def _bitrate(preset: Preset) -> Study:
             "cross error 3.74 at 8 kbit/s and 3.67 at 4 kbit/s (Table 3)",
         ),
     )
-    return Study(tuple(variants), claims, tuple(notes))
+
+
+def _landmark_rates(preset: LandmarkPreset) -> Study:
+    """A quarter, a half, all, and one and a half times the groups of the code; its rate has no target but a limit."""
+    code = preset.landmarks
+    bits = math.log2(code.entries)
+    counts = sorted({max(1, round(part * code.groups)) for part in (0.25, 0.5, 1.0, 1.5)})
+    pixel_path = preset.pixel_path or "heads-landmarks"
+    variants = [
+        Variant(
+            f"rate-{count * bits:g}",
+            {"landmarks.groups": count, "pixel_path": pixel_path},
+            x=count * bits,
+            note=f"{count} groups of {code.entries} entries",
+        )
+        for count in counts
+    ]
+    claims = _rate_claims(variants[0].name, f"rate-{code.groups * bits:g}", variants[-1].name)
+    notes = (
+        "a rate is the capacity of the groups, of which the code uses as much as helps it",
+        f"all variants draw with the pixel path of {pixel_path}; its layer for the code is fitted to theirs",
+    )
+    return Study(tuple(variants), claims, notes)
 
 
 def _content_frames(counts: tuple[int, ...]) -> tuple[Variant, ...]:
@@ -102,7 +130,7 @@ ROBUST_CLAIM = Claim(
 )
 
 
-def _single_frame(preset: Preset) -> Study:
+def _single_frame(preset: Preset | LandmarkPreset) -> Study:
     del preset
     motion = Claim(
         "One content frame transfers the motion as well as all of them.",
@@ -115,7 +143,7 @@ def _single_frame(preset: Preset) -> Study:
     return Study(_content_frames((1,)), (ROBUST_CLAIM, motion))
 
 
-def _all_content_frames(preset: Preset) -> Study:
+def _all_content_frames(preset: Preset | LandmarkPreset) -> Study:
     """The numbers of Table A5; on Sprites, whose clips have 8 frames, 1, 2, 4 and all."""
     sprites = preset.train.suite.startswith("sprites")
     more_content = Claim(
@@ -274,6 +302,8 @@ ABLATIONS: dict[str, Ablation] = {
             trains=True,
             study=_bitrate,
             varies=("objective.target_bits",),
+            landmark_study=_landmark_rates,
+            landmark_varies=("landmarks.groups",),
             axis="target, bits per frame",
         ),
         Ablation(
@@ -282,6 +312,7 @@ ABLATIONS: dict[str, Ablation] = {
             "Table 3, Table A5",
             trains=False,
             study=_single_frame,
+            landmark_study=_single_frame,
         ),
         Ablation(
             "content-frames",
@@ -289,6 +320,7 @@ ABLATIONS: dict[str, Ablation] = {
             "Table A5",
             trains=False,
             study=_all_content_frames,
+            landmark_study=_all_content_frames,
         ),
         Ablation(
             "bitrate-loss",

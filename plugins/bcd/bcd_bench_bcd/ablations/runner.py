@@ -17,18 +17,16 @@ from bcd_bench.plugin.loading import plugin_code
 from bcd_bench.plugin.specs import TrainRequest
 from bcd_bench.plugin.suites import load_suite
 from bcd_bench.run.pipeline import prepare, run
-from bcd_bench.training import CHECKPOINT, training_folder
+from bcd_bench.training import training_folder
 from bcd_bench.training.checkpoint import first_difference
 from bcd_bench.types.errors import BcdBenchError, Interrupted, UsageError
 from bcd_bench.util.progress import Progress
 from bcd_bench_bcd.ablations.base import Ablation, Study, Variant
-from bcd_bench_bcd.ablations.definitions import capacity
-from bcd_bench_bcd.presets.registry import resolve_preset
+from bcd_bench_bcd.ablations.trainings import WEIGHTS, training_of
 
 if TYPE_CHECKING:
     from bcd_bench.plugin.registry import Registry
     from bcd_bench.types.suite import Suite
-    from bcd_bench_bcd.presets.base import Preset
 
 __all__ = [
     "STATE",
@@ -45,7 +43,6 @@ __all__ = [
 
 STATE = "ablation.json"
 """Describes the ablation in its folder: variants, and the run folder and the weights of each."""
-FINISHED, WEIGHTS = "finished.json", "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,8 @@ class Job:
     seed: int
     folder: Path | None
     overrides: Mapping[str, Any]
-    preset: Preset
+    preset: Any
+    """A preset of the training, see `training_of`."""
 
 
 @dataclass
@@ -94,17 +92,17 @@ class Outcome:
 def study_of(request: Request) -> Study:
     """The variants of the ablation, restricted to those requested, and the claims about them.
 
-    Raises `UsageError` for settings that the ablation varies itself, unknown variants, rates above the capacity of the
-    codebooks, and settings that contradict each other.
+    Raises `UsageError` for a preset that the ablation does not apply to, settings that it varies itself, unknown
+    variants, rates above the capacity of the codebooks, and settings that contradict each other.
     """
-    ablation = request.ablation
-    for key in ablation.varies:
+    ablation, training = request.ablation, training_of(request.preset)
+    for key in training.varies(ablation):
         if key in request.overrides:
             raise UsageError(
                 f"--set {key}: ablation {ablation.name!r} varies this setting itself",
-                hint=f"bcd-bench ablate {ablation.name} --dry-run shows its variants",
+                hint=f"bcd-bench ablate {ablation.name} --preset {request.preset} --dry-run shows its variants",
             )
-    study = ablation.study(resolve_preset(request.preset, request.overrides))
+    study = training.study(ablation, training.resolve(request.preset, request.overrides))
     names = [variant.name for variant in study.variants]
     for name in request.variants:
         if name not in names:
@@ -112,14 +110,11 @@ def study_of(request: Request) -> Study:
                 f"ablation {ablation.name!r} has no variant {name!r}", hint=f"choose from: {', '.join(names)}"
             )
     for variant in study.variants:
-        preset = resolve_preset(request.preset, {**request.overrides, **variant.overrides})
-        if preset.objective.target_bits > capacity(preset) + 1e-9:
-            quantizer = preset.model.quantizer
-            raise UsageError(
-                f"variant {variant.name}: its target of {preset.objective.target_bits:g} bits per frame exceeds what "
-                f"{quantizer.groups} x {quantizer.entries} codebook entries can carry, {capacity(preset):g} bits",
-                hint="--set model.quantizer.entries=N with more entries, or a preset with more groups",
-            )
+        preset = training.resolve(request.preset, {**request.overrides, **variant.overrides})
+        try:
+            training.check(preset)
+        except UsageError as error:
+            raise UsageError(f"variant {variant.name}: {error}", hint=error.hint) from None
     chosen = set(request.variants or names)
     return replace(study, variants=tuple(variant for variant in study.variants if variant.name in chosen))
 
@@ -132,19 +127,20 @@ def plan_jobs(request: Request, study: Study, registry: Registry) -> list[Job]:
     if request.weights is not None:
         resolve_weights(registry.method("bcd"), request.suite, request.weights, AssetStore(registry))
     shared = None if request.ablation.trains else _shared_training(request, registry)
+    training = training_of(request.preset)
     jobs = []
     for variant in study.variants:
         for seed in range(request.seeds):
             overrides = {**request.overrides, **variant.overrides}
-            base = resolve_preset(request.preset, overrides)
+            base = training.resolve(request.preset, overrides)
             seed_of_training = base.train.seed + seed
-            preset = resolve_preset(request.preset, {**overrides, "train.seed": seed_of_training})
+            preset = training.resolve(request.preset, {**overrides, "train.seed": seed_of_training})
             if request.ablation.trains:
                 folder: Path | None = request.out / f"{variant.name}-seed{seed_of_training}"
             else:
                 folder = shared and shared.with_name(f"{shared.name}-seed{seed_of_training}")
             job = Job(variant, seed_of_training, folder, {**overrides, "train.seed": seed_of_training}, preset)
-            _check_folder(job)
+            _check_folder(request, job)
             jobs.append(job)
             if folder is None:  # given weights have no seeds
                 break
@@ -165,10 +161,8 @@ def _shipped(request: Request, registry: Registry) -> str | None:
     return request.preset if request.preset in names and not request.overrides else None
 
 
-def _check_folder(job: Job) -> None:
+def _check_folder(request: Request, job: Job) -> None:
     """Raise `UsageError` if the training folder of a job was written with other settings."""
-    from bcd_bench_bcd.training.trainer import NOT_RESULTS
-
     config = None if job.folder is None else job.folder / "config.json"
     if config is None or not config.exists():
         return
@@ -176,7 +170,7 @@ def _check_folder(job: Job) -> None:
         trained = json.loads(config.read_text(encoding="utf-8"))["preset"]
     except (OSError, ValueError, KeyError, TypeError):
         raise UsageError(f"{config}: is damaged", hint=f"delete {config.parent} to train this variant again") from None
-    asked = job.preset.model_dump(mode="json", exclude=NOT_RESULTS)
+    asked = training_of(request.preset).settings(job.preset)
     for settings in (trained, asked):
         settings.pop("summary", None)  # a description, which may be reworded
     if json.dumps(trained, sort_keys=True) != json.dumps(asked, sort_keys=True):
@@ -226,47 +220,35 @@ def _train(request: Request, job: Job, deadline: float | None) -> bool:
     """Train a job, or continue its training; returns whether it is finished."""
     folder = job.folder
     assert folder is not None
-    if is_trained(job):
+    training = training_of(request.preset)
+    if is_trained(request, job):
         return True
     minutes = None if deadline is None else (deadline - time.monotonic()) / 60
     if minutes is not None and minutes <= 0:
         return False
-    from bcd_bench_bcd.training.trainer import train
-
     print(f"train {job.variant.name}, seed {job.seed}: {folder}", file=sys.stderr)
-    names = [stage.name for stage in job.preset.train.stages] or [""]
-    begun = any((folder / name / CHECKPOINT).exists() for name in names)
+    known = ("latents", *training.data(job.preset))
     with training_folder(folder):
-        train(
+        training.train(
             TrainRequest(
                 preset=request.preset,
                 overrides=dict(job.overrides),
                 out=folder,
-                resume=begun,
+                resume=training.has_begun(folder, job.preset),
                 max_steps=None,
                 max_minutes=minutes,
                 device=request.device,
-                data={name: path for name, path in request.data.items() if name in ("latents", *_data_of_preset(job))},
+                data={name: path for name, path in request.data.items() if name in known},
                 plan_only=False,
                 seed=None,
             )
         )
-    return is_trained(job)
+    return is_trained(request, job)
 
 
-def is_trained(job: Job) -> bool:
+def is_trained(request: Request, job: Job) -> bool:
     """Whether the training of a job is finished."""
-    if job.folder is None:
-        return True
-    last = job.folder / (job.preset.train.stages[-1].name if job.preset.train.stages else "")
-    return (last / FINISHED).exists() and (job.folder / WEIGHTS).exists()
-
-
-def _data_of_preset(job: Job) -> tuple[str, ...]:
-    """Names of the data that the suite of the training needs, for a preset of pixels."""
-    from bcd_bench.plugin.registry import load_registry
-
-    return () if job.preset.model.latent is not None else tuple(load_registry().suite(job.preset.train.suite).data)
+    return job.folder is None or training_of(request.preset).is_finished(job.folder, job.preset)
 
 
 def _data_of_suite(request: Request, registry: Registry) -> dict[str, Path]:

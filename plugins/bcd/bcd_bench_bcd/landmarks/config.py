@@ -94,5 +94,8 @@ class LandmarkPreset(Config):
     """One line for tables and help."""
     bcd: str | None
     """The BCD weights to extend: a name of shipped weights, or a file. None: must be set."""
+    pixel_path: str | None = None
+    """Weights whose pixel path the result gets, with its layer for the code fitted to the new code (None: no pixel
+    path; `bcd-bench train bcd-pixels` trains one)."""
     landmarks: LandmarkSettings = LandmarkSettings()
     train: LandmarkTrainConfig = LandmarkTrainConfig()

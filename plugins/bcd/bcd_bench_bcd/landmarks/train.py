@@ -40,13 +40,14 @@ from bcd_bench_bcd.landmarks.codebook import RunningCodebook
 from bcd_bench_bcd.landmarks.config import LandmarkPreset
 from bcd_bench_bcd.landmarks.data import FILE, People, PointClips, compute_points, point_clips, prepare_points
 from bcd_bench_bcd.landmarks.loss import point_distance, rate_factor
+from bcd_bench_bcd.landmarks.pixel_path import source_of_pixel_path, with_pixel_path
 from bcd_bench_bcd.landmarks.plan import plan, shortened
 from bcd_bench_bcd.landmarks.presets import NOT_RESULTS, resolve_preset
 from bcd_bench_bcd.landmarks.start import FREE, start_network, transform_code
 from bcd_bench_bcd.landmarks.translation import translate
 from bcd_bench_bcd.training.rng import step_generator
 
-__all__ = ["Trainer", "extended", "train"]
+__all__ = ["Trainer", "extended", "train", "trial"]
 
 WHAT = "BCD landmark motion training run"
 WEIGHTS = "model.safetensors"
@@ -58,23 +59,19 @@ def train(request: TrainRequest) -> None:
     """Train motion in landmarks. Writes points.safetensors, model.safetensors (BCD with the extension), config.json,
     log.jsonl and checkpoint.pt.
 
-    Raises `UsageError` for invalid settings, an unavailable device, weights that are extended already, a suite without
-    points, or a folder that does not fit.
+    Raises `UsageError` for invalid settings, an unavailable device, weights that are extended already, a pixel path
+    that does not fit, a suite without points, or a folder that does not fit.
     """
     overrides = dict(request.overrides)
     if request.seed is not None:
         overrides["train.seed"] = request.seed
     preset = resolve_preset(request.preset, overrides)
-    if preset.bcd is None:
-        raise UsageError("landmark motion extends BCD weights, which must be given", hint="--set bcd=PATH")
-    bcd = BCD.from_pretrained(preset.bcd, request.device)
-    clips = point_clips(training.open_training_clips(preset.train.suite, request), preset.train.suite)
-    model = extended(bcd, preset, clips)
     if request.plan_only:
-        short = shortened(preset)
-        trial = Trainer(short, bcd, model, clips, compute_points(clips, short.train), request.device, request.out)
-        print(plan(preset, trial.train_step, count_parameters(trial.network), trial.device.type))
+        measured = trial(preset, request)
+        print(plan(preset, measured.train_step, count_parameters(measured.network), measured.device.type))
         return
+    bcd, clips = _opened(preset, request)
+    model = extended(bcd, preset, clips)
     resumes = bool(checkpoints_to_resume(request.out, resume=request.resume, prepared=request.out / FILE))
     with writing_into(request.out):
         people = prepare_points(clips, preset.train, request.out)
@@ -82,6 +79,21 @@ def train(request: TrainRequest) -> None:
     trainer.start(resume=resumes)
     if trainer.run(Limits.of(request)):
         trainer.finish()
+
+
+def trial(preset: LandmarkPreset, request: TrainRequest) -> Trainer:
+    """A trainer with few people, to measure steps; raises as `train`, and writes nothing."""
+    bcd, clips = _opened(preset, request)
+    short = shortened(preset)
+    people = compute_points(clips, short.train)
+    return Trainer(short, bcd, extended(bcd, preset, clips), clips, people, request.device, request.out)
+
+
+def _opened(preset: LandmarkPreset, request: TrainRequest) -> tuple[BCD, PointClips]:
+    if preset.bcd is None:
+        raise UsageError("landmark motion extends BCD weights, which must be given", hint="--set bcd=PATH")
+    clips = point_clips(training.open_training_clips(preset.train.suite, request), preset.train.suite)
+    return BCD.from_pretrained(preset.bcd, request.device), clips
 
 
 def extended(bcd: BCD, preset: LandmarkPreset, clips: PointClips) -> ExtendedBCD:
@@ -142,6 +154,9 @@ class Trainer:
         keep_freed_memory(self.device.type)
         assert model.landmarks is not None
         self.settings = model.landmarks.settings
+        self.pixel_path: ExtendedBCD | None = None
+        if preset.pixel_path is not None:
+            self.pixel_path = source_of_pixel_path(preset.pixel_path, self.settings.landmarks)
         self.weights = 1 + train.part_weight * torch.from_numpy(clips.point_weights())
         torch.manual_seed(train.seed)
         free = self.settings.model_copy(update={"groups": FREE, "dim": 1})
@@ -232,18 +247,24 @@ class Trainer:
             network.spread.copy_(network.encoder(self.offsets[:EXAMPLES])[0].flatten(0, 1).std(0).clamp_min(1e-3))
         self.model.landmarks.load_state_dict(network.state_dict())
         self.model.quantizer.load_state_dict(self.codebook.quantizer.cpu().state_dict())
-        error = translate(self.bcd, self.model, self.clips, self.preset.train)
+        left = translate(self.bcd, self.model, self.clips, self.preset.train)
+        print(f"translation: {100 * left:.0f} % of the variance of the transformer's motion is left")
+        errors = {"translation_error": left}
+        if self.pixel_path is not None:
+            points = self.people.own.points[:EXAMPLES, :, : self.settings.landmarks].float()
+            self.model, left = with_pixel_path(self.model, self.pixel_path, points)
+            errors["pixel_path_error"] = left
+            print(f"pixel path: {100 * left:.0f} % of the variance of the code that it was trained with is left")
         with writing_into(self.out):
-            save_model(self.out / WEIGHTS, self.model, self.result(), self.card(error))
-        print(f"translation: {100 * error:.0f} % of the variance of the transformer's motion is left")
+            save_model(self.out / WEIGHTS, self.model, self.result(), self.card(errors))
         print(f"weights: {self.out / WEIGHTS}")
 
     def result(self) -> Description:
         """The description of the weights: that of the BCD weights with the extension."""
         return self.bcd.description.model_copy(update={"extensions": self.model.extensions})
 
-    def card(self, translation_error: float) -> dict[str, Any]:
-        """The card of the BCD weights, and how they were extended."""
+    def card(self, errors: Mapping[str, float]) -> dict[str, Any]:
+        """The card of the BCD weights, and how they were extended; `errors` are shares of a variance."""
         return {
             **self.bcd.card,
             "landmark_motion": {
@@ -253,7 +274,7 @@ class Trainer:
                 "people": self.preset.train.people - self.preset.train.held_out,
                 "hours": round(self.loop.seconds / 3600, 3),
                 "device": self.device.type,
-                "translation_error": round(translation_error, 4),
+                **{name: round(value, 4) for name, value in errors.items()},
                 "train": self.preset.train.model_dump(mode="json", exclude=NOT_RESULTS["train"]),
             },
         }
