@@ -142,3 +142,13 @@ def trainer_of(request: TrainRequest, clips: Any = None) -> trainer.Trainer:
     """The trainer of the only stage of a request."""
     preset = resolve_preset(request.preset, dict(request.overrides))
     return trainer.Trainer(Stage(preset, request.out), clips or BlockClips(), request.device)
+
+
+@pytest.fixture
+def block_landmarks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Landmarks of block clips instead of those of faces."""
+    from bcd_bench_bcd.inference import landmarks as reading
+    from tests.bcd.landmark_toy import BlockLandmarks
+
+    monkeypatch.setattr(reading, "_extractor", BlockLandmarks)
+    reading.landmark_reader.cache_clear()
