@@ -122,20 +122,19 @@ def request_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def make(name: str = "run", **changes: Any) -> TrainRequest:
         overrides = {**TINY, **changes.pop("overrides", {})}
-        fields: dict[str, Any] = {
-            "preset": "sprites-small",
-            "overrides": overrides,
-            "out": tmp_path / name,
-            "resume": False,
-            "max_steps": None,
-            "max_minutes": None,
-            "device": "cpu",
-            "data": {},
-            "plan_only": False,
-        }
-        return TrainRequest(**{**fields, **changes})
+        fields = {"preset": "sprites-small", "overrides": overrides, "out": tmp_path / name}
+        return train_request(**{**fields, **changes})
 
     return make
+
+
+def train_request(preset: str, overrides: dict[str, Any], out: Path, **changes: Any) -> TrainRequest:
+    """A request as `bcd-bench train` makes it without options."""
+    fields: dict[str, Any] = {
+        "preset": preset, "overrides": overrides, "out": out, "resume": False, "max_steps": None, "max_minutes": None,
+        "device": "cpu", "data": {}, "plan_only": False,
+    }  # fmt: skip
+    return TrainRequest(**{**fields, **changes})
 
 
 def trainer_of(request: TrainRequest, clips: Any = None) -> trainer.Trainer:

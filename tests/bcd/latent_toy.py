@@ -18,7 +18,7 @@ from bcd_bench_bcd.presets.base import Preset
 from bcd_bench_bcd.presets.registry import resolve_preset
 from bcd_bench_bcd.training.stages import stages_of
 from bcd_bench_bcd.training.trainer import Trainer
-from tests.bcd.conftest import take_step
+from tests.bcd.conftest import take_step, train_request
 
 TINY: dict[str, Any] = {
     "model.frame_size": [32, 32],
@@ -90,18 +90,8 @@ def toy_preset(**overrides: Any) -> Preset:
 
 
 def toy_request(cache: Path, out: Path, **changes: Any) -> TrainRequest:
-    fields: dict[str, Any] = {
-        "preset": "lrs3-tiny",
-        "overrides": {**TINY, **changes.pop("overrides", {})},
-        "out": out,
-        "resume": False,
-        "max_steps": None,
-        "max_minutes": None,
-        "device": "cpu",
-        "data": {"latents": cache},
-        "plan_only": False,
-    }
-    return TrainRequest(**{**fields, **changes})
+    overrides = {**TINY, **changes.pop("overrides", {})}
+    return train_request("lrs3-tiny", overrides, out, **{"data": {"latents": cache}, **changes})
 
 
 def some_steps(cache: Path, out: Path, accumulate: int, count: int = 2) -> dict[str, torch.Tensor]:

@@ -25,7 +25,7 @@ from bcd_bench_bcd.landmarks import train as module
 from bcd_bench_bcd.landmarks.data import point_clips
 from bcd_bench_bcd.landmarks.pixel_path import quantized
 from bcd_bench_bcd.pixels import train as pixels
-from tests.bcd.conftest import BlockClips, description_of
+from tests.bcd.conftest import BlockClips, description_of, train_request
 from tests.bcd.landmark_toy import KNOWN, TINY, HeadClips
 from tests.bcd.pixel_toy import TINY as PIXELS
 from tests.bcd.pixel_toy import CrossedBlocks
@@ -45,11 +45,8 @@ def request_for(tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch, blo
 
     def make(name: str = "run", **changes: Any) -> TrainRequest:
         overrides = {**TINY, "bcd": str(base), **changes.pop("overrides", {})}
-        fields: dict[str, Any] = {
-            "preset": "heads-landmarks", "overrides": overrides, "out": tmp_path / name, "resume": False,
-            "max_steps": None, "max_minutes": None, "device": "cpu", "data": {}, "plan_only": False,
-        }  # fmt: skip
-        return TrainRequest(**{**fields, **changes})
+        fields = {"preset": "heads-landmarks", "overrides": overrides, "out": tmp_path / name}
+        return train_request(**{**fields, **changes})
 
     return make
 

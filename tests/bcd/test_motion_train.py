@@ -39,7 +39,7 @@ from bcd_bench_bcd.inference.weights import save_model
 from bcd_bench_bcd.metrics.motion_bitrate import INFO_KEY
 from bcd_bench_bcd.metrics.motion_generation import GENERATION, MotionGeneration, repeated_share
 from bcd_bench_bcd.training.dataset import DeviceClips
-from tests.bcd.conftest import BlockClips, description_of, tiny_model
+from tests.bcd.conftest import BlockClips, description_of, tiny_model, train_request
 
 TINY: dict[str, Any] = {
     "gpt.layers": 1, "gpt.width": 32, "gpt.heads": 2, "train.steps": 6, "train.batch": 8, "train.held_out": 8,
@@ -61,11 +61,8 @@ def request_for(tmp_path: Path, bcd_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     def make(name: str = "run", **changes: Any) -> TrainRequest:
         overrides = {**TINY, "bcd": str(bcd_path), **changes.pop("overrides", {})}
-        fields: dict[str, Any] = {
-            "preset": "sprites-small", "overrides": overrides, "out": tmp_path / name, "resume": False,
-            "max_steps": None, "max_minutes": None, "device": "cpu", "data": {}, "plan_only": False,
-        }  # fmt: skip
-        return TrainRequest(**{**fields, **changes})
+        fields = {"preset": "sprites-small", "overrides": overrides, "out": tmp_path / name}
+        return train_request(**{**fields, **changes})
 
     return make
 

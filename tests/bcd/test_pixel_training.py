@@ -36,7 +36,7 @@ from bcd_bench_bcd.pixels import train as module
 from bcd_bench_bcd.pixels.data import PixelPair
 from bcd_bench_bcd.pixels.presets import resolve_preset
 from bcd_bench_bcd.presets.registry import resolve_preset as bcd_preset
-from tests.bcd.conftest import BlockClips, description_of
+from tests.bcd.conftest import BlockClips, description_of, train_request
 from tests.bcd.pixel_toy import TINY, CrossedBlocks
 from tests.bcd.test_canonical_features import canonical_model
 from tests.bcd.test_coded_method import Source as Frames
@@ -56,11 +56,8 @@ def request_for(tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     def make(name: str = "run", **changes: Any) -> TrainRequest:
         overrides = {**TINY, "bcd": str(base), **changes.pop("overrides", {})}
-        fields: dict[str, Any] = {
-            "preset": "heads-pixels", "overrides": overrides, "out": tmp_path / name, "resume": False,
-            "max_steps": None, "max_minutes": None, "device": "cpu", "data": {}, "plan_only": False,
-        }  # fmt: skip
-        return TrainRequest(**{**fields, **changes})
+        fields = {"preset": "heads-pixels", "overrides": overrides, "out": tmp_path / name}
+        return train_request(**{**fields, **changes})
 
     return make
 
