@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from bcd_bench.types.errors import UsageError
 from bcd_bench.types.failed import Failed
 from bcd_bench.types.pair import Pair
 from bcd_bench_baselines.codecs.bd_rate import bd_rate
-from bcd_bench_baselines.codecs.comparison import POINTS, draw, markdown
+from bcd_bench_baselines.codecs.comparison import POINTS, draw, markdown, row_of
 from bcd_bench_baselines.codecs.encoders import CODECS, without_messages
 from bcd_bench_baselines.codecs.method import X264, X265, SvtAv1
 from bcd_bench_baselines.codecs.metric import BYTES_KEY, CodedSize
@@ -169,3 +170,23 @@ def test_values_of_some_of_the_clips_are_marked_and_not_compared(tmp_path: Path)
     limits = [panel.dataLim for panel in shown[0].axes]
     assert all(limit.x1 < 1000 for limit in limits)
     assert limits[1].y1 < 100  # not the value of a single clip
+
+
+def test_few_clips_without_intervals_and_points_without_any_value(tmp_path: Path) -> None:
+    def value(mean: float | None, n: int) -> SimpleNamespace:
+        return SimpleNamespace(value=mean, ci_low=None, ci_high=None, n=n)
+
+    columns = {"coded-bytes": value(500.0, 2), "coded-kbps": value(4.0, 2), "target-psnr": value(20.0, 2)}
+    blurred = {**columns, "csim": value(None, 0), "motion-error": value(60.0, 1)}
+    sharp = {**columns, "coded-kbps": value(8.0, 2), "csim": value(0.5, 2), "motion-error": value(3.0, 2)}
+    points = [("bcd-bitstream", blurred), ("bcd-bitstream", sharp), ("x264", blurred), ("x264", sharp)]
+    made = [row_of(SimpleNamespace(values=values), method, "crf 1") for method, values in points]
+    assert made[0]["scored"] == {"motion-error": 1}
+    text = markdown("some-suite", made)
+    assert "| x264 | crf 1 | 500 | 4.00 | 20.0 | – | 60.0 (n = 1) |" in text
+    assert "–: no clip could be scored." in text
+    assert "Brackets" not in text
+    assert "| bcd-bitstream | no overlap | too few points | too few points |" in text
+    pytest.importorskip("matplotlib")
+    draw("some-suite", made, tmp_path / "x.png")
+    assert (tmp_path / "x.png").stat().st_size > 5000

@@ -75,14 +75,7 @@ def command(
             out=out,
         )  # fmt: skip
         [record] = results.records
-        values = {
-            name: [value.value, value.ci_low, value.ci_high]
-            for name, value in record.values.items()
-            if value is not None
-        }
-        pairs = record.values["coded-bytes"].n
-        fewer = {name: value.n for name, value in record.values.items() if value is not None and value.n < pairs}
-        rows.append({"method": method, "point": point, "pairs": pairs, "values": values, "scored": fewer})
+        rows.append(row_of(record, method, point))
         return record
 
     exact = add("bcd-bitstream", "exact content", {"model": model}, weights)
@@ -105,9 +98,22 @@ def command(
     print(markdown(suite, rows))
 
 
+def row_of(record: RunRecord, method: str, point: str) -> Row:
+    """One point of a curve: [value, ends of the interval or None] of every column that has a value, and the number of
+    clips of those columns that lack some clips."""
+    values = {
+        name: [value.value, value.ci_low, value.ci_high]
+        for name, value in record.values.items()
+        if value is not None and value.value is not None
+    }
+    pairs = record.values["coded-bytes"].n
+    fewer = {name: record.values[name].n for name in values if record.values[name].n < pairs}
+    return {"method": method, "point": point, "pairs": pairs, "values": values, "scored": fewer}
+
+
 def qualities(rows: Sequence[Row]) -> list[str]:
-    """The columns that are compared: those of all rows, without sizes and columns that only describe a fit."""
-    names = set.intersection(*(set(row["values"]) for row in rows))
+    """The columns that are compared: those that any row has, without sizes and columns that only describe a fit."""
+    names = set().union(*(row["values"] for row in rows))
     known = ("target-psnr", "target-ssim", "csim", "csim-sface", "motion-error", "cross-error", "shape-error")
     return [name for name in known if name in names]
 
@@ -119,7 +125,7 @@ def markdown(suite: str, rows: Sequence[Row]) -> str:
     columns = qualities(rows)
     lines = [
         f"Self-reenactment on `{suite}`, {rows[0]['pairs']} clips. Bytes of the whole file: content, headers, motion.",
-        "Brackets: 95 % intervals over clips.",
+        *_notes(rows, columns),
         "",
         f"| method | point | bytes | kbit/s | {' | '.join(columns)} |",
         f"| --- | --- | ---: | ---: |{' ---: |' * len(columns)}",
@@ -153,12 +159,25 @@ def markdown(suite: str, rows: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _notes(rows: Sequence[Row], columns: Sequence[str]) -> list[str]:
+    """What brackets and dashes mean, if there are any."""
+    found = [row["values"].get(name) for row in rows for name in columns]
+    notes = []
+    if any(one is not None and one[1] is not None for one in found):
+        notes.append("Brackets: 95 % intervals over clips.")
+    if any(one is None for one in found):
+        notes.append("–: no clip could be scored.")
+    return notes
+
+
 def _whole(row: Row, name: str) -> bool:
     """Whether a column has the value of every clip; means over other clips cannot be compared."""
-    return name not in row.get("scored", {})
+    return name in row["values"] and name not in row.get("scored", {})
 
 
 def _cell(row: Row, name: str) -> str:
+    if name not in row["values"]:
+        return "–"
     value, low, high = row["values"][name]
     text = _number(value) if low is None else f"{_number(value)} [{_number(low)}, {_number(high)}]"
     return text if _whole(row, name) else f"{text} (n = {row['scored'][name]})"
@@ -191,7 +210,9 @@ def draw(suite: str, rows: Sequence[Row], path: Path) -> None:
         for method in dict.fromkeys(row["method"] for row in drawn):
             points = sorted((r["values"][RATE][0], *r["values"][name]) for r in drawn if r["method"] == method)
             rates, values = [p[0] for p in points], [p[1] for p in points]
-            spread = [[p[1] - p[2] for p in points], [p[3] - p[1] for p in points]]
+            spread = None
+            if all(p[2] is not None for p in points):
+                spread = [[p[1] - p[2] for p in points], [p[3] - p[1] for p in points]]
             colour, marker = STYLE[method]
             panel.errorbar(
                 rates, values, yerr=spread, color=colour, marker=marker, capsize=2, label=method, lw=1.3, ms=5
