@@ -12,7 +12,7 @@ import torch
 from bcd_bench.plugin.specs import TrainRequest
 from bcd_bench_bcd.extensions.base import Extension, Extensions
 from bcd_bench_bcd.extensions.model import ExtendedBCD
-from bcd_bench_bcd.inference.weights import Description
+from bcd_bench_bcd.inference.weights import Description, save_model
 from bcd_bench_bcd.presets.base import Preset
 from bcd_bench_bcd.presets.registry import resolve_preset
 from bcd_bench_bcd.training import trainer
@@ -135,6 +135,13 @@ def train_request(preset: str, overrides: dict[str, Any], out: Path, **changes: 
         "device": "cpu", "data": {}, "plan_only": False,
     }  # fmt: skip
     return TrainRequest(**{**fields, **changes})
+
+
+def saved_weights(model: Any, folder: Path) -> Path:
+    """The file of weights of a model of block clips."""
+    path = folder / "bcd.safetensors"
+    save_model(path, model, description_of(model), {"suite": "blocks"})
+    return path
 
 
 def trainer_of(request: TrainRequest, clips: Any = None) -> trainer.Trainer:

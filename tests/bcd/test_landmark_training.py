@@ -20,12 +20,12 @@ from bcd_bench_bcd.bitstream.streaming import StreamEncoder
 from bcd_bench_bcd.extensions.model import ExtendedBCD
 from bcd_bench_bcd.inference.landmarks import NoFaceError
 from bcd_bench_bcd.inference.method import BCDMethod
-from bcd_bench_bcd.inference.weights import load_model, save_model
+from bcd_bench_bcd.inference.weights import load_model
 from bcd_bench_bcd.landmarks import train as module
 from bcd_bench_bcd.landmarks.data import point_clips
 from bcd_bench_bcd.landmarks.pixel_path import quantized
 from bcd_bench_bcd.pixels import train as pixels
-from tests.bcd.conftest import BlockClips, description_of, train_request
+from tests.bcd.conftest import BlockClips, saved_weights, train_request
 from tests.bcd.landmark_toy import KNOWN, TINY, HeadClips
 from tests.bcd.pixel_toy import TINY as PIXELS
 from tests.bcd.pixel_toy import CrossedBlocks
@@ -34,9 +34,7 @@ from tests.bcd.test_canonical_features import canonical_model
 
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
-    model = canonical_model()
-    save_model(tmp_path / "bcd.safetensors", model, description_of(model), {"suite": "blocks"})
-    return tmp_path / "bcd.safetensors"
+    return saved_weights(canonical_model(), tmp_path)
 
 
 @pytest.fixture
@@ -162,6 +160,7 @@ def test_another_code_takes_over_a_pixel_path(
     without = request_for("without", overrides={"pixel_path": str(base)})
     with pytest.raises(UsageError, match="the weights lack landmark_motion or pixel_path"):
         module.train(without)
+    assert not (without.out / "points.safetensors").exists()
     assert not (without.out / "checkpoint.pt").exists()
 
 

@@ -35,11 +35,10 @@ from bcd_bench_bcd.autoregressive.prompt_encoder import PromptEncoderTraining, a
 from bcd_bench_bcd.autoregressive.sampling import SamplingConfig
 from bcd_bench_bcd.autoregressive.weights import load_motion_model
 from bcd_bench_bcd.inference.bcd import BCD
-from bcd_bench_bcd.inference.weights import save_model
 from bcd_bench_bcd.metrics.motion_bitrate import INFO_KEY
 from bcd_bench_bcd.metrics.motion_generation import GENERATION, MotionGeneration, repeated_share
 from bcd_bench_bcd.training.dataset import DeviceClips
-from tests.bcd.conftest import BlockClips, description_of, tiny_model, train_request
+from tests.bcd.conftest import BlockClips, saved_weights, tiny_model, train_request
 
 TINY: dict[str, Any] = {
     "gpt.layers": 1, "gpt.width": 32, "gpt.heads": 2, "train.steps": 6, "train.batch": 8, "train.held_out": 8,
@@ -50,9 +49,7 @@ TINY: dict[str, Any] = {
 
 @pytest.fixture
 def bcd_path(tmp_path: Path) -> Path:
-    model = tiny_model()
-    save_model(tmp_path / "bcd.safetensors", model, description_of(model), {"suite": "blocks"})
-    return tmp_path / "bcd.safetensors"
+    return saved_weights(tiny_model(), tmp_path)
 
 
 @pytest.fixture

@@ -30,13 +30,13 @@ from bcd_bench_bcd.extensions.pixel_path import PixelPath
 from bcd_bench_bcd.inference.bcd import BCD
 from bcd_bench_bcd.inference.method import BCDMethod
 from bcd_bench_bcd.inference.pixels import carries_pixels
-from bcd_bench_bcd.inference.weights import load_model, save_model
+from bcd_bench_bcd.inference.weights import load_model
 from bcd_bench_bcd.metrics.motion_bitrate import INFO_KEY
 from bcd_bench_bcd.pixels import train as module
 from bcd_bench_bcd.pixels.data import PixelPair
 from bcd_bench_bcd.pixels.presets import resolve_preset
 from bcd_bench_bcd.presets.registry import resolve_preset as bcd_preset
-from tests.bcd.conftest import BlockClips, description_of, train_request
+from tests.bcd.conftest import BlockClips, saved_weights, train_request
 from tests.bcd.pixel_toy import TINY, CrossedBlocks
 from tests.bcd.test_canonical_features import canonical_model
 from tests.bcd.test_coded_method import Source as Frames
@@ -45,9 +45,7 @@ from tests.bcd.test_motion_train import TINY as MOTION
 
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
-    model = canonical_model()
-    save_model(tmp_path / "bcd.safetensors", model, description_of(model), {"suite": "blocks"})
-    return tmp_path / "bcd.safetensors"
+    return saved_weights(canonical_model(), tmp_path)
 
 
 @pytest.fixture

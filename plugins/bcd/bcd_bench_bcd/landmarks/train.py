@@ -70,12 +70,11 @@ def train(request: TrainRequest) -> None:
         measured = trial(preset, request)
         print(plan(preset, measured.train_step, count_parameters(measured.network), measured.device.type))
         return
-    bcd, clips = _opened(preset, request)
-    model = extended(bcd, preset, clips)
+    bcd, model, clips, pixel_path = _opened(preset, request)
     resumes = bool(checkpoints_to_resume(request.out, resume=request.resume, prepared=request.out / FILE))
     with writing_into(request.out):
         people = prepare_points(clips, preset.train, request.out)
-    trainer = Trainer(preset, bcd, model, clips, people, request.device, request.out)
+    trainer = Trainer(preset, bcd, model, clips, people, request.device, request.out, pixel_path)
     trainer.start(resume=resumes)
     if trainer.run(Limits.of(request)):
         trainer.finish()
@@ -83,17 +82,23 @@ def train(request: TrainRequest) -> None:
 
 def trial(preset: LandmarkPreset, request: TrainRequest) -> Trainer:
     """A trainer with few people, to measure steps; raises as `train`, and writes nothing."""
-    bcd, clips = _opened(preset, request)
+    bcd, model, clips, pixel_path = _opened(preset, request)
     short = shortened(preset)
     people = compute_points(clips, short.train)
-    return Trainer(short, bcd, extended(bcd, preset, clips), clips, people, request.device, request.out)
+    return Trainer(short, bcd, model, clips, people, request.device, request.out, pixel_path)
 
 
-def _opened(preset: LandmarkPreset, request: TrainRequest) -> tuple[BCD, PointClips]:
+def _opened(preset: LandmarkPreset, request: TrainRequest) -> tuple[BCD, ExtendedBCD, PointClips, ExtendedBCD | None]:
+    """The BCD weights, the model that extends them, the clips, and the model whose pixel path the result gets."""
     if preset.bcd is None:
         raise UsageError("landmark motion extends BCD weights, which must be given", hint="--set bcd=PATH")
     clips = point_clips(training.open_training_clips(preset.train.suite, request), preset.train.suite)
-    return BCD.from_pretrained(preset.bcd, request.device), clips
+    bcd = BCD.from_pretrained(preset.bcd, request.device)
+    model = extended(bcd, preset, clips)
+    if preset.pixel_path is None:
+        return bcd, model, clips, None
+    assert model.landmarks is not None
+    return bcd, model, clips, source_of_pixel_path(preset.pixel_path, model.landmarks.settings.landmarks)
 
 
 def extended(bcd: BCD, preset: LandmarkPreset, clips: PointClips) -> ExtendedBCD:
@@ -147,6 +152,7 @@ class Trainer:
         people: People,
         device: str,
         out: Path,
+        pixel_path: ExtendedBCD | None = None,
     ) -> None:
         train = preset.train
         self.preset, self.bcd, self.model, self.clips, self.people, self.out = preset, bcd, model, clips, people, out
@@ -154,9 +160,7 @@ class Trainer:
         keep_freed_memory(self.device.type)
         assert model.landmarks is not None
         self.settings = model.landmarks.settings
-        self.pixel_path: ExtendedBCD | None = None
-        if preset.pixel_path is not None:
-            self.pixel_path = source_of_pixel_path(preset.pixel_path, self.settings.landmarks)
+        self.pixel_path = pixel_path
         self.weights = 1 + train.part_weight * torch.from_numpy(clips.point_weights())
         torch.manual_seed(train.seed)
         free = self.settings.model_copy(update={"groups": FREE, "dim": 1})
