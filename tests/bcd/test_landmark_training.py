@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from bcd_bench.plugin.specs import TrainRequest
 from bcd_bench.types.errors import UsageError
+from bcd_bench_bcd.ablations.trainings import LandmarkTraining
 from bcd_bench_bcd.bitstream.codec import decode_clip, encode_clip
 from bcd_bench_bcd.bitstream.container import read_packet
 from bcd_bench_bcd.bitstream.streaming import StreamEncoder
@@ -199,3 +200,34 @@ def test_the_plan_names_the_rate(request_for: Any, capsys: pytest.CaptureFixture
     module.train(request)
     assert "3 groups of 8 entries, at most 9 bits per frame" in capsys.readouterr().out
     assert not request.out.exists()
+
+
+def test_trainings_of_the_same_data_share_what_is_prepared(request_for: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, other = request_for("first"), request_for("other", overrides={"landmarks.groups": 4, "train.seed": 1})
+    fewer = request_for("fewer", overrides={"train.people": 20, "train.translation_clips": 3})
+    alone = request_for("alone", overrides=dict(other.overrides))
+    module.train(first)
+    module.train(alone)
+    module.train(fewer, others=[first.out])  # of other data, so it prepares its own
+    tensors = load_file(fewer.out / "translation.safetensors")
+    assert tensors["landmarks"].shape == (3, 8, KNOWN, 2)
+    assert len(load_file(fewer.out / "points.safetensors")["own"]) == 20
+
+    damaged = first.out.with_name("damaged")
+    damaged.mkdir()
+    (damaged / "points.safetensors").write_bytes(b"no points")
+    with monkeypatch.context() as patch:
+        patch.setattr(HeadClips, "random_points", None)
+        patch.setattr(HeadClips, "clips", None)
+        LandmarkTraining().train(other)  # looks into the folders beside its own
+    for name in ("points.safetensors", "translation.safetensors"):
+        assert (other.out / name).read_bytes() == (first.out / name).read_bytes()
+    state, expected = (load_file(one.out / "model.safetensors") for one in (other, alone))
+    assert all(torch.equal(value, state[name]) for name, value in expected.items())
+
+
+def test_a_translation_needs_two_clips_with_faces(request_for: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(HeadClips, "clips", lambda self, numbers: np.zeros_like(BlockClips.clips(self, numbers)))
+    with pytest.raises(UsageError, match="0 of 4 training clips show a face, two are needed"):
+        module.train(request_for())
+    assert (request_for().out / "checkpoint.pt").exists()

@@ -178,7 +178,7 @@ class LandmarkTraining:
     def train(self, request: TrainRequest) -> None:
         from bcd_bench_bcd.landmarks.train import train
 
-        train(request)
+        train(request, others=_siblings(request.out))
 
     def has_begun(self, folder: Path, preset: LandmarkPreset) -> bool:
         return (folder / CHECKPOINT).exists()
@@ -199,6 +199,12 @@ class LandmarkTraining:
 
     def work(self, preset: LandmarkPreset) -> Any:
         return preset.model_dump(mode="json", exclude={"train": {"seed"}})
+
+
+def _siblings(folder: Path) -> list[Path]:
+    """The other folders beside a folder, among them those of the ablation's other trainings."""
+    parent = folder.parent
+    return sorted(path for path in parent.iterdir() if path.is_dir() and path != folder) if parent.is_dir() else []
 
 
 def _data_of_suite(suite: str) -> tuple[str, ...]:

@@ -12,12 +12,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from bcd_bench.io.safetensors import read_weight_file
 from bcd_bench.plugin.protocols import TrainingClips
-from bcd_bench.training import save_tensors
 from bcd_bench.types.errors import UsageError
 from bcd_bench.util.progress import open_progress
 from bcd_bench_bcd.landmarks.config import LandmarkTrainConfig
+from bcd_bench_bcd.landmarks.prepared import prepared
 
 __all__ = ["FILE", "People", "PointClips", "Points", "compute_points", "point_clips", "prepare_points"]
 
@@ -72,26 +71,21 @@ def point_clips(clips: TrainingClips, suite: str) -> PointClips:
     return clips  # type: ignore[return-value]
 
 
-def prepare_points(clips: PointClips, config: LandmarkTrainConfig, folder: Path) -> People:
-    """Compute the points, or read those of an earlier call from `folder`.
+def prepare_points(clips: PointClips, config: LandmarkTrainConfig, folder: Path, others: Sequence[Path] = ()) -> People:
+    """Compute the points, or read those of an earlier call from `folder`, or of a training in one of `others`.
 
     Raises `UsageError` for a file of other settings.
     """
-    path = folder / FILE
-    names = {"suite", "people", "shift", "frames"}
-    header = {"format": FORMAT, "data": config.model_dump_json(include=names)}
-    if path.exists():
-        found, tensors = read_weight_file(path, form=FORMAT, what="points", maker="bcd-bench train bcd-landmarks")
-        if found != header:
-            raise UsageError(f"{path}: points of other settings", hint="use a different --out, or delete the file")
-    else:
-        folder.mkdir(parents=True, exist_ok=True)
+    header = {"format": FORMAT, "data": config.model_dump_json(include={"suite", "people", "shift", "frames"})}
+
+    def compute() -> dict[str, Tensor]:
         people = compute_points(clips, config)
         own, crossed = people.own, people.crossed
-        tensors = {"own": own.points, "own_facing": own.facing}
-        tensors |= {"crossed": crossed.points, "crossed_facing": crossed.facing}
-        save_tensors(path, tensors, header)
-        return people
+        return {
+            "own": own.points, "own_facing": own.facing, "crossed": crossed.points, "crossed_facing": crossed.facing
+        }  # fmt: skip
+
+    tensors = prepared(folder / FILE, header, "points", compute, others)
     return People(
         Points(tensors["own"], tensors["own_facing"].bool()),
         Points(tensors["crossed"], tensors["crossed_facing"].bool()),

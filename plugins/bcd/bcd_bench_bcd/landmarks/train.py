@@ -6,7 +6,7 @@ run resumes exactly as if it had not been interrupted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ from bcd_bench_bcd.landmarks.pixel_path import source_of_pixel_path, with_pixel_
 from bcd_bench_bcd.landmarks.plan import plan, shortened
 from bcd_bench_bcd.landmarks.presets import NOT_RESULTS, resolve_preset
 from bcd_bench_bcd.landmarks.start import FREE, start_network, transform_code
-from bcd_bench_bcd.landmarks.translation import translate
+from bcd_bench_bcd.landmarks.translation import prepare_examples, translate
 from bcd_bench_bcd.training.rng import step_generator
 
 __all__ = ["Trainer", "extended", "train", "trial"]
@@ -55,9 +55,11 @@ EXAMPLES = 3072
 """Clips from which components, transform and codebooks are computed."""
 
 
-def train(request: TrainRequest) -> None:
-    """Train motion in landmarks. Writes points.safetensors, model.safetensors (BCD with the extension), config.json,
-    log.jsonl and checkpoint.pt.
+def train(request: TrainRequest, others: Sequence[Path] = ()) -> None:
+    """Train motion in landmarks. Writes points.safetensors, translation.safetensors, model.safetensors (BCD with the
+    extension), config.json, log.jsonl and checkpoint.pt.
+
+    The first two are copied from the folder of a training in `others` that has the same data.
 
     Raises `UsageError` for invalid settings, an unavailable device, weights that are extended already, a pixel path
     that does not fit, a suite without points, or a folder that does not fit.
@@ -73,11 +75,11 @@ def train(request: TrainRequest) -> None:
     bcd, model, clips, pixel_path = _opened(preset, request)
     resumes = bool(checkpoints_to_resume(request.out, resume=request.resume, prepared=request.out / FILE))
     with writing_into(request.out):
-        people = prepare_points(clips, preset.train, request.out)
+        people = prepare_points(clips, preset.train, request.out, others)
     trainer = Trainer(preset, bcd, model, clips, people, request.device, request.out, pixel_path)
     trainer.start(resume=resumes)
     if trainer.run(Limits.of(request)):
-        trainer.finish()
+        trainer.finish(others)
 
 
 def trial(preset: LandmarkPreset, request: TrainRequest) -> Trainer:
@@ -241,8 +243,8 @@ class Trainer:
     def _parts(self) -> Parts:
         return {"network": self.network, "optimizer": self.optimizer, "codebook": self.codebook}
 
-    def finish(self) -> None:
-        """Translate the codes for the transformer, and write the weights."""
+    def finish(self, others: Sequence[Path] = ()) -> None:
+        """Translate the codes for the transformer, and write the weights; `others` as in `train`."""
         assert self.codebook is not None
         assert self.model.landmarks is not None
         network = self.network.cpu().eval()
@@ -251,7 +253,9 @@ class Trainer:
             network.spread.copy_(network.encoder(self.offsets[:EXAMPLES])[0].flatten(0, 1).std(0).clamp_min(1e-3))
         self.model.landmarks.load_state_dict(network.state_dict())
         self.model.quantizer.load_state_dict(self.codebook.quantizer.cpu().state_dict())
-        left = translate(self.bcd, self.model, self.clips, self.preset.train)
+        with writing_into(self.out):
+            examples = prepare_examples(self.bcd, self.model, self.clips, self.preset.train, self.out, others)
+        left = translate(self.model, examples, self.preset.train)
         print(f"translation: {100 * left:.0f} % of the variance of the transformer's motion is left")
         errors = {"translation_error": left}
         if self.pixel_path is not None:

@@ -2,57 +2,101 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from bcd_bench.plugin.protocols import TrainingClips
+from bcd_bench.types.errors import UsageError
 from bcd_bench.util.progress import open_progress
 from bcd_bench_bcd.extensions.model import ExtendedBCD
 from bcd_bench_bcd.inference.bcd import BCD
 from bcd_bench_bcd.inference.landmarks import NoFaceError
 from bcd_bench_bcd.inference.pipeline import Pipeline
 from bcd_bench_bcd.landmarks.config import LandmarkTrainConfig
+from bcd_bench_bcd.landmarks.prepared import prepared
 
-__all__ = ["translate"]
+__all__ = ["FILE", "Examples", "compute_examples", "fit", "prepare_examples", "translate"]
 
+FILE = "translation.safetensors"
+FORMAT = "bcd-translation-1"
 LR = 1e-3
 HELD_OUT = 0.1
 """Last fraction of the clips, on which the error is measured."""
 
 
-def translate(bcd: BCD, model: ExtendedBCD, clips: TrainingClips, config: LandmarkTrainConfig) -> float:
-    """Train `model.landmarks.translation` on rendered clips: from the codes of `model` to the quantised motion of
-    `bcd`.
+@dataclass
+class Examples:
+    """Frames of N rendered clips of T frames, in both forms that a translation needs."""
+
+    landmarks: Tensor
+    """float32 [N, T, landmarks, 2], x and y in -1..1."""
+    motion: Tensor
+    """Their motion as the transformer was trained with, float32 [N, T, C]."""
+
+
+def translate(model: ExtendedBCD, examples: Examples, config: LandmarkTrainConfig) -> float:
+    """Train `model.landmarks.translation`, from the codes of `model` to the motion that its transformer was trained
+    with.
 
     Returns the share of the variance of the latter that is left on held-out clips.
     """
-    given, wanted = examples(bcd, model, clips, config.translation_clips)
-    count = max(1, int(len(given) * HELD_OUT))
     assert model.landmarks is not None
-    return fit(model.landmarks.translation, given[:-count], wanted[:-count], given[-count:], wanted[-count:], config)
+    with torch.no_grad():
+        given = model.landmarks.standardized(model.quantizer(model.landmarks.encode(examples.landmarks)[0]).motion)
+    count = max(1, int(len(given) * HELD_OUT))
+    parts = given[:-count], examples.motion[:-count], given[-count:], examples.motion[-count:]
+    first, wanted, test, truth = (part.flatten(0, 1) for part in parts)
+    return fit(model.landmarks.translation, first, wanted, test, truth, config)
+
+
+def prepare_examples(
+    bcd: BCD, model: ExtendedBCD, clips: TrainingClips, config: LandmarkTrainConfig, folder: Path,
+    others: Sequence[Path] = (),
+) -> Examples:  # fmt: skip
+    """Compute examples from the first clips, or read those of an earlier call from `folder`, or of a training in one of
+    `others`. Clips without a face are left out.
+
+    Raises `UsageError` for a file of other settings, and if no clip shows a face.
+    """
+    assert model.landmarks is not None
+    about = {
+        "suite": config.suite, "clips": config.translation_clips, "bcd": bcd.loaded.sha256,
+        "landmarks": model.landmarks.settings.network,
+    }  # fmt: skip
+    header = {"format": FORMAT, "data": json.dumps(about)}
+
+    def compute() -> dict[str, Tensor]:
+        examples = compute_examples(bcd, model, clips, config.translation_clips)
+        return {"landmarks": examples.landmarks, "motion": examples.motion}
+
+    return Examples(**prepared(folder / FILE, header, "examples of the translation", compute, others))
 
 
 @torch.inference_mode()
-def examples(bcd: BCD, model: ExtendedBCD, clips: TrainingClips, count: int) -> tuple[Tensor, Tensor]:
-    """Motion of `model` [N, C] and of `bcd` [N, C'] in the frames of the first `count` clips; clips without a face are
-    left out."""
-    assert model.landmarks is not None
-    standardized = model.landmarks.standardized
+def compute_examples(bcd: BCD, model: ExtendedBCD, clips: TrainingClips, count: int) -> Examples:
+    """Landmarks that are detected in the first `count` clips, and the quantised motion of `bcd`."""
     pipeline = Pipeline(model, bcd.description.inference.window)
-    given, wanted = [], []
+    landmarks, motion = [], []
     with open_progress().task("translate codes", total=count, unit="clips") as task:
         for number in range(count):
             values = bcd.codec.values(torch.from_numpy(np.asarray(clips.clips([number]))))
             try:
-                motion = pipeline.encode_motion(values).motion
+                found = pipeline.landmarks(values)
             except NoFaceError:
-                motion = None
-            if motion is not None:
-                given.append(standardized(motion[0].float()))
-                wanted.append(bcd.pipeline.encode_motion(values).motion[0].float().cpu())
+                found = None
+            if found is not None:
+                landmarks.append(found[0].float().cpu())
+                motion.append(bcd.pipeline.encode_motion(values).motion[0].float().cpu())
             task.advance()
-    return torch.cat(given), torch.cat(wanted)
+    if len(landmarks) < 2:
+        raise UsageError(f"{len(landmarks)} of {count} training clips show a face, two are needed")
+    return Examples(torch.stack(landmarks), torch.stack(motion))
 
 
 def fit(
