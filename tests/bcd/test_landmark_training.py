@@ -205,7 +205,7 @@ def test_the_plan_names_the_rate(request_for: Any, capsys: pytest.CaptureFixture
 def test_trainings_of_the_same_data_share_what_is_prepared(request_for: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     first, other = request_for("first"), request_for("other", overrides={"landmarks.groups": 4, "train.seed": 1})
     fewer = request_for("fewer", overrides={"train.people": 20, "train.translation_clips": 3})
-    alone = request_for("alone", overrides=dict(other.overrides))
+    alone = request_for("separate", overrides=dict(other.overrides))
     module.train(first)
     module.train(alone)
     module.train(fewer, others=[first.out])  # of other data, so it prepares its own
