@@ -226,6 +226,27 @@ def test_trainings_of_the_same_data_share_what_is_prepared(request_for: Any, mon
     assert all(torch.equal(value, state[name]) for name, value in expected.items())
 
 
+def test_trainings_that_differ_in_the_code_share_the_first_stage(
+    request_for: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module.train(request_for("first"))
+    shared = "steps 1 to 4 (without quantiser): as in "
+    for name, taken, overrides in (
+        ("wider", True, {"landmarks.groups": 4, "train.commitment": 0.01}),
+        ("seed", False, {"train.seed": 1}),
+        ("rate", False, {"train.lr": 1e-3}),
+    ):
+        alone = request_for(f"alone-{name}", overrides=overrides)
+        other = request_for(name, overrides=overrides)
+        module.train(alone)
+        assert shared not in capsys.readouterr().out
+        module.train(other, others=[request_for("first").out])
+        assert (f"{shared}{request_for('first').out}" in capsys.readouterr().out) is taken
+        assert (other.out / "log.jsonl").read_text() == (alone.out / "log.jsonl").read_text()
+        state, expected = (load_file(one.out / "model.safetensors") for one in (other, alone))
+        assert all(torch.equal(value, state[key]) for key, value in expected.items())
+
+
 def test_a_translation_needs_two_clips_with_faces(request_for: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(HeadClips, "clips", lambda self, numbers: np.zeros_like(BlockClips.clips(self, numbers)))
     with pytest.raises(UsageError, match="0 of 4 training clips show a face, two are needed"):

@@ -12,7 +12,7 @@ from bcd_bench.io.safetensors import read_weight_file, read_weight_header
 from bcd_bench.training import save_tensors
 from bcd_bench.types.errors import UsageError
 
-__all__ = ["prepared"]
+__all__ = ["MAKER", "found", "prepared"]
 
 MAKER = "bcd-bench train bcd-landmarks"
 
@@ -29,7 +29,7 @@ def prepared(
     form = header["format"]
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        other = _found(path.name, header, what, others)
+        other = found(path.name, header, what, others)
         if other is None:
             tensors = compute()
             save_tensors(path, tensors, header)
@@ -37,17 +37,19 @@ def prepared(
         partial = path.with_name(f"{path.name}.partial")
         shutil.copyfile(other, partial)
         partial.replace(path)
-    found, tensors = read_weight_file(path, form=form, what=what, maker=MAKER)
-    if found != header:
+    written, tensors = read_weight_file(path, form=form, what=what, maker=MAKER)
+    if written != header:
         raise UsageError(f"{path}: {what} of other settings", hint="use a different --out, or delete the file")
     return tensors
 
 
-def _found(name: str, header: Mapping[str, str], what: str, folders: Sequence[Path]) -> Path | None:
-    """The first file of this name and header in `folders`; others, and damaged ones, are ignored."""
+def found(name: str, header: Mapping[str, str], what: str, folders: Sequence[Path]) -> Path | None:
+    """The first file of this name in `folders` whose header contains `header`; others, and damaged ones, are
+    ignored."""
     for folder in folders:
         try:
-            if read_weight_header(folder / name, form=header["format"], what=what, maker=MAKER) == header:
+            other = read_weight_header(folder / name, form=header["format"], what=what, maker=MAKER)
+            if header.items() <= other.items():
                 return folder / name
         except UsageError:
             continue

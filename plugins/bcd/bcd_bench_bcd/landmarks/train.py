@@ -39,6 +39,7 @@ from bcd_bench_bcd.inference.weights import Description, save_model
 from bcd_bench_bcd.landmarks.codebook import RunningCodebook
 from bcd_bench_bcd.landmarks.config import LandmarkPreset
 from bcd_bench_bcd.landmarks.data import FILE, People, PointClips, compute_points, point_clips, prepare_points
+from bcd_bench_bcd.landmarks.first_stage import FirstStage
 from bcd_bench_bcd.landmarks.loss import point_distance, rate_factor
 from bcd_bench_bcd.landmarks.pixel_path import source_of_pixel_path, with_pixel_path
 from bcd_bench_bcd.landmarks.plan import plan, shortened
@@ -56,10 +57,11 @@ EXAMPLES = 3072
 
 
 def train(request: TrainRequest, others: Sequence[Path] = ()) -> None:
-    """Train motion in landmarks. Writes points.safetensors, translation.safetensors, model.safetensors (BCD with the
-    extension), config.json, log.jsonl and checkpoint.pt.
+    """Train motion in landmarks. Writes points.safetensors, first-stage.safetensors, translation.safetensors,
+    model.safetensors (BCD with the extension), config.json, log.jsonl and checkpoint.pt.
 
-    The first two are copied from the folder of a training in `others` that has the same data.
+    Points and examples of the translation are copied from the folder of a training in `others` that has the same data,
+    and the stage without quantiser is taken over from one that differs only in the code. Results are the same.
 
     Raises `UsageError` for invalid settings, an unavailable device, weights that are extended already, a pixel path
     that does not fit, a suite without points, or a folder that does not fit.
@@ -77,7 +79,7 @@ def train(request: TrainRequest, others: Sequence[Path] = ()) -> None:
     with writing_into(request.out):
         people = prepare_points(clips, preset.train, request.out, others)
     trainer = Trainer(preset, bcd, model, clips, people, request.device, request.out, pixel_path)
-    trainer.start(resume=resumes)
+    trainer.start(resume=resumes, others=others)
     if trainer.run(Limits.of(request)):
         trainer.finish(others)
 
@@ -163,6 +165,7 @@ class Trainer:
         assert model.landmarks is not None
         self.settings = model.landmarks.settings
         self.pixel_path = pixel_path
+        self.first_stage = FirstStage(preset, self.settings.landmarks, self.device, out)
         self.weights = 1 + train.part_weight * torch.from_numpy(clips.point_weights())
         torch.manual_seed(train.seed)
         free = self.settings.model_copy(update={"groups": FREE, "dim": 1})
@@ -209,6 +212,8 @@ class Trainer:
     @torch.no_grad()
     def quantize(self) -> None:
         """Switch the quantiser on: transform the latents, and fit the codebooks to them."""
+        with writing_into(self.out):
+            self.first_stage.save(self.network, self.loop)
         free = self.network.cpu().eval()
         examples = self.offsets[:EXAMPLES]
         latents, subjects = free.encoder(examples)
@@ -226,10 +231,14 @@ class Trainer:
         return RunningCodebook(self.settings.quantizer, self.device)
 
     # ---- start, resume, save -------------------------------------------------------------------------------------
-    def start(self, *, resume: bool) -> None:
-        """Resume from the folder's checkpoint, or begin. Raises `UsageError` if the folder does not fit."""
+    def start(self, *, resume: bool, others: Sequence[Path] = ()) -> None:
+        """Resume from the folder's checkpoint, or begin; `others` as in `train`. Raises `UsageError` if the folder does
+        not fit."""
         if not resume:
             self.checkpoint.begin()
+            taken = self.first_stage.take_over(self.network, self.loop, others)
+            if taken is not None:
+                print(f"steps 1 to {self.loop.step} (without quantiser): as in {taken}")
             return
         state = self.checkpoint.read()
         if state.get("codebook") is not None:
