@@ -18,7 +18,16 @@ from bcd_bench.results.formats.markdown import escape
 
 TARGET = Path(__file__).parent / "ablations"
 FILES = ("table.md", "table.csv", "table.json", "table.tex", "picture.png", "samples.png")
-ORDER = ("bitrate", "single-frame", "content-frames", "bitrate-loss", "cross-driven", "extensions", "sampler")
+ORDER = (
+    "bitrate",
+    "single-frame",
+    "content-frames",
+    "bitrate-loss",
+    "cross-driven",
+    "extensions",
+    "recipes",
+    "sampler",
+)
 
 
 def collect(folder: Path) -> None:

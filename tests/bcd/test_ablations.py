@@ -46,7 +46,7 @@ def overrides_of(name: str, preset: str) -> dict[str, dict[str, Any]]:
 def test_every_ablation_applies_to_every_preset(name: str, preset: str) -> None:
     study = study_of(request(name, preset))
     names = [variant.name for variant in study.variants]
-    assert len(set(names)) == len(names) >= (1 if name == "extensions" else 2)
+    assert len(set(names)) == len(names) >= (1 if name in ("extensions", "recipes") else 2)
     for claim in study.claims:
         assert {claim.better, claim.worse} <= set(names)
         assert claim.better != claim.worse
@@ -126,6 +126,20 @@ def test_an_extension_that_others_require_takes_them_along() -> None:
     notes = {variant.name: variant.note for variant in study.variants}
     assert notes["without-content_bottleneck"] == "also without swap_cycle, which requires it"
     assert len(study.variants) == 1 + len(resolve_preset("sprites-small").extensions.names)
+
+
+def test_recipes_separate_the_paper_from_extensions_and_labels() -> None:
+    heads = overrides_of("recipes", "heads-tiny")
+    assert list(heads) == ["paper", "self-supervised", "with-labels"]
+    recipes = {name: resolve_preset("heads-tiny", changes).extensions for name, changes in heads.items()}
+    assert recipes["paper"].names == ()
+    assert {one.name for one in recipes["with-labels"] if one.labels} == {"same_identity_pairs", "keypoint_supervision"}
+    lost = set(recipes["with-labels"].names) - set(recipes["self-supervised"].names)
+    assert lost == {"same_identity_pairs", "keypoint_supervision"}
+    claims = [(claim.better, claim.worse) for claim in study_of(request("recipes", "heads-tiny")).claims]
+    assert claims == [("self-supervised", "paper"), ("with-labels", "self-supervised")]
+    assert list(overrides_of("recipes", "sprites-tiny")) == ["paper", "self-supervised"]
+    assert list(overrides_of("recipes", "sprites-paper-small")) == ["paper"]
 
 
 def test_content_frames_are_those_of_the_paper_or_fit_in_a_sprites_clip() -> None:

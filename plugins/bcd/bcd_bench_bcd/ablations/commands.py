@@ -35,7 +35,7 @@ def command(
         str,
         typer.Argument(
             metavar="NAME",
-            help="bitrate, single-frame, content-frames, bitrate-loss, cross-driven, extensions or sampler.",
+            help="bitrate, single-frame, content-frames, bitrate-loss, cross-driven, extensions, recipes or sampler.",
         ),
     ],
     suite: Annotated[

@@ -252,6 +252,30 @@ def _extensions(preset: Preset) -> Study:
     return Study(tuple(variants), tuple(claims))
 
 
+WITHOUT_LABELS = {"extensions.canonical_features.warp_start": 0}
+"""Settings of extensions, as in `--set`, which without labels have nothing to learn from before."""
+
+
+def _recipes(preset: Preset) -> Study:
+    """The paper's recipe, the preset without extensions that learn from labels, and the preset."""
+    names = preset.extensions.names
+    labels = [extension.name for extension in preset.extensions if extension.labels]
+    variants, claims = [Variant("paper", {f"extensions.{name}": None for name in names}, note="no extensions")], []
+    if len(names) > len(labels):
+        overrides: dict[str, int | None] = {f"extensions.{name}": None for name in labels}
+        if labels:
+            overrides |= {key: value for key, value in WITHOUT_LABELS.items() if key.split(".")[1] in names}
+        note = f"the preset without {', '.join(labels)}" if labels else "the preset, which needs no labels"
+        variants.append(Variant("self-supervised", overrides, note=note))
+        claims.append(Claim("Extensions without labels improve the transfer.", "self-supervised", "paper", OVERALL))
+    if labels:
+        variants.append(Variant("with-labels", note=f"the preset; labels: {', '.join(labels)}"))
+        claims.append(
+            Claim("Extensions that learn from labels improve the transfer.", "with-labels", variants[-2].name, OVERALL)
+        )
+    return Study(tuple(variants), tuple(claims), ("all other settings are the preset's",))
+
+
 SAMPLERS: tuple[tuple[Literal["euler", "heun", "dpmpp-2m"], int, float], ...] = (
     ("euler", 1, 1.0),
     ("euler", 2, 1.0),
@@ -344,6 +368,13 @@ ABLATIONS: dict[str, Ablation] = {
             "",
             trains=True,
             study=_extensions,
+        ),
+        Ablation(
+            "recipes",
+            "the paper's recipe, with extensions, and with extensions that learn from labels",
+            "",
+            trains=True,
+            study=_recipes,
         ),
         Ablation(
             "sampler",
