@@ -296,7 +296,9 @@ SAMPLERS: tuple[tuple[Literal["euler", "heun", "dpmpp-2m"], int, float], ...] = 
 def _samplers(preset: Preset) -> Study:
     from bcd_bench_bcd.paper.config import SamplerConfig
 
-    variants = [Variant("preset", x=float(preset.sampler.nfe), note=_sampler_text(preset))]
+    own = preset.sampler
+    text = f"{own.name}, {own.steps} steps, guidance {own.guidance:g}"
+    variants = [Variant("preset", x=float(own.nfe), note=text)]
     for solver, steps, guidance in SAMPLERS:
         settings = {"solver": solver, "steps": steps, "guidance": guidance}
         evaluations = SamplerConfig(name=solver, steps=steps, guidance=guidance).nfe
@@ -309,11 +311,6 @@ def _samplers(preset: Preset) -> Study:
         Claim("Guidance 1.5 transfers better than none.", "dpmpp-2m-8-guidance-1.5", "dpmpp-2m-8", OVERALL),
     )
     return Study(tuple(variants), claims)
-
-
-def _sampler_text(preset: Preset) -> str:
-    sampler = preset.sampler
-    return f"{sampler.name}, {sampler.steps} steps, guidance {sampler.guidance:g}"
 
 
 ABLATIONS: dict[str, Ablation] = {

@@ -18,7 +18,7 @@ from bcd_bench.util.progress import open_progress
 from bcd_bench_bcd.landmarks.config import LandmarkTrainConfig
 from bcd_bench_bcd.landmarks.prepared import prepared
 
-__all__ = ["FILE", "People", "PointClips", "Points", "compute_points", "point_clips", "prepare_points"]
+__all__ = ["FILE", "Batch", "People", "PointClips", "Points", "compute_points", "point_clips", "prepare_points"]
 
 FORMAT = "bcd-points-1"
 FILE = "points.safetensors"
@@ -60,6 +60,18 @@ class People:
 
     own: Points
     crossed: Points
+
+
+@dataclass
+class Batch:
+    """Positions of the points of B people: content [B, S, P, 2], and with another motion [B, T, P, 2]."""
+
+    content: Tensor
+    content_facing: Tensor
+    target: Tensor
+    target_facing: Tensor
+    content_offsets: Tensor
+    driver_offsets: Tensor
 
 
 def point_clips(clips: TrainingClips, suite: str) -> PointClips:

@@ -7,7 +7,6 @@ run resumes exactly as if it had not been interrupted.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ from bcd_bench_bcd.inference.landmarks import landmark_source
 from bcd_bench_bcd.inference.weights import Description, save_model
 from bcd_bench_bcd.landmarks.codebook import RunningCodebook
 from bcd_bench_bcd.landmarks.config import LandmarkPreset
-from bcd_bench_bcd.landmarks.data import FILE, People, PointClips, compute_points, point_clips, prepare_points
+from bcd_bench_bcd.landmarks.data import FILE, Batch, People, PointClips, compute_points, point_clips, prepare_points
 from bcd_bench_bcd.landmarks.first_stage import FirstStage
 from bcd_bench_bcd.landmarks.loss import point_distance, rate_factor
 from bcd_bench_bcd.landmarks.pixel_path import source_of_pixel_path, with_pixel_path
@@ -130,18 +129,6 @@ def extended(bcd: BCD, preset: LandmarkPreset, clips: PointClips) -> ExtendedBCD
     model.load_state_dict(state, strict=False)
     model.to(next(base.parameters()).device).eval()
     return model
-
-
-@dataclass
-class _Batch:
-    """Positions of the points of B people: content [B, S, P, 2], and with another motion [B, T, P, 2]."""
-
-    content: Tensor
-    content_facing: Tensor
-    target: Tensor
-    target_facing: Tensor
-    content_offsets: Tensor
-    driver_offsets: Tensor
 
 
 class Trainer:
@@ -338,7 +325,7 @@ class Trainer:
             self.codebook.follow(latents.detach(), step, train, generator)
         return measured
 
-    def _batch(self, chosen: Tensor, generator: torch.Generator | None = None) -> _Batch:
+    def _batch(self, chosen: Tensor, generator: torch.Generator | None = None) -> Batch:
         """The points of people, and with a `generator` also simulated errors, and sometimes one content frame only."""
         train, own, crossed = self.preset.train, self.people.own, self.people.crossed
         content, driver = self.offsets[chosen], self.offsets[(chosen + train.shift) % train.people]
@@ -360,9 +347,9 @@ class Trainer:
                 content, points, facing = content[:, one], points[:, one], facing[:, one]
         target, target_facing = crossed.points[chosen].float(), crossed.facing[chosen]
         parts = (points, facing, target, target_facing, content, driver)
-        return _Batch(*(part.to(self.device) for part in parts))
+        return Batch(*(part.to(self.device) for part in parts))
 
-    def _decoded(self, batch: _Batch) -> tuple[Tensor, Head, Head]:
+    def _decoded(self, batch: Batch) -> tuple[Tensor, Head, Head]:
         """Motion latents [B, T, C], the heads of the targets, and those of the content."""
         encoder = self.network.encoder
         of_content, subject = encoder(batch.content_offsets)
