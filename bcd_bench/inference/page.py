@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bcd_bench.assets.store import AssetStore
-from bcd_bench.assets.weights import weights_path
+from bcd_bench.assets.weights import assets_present, weights_path
 from bcd_bench.inference.method import LoadedMethod, load_method
 from bcd_bench.types.errors import BcdBenchError, MissingAssetError, MissingDependencyError
 
@@ -58,6 +58,8 @@ def choices(registry: Registry) -> tuple[dict[str, Choice], list[str]]:
             if not spec.weights:
                 usable[name] = (name, None)
             for weights in spec.weights:
+                if not assets_present(weights, store):
+                    continue
                 weights_path(weights, store)
                 usable[f"{name} ({weights.name})" if len(spec.weights) > 1 else name] = (name, weights.name)
         except MissingAssetError:

@@ -80,6 +80,9 @@ class Weights:
     path: str | None = None
     asset: str | None = None
     sha256: str | None = None
+    assets: tuple[str, ...] = ()
+    """Assets that the method needs at run time with these weights. Without them, the next weights for the suite are
+    the default."""
 
 
 @dataclass(frozen=True)

@@ -126,6 +126,8 @@ class StreamEncoder:
         self._finished = False
         self._last_landmarks: Tensor | None = None
         """Of the last frame of the last window, for weights that read landmarks."""
+        self._turns: Tensor | None = None
+        """The correction of the pose by the first window, for weights with `pose_correction`."""
 
     def push(self, frame: Frames) -> list[bytes]:
         """Add a frame uint8 [H, W, 3]; returns the packets that are ready, often none.
@@ -168,7 +170,10 @@ class StreamEncoder:
             network = landmarks_of(method.loaded.model)
             if network is None:
                 return method.loaded.model.latents_of_motion(values)
-            return network.encode(self._landmarks(values))[0]
+            landmarks = self._landmarks(values)
+            if self._turns is None:
+                self._turns = method.pipeline.turns(values)
+            return network.encode(landmarks, self._turns)[0]
 
     def _landmarks(self, values: Tensor) -> Tensor:
         """Landmarks [1, T, N, 2] of a window; without a face in it, the last ones before. Raises `NoFaceError` if there

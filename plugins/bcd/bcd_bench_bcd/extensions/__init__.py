@@ -25,6 +25,7 @@ from bcd_bench_bcd.extensions.loss_weight_clamp import LossWeightClamp
 from bcd_bench_bcd.extensions.muon import Muon
 from bcd_bench_bcd.extensions.patch_skipping import PatchSkipping
 from bcd_bench_bcd.extensions.pixel_path import PixelPath
+from bcd_bench_bcd.extensions.pose_correction import PoseCorrection
 from bcd_bench_bcd.extensions.robust_loss import RobustLoss
 from bcd_bench_bcd.extensions.same_identity_pairs import SameIdentityPairs
 from bcd_bench_bcd.extensions.spatial_motion import SpatialMotion
@@ -53,6 +54,7 @@ EXTENSIONS: dict[str, type[Extension]] = {
         SpatialMotion,
         CanonicalFeatures,
         LandmarkMotion,
+        PoseCorrection,
         PixelPath,
         # the step
         ColorJitter,

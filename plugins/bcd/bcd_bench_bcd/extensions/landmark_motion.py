@@ -183,27 +183,37 @@ class LandmarkNetwork(nn.Module):
         self.register_buffer("spread", torch.ones(width))
         """Standard deviation of the latents."""
 
-    def encode(self, landmarks: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, landmarks: Tensor, turns: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Landmarks [B, T, landmarks, 2] in -1..1 -> motion latents [B, T, groups * dim], about in pixels of
-        a frame of 128, and subjects [B, C]."""
-        offsets = self.offsets(landmarks.flatten(0, 1)).unflatten(0, landmarks.shape[:2])
+        a frame of 128, and subjects [B, C].
+
+        `turns` [B, 3, 3] are rotations in the axes of the head that correct the poses of the clips.
+        """
+        if turns is not None:
+            turns = turns.to(landmarks).repeat_interleave(landmarks.shape[1], 0)
+        offsets = self.offsets(landmarks.flatten(0, 1), turns).unflatten(0, landmarks.shape[:2])
         latents, subject = self.encoder(offsets)
         return latents, subject
 
-    def pose_and_rest(self, landmarks: Tensor) -> tuple[Tensor, Tensor]:
+    def pose_and_rest(self, landmarks: Tensor, turns: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The pose of landmarks [N, landmarks, 2] as that of the mean head, [N, 9], and what it leaves of the
-        positions, [N, 2 * landmarks]."""
+        positions, [N, 2 * landmarks]. The pose, not what it leaves, is then turned by `turns` [N, 3, 3] about the
+        centre of the face."""
         shape, rest, focal = self.decoder.mean[: landmarks.shape[1]], self.decoder.rest, self.settings.focal
         rotation, position = rigid_pose(landmarks, shape, rest, focal)
+        left = (landmarks - projected(shape, rotation, position, focal)).flatten(1)
+        if turns is not None:
+            centre, before = shape.mean(0), rotation
+            rotation = before @ turns
+            position = position + (before - rotation) @ centre
         turn = (rotation[..., :2].mT.flatten(1) - rotation.new_tensor([1.0, 0, 0, 0, 1, 0])) / POSE_SIZE
         moved = (position - rest) * rest.new_tensor(MOVE_SCALE)
-        left = (landmarks - projected(shape, rotation, position, focal)).flatten(1)
         return torch.cat([turn, moved], 1), left
 
     @torch.no_grad()
-    def offsets(self, landmarks: Tensor) -> Tensor:
+    def offsets(self, landmarks: Tensor, turns: Tensor | None = None) -> Tensor:
         """What the encoder sees of landmarks [N, landmarks, 2]: [N, 9 + COMPONENTS], each about 1 in size."""
-        pose, left = self.pose_and_rest(landmarks)
+        pose, left = self.pose_and_rest(landmarks, turns)
         return torch.cat([pose, left @ self.components.mT], 1)
 
     @staticmethod
@@ -232,26 +242,32 @@ class LandmarkNetwork(nn.Module):
         partner = torch.cdist(flipped, shape).argmin(1)
         return landmarks[..., partner, :] * landmarks.new_tensor([-1.0, 1.0])
 
-    def geometry(self, landmarks: Tensor, motion: Tensor, path: PixelPath, grid: int) -> Geometry:
+    def geometry(
+        self, landmarks: Tensor, motion: Tensor, path: PixelPath, grid: int, turn: Tensor | None = None
+    ) -> Geometry:
         """As `PixelNetwork.geometry`, for the content's landmarks [S, landmarks, 2] and motion [T, groups * dim].
 
-        Content frames whose landmarks are NaN are not carried.
+        Content frames whose landmarks are NaN are not carried. `turn` [3, 3] corrects the content's pose.
         """
         count = len(landmarks)
         known_frames = landmarks.isfinite().all(-1).all(-1).nonzero()[:, 0]
         landmarks = landmarks[known_frames]
-        of_content, subject = self._content(landmarks)
+        of_content, subject = self._content(landmarks, turn)
         drawn = self.decode(motion, subject.expand(len(motion), -1))
         known = landmarks.shape[1]
         # where the person differs from what the decoder draws: added to the places, so that it cancels in the moves
         differs = torch.zeros_like(of_content.points)
         differs[:, :known] = landmarks - of_content.points[:, :known]
+        if turn is not None:
+            differs[:, known:] = (self._content(landmarks)[0].points - of_content.points)[:, known:]
         seen = drawn.facing.sigmoid() * (drawn.points.abs() < REACH).all(-1)
         selected = select_frames(_mean_move(of_content, drawn, seen), path.sources, path.gap, known_frames)
         moves = of_content.points[selected] - drawn.points[:, None]
         places = drawn.points + differs[selected[:, 0]]
         if path.mirrored:
-            mirror_images, _ = self._content(self.mirrored(landmarks))
+            flip = landmarks.new_tensor([-1.0, 1.0, 1.0]).diag()
+            flipped = None if turn is None else flip @ turn.to(flip) @ flip
+            mirror_images, _ = self._content(self.mirrored(landmarks), flipped)
             best = _mean_move(mirror_images, drawn, seen).argmin(1, keepdim=True)
             moves = torch.cat([moves, mirror_images.points[best] - drawn.points[:, None]], 1)
         fields = [
@@ -267,9 +283,9 @@ class LandmarkNetwork(nn.Module):
             pictures.insert(1, count + known_frames[best])
         return Geometry(torch.cat(pictures, 1), ways, occupied)
 
-    def _content(self, landmarks: Tensor) -> tuple[Head, Tensor]:
+    def _content(self, landmarks: Tensor, turn: Tensor | None = None) -> tuple[Head, Tensor]:
         """The points of content frames with `landmarks` [S, landmarks, 2], and their subject [1, C]."""
-        latents, subject = self.encode(landmarks[None])
+        latents, subject = self.encode(landmarks[None], None if turn is None else turn[None])
         return self.decode(latents[0], subject.expand(len(landmarks), -1)), subject
 
     def _occupied(self, points: Tensor, grid: int) -> Tensor:

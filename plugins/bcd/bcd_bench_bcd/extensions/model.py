@@ -153,13 +153,15 @@ class ExtendedBCD(BCD):
         motion = self._for_transformer(motion)
         return self.decoder.warp(content[..., self.content_width :], content[..., : self.content_width], motion)
 
-    def geometry(self, network: PixelNetwork, tokens: Tensor, pose: Tensor, motion: Tensor) -> Geometry:
+    def geometry(
+        self, network: PixelNetwork, tokens: Tensor, pose: Tensor, motion: Tensor, turn: Tensor | None = None
+    ) -> Geometry:
         """As `PixelNetwork.geometry`. `pose` is that of the content frames: motion latents [S, width], or landmarks [S,
-        N, 2] with `landmark_motion`."""
+        N, 2] with `landmark_motion`, whose pose `turn` [3, 3] corrects."""
         if self.landmarks is None:
             return network.geometry(tokens, pose, motion)
         with torch.no_grad():  # nothing of it is trained with the pixel path
-            return self.landmarks.geometry(pose, motion, network.settings, GRID)
+            return self.landmarks.geometry(pose, motion, network.settings, GRID, turn)
 
     def for_fusion(self, motion: Tensor) -> Tensor:
         """Motion [..., C_m] as the pixel path's network gets it."""

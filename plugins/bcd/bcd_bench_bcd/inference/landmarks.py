@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ __all__ = ["LandmarkReader", "LandmarkSource", "NoFaceError", "filled", "landmar
 Frames = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 REMEMBERED = 64
-"""Clips whose landmarks are kept: the content of a pair is read twice."""
+"""Clips whose features are kept: the content of a pair is read twice."""
 
 
 class NoFaceError(UsageError):
@@ -33,17 +34,21 @@ class LandmarkReader:
 
     def __init__(self, extractor: Any) -> None:
         self._extractor = extractor
-        self._known: OrderedDict[bytes, Floats] = OrderedDict()
+        self._known: OrderedDict[bytes, Mapping[str, Any]] = OrderedDict()
 
     def read(self, frames: Frames) -> Floats:
         """Landmarks float32 [T, N, 2] of a clip uint8 [T, H, W, 3]: x and y in -1..1 from border to border.
 
         Frames without a face have the landmarks of the nearest frame with one. Raises `NoFaceError` if there is none.
         """
+        points = self.features(frames)["points"]
+        return filled(points / (np.array(frames.shape[2:0:-1], np.float32) / 2) - 1)
+
+    def features(self, frames: Frames) -> Mapping[str, Any]:
+        """All features of the extractor for a clip uint8 [T, H, W, 3]; NaN in frames without a face."""
         key = hashlib.sha256(np.ascontiguousarray(frames).tobytes()).digest() + repr(frames.shape).encode()
         if key not in self._known:
-            points = self._extractor.extract([Clip(frames, 25.0, "clip")])[0]["points"]
-            self._known[key] = filled(points / (np.array(frames.shape[2:0:-1], np.float32) / 2) - 1)
+            self._known[key] = self._extractor.extract([Clip(frames, 25.0, "clip")])[0]
             if len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)
         return self._known[key]

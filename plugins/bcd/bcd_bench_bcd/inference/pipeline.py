@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from bcd_bench_bcd.extensions.model import ExtendedBCD, landmarks_of
+from bcd_bench_bcd.extensions.pose_correction import PoseCorrection
 from bcd_bench_bcd.inference.landmarks import landmark_reader
+from bcd_bench_bcd.inference.pose_correction import pose_corrector
 from bcd_bench_bcd.inference.sliding_window import overlap_add, strided_subsets
 from bcd_bench_bcd.latents.frame_codec import to_frames
 from bcd_bench_bcd.paper import edm
@@ -51,7 +53,7 @@ class Pipeline:
         those of the landmarks of whole clips."""
         network = landmarks_of(self.model)
         if network is not None:
-            return network.encode(self.landmarks(values))[0]
+            return network.encode(self.landmarks(values), self.turns(values))[0]
 
         def latents(here: slice) -> Tensor:
             return self.model.latents_of_motion(values[:, here])
@@ -69,6 +71,16 @@ class Pipeline:
         reader = landmark_reader(network.settings.network)
         clips = to_frames(values).cpu().numpy()
         return torch.from_numpy(np.stack([reader.read(clip) for clip in clips])).to(values.device)
+
+    def turns(self, values: Tensor) -> Tensor | None:
+        """Rotations [B, 3, 3] that correct the head poses of clips; None for weights without `pose_correction`."""
+        network, model = landmarks_of(self.model), self.model
+        settings = model.extensions.get(PoseCorrection) if isinstance(model, ExtendedBCD) else None
+        if network is None or settings is None:
+            return None
+        reader, corrector = landmark_reader(network.settings.network), pose_corrector()
+        clips = to_frames(values).cpu().numpy()
+        return torch.stack([corrector.turn(clip, reader.features(clip), settings) for clip in clips]).to(values.device)
 
     def motion_of(self, codes: Tensor) -> Tensor:
         """The quantised motion float32 [B, T, C_m] that codes int [B, T, N] stand for, on the model's device."""

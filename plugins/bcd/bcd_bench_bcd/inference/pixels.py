@@ -50,6 +50,7 @@ def carry_pixels(
     if not isinstance(model, ExtendedBCD) or model.pixels is None:
         raise ValueError("the weights have no pixel path")
     network, device = model.pixels, motion.device
+    turns = None
     if model.landmarks is None:
         pose = pipeline.motion_latents(values)[0]
     else:
@@ -57,9 +58,10 @@ def carry_pixels(
         known = pipeline.landmarks(values[:, chosen])[0]
         pose = known.new_full((values.shape[1], *known.shape[1:]), torch.nan)
         pose[chosen] = known
+        turns = pipeline.turns(values[:, chosen])
     clip, drawn = (pixel_values(torch.tensor(part)).to(device) for part in (frames, own))
     tokens = content[:, : model.content_width].float()
-    geometry = model.geometry(network, tokens, pose.float(), motion.float())
+    geometry = model.geometry(network, tokens, pose.float(), motion.float(), None if turns is None else turns[0])
     occupied = geometry.occupied
     condition = model.for_fusion(motion.float())
     reduced = scaled(clip, drawn.shape[-2:])

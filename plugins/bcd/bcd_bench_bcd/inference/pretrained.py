@@ -5,13 +5,17 @@ from __future__ import annotations
 
 from bcd_bench import Weights
 
-__all__ = ["FACES", "SHIPPED"]
+__all__ = ["FACES", "HEADS", "REAL_FACES", "SHIPPED"]
 
-FACES = (
+HEADS = (
     "heads-cross",
     "heads-cross-128",
     "heads-cross-64",
     "heads-self-128",
+)
+"""Suites of rendered heads."""
+
+REAL_FACES = (
     "clips-cross",
     "clips-self",
     "lrs3-self",
@@ -21,6 +25,9 @@ FACES = (
     "lrs3-cross-content15",
     "lrs3-cross-content20",
 )
+"""Suites of real people."""
+
+FACES = (*HEADS, *REAL_FACES)
 """Suites of faces."""
 
 SHIPPED = (
@@ -51,6 +58,14 @@ SHIPPED = (
         package="bcd_bench_bcd",
         path="weights/heads-small.safetensors",
         sha256="ae1992eebb572eaad18f0adc9305194a33f5a894d3019c8c7f3565618099ade8",
+    ),
+    Weights(
+        name="faces-landmarks",
+        suites=REAL_FACES,
+        package="bcd_bench_bcd",
+        path="weights/faces-landmarks.safetensors",
+        sha256="b45270167308be4a56193e25ff200437b2a55310bef9f3d00e91fd6100f1d0ad",
+        assets=("face-landmarker",),
     ),
     Weights(
         name="heads-landmarks",

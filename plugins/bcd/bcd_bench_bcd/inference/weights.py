@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from pydantic import Field, ValidationError
+from torch import Tensor
 
 from bcd_bench.assets.hashing import sha256_path
 from bcd_bench.io.safetensors import read_weight_file
@@ -22,10 +23,12 @@ from bcd_bench_bcd.paper.config import Config, ModelConfig, SamplerConfig
 from bcd_bench_bcd.paper.model import BCD
 from bcd_bench_bcd.presets.base import InferenceConfig
 
-__all__ = ["Description", "LoadedModel", "load_model", "save_model"]
+__all__ = ["Description", "LoadedModel", "load_model", "save_model", "save_variant"]
 
 SCALE = ".int8_scale"
 """Suffix of the tensors that hold the row scales of a compressed matrix."""
+TENSORS_OF = "tensors_of"
+"""Entry of the header of a variant: the file that holds the tensors, and its hash."""
 
 
 class Description(Config):
@@ -112,12 +115,36 @@ def header(description: Description, card: dict[str, Any]) -> dict[str, str]:
     }
 
 
+def save_variant(path: Path, base: Path, description: Description, card: dict[str, Any]) -> None:
+    """Write `path`: weights with the tensors of the file `base` beside it and another description."""
+    of = json.dumps({"file": base.name, "sha256": sha256_path(base)})
+    save_tensors(path, {}, {**header(description, card), TENSORS_OF: of})
+
+
+def _tensors_of(path: Path, named: str) -> dict[str, Tensor]:
+    """The tensors of the file beside `path` that `named` names, with its hash. Raises `UsageError`."""
+    try:
+        of = json.loads(named)
+        name, sha256 = str(of["file"]), str(of["sha256"])
+    except (ValueError, TypeError, KeyError):
+        raise UsageError(f"{path.name}: its header does not name the file with its tensors") from None
+    base = path.parent / Path(name).name
+    if name != base.name or not base.is_file() or sha256_path(base) != sha256:
+        raise UsageError(
+            f"{path.name}: its tensors are in {name!r} (sha256 {sha256[:12]}), which is not beside it",
+            hint=f"copy that file to {path.parent}",
+        )
+    return read_weight_file(base, form=FORMAT, what="BCD", maker=MAKER)[1]
+
+
 def load_model(path: Path, device: str = "cpu") -> LoadedModel:
-    """Load a file written by `save_model`.
+    """Load a file written by `save_model` or `save_variant`.
 
     Raises `UsageError` for anything else: truncated files, pickles, another format or architecture.
     """
     metadata, tensors = read_weight_file(path, form=FORMAT, what="BCD", maker=MAKER)
+    if TENSORS_OF in metadata:
+        tensors = _tensors_of(path, metadata[TENSORS_OF])
     stored = {name: value.float() for name, value in tensors.items()}
     scales = {name: stored.pop(name) for name in list(stored) if name.endswith(SCALE)}
     state = {name: value * scales[name + SCALE] if name + SCALE in scales else value for name, value in stored.items()}
