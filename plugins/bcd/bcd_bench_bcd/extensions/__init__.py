@@ -15,6 +15,7 @@ from bcd_bench_bcd.extensions.content_dropout import ContentDropout
 from bcd_bench_bcd.extensions.content_frame_dropout import ContentFrameDropout
 from bcd_bench_bcd.extensions.conv_stem import ConvStem
 from bcd_bench_bcd.extensions.dead_code_restart import DeadCodeRestart
+from bcd_bench_bcd.extensions.expression_gain import ExpressionGain
 from bcd_bench_bcd.extensions.frame_subset import FrameSubset
 from bcd_bench_bcd.extensions.gradient_loss import GradientLoss
 from bcd_bench_bcd.extensions.horizontal_flip import HorizontalFlip
@@ -55,6 +56,7 @@ EXTENSIONS: dict[str, type[Extension]] = {
         CanonicalFeatures,
         LandmarkMotion,
         PoseCorrection,
+        ExpressionGain,
         PixelPath,
         # the step
         ColorJitter,

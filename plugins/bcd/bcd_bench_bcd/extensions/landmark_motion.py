@@ -29,6 +29,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from bcd_bench_bcd.extensions.base import Extension, Recipe
+from bcd_bench_bcd.extensions.expression_gain import enlarged
 from bcd_bench_bcd.extensions.head_pose import half_turn, projected, rigid_pose, rotation_of
 from bcd_bench_bcd.extensions.landmark_fields import interpolated_fields
 from bcd_bench_bcd.extensions.pixel_path import Geometry, PixelPath, grid_positions, select_frames
@@ -171,10 +172,11 @@ class LandmarkNetwork(nn.Module):
     components: Tensor
     spread: Tensor
 
-    def __init__(self, settings: LandmarkMotion, *, transformer: int) -> None:
-        """`transformer` is the number of channels of motion that the transformer was trained with."""
+    def __init__(self, settings: LandmarkMotion, *, transformer: int, expression_gain: float = 1.0) -> None:
+        """`transformer` is the number of channels of motion that the transformer was trained with, `expression_gain`
+        the factor of the extension of this name."""
         super().__init__()
-        self.settings = settings
+        self.settings, self.expression_gain = settings, expression_gain
         width = settings.groups * settings.dim
         self.encoder, self.decoder = _Encoder(settings), _Decoder(settings)
         self.translation = nn.Sequential(nn.Linear(width, HIDDEN), nn.SiLU(), nn.Linear(HIDDEN, transformer))
@@ -192,6 +194,9 @@ class LandmarkNetwork(nn.Module):
         if turns is not None:
             turns = turns.to(landmarks).repeat_interleave(landmarks.shape[1], 0)
         offsets = self.offsets(landmarks.flatten(0, 1), turns).unflatten(0, landmarks.shape[:2])
+        if self.expression_gain != 1:
+            pose, rest = offsets[..., :9], offsets[..., 9:]
+            offsets = torch.cat([pose, enlarged(rest, self.expression_gain)], -1)
         latents, subject = self.encoder(offsets)
         return latents, subject
 

@@ -10,6 +10,7 @@ from bcd_bench_bcd.extensions.canonical_features import CanonicalEncoder, Canoni
 from bcd_bench_bcd.extensions.content_bottleneck import Bottleneck, ContentBottleneck
 from bcd_bench_bcd.extensions.conv_stem import ConvEncoder, ConvStem
 from bcd_bench_bcd.extensions.decoder import ExtendedDiT
+from bcd_bench_bcd.extensions.expression_gain import ExpressionGain
 from bcd_bench_bcd.extensions.landmark_motion import LandmarkMotion, LandmarkNetwork
 from bcd_bench_bcd.extensions.latent_gradient import LatentGradient
 from bcd_bench_bcd.extensions.pixel_path import GRID, Geometry, PixelNetwork, PixelPath
@@ -76,7 +77,12 @@ class ExtendedBCD(BCD):
         landmark_motion = extensions.get(LandmarkMotion)
         self.landmarks: LandmarkNetwork | None = None
         if landmark_motion is not None:
-            self.landmarks = LandmarkNetwork(landmark_motion, transformer=self.quantizer.out_width)
+            gain = extensions.get(ExpressionGain)
+            self.landmarks = LandmarkNetwork(
+                landmark_motion,
+                transformer=self.quantizer.out_width,
+                expression_gain=1.0 if gain is None else gain.factor,
+            )
             self.quantizer = GroupVectorQuantizer(
                 landmark_motion.quantizer, landmark_motion.groups * landmark_motion.dim
             )

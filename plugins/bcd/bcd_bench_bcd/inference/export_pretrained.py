@@ -5,7 +5,8 @@
 writes `weights/sprites-small.safetensors` (matrices as int8) and prints its size and sha256, to be entered in
 `pretrained.py`.
 
-    python -m bcd_bench_bcd.inference.export_pretrained --variant-of heads-landmarks faces-landmarks pose_correction
+    python -m bcd_bench_bcd.inference.export_pretrained --variant-of heads-landmarks faces-landmarks \\
+        pose_correction expression_gain
 
 writes a file that has the tensors of another shipped one and extensions that need none.
 """

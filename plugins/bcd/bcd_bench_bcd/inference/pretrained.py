@@ -64,7 +64,7 @@ SHIPPED = (
         suites=REAL_FACES,
         package="bcd_bench_bcd",
         path="weights/faces-landmarks.safetensors",
-        sha256="b45270167308be4a56193e25ff200437b2a55310bef9f3d00e91fd6100f1d0ad",
+        sha256="bec21bab3f8964bf1b87e707752cbae33cc4fbc5e88bef7e466f2dbb96981878",
         assets=("face-landmarker",),
     ),
     Weights(

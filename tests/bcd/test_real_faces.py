@@ -1,4 +1,4 @@
-"""Head poses corrected by a second landmark detector: the rotation, the encoder, the fields, and the weights."""
+"""What `faces-landmarks` adds for real people: corrected poses, enlarged expressions, and the weights."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from bcd_bench.plugin.registry import load_registry
 from bcd_bench.types.clip import Clip
 from bcd_bench.types.errors import MissingAssetError, UsageError
 from bcd_bench.types.failed import Failed
+from bcd_bench_bcd.extensions.expression_gain import ExpressionGain, enlarged
 from bcd_bench_bcd.extensions.head_pose import projected
 from bcd_bench_bcd.extensions.landmark_motion import EXTRACTOR
+from bcd_bench_bcd.extensions.model import ExtendedBCD
 from bcd_bench_bcd.extensions.pixel_path import PixelPath
 from bcd_bench_bcd.extensions.pose_correction import PoseCorrection
 from bcd_bench_bcd.inference import pipeline as pipelines
@@ -164,15 +166,46 @@ def test_the_pipeline_turns_every_clip_by_its_own_rotation(monkeypatch: pytest.M
     assert Pipeline(plain.model).turns(values) is None
 
 
+@torch.no_grad()
+def test_expressions_are_enlarged_about_the_mean_of_a_clip_and_poses_are_not() -> None:
+    values = torch.tensor([[[1.0, 5.0], [3.0, 5.0]], [[0.0, 2.0], [0.0, 6.0]]])
+    expected = torch.tensor([[[0.0, 5.0], [4.0, 5.0]], [[0.0, 0.0], [0.0, 8.0]]])
+    torch.testing.assert_close(enlarged(values, 2.0), expected)
+    net = network()
+    points, _ = HeadClips().random_points([3], [3], 9)
+    landmarks = torch.from_numpy(points[:, :, :KNOWN])
+    seen: list[torch.Tensor] = []
+    net.encoder.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    net.encode(landmarks)
+    net.expression_gain = 3.0
+    net.encode(landmarks)
+    plain, larger = seen
+    torch.testing.assert_close(larger[..., :9], plain[..., :9])
+    torch.testing.assert_close(larger[..., 9:], enlarged(plain[..., 9:], 3.0))
+    assert (larger - plain).abs().max() > 0.1
+
+
+def test_weights_with_the_extension_enlarge_by_its_factor() -> None:
+    faces, heads = (BCD.from_pretrained(f"{name}-landmarks").model for name in ("faces", "heads"))
+    assert isinstance(faces, ExtendedBCD)
+    assert isinstance(heads, ExtendedBCD)
+    settings = faces.extensions.get(ExpressionGain)
+    assert settings is not None
+    assert faces.landmarks is not None
+    assert heads.landmarks is not None
+    assert faces.landmarks.expression_gain == settings.factor > 1
+    assert heads.landmarks.expression_gain == 1
+
+
 # ---- weights -----------------------------------------------------------------------------------------------------
 def test_the_shipped_weights_are_those_of_heads_landmarks_with_the_extension() -> None:
     faces, heads = (load_model(WEIGHTS / f"{name}-landmarks.safetensors") for name in ("faces", "heads"))
-    assert set(faces.description.recipe) - set(heads.description.recipe) == {"pose_correction"}
+    assert set(faces.description.recipe) - set(heads.description.recipe) == {"pose_correction", "expression_gain"}
     assert faces.model.state_dict().keys() == heads.model.state_dict().keys()
     assert all(torch.equal(value, faces.model.state_dict()[name]) for name, value in heads.model.state_dict().items())
     assert faces.codes_sha256 == heads.codes_sha256
     assert faces.sha256 != heads.sha256
-    assert "pose_correction" in describe_weights(WEIGHTS / "faces-landmarks.safetensors").parts
+    assert "expression_gain" in describe_weights(WEIGHTS / "faces-landmarks.safetensors").parts
 
 
 def test_a_variant_needs_the_file_with_its_tensors(tmp_path: Path) -> None:
