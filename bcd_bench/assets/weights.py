@@ -14,7 +14,14 @@ from bcd_bench.types.errors import MissingAssetError, UsageError
 if TYPE_CHECKING:
     from bcd_bench.assets.store import AssetStore
 
-__all__ = ["ResolvedWeights", "assets_present", "resolve_weights", "verify_weights", "weights_path"]
+__all__ = [
+    "ResolvedWeights",
+    "assets_present",
+    "default_note",
+    "resolve_weights",
+    "verify_weights",
+    "weights_path",
+]
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ def resolve_weights(
     if choice is None:
         if not named:
             return None
-        defaults = [w for key in (suite, "*") for w in spec.weights if key in w.suites]
+        defaults = _defaults(spec, suite)
         default = next((w for w in defaults if assets_present(w, store)), defaults[0] if defaults else None)
         if default is None:
             trains = store is not None and spec.name in store.registry.trainables
@@ -80,19 +87,39 @@ def resolve_weights(
     return ResolvedWeights(path.name, path, sha256_path(path))
 
 
+def _defaults(spec: MethodSpec, suite: str) -> list[Weights]:
+    """The default weights for a suite, most preferred first."""
+    return [weights for key in (suite, "*") for weights in spec.weights if key in weights.suites]
+
+
+def default_note(spec: MethodSpec, suite: str, store: AssetStore) -> str:
+    """Why the default weights for a suite are not the preferred ones; empty if they are."""
+    defaults = _defaults(spec, suite)
+    used = next((weights for weights in defaults if assets_present(weights, store)), None)
+    if used is None or used is defaults[0]:
+        return ""
+    missing = ", ".join(asset for asset in defaults[0].assets if not _found(asset, store))
+    return (
+        f"{spec.name} uses the weights {used.name}: {defaults[0].name} are preferred for {suite}, but need the asset "
+        f"{missing} (bcd-bench assets list)"
+    )
+
+
 def assets_present(weights: Weights, store: AssetStore | None) -> bool:
     """Whether the assets that a method needs with these weights are present; without a store, if it needs none."""
+    return all(store is not None and _found(asset, store) for asset in weights.assets)
+
+
+def _found(asset: str, store: AssetStore) -> bool:
     try:
-        _find_assets(weights, store)
+        store.find(asset)
     except MissingAssetError:
         return False
     return True
 
 
-def _find_assets(weights: Weights, store: AssetStore | None) -> None:
+def _find_assets(weights: Weights, store: AssetStore) -> None:
     for asset in weights.assets:
-        if store is None:
-            raise MissingAssetError(f"weights {weights.name!r} need the asset {asset} and require an asset store")
         try:
             store.find(asset)
         except MissingAssetError as error:

@@ -104,6 +104,7 @@ def assets_for(registry: Registry, name: str) -> list[str]:
         spec = registry.method(name)
         needed += [*spec.assets, *extractor_assets(registry, spec.extractors)]
         needed += [weights.asset for weights in spec.weights if weights.asset is not None]
+        needed += [asset for weights in spec.weights for asset in weights.assets]
     if not metrics and name not in registry.suites and name not in registry.methods:
         names = [*registry.suites, *registry.metrics, *registry.methods]
         raise UsageError(f"--for {name}: no such suite, metric or method; {nearest(name, names)}")

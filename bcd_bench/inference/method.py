@@ -7,7 +7,7 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from bcd_bench.assets.store import AssetStore
-from bcd_bench.assets.weights import ResolvedWeights, assets_present, resolve_weights
+from bcd_bench.assets.weights import ResolvedWeights, assets_present, default_note, resolve_weights
 from bcd_bench.inference.prepare import Cropper, PreparedClip, prepare, preprocessor_of
 from bcd_bench.inference.source import Source, open_source
 from bcd_bench.inference.write import Output, provenance, write_output
@@ -187,10 +187,12 @@ def load_method(
     spec = registry.method(name)
     store = AssetStore(registry)
     config = resolved_config(spec, settings or {})
-    choice = None if weights is None else str(weights)
+    choice, fallback = None if weights is None else str(weights), ""
     seeded = bool(spec.seeded_by) and config.get(spec.seeded_by) is not None
     if choice is None and suite is None and spec.weights and not seeded:
         choice = _default_weights(registry, spec, store)
+    elif choice is None and suite is not None and not seeded:
+        fallback = default_note(spec, suite, store)
     for asset in spec.assets:
         store.find(asset)
     resolved = None if seeded else resolve_weights(spec, suite or "", choice, store)
@@ -206,7 +208,7 @@ def load_method(
         load_work(work),
         tags=provenance(spec, resolved, seeded=seeded),
         cropper=None if preprocessor is None else Cropper(registry, preprocessor),
-        notes=(note,) if note else (),
+        notes=tuple(text for text in (note, fallback) if text),
     )
 
 

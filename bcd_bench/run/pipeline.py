@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bcd_bench.assets.store import AssetStore
+from bcd_bench.assets.weights import default_note
 from bcd_bench.plugin.suites import load_suite
 from bcd_bench.results.build import write_record
 from bcd_bench.run.elsewhere import run_elsewhere
@@ -98,6 +100,9 @@ def prepare(
         data=data, pairs=pairs,
     )  # fmt: skip
     left_out: list[str] = []
+    note = ""
+    if weights is None and plan.weights is not None:
+        note = default_note(registry.method(method), built.name, AssetStore(registry))
     if metrics is None:
         metrics, left_out = installed_metrics(registry, default_metrics(registry, built, method))
     specs = check_metrics(registry, built.name, metrics)
@@ -105,7 +110,8 @@ def prepare(
     if strict:
         for error in missing.values():
             raise error
-    return Prepared(plan, built, [spec.name for spec in specs], missing, (*built.notes, *left_out))
+    notes = (*built.notes, *([note] if note else []), *left_out)
+    return Prepared(plan, built, [spec.name for spec in specs], missing, notes)
 
 
 def run(

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from bcd_bench import AssetSpec, MethodSpec, TrainableSpec, Weights, hookimpl
 from bcd_bench.assets import store as assets
 from bcd_bench.assets.hashing import sha256_path
 from bcd_bench.assets.store import AssetStore, cache_folder, format_size, search_path
-from bcd_bench.assets.weights import resolve_weights
+from bcd_bench.assets.weights import default_note, resolve_weights
 from bcd_bench.plugin.registry import Registry, load_registry
 from bcd_bench.types.errors import MissingAssetError, UsageError
 from bcd_bench.util.locking import locked
@@ -401,6 +402,28 @@ def test_weights_may_be_an_asset(places: tuple[Path, Path]) -> None:
     found = resolve_weights(spec_, "sprites", None, store)
     assert found is not None
     assert (found.path, found.sha256) == (places[0] / "net.bin", sha256(b"weights!"))
+
+
+def test_default_weights_have_their_assets(package: Path, places: tuple[Path, Path]) -> None:
+    store = store_of(spec())
+    plain = shipped("plain", "faces")
+    better = replace(shipped("better", "faces"), assets=("net",))
+    spec_ = method(better, plain)
+    note = "m uses the weights plain: better are preferred for faces, but need the asset net (bcd-bench assets list)"
+    for given in (store, None):
+        found = resolve_weights(spec_, "faces", None, given)
+        assert found is not None
+        assert found.name == "plain"
+    assert default_note(spec_, "faces", store) == note
+    with pytest.raises(MissingAssetError, match="weights 'better' need an asset: asset 'net': not found"):
+        resolve_weights(spec_, "faces", "better", store)
+    with pytest.raises(MissingAssetError, match="weights 'better' need an asset"):
+        resolve_weights(method(better), "faces", None, store)
+    (places[0] / "net.bin").write_bytes(b"weights!")
+    found = resolve_weights(spec_, "faces", None, store)
+    assert found is not None
+    assert found.name == "better"
+    assert default_note(spec_, "faces", store) == default_note(method(better), "faces", store) == ""
 
 
 def chosen() -> AssetSpec:
