@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from scipy.spatial.transform import Rotation
+from torch import Tensor
 
 from bcd_bench.plugin.specs import TrainRequest
 from bcd_bench.types.errors import UsageError
@@ -184,6 +186,33 @@ def test_bitstreams_of_landmark_codes(request_for: Any) -> None:
     assert sum(read_packet(one)[0].frames for one in stream[1:]) == len(motion) + len(dark)
     assert encoder._last_landmarks is not None  # the face has left the picture: its last landmarks are held
     assert torch.equal(encoder._last_landmarks[0], method.pipeline.landmarks(method.values(motion))[0, -1])
+
+
+def test_bitstreams_and_streams_of_corrected_poses(request_for: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    module.train(request_for())
+    method = BCDMethod({})
+    method.attach(load_model(request_for().out / "model.safetensors"))
+    content, motion = BlockClips().clips([0, 20])
+    plain = method.pipeline.motion_latents(method.values(motion))
+    seen: list[int] = []
+
+    def turns(values: Tensor) -> Tensor:
+        seen.append(values.shape[1])
+        turn = Rotation.from_rotvec([0, 40, 0], degrees=True).as_matrix()
+        return torch.from_numpy(turn).float().repeat(len(values), 1, 1)
+
+    monkeypatch.setattr(method.pipeline, "turns", turns)
+    assert not torch.equal(method.pipeline.motion_latents(method.values(motion)), plain)
+    encoded = encode_clip(method, content, motion, 25.0, seed=3)
+    expected = method.transfer_frames(content, motion, seed=3)
+    np.testing.assert_array_equal(decode_clip(method, encoded.data).frames, expected)
+    seen.clear()
+    size = (motion.shape[1], motion.shape[2])
+    encoder = StreamEncoder(method, content, fps=25.0, size=size, window=4)
+    for frame in motion:
+        encoder.push(frame)
+    encoder.finish()
+    assert seen == [4]  # the first window decides
 
 
 def test_weights_that_cannot_be_extended_are_refused(request_for: Any, base: Path) -> None:
