@@ -88,7 +88,7 @@ def test_every_row_of_bcd_names_its_recipe() -> None:
 
 @pytest.mark.parametrize(
     ("suite", "name"),
-    [("heads-cross", "heads-landmarks"), ("heads-cross-128", "heads-landmarks"), ("lrs3-cross", "heads-landmarks")],
+    [("heads-cross", "heads-landmarks"), ("heads-cross-128", "heads-landmarks"), ("lrs3-cross", "faces-landmarks")],
 )
 def test_the_weights_behind_the_rows_of_faces_are_those_shipped(suite: str, name: str) -> None:
     (heads,) = (one for one in load_registry().methods["bcd"].weights if one.name == name)
