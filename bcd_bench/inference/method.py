@@ -190,7 +190,7 @@ def load_method(
     choice, fallback = None if weights is None else str(weights), ""
     seeded = bool(spec.seeded_by) and config.get(spec.seeded_by) is not None
     if choice is None and suite is None and spec.weights and not seeded:
-        choice = _default_weights(registry, spec, store)
+        choice, fallback = _default_weights(registry, spec, store)
     elif choice is None and suite is not None and not seeded:
         fallback = default_note(spec, suite, store)
     for asset in spec.assets:
@@ -212,21 +212,28 @@ def load_method(
     )
 
 
-def _default_weights(registry: Registry, spec: MethodSpec, store: AssetStore) -> str:
-    """The name of the method's only weights, or of the first for suites that crop any clip whose assets are present.
-    Raises `UsageError` if it has several, all for particular clips."""
+def _default_weights(registry: Registry, spec: MethodSpec, store: AssetStore) -> tuple[str, str]:
+    """The name of the method's only weights, or of the first for suites that crop any clip whose assets are present;
+    and why others are not used, if they are preferred. Raises `UsageError` if it has several, all for particular
+    clips."""
     names = [option.name for option in spec.weights]
-    general = [
-        option.name
+    general = {
+        option.name: [name for name in option.suites if _crops_any_clip(registry, name)]
         for option in sorted(spec.weights, key=lambda option: not assets_present(option, store))
-        if any(name in registry.suites and registry.suites[name].preprocessor for name in option.suites)
-    ]
+    }
+    general = {name: suites for name, suites in general.items() if suites}
     if len(names) > 1 and not general:
         raise UsageError(
             f"method {spec.name!r} has several sets of weights: {', '.join(names)}",
             hint=f"--weights {names[0]} (or weights=… in Python)",
         )
-    return [*general, *names][0]
+    chosen = [*general, *names][0]
+    notes = (default_note(spec, suite, store) for suite in general.get(chosen, ()))
+    return chosen, next((note for note in notes if note), "")
+
+
+def _crops_any_clip(registry: Registry, suite: str) -> bool:
+    return suite in registry.suites and bool(registry.suites[suite].preprocessor)
 
 
 def _suites(spec: MethodSpec, resolved: ResolvedWeights | None) -> tuple[str, ...]:

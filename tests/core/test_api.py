@@ -151,6 +151,7 @@ def test_default_weights_are_those_for_any_clip() -> None:
     landmarker = AssetStore(load_registry()).status_of("face-landmarker").state
     with bb.load_method("bcd") as method:
         assert method.tags(0)["weights"] == ("faces-landmarks" if landmarker == "ok" else "heads-landmarks")
+        assert any("faces-landmarks are preferred" in note for note in method.notes) == (landmarker != "ok")
     with pytest.raises(UsageError, match="method 'cdsvae' has several sets of weights: cdsvae-sprites"):
         bb.load_method("cdsvae")
 
