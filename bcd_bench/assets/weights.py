@@ -63,8 +63,7 @@ def resolve_weights(
     if choice is None:
         if not named:
             return None
-        defaults = _defaults(spec, suite)
-        default = next((w for w in defaults if assets_present(w, store)), defaults[0] if defaults else None)
+        default = _default(_defaults(spec, suite), store)
         if default is None:
             trains = store is not None and spec.name in store.registry.trainables
             raise UsageError(
@@ -92,10 +91,16 @@ def _defaults(spec: MethodSpec, suite: str) -> list[Weights]:
     return [weights for key in (suite, "*") for weights in spec.weights if key in weights.suites]
 
 
+def _default(defaults: list[Weights], store: AssetStore | None) -> Weights | None:
+    """The first of the default weights whose assets are present; if there are none, the preferred ones."""
+    present = (weights for weights in defaults if assets_present(weights, store))
+    return next(present, defaults[0] if defaults else None)
+
+
 def default_note(spec: MethodSpec, suite: str, store: AssetStore) -> str:
     """Why the default weights for a suite are not the preferred ones; empty if they are."""
     defaults = _defaults(spec, suite)
-    used = next((weights for weights in defaults if assets_present(weights, store)), None)
+    used = _default(defaults, store)
     if used is None or used is defaults[0]:
         return ""
     missing = ", ".join(asset for asset in defaults[0].assets if not _found(asset, store))

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from bcd_bench.plugin.specs import MethodSpec, WeightsRecipe
 
-__all__ = ["LoadedMethod", "load_method"]
+__all__ = ["LoadedMethod", "crops_any_clip", "load_method"]
 
 PAIR = "transfer"
 """Id of the pair, from which the seed of its noise is derived."""
@@ -218,7 +218,7 @@ def _default_weights(registry: Registry, spec: MethodSpec, store: AssetStore) ->
     clips."""
     names = [option.name for option in spec.weights]
     general = {
-        option.name: [name for name in option.suites if _crops_any_clip(registry, name)]
+        option.name: [name for name in option.suites if crops_any_clip(registry, name)]
         for option in sorted(spec.weights, key=lambda option: not assets_present(option, store))
     }
     general = {name: suites for name, suites in general.items() if suites}
@@ -232,7 +232,8 @@ def _default_weights(registry: Registry, spec: MethodSpec, store: AssetStore) ->
     return chosen, next((note for note in notes if note), "")
 
 
-def _crops_any_clip(registry: Registry, suite: str) -> bool:
+def crops_any_clip(registry: Registry, suite: str) -> bool:
+    """Whether a suite is installed that has a preprocessor, so that weights for it fit clips of any size."""
     return suite in registry.suites and bool(registry.suites[suite].preprocessor)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bcd_bench.assets.store import AssetStore
 from bcd_bench.assets.weights import assets_present, weights_path
-from bcd_bench.inference.method import LoadedMethod, load_method
+from bcd_bench.inference.method import LoadedMethod, crops_any_clip, load_method
 from bcd_bench.types.errors import BcdBenchError, MissingAssetError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -68,9 +68,7 @@ def choices(registry: Registry) -> tuple[dict[str, Choice], list[str]]:
     def cropped(choice: Choice) -> bool:
         spec = registry.methods[choice[0]]
         suites = next((weights.suites for weights in spec.weights if weights.name == choice[1]), ())
-        return bool(spec.preprocessor) or any(
-            suite in registry.suites and registry.suites[suite].preprocessor for suite in suites
-        )
+        return bool(spec.preprocessor) or any(crops_any_clip(registry, suite) for suite in suites)
 
     return dict(sorted(usable.items(), key=lambda item: not cropped(item[1]))), missing
 
