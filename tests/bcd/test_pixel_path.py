@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from bcd_bench_bcd.extensions.pixel_path import GRID, Fusion, PixelNetwork, PixelPath, grid_positions, look_up
+from bcd_bench_bcd.extensions.fusion_damping import FusionDamping, smoothed
+from bcd_bench_bcd.extensions.pixel_path import GRID, Carried, Fusion, PixelNetwork, PixelPath, grid_positions, look_up
 from bcd_bench_bcd.pixels.config import PixelTrainConfig
 from bcd_bench_bcd.pixels.critic import Critic
 from bcd_bench_bcd.pixels.loss import (
@@ -120,6 +121,53 @@ def test_a_network_is_widened_for_mirror_images_without_changing_the_rest() -> N
     torch.testing.assert_close(wide_logits[:, [*rest, 4]], logits, atol=1e-5, rtol=1e-5)
     assert not wide_fields[:, 2].any()
     assert (wide_logits[:, 2] == -2).all()
+
+
+@torch.no_grad()
+def test_damping_scales_the_corrections_of_the_fields_and_lowers_the_weight_of_the_drawn_picture() -> None:
+    net = network()
+    for parameter in net.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    content, own, sources = pictures(4, 64, seed=1), pictures(2, seed=3), torch.tensor([[0, 3, 0], [2, 1, 2]])
+    displacements = torch.randn(2, 3, 2, GRID, GRID, generator=torch.Generator().manual_seed(4)) * 0.1
+    motion = torch.randn(2, 6, generator=torch.Generator().manual_seed(5))
+
+    def fused(damping: FusionDamping | None) -> Carried:
+        net.damping = damping
+        return net.fuse([content], [sources], displacements, motion, own)
+
+    plain, same = fused(None), fused(FusionDamping(corrections=1, drawn=0, smoothing=1))
+    torch.testing.assert_close(same.picture, plain.picture)
+    corrections = plain.displacements - displacements
+    assert corrections.abs().max() > 1e-3
+    half, none = (fused(FusionDamping(corrections=share, drawn=0, smoothing=1)) for share in (0.5, 0))
+    torch.testing.assert_close(half.displacements, displacements + corrections / 2)
+    torch.testing.assert_close(half.weights, plain.weights)
+    assert torch.equal(none.displacements, displacements)
+    first = look_up(
+        torch.nn.functional.interpolate(content[sources[:, 0]], (32, 32), mode="area"),
+        grid_positions(32, 32) + torch.nn.functional.interpolate(displacements[:, 0], (32, 32), mode="area"),
+    )
+    torch.testing.assert_close(none.first, first)
+    lower = fused(FusionDamping(corrections=1, drawn=-3, smoothing=1)).weights
+    odds = plain.weights[:, -1] / plain.weights[:, 0]
+    torch.testing.assert_close(lower[:, -1] / lower[:, 0], odds * np.exp(-3))
+    torch.testing.assert_close(lower[:, 1] / lower[:, 0], plain.weights[:, 1] / plain.weights[:, 0])
+    smooth = fused(FusionDamping(corrections=0, drawn=0, smoothing=3)).displacements
+    torch.testing.assert_close(smooth[1, 2, 0, 5, 7], displacements[1, 2, 0, 4:7, 6:9].mean())
+
+
+def test_fields_are_averaged_over_windows_and_repeat_their_border() -> None:
+    fields = torch.arange(2 * 3 * 4 * 5.0).view(2, 3, 4, 5) ** 2
+    means = smoothed(fields, 3)
+    torch.testing.assert_close(means[1, 2, 1, 2], fields[1, 2, 0:3, 1:4].mean())
+    corner = fields[0, 1, :2, :2]
+    torch.testing.assert_close(
+        means[0, 1, 0, 0], (4 * corner[0, 0] + 2 * (corner[0, 1] + corner[1, 0]) + corner[1, 1]) / 9
+    )
+    assert torch.equal(smoothed(fields, 1), fields)
+    with pytest.raises(ValueError, match="smoothing must be odd"):
+        FusionDamping(smoothing=4)
 
 
 @torch.no_grad()

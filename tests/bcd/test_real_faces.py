@@ -19,6 +19,7 @@ from bcd_bench.types.clip import Clip
 from bcd_bench.types.errors import MissingAssetError, UsageError
 from bcd_bench.types.failed import Failed
 from bcd_bench_bcd.extensions.expression_gain import ExpressionGain, enlarged
+from bcd_bench_bcd.extensions.fusion_damping import FusionDamping
 from bcd_bench_bcd.extensions.head_pose import projected
 from bcd_bench_bcd.extensions.landmark_motion import EXTRACTOR
 from bcd_bench_bcd.extensions.model import ExtendedBCD
@@ -197,10 +198,28 @@ def test_weights_with_the_extension_enlarge_by_its_factor() -> None:
     assert heads.landmarks.expression_gain == 1
 
 
+def test_weights_with_damped_fusion_fuse_by_its_settings() -> None:
+    faces, heads = (BCD.from_pretrained(f"{name}-landmarks").model for name in ("faces", "heads"))
+    assert isinstance(faces, ExtendedBCD)
+    assert isinstance(heads, ExtendedBCD)
+    settings = faces.extensions.get(FusionDamping)
+    assert settings is not None
+    assert settings.drawn < 0
+    assert settings.corrections < 1
+    assert faces.pixels is not None
+    assert heads.pixels is not None
+    assert faces.pixels.damping == settings
+    assert heads.pixels.damping is None
+
+
 # ---- weights -----------------------------------------------------------------------------------------------------
 def test_the_shipped_weights_are_those_of_heads_landmarks_with_the_extension() -> None:
     faces, heads = (load_model(WEIGHTS / f"{name}-landmarks.safetensors") for name in ("faces", "heads"))
-    assert set(faces.description.recipe) - set(heads.description.recipe) == {"pose_correction", "expression_gain"}
+    assert set(faces.description.recipe) - set(heads.description.recipe) == {
+        "pose_correction",
+        "expression_gain",
+        "fusion_damping",
+    }
     assert faces.model.state_dict().keys() == heads.model.state_dict().keys()
     assert all(torch.equal(value, faces.model.state_dict()[name]) for name, value in heads.model.state_dict().items())
     assert faces.codes_sha256 == heads.codes_sha256

@@ -17,6 +17,7 @@ from bcd_bench_bcd.extensions.conv_stem import ConvStem
 from bcd_bench_bcd.extensions.dead_code_restart import DeadCodeRestart
 from bcd_bench_bcd.extensions.expression_gain import ExpressionGain
 from bcd_bench_bcd.extensions.frame_subset import FrameSubset
+from bcd_bench_bcd.extensions.fusion_damping import FusionDamping
 from bcd_bench_bcd.extensions.gradient_loss import GradientLoss
 from bcd_bench_bcd.extensions.horizontal_flip import HorizontalFlip
 from bcd_bench_bcd.extensions.keypoint_supervision import KeypointSupervision
@@ -58,6 +59,7 @@ EXTENSIONS: dict[str, type[Extension]] = {
         PoseCorrection,
         ExpressionGain,
         PixelPath,
+        FusionDamping,
         # the step
         ColorJitter,
         ContentFrameDropout,

@@ -11,6 +11,7 @@ from bcd_bench_bcd.extensions.content_bottleneck import Bottleneck, ContentBottl
 from bcd_bench_bcd.extensions.conv_stem import ConvEncoder, ConvStem
 from bcd_bench_bcd.extensions.decoder import ExtendedDiT
 from bcd_bench_bcd.extensions.expression_gain import ExpressionGain
+from bcd_bench_bcd.extensions.fusion_damping import FusionDamping
 from bcd_bench_bcd.extensions.landmark_motion import LandmarkMotion, LandmarkNetwork
 from bcd_bench_bcd.extensions.latent_gradient import LatentGradient
 from bcd_bench_bcd.extensions.pixel_path import GRID, Geometry, PixelNetwork, PixelPath
@@ -96,6 +97,7 @@ class ExtendedBCD(BCD):
                 content=self.content_width,
                 patches=config.encoder.content_tokens,
                 flows=landmark_motion is None,
+                damping=extensions.get(FusionDamping),
             )
         self.precondition = edm.precondition if extensions.get(XPrediction) is None else precondition_x
 

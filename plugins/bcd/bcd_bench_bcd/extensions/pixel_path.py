@@ -36,6 +36,7 @@ from torch import Tensor, nn
 
 from bcd_bench_bcd.extensions.base import Extension, Recipe
 from bcd_bench_bcd.extensions.canonical_features import FlowField
+from bcd_bench_bcd.extensions.fusion_damping import FusionDamping, smoothed
 
 __all__ = ["Carried", "Fusion", "Geometry", "PixelNetwork", "PixelPath", "grid_positions", "look_up", "select_frames"]
 
@@ -229,12 +230,21 @@ class PixelNetwork(nn.Module):
     """The fields of content and driving frames, and the fusion of the pictures that they carry."""
 
     def __init__(
-        self, settings: PixelPath, *, latent: int, motion: int, content: int, patches: int, flows: bool = True
+        self,
+        settings: PixelPath,
+        *,
+        latent: int,
+        motion: int,
+        content: int,
+        patches: int,
+        flows: bool = True,
+        damping: FusionDamping | None = None,
     ) -> None:
         """`latent` and `motion` are the channels of motion before and after the quantiser, `content` those of the
-        content tokens, of which there are `patches`. Without `flows`, displacements come from `landmark_motion`."""
+        content tokens, of which there are `patches`. Without `flows`, displacements come from `landmark_motion`.
+        `damping` are the settings of `fusion_damping`, if the weights have it."""
         super().__init__()
-        self.settings = settings
+        self.settings, self.damping = settings, damping
         if flows:
             self.content_flow = FlowField(latent)
             self.subject = nn.Sequential(nn.Linear(content, 8), nn.Flatten(), nn.Linear(8 * patches, 64))
@@ -310,13 +320,21 @@ class PixelNetwork(nn.Module):
 
         if reduced is None:
             reduced = [scaled(clip, small) for clip in frames]
-        corrections, logits, features = self.fusion(carry(reduced, displacements), displacements, own, motion)
+        if self.damping is not None:
+            displacements = smoothed(displacements, self.damping.smoothing)
+        carried = carry(reduced, displacements)
+        corrections, logits, features = self.fusion(carried, displacements, own, motion)
+        if self.damping is not None:
+            corrections = self.damping.corrections * corrections
+            logits = torch.cat([logits[:, :-1], logits[:, -1:] + self.damping.drawn], 1)
         if occupied is not None:
             logits = logits - OCCUPIED * nn.functional.pad(
                 scaled(occupied[:, None], small), (0, 0, 0, 0, sources[0].shape[1] - 1, 1)
             )
         corrected = displacements + corrections
-        carried, weights = carry(reduced, corrected), logits.softmax(1)
+        if self.damping is None or self.damping.corrections:
+            carried = carry(reduced, corrected)
+        weights = logits.softmax(1)
         fused = (carried * weights[:, :-1, None]).sum(1) + own * weights[:, -1:]
         drawn = self.fusion.draw(features, fused, own)
         if small == large:

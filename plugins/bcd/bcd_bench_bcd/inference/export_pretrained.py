@@ -6,7 +6,7 @@ writes `weights/sprites-small.safetensors` (matrices as int8) and prints its siz
 `pretrained.py`.
 
     python -m bcd_bench_bcd.inference.export_pretrained --variant-of heads-landmarks faces-landmarks \\
-        pose_correction expression_gain
+        pose_correction expression_gain fusion_damping
 
 writes a file that has the tensors of another shipped one and extensions that need none.
 """

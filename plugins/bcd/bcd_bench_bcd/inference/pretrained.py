@@ -64,7 +64,7 @@ SHIPPED = (
         suites=REAL_FACES,
         package="bcd_bench_bcd",
         path="weights/faces-landmarks.safetensors",
-        sha256="bec21bab3f8964bf1b87e707752cbae33cc4fbc5e88bef7e466f2dbb96981878",
+        sha256="053be56c1ad68dbd60ba6a69d68104255615f3c4bb1176724da32c80c9ca395b",
         assets=("face-landmarker",),
     ),
     Weights(
