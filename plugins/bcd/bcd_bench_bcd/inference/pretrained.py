@@ -64,7 +64,7 @@ SHIPPED = (
         suites=REAL_FACES,
         package="bcd_bench_bcd",
         path="weights/faces-landmarks.safetensors",
-        sha256="053be56c1ad68dbd60ba6a69d68104255615f3c4bb1176724da32c80c9ca395b",
+        sha256="3e206e56a4fd8216f953dd9adca218017365aa4f59e025acbe7311bac32ee46d",
         assets=("face-landmarker",),
     ),
     Weights(
