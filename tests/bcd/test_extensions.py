@@ -311,7 +311,7 @@ def test_settings_that_exclude_each_other_are_refused(preset: str, overrides: di
     assert "\n" not in str(caught.value)
 
 
-ADDED = ("landmark_motion", "pose_correction", "expression_gain", "pixel_path", "fusion_damping")
+ADDED = ("landmark_motion", "pose_correction", "expression_gain", "pixel_path", "field_smoothing", "fusion_damping")
 """Extensions of trained weights, which have trainers and tests of their own."""
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from bcd_bench_bcd.extensions.fusion_damping import FusionDamping, smoothed
+from bcd_bench_bcd.extensions.field_smoothing import FieldSmoothing, smoothed
+from bcd_bench_bcd.extensions.fusion_damping import FusionDamping
 from bcd_bench_bcd.extensions.pixel_path import GRID, Carried, Fusion, PixelNetwork, PixelPath, grid_positions, look_up
 from bcd_bench_bcd.pixels.config import PixelTrainConfig
 from bcd_bench_bcd.pixels.critic import Critic
@@ -136,11 +137,11 @@ def test_damping_scales_the_corrections_of_the_fields_and_lowers_the_weight_of_t
         net.damping = damping
         return net.fuse([content], [sources], displacements, motion, own)
 
-    plain, same = fused(None), fused(FusionDamping(corrections=1, drawn=0, smoothing=1))
+    plain, same = fused(None), fused(FusionDamping(corrections=1, drawn=0))
     torch.testing.assert_close(same.picture, plain.picture)
     corrections = plain.displacements - displacements
     assert corrections.abs().max() > 1e-3
-    half, none = (fused(FusionDamping(corrections=share, drawn=0, smoothing=1)) for share in (0.5, 0))
+    half, none = (fused(FusionDamping(corrections=share, drawn=0)) for share in (0.5, 0))
     torch.testing.assert_close(half.displacements, displacements + corrections / 2)
     torch.testing.assert_close(half.weights, plain.weights)
     assert torch.equal(none.displacements, displacements)
@@ -149,12 +150,10 @@ def test_damping_scales_the_corrections_of_the_fields_and_lowers_the_weight_of_t
         grid_positions(32, 32) + torch.nn.functional.interpolate(displacements[:, 0], (32, 32), mode="area"),
     )
     torch.testing.assert_close(none.first, first)
-    lower = fused(FusionDamping(corrections=1, drawn=-3, smoothing=1)).weights
+    lower = fused(FusionDamping(corrections=1, drawn=-3)).weights
     odds = plain.weights[:, -1] / plain.weights[:, 0]
     torch.testing.assert_close(lower[:, -1] / lower[:, 0], odds * np.exp(-3))
     torch.testing.assert_close(lower[:, 1] / lower[:, 0], plain.weights[:, 1] / plain.weights[:, 0])
-    smooth = fused(FusionDamping(corrections=0, drawn=0, smoothing=3)).displacements
-    torch.testing.assert_close(smooth[1, 2, 0, 5, 7], displacements[1, 2, 0, 4:7, 6:9].mean())
 
 
 def test_fields_are_averaged_over_windows_and_repeat_their_border() -> None:
@@ -166,8 +165,8 @@ def test_fields_are_averaged_over_windows_and_repeat_their_border() -> None:
         means[0, 1, 0, 0], (4 * corner[0, 0] + 2 * (corner[0, 1] + corner[1, 0]) + corner[1, 1]) / 9
     )
     assert torch.equal(smoothed(fields, 1), fields)
-    with pytest.raises(ValueError, match="smoothing must be odd"):
-        FusionDamping(smoothing=4)
+    with pytest.raises(ValueError, match="window must be odd"):
+        FieldSmoothing(window=4)
 
 
 @torch.no_grad()

@@ -19,11 +19,12 @@ from bcd_bench.types.clip import Clip
 from bcd_bench.types.errors import MissingAssetError, UsageError
 from bcd_bench.types.failed import Failed
 from bcd_bench_bcd.extensions.expression_gain import ExpressionGain, enlarged
+from bcd_bench_bcd.extensions.field_smoothing import FieldSmoothing, smoothed
 from bcd_bench_bcd.extensions.fusion_damping import FusionDamping
 from bcd_bench_bcd.extensions.head_pose import projected
 from bcd_bench_bcd.extensions.landmark_motion import EXTRACTOR
 from bcd_bench_bcd.extensions.model import ExtendedBCD
-from bcd_bench_bcd.extensions.pixel_path import PixelPath
+from bcd_bench_bcd.extensions.pixel_path import GRID, PixelPath
 from bcd_bench_bcd.extensions.pose_correction import PoseCorrection
 from bcd_bench_bcd.inference import pipeline as pipelines
 from bcd_bench_bcd.inference.bcd import BCD
@@ -210,6 +211,27 @@ def test_weights_with_damped_fusion_fuse_by_its_settings() -> None:
     assert heads.pixels is not None
     assert faces.pixels.damping == settings
     assert heads.pixels.damping is None
+
+
+@torch.no_grad()
+def test_weights_with_smooth_fields_average_them_over_their_window() -> None:
+    model = BCD.from_pretrained("heads-landmarks").model
+    assert isinstance(model, ExtendedBCD)
+    settings = model.extensions.get(FieldSmoothing)
+    assert settings is not None
+    assert settings.window > 1
+    network, pixels = model.landmarks, model.pixels
+    assert network is not None
+    assert pixels is not None
+    shape, focal = network.decoder.mean[: network.settings.landmarks], network.settings.focal
+    poses = [torch.from_numpy(turns(*[(0, first + 5 * t, 0) for t in range(4)])).float() for first in (-10, 5)]
+    content, driving = (projected(shape, pose, network.decoder.rest.expand(4, -1), focal) for pose in poses)
+    motion = network.encode(driving[None])[0][0]
+    plain = network.geometry(content, motion, pixels.settings, GRID)
+    smooth = model.geometry(pixels, torch.zeros(0), content, motion)
+    assert torch.equal(smooth.sources, plain.sources)
+    torch.testing.assert_close(smooth.displacements, smoothed(plain.displacements, settings.window))
+    assert (smooth.displacements - plain.displacements).abs().max() > 1e-3
 
 
 # ---- weights -----------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from bcd_bench_bcd.extensions.content_frame_dropout import ContentFrameDropout
 from bcd_bench_bcd.extensions.conv_stem import ConvStem
 from bcd_bench_bcd.extensions.dead_code_restart import DeadCodeRestart
 from bcd_bench_bcd.extensions.expression_gain import ExpressionGain
+from bcd_bench_bcd.extensions.field_smoothing import FieldSmoothing
 from bcd_bench_bcd.extensions.frame_subset import FrameSubset
 from bcd_bench_bcd.extensions.fusion_damping import FusionDamping
 from bcd_bench_bcd.extensions.gradient_loss import GradientLoss
@@ -59,6 +60,7 @@ EXTENSIONS: dict[str, type[Extension]] = {
         PoseCorrection,
         ExpressionGain,
         PixelPath,
+        FieldSmoothing,
         FusionDamping,
         # the step
         ColorJitter,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -11,6 +13,7 @@ from bcd_bench_bcd.extensions.content_bottleneck import Bottleneck, ContentBottl
 from bcd_bench_bcd.extensions.conv_stem import ConvEncoder, ConvStem
 from bcd_bench_bcd.extensions.decoder import ExtendedDiT
 from bcd_bench_bcd.extensions.expression_gain import ExpressionGain
+from bcd_bench_bcd.extensions.field_smoothing import FieldSmoothing, smoothed
 from bcd_bench_bcd.extensions.fusion_damping import FusionDamping
 from bcd_bench_bcd.extensions.landmark_motion import LandmarkMotion, LandmarkNetwork
 from bcd_bench_bcd.extensions.latent_gradient import LatentGradient
@@ -166,10 +169,15 @@ class ExtendedBCD(BCD):
     ) -> Geometry:
         """As `PixelNetwork.geometry`. `pose` is that of the content frames: motion latents [S, width], or landmarks [S,
         N, 2] with `landmark_motion`, whose pose `turn` [3, 3] corrects."""
+        smoothing = self.extensions.get(FieldSmoothing)
         if self.landmarks is None:
-            return network.geometry(tokens, pose, motion)
-        with torch.no_grad():  # nothing of it is trained with the pixel path
-            return self.landmarks.geometry(pose, motion, network.settings, GRID, turn)
+            geometry = network.geometry(tokens, pose, motion)
+        else:
+            with torch.no_grad():  # nothing of it is trained with the pixel path
+                geometry = self.landmarks.geometry(pose, motion, network.settings, GRID, turn)
+        if smoothing is None:
+            return geometry
+        return replace(geometry, displacements=smoothed(geometry.displacements, smoothing.window))
 
     def for_fusion(self, motion: Tensor) -> Tensor:
         """Motion [..., C_m] as the pixel path's network gets it."""

@@ -36,7 +36,7 @@ from torch import Tensor, nn
 
 from bcd_bench_bcd.extensions.base import Extension, Recipe
 from bcd_bench_bcd.extensions.canonical_features import FlowField
-from bcd_bench_bcd.extensions.fusion_damping import FusionDamping, smoothed
+from bcd_bench_bcd.extensions.fusion_damping import FusionDamping
 
 __all__ = ["Carried", "Fusion", "Geometry", "PixelNetwork", "PixelPath", "grid_positions", "look_up", "select_frames"]
 
@@ -320,8 +320,6 @@ class PixelNetwork(nn.Module):
 
         if reduced is None:
             reduced = [scaled(clip, small) for clip in frames]
-        if self.damping is not None:
-            displacements = smoothed(displacements, self.damping.smoothing)
         carried = carry(reduced, displacements)
         corrections, logits, features = self.fusion(carried, displacements, own, motion)
         if self.damping is not None:

@@ -9,6 +9,10 @@ writes `weights/sprites-small.safetensors` (matrices as int8) and prints its siz
         pose_correction expression_gain fusion_damping
 
 writes a file that has the tensors of another shipped one and extensions that need none.
+
+    python -m bcd_bench_bcd.inference.export_pretrained --extend heads-landmarks field_smoothing
+
+adds such extensions to a shipped file itself.
 """
 
 from __future__ import annotations
@@ -18,8 +22,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bcd_bench.assets.hashing import sha256_file
+from bcd_bench.io.safetensors import read_weight_file
+from bcd_bench.training import save_tensors
 from bcd_bench_bcd.extensions import EXTENSIONS, Extensions
-from bcd_bench_bcd.inference.weights import load_model, save_model, save_variant
+from bcd_bench_bcd.inference.recipe import FORMAT, MAKER
+from bcd_bench_bcd.inference.weights import Description, header, load_model, save_model, save_variant
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 
@@ -37,18 +44,32 @@ def export_variant(of: str, name: str, extensions: Sequence[str]) -> Path:
     """Write the variant `name` of the shipped weights `of`, with more extensions in their default settings."""
     base, target = (WEIGHTS / f"{one}.safetensors" for one in (of, name))
     loaded = load_model(base)
-    added = [EXTENSIONS[extension]() for extension in extensions]
-    description = loaded.description.model_copy(
-        update={"extensions": Extensions([*loaded.description.extensions, *added])}
-    )
-    save_variant(target, base, description, loaded.card)
+    save_variant(target, base, extended(loaded.description, extensions), loaded.card)
     load_model(target)
     return target
+
+
+def extend(name: str, extensions: Sequence[str]) -> Path:
+    """Add extensions that need no tensors, in their default settings, to the shipped weights `name`."""
+    target = WEIGHTS / f"{name}.safetensors"
+    loaded = load_model(target)
+    tensors = read_weight_file(target, form=FORMAT, what="BCD", maker=MAKER)[1]
+    save_tensors(target, tensors, header(extended(loaded.description, extensions), loaded.card))
+    load_model(target)
+    return target
+
+
+def extended(description: Description, extensions: Sequence[str]) -> Description:
+    """`description` with more extensions, in their default settings."""
+    added = [EXTENSIONS[extension]() for extension in extensions]
+    return description.model_copy(update={"extensions": Extensions([*description.extensions, *added])})
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "--variant-of":
         written = export_variant(sys.argv[2], sys.argv[3], sys.argv[4:])
+    elif sys.argv[1] == "--extend":
+        written = extend(sys.argv[2], sys.argv[3:])
     else:
         written = export(Path(sys.argv[1]), sys.argv[2])
     print(f"{written.name}: {written.stat().st_size / 1e6:.1f} MB, sha256 {sha256_file(written)}")

@@ -64,7 +64,7 @@ SHIPPED = (
         suites=REAL_FACES,
         package="bcd_bench_bcd",
         path="weights/faces-landmarks.safetensors",
-        sha256="3e206e56a4fd8216f953dd9adca218017365aa4f59e025acbe7311bac32ee46d",
+        sha256="d397660b871452370c74fef48e9660b3e8279c35094eda2808239e8b2af1f35d",
         assets=("face-landmarker",),
     ),
     Weights(
@@ -72,7 +72,7 @@ SHIPPED = (
         suites=FACES,
         package="bcd_bench_bcd",
         path="weights/heads-landmarks.safetensors",
-        sha256="b01eb4defeeed939b6fde70c8a9fe2e0226b09a26dfb54de06c08b7df4f8c1dd",
+        sha256="deab9a1a6b951e67b5d9ceead58174452203347eb2e2f4aa32570bdc6cf600e8",
     ),
     Weights(
         name="heads-pixels",

@@ -23,7 +23,7 @@ from bcd_bench_bcd.paper.config import Config, ModelConfig, SamplerConfig
 from bcd_bench_bcd.paper.model import BCD
 from bcd_bench_bcd.presets.base import InferenceConfig
 
-__all__ = ["Description", "LoadedModel", "load_model", "save_model", "save_variant"]
+__all__ = ["Description", "LoadedModel", "header", "load_model", "save_model", "save_variant"]
 
 SCALE = ".int8_scale"
 """Suffix of the tensors that hold the row scales of a compressed matrix."""
