@@ -26,6 +26,7 @@ from bcd_bench_bcd.extensions.landmark_motion import EXTRACTOR
 from bcd_bench_bcd.extensions.model import ExtendedBCD
 from bcd_bench_bcd.extensions.pixel_path import GRID, PixelPath
 from bcd_bench_bcd.extensions.pose_correction import PoseCorrection
+from bcd_bench_bcd.inference import export_pretrained as exporting
 from bcd_bench_bcd.inference import pipeline as pipelines
 from bcd_bench_bcd.inference.bcd import BCD
 from bcd_bench_bcd.inference.export_pretrained import WEIGHTS
@@ -247,6 +248,23 @@ def test_the_shipped_weights_are_those_of_heads_landmarks_with_the_extension() -
     assert faces.codes_sha256 == heads.codes_sha256
     assert faces.sha256 != heads.sha256
     assert "expression_gain" in describe_weights(WEIGHTS / "faces-landmarks.safetensors").parts
+
+
+def test_extensions_are_added_to_a_shipped_file_without_changing_its_tensors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safetensors.torch import load_file
+
+    shutil.copy(WEIGHTS / "heads-pixels.safetensors", tmp_path)
+    monkeypatch.setattr(exporting, "WEIGHTS", tmp_path)
+    written = exporting.extend("heads-pixels", ["field_smoothing"])
+    before, after = (load_file(folder / written.name) for folder in (WEIGHTS, tmp_path))
+    assert before.keys() == after.keys()
+    assert all(value.dtype == after[name].dtype and torch.equal(value, after[name]) for name, value in before.items())
+    old, new = (load_model(folder / written.name) for folder in (WEIGHTS, tmp_path))
+    assert set(new.description.recipe) - set(old.description.recipe) == {"field_smoothing"}
+    assert new.card == old.card
+    assert new.codes_sha256 == old.codes_sha256
 
 
 def test_a_variant_needs_the_file_with_its_tensors(tmp_path: Path) -> None:
