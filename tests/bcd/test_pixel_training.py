@@ -26,11 +26,14 @@ from bcd_bench_bcd.bitstream.container import BitstreamError, pack_file, read_fi
 from bcd_bench_bcd.bitstream.content import CodedContent
 from bcd_bench_bcd.bitstream.pictures import decode_pictures, encode_pictures
 from bcd_bench_bcd.bitstream.streaming import StreamDecoder, StreamEncoder
+from bcd_bench_bcd.extensions.base import Extensions
+from bcd_bench_bcd.extensions.field_smoothing import FieldSmoothing
+from bcd_bench_bcd.extensions.fusion_damping import FusionDamping
 from bcd_bench_bcd.extensions.pixel_path import PixelPath
 from bcd_bench_bcd.inference.bcd import BCD
 from bcd_bench_bcd.inference.method import BCDMethod
 from bcd_bench_bcd.inference.pixels import carries_pixels
-from bcd_bench_bcd.inference.weights import load_model
+from bcd_bench_bcd.inference.weights import load_model, save_model
 from bcd_bench_bcd.metrics.motion_bitrate import INFO_KEY
 from bcd_bench_bcd.pixels import train as module
 from bcd_bench_bcd.pixels.data import PixelPair
@@ -259,6 +262,9 @@ def test_generated_motion_shows_the_pixels_of_the_prompt(request_for: Any, base:
 def test_a_pixel_path_is_replaced(request_for: Any, base: Path) -> None:
     module.train(request_for())
     first = request_for().out / "model.safetensors"
+    trained = load_model(first)
+    more = Extensions([*trained.description.extensions, FieldSmoothing(), FusionDamping()])
+    save_model(first, trained.model, trained.description.model_copy(update={"extensions": more}), trained.card)
     module.train(request_for("again", overrides={"bcd": str(first), "pixels.sources": 1}))
     again = load_model(request_for("again").out / "model.safetensors")
     assert again.codes_sha256 == load_model(base).sha256
@@ -266,6 +272,8 @@ def test_a_pixel_path_is_replaced(request_for: Any, base: Path) -> None:
     assert path is not None
     assert path.sources == 1
     assert again.description.recipe.count("pixel_path") == 1
+    assert "field_smoothing" in again.description.recipe
+    assert "fusion_damping" not in again.description.recipe
     old, new = load_model(base).model.state_dict(), again.model.state_dict()
     assert all(torch.equal(value, new[name]) for name, value in old.items())
 

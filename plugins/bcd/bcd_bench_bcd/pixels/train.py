@@ -34,6 +34,7 @@ from bcd_bench.training import (
 from bcd_bench.types.errors import UsageError
 from bcd_bench.util.devices import keep_freed_memory, resolve_device
 from bcd_bench_bcd.extensions.base import Extensions
+from bcd_bench_bcd.extensions.fusion_damping import FusionDamping
 from bcd_bench_bcd.extensions.model import ExtendedBCD
 from bcd_bench_bcd.extensions.pixel_path import Carried, PixelNetwork, PixelPath
 from bcd_bench_bcd.inference.bcd import BCD
@@ -106,7 +107,8 @@ def extended(bcd: BCD, preset: PixelPreset) -> ExtendedBCD:
             hint="train them with bcd-bench train bcd-landmarks, then --set bcd=PATH",
         )
     torch.manual_seed(preset.train.seed)
-    others = [extension for extension in base.extensions if not isinstance(extension, PixelPath)]
+    replaced = (PixelPath, FusionDamping)  # the damping is that of the replaced network
+    others = [extension for extension in base.extensions if not isinstance(extension, replaced)]
     model = Description(
         model=base.config, extensions=Extensions([*others, path]), active_patches=base.active_patches
     ).build()
