@@ -315,6 +315,20 @@ ADDED = ("landmark_motion", "pose_correction", "expression_gain", "pixel_path", 
 """Extensions of trained weights, which have trainers and tests of their own."""
 
 
+@pytest.mark.parametrize(
+    ("name", "to"),
+    [
+        ("pose_correction", "landmark_motion"),
+        ("expression_gain", "landmark_motion"),
+        ("field_smoothing", "pixel_path"),
+        ("fusion_damping", "pixel_path"),
+    ],
+)
+def test_a_preset_cannot_have_an_extension_of_trained_weights(name: str, to: str) -> None:
+    with pytest.raises(UsageError, match=f"{name} applies to trained weights with {to}"):
+        resolve_preset("heads-tiny", {f"extensions.{name}": {}})
+
+
 @pytest.mark.parametrize("name", [name for name in EXTENSIONS if name not in ADDED])
 def test_an_extension_trains_without_the_others(name: str) -> None:
     """Beside the paper's recipe, with what it needs and nothing else."""

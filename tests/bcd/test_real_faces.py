@@ -48,6 +48,12 @@ def vector_of(turn: Any) -> np.ndarray:
     return np.asarray(Rotation.from_matrix(np.asarray(turn, np.float64)).as_rotvec(degrees=True))
 
 
+def shipped(weights: str) -> ExtendedBCD:
+    model = BCD.from_pretrained(weights).model
+    assert isinstance(model, ExtendedBCD)
+    return model
+
+
 # ---- the rotation ------------------------------------------------------------------------------------------------
 def test_the_mean_rotation_between_two_fits_is_in_the_axes_of_the_head() -> None:
     read = turns((0, 30, 0), (0, -20, 5), (10, 0, 0), (0, 0, 0))
@@ -189,9 +195,7 @@ def test_expressions_are_enlarged_about_the_mean_of_a_clip_and_poses_are_not() -
 
 
 def test_weights_with_the_extension_enlarge_by_its_factor() -> None:
-    faces, heads = (BCD.from_pretrained(f"{name}-landmarks").model for name in ("faces", "heads"))
-    assert isinstance(faces, ExtendedBCD)
-    assert isinstance(heads, ExtendedBCD)
+    faces, heads = (shipped(f"{name}-landmarks") for name in ("faces", "heads"))
     settings = faces.extensions.get(ExpressionGain)
     assert settings is not None
     assert faces.landmarks is not None
@@ -201,9 +205,7 @@ def test_weights_with_the_extension_enlarge_by_its_factor() -> None:
 
 
 def test_weights_with_damped_fusion_fuse_by_its_settings() -> None:
-    faces, heads = (BCD.from_pretrained(f"{name}-landmarks").model for name in ("faces", "heads"))
-    assert isinstance(faces, ExtendedBCD)
-    assert isinstance(heads, ExtendedBCD)
+    faces, heads = (shipped(f"{name}-landmarks") for name in ("faces", "heads"))
     settings = faces.extensions.get(FusionDamping)
     assert settings is not None
     assert settings.drawn < 0
@@ -216,8 +218,7 @@ def test_weights_with_damped_fusion_fuse_by_its_settings() -> None:
 
 @torch.no_grad()
 def test_weights_with_smooth_fields_average_them_over_their_window() -> None:
-    model = BCD.from_pretrained("heads-landmarks").model
-    assert isinstance(model, ExtendedBCD)
+    model = shipped("heads-landmarks")
     settings = model.extensions.get(FieldSmoothing)
     assert settings is not None
     assert settings.window > 1

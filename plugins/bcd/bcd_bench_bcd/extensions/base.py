@@ -244,9 +244,13 @@ class Extension(BaseModel):
     """Whether it changes what a model computes at inference: weights fit only models that use it as well."""
     training_only: ClassVar[frozenset[str]] = frozenset()
     """For an extension with `changes_model`: the settings that only training uses."""
+    added_to: ClassVar[str] = ""
+    """For an extension without tensors that no preset has: the extension of trained weights to which it is added."""
 
     def check(self, preset: Recipe) -> None:
         """Raise `ValueError` if the extension does not fit the rest of the preset."""
+        if self.added_to:
+            raise ValueError(f"{self.name} applies to trained weights with {self.added_to}")
 
     # ---- training ----
     def codebook_start(self) -> int | None:

@@ -14,7 +14,7 @@ from typing import ClassVar
 from pydantic import Field
 from torch import Tensor
 
-from bcd_bench_bcd.extensions.base import Extension, Recipe
+from bcd_bench_bcd.extensions.base import Extension
 
 __all__ = ["ExpressionGain", "enlarged"]
 
@@ -24,12 +24,10 @@ class ExpressionGain(Extension):
     summary: ClassVar[str] = "expressions of real people, enlarged before they are encoded"
     needs_pixels: ClassVar[bool] = True
     changes_model: ClassVar[bool] = True
+    added_to: ClassVar[str] = "landmark_motion"
 
     factor: float = Field(default=1.7, gt=0)
     """Factor about the mean over the clip."""
-
-    def check(self, preset: Recipe) -> None:
-        raise ValueError("expression_gain applies to trained weights with landmark_motion")
 
 
 def enlarged(values: Tensor, factor: float) -> Tensor:

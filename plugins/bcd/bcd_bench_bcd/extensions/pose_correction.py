@@ -25,7 +25,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from bcd_bench_bcd.extensions.base import Extension, Recipe
+from bcd_bench_bcd.extensions.base import Extension
 
 __all__ = ["PoseCorrection"]
 
@@ -35,6 +35,7 @@ class PoseCorrection(Extension):
     summary: ClassVar[str] = "head poses of real people corrected by a second landmark detector"
     needs_pixels: ClassVar[bool] = True
     changes_model: ClassVar[bool] = True
+    added_to: ClassVar[str] = "landmark_motion"
 
     share: float = Field(default=1.0, ge=0, le=1)
     """Share of the difference that is applied: 1 takes the mean pose of the second detector."""
@@ -42,6 +43,3 @@ class PoseCorrection(Extension):
     """Frames of a clip to which the head model is fitted, evenly spread."""
     limit: float = Field(default=15.0, gt=0)
     """Greatest correction in degrees, about any axis; more is the error of a fit."""
-
-    def check(self, preset: Recipe) -> None:
-        raise ValueError("pose_correction applies to trained weights with landmark_motion")
