@@ -311,19 +311,20 @@ def test_settings_that_exclude_each_other_are_refused(preset: str, overrides: di
     assert "\n" not in str(caught.value)
 
 
-ADDED = ("landmark_motion", "pose_correction", "expression_gain", "pixel_path", "field_smoothing", "fusion_damping")
+WITHOUT_TENSORS = [
+    ("pose_correction", "landmark_motion"),
+    ("expression_gain", "landmark_motion"),
+    ("steady_sources", "landmark_motion"),
+    ("field_smoothing", "pixel_path"),
+    ("fusion_damping", "pixel_path"),
+    ("motion_smoothing", "pixel_path"),
+]
+"""Extensions that are added to trained weights with another, and need no training."""
+ADDED = ("landmark_motion", "pixel_path", *(name for name, _ in WITHOUT_TENSORS))
 """Extensions of trained weights, which have trainers and tests of their own."""
 
 
-@pytest.mark.parametrize(
-    ("name", "to"),
-    [
-        ("pose_correction", "landmark_motion"),
-        ("expression_gain", "landmark_motion"),
-        ("field_smoothing", "pixel_path"),
-        ("fusion_damping", "pixel_path"),
-    ],
-)
+@pytest.mark.parametrize(("name", "to"), WITHOUT_TENSORS)
 def test_a_preset_cannot_have_an_extension_of_trained_weights(name: str, to: str) -> None:
     with pytest.raises(UsageError, match=f"{name} applies to trained weights with {to}"):
         resolve_preset("heads-tiny", {f"extensions.{name}": {}})

@@ -117,6 +117,18 @@ def test_the_content_frame_with_the_motion_to_draw_is_carried_as_it_is() -> None
 
 
 @torch.no_grad()
+def test_steady_sources_are_selected_for_the_driving_frames_around() -> None:
+    net = network()
+    points, _ = HeadClips().random_points([3], [3], 9)
+    landmarks = torch.from_numpy(points[0, :, :KNOWN])
+    latents, _ = net.encode(landmarks[None])
+    driving, path = latents[0, [4, 4, 7, 4, 4, 4, 4]], PixelPath(sources=1, gap=1)
+    assert net.geometry(landmarks, driving, path, 16).sources[:, 0].tolist() == [4, 4, 7, 4, 4, 4, 4]
+    net.steady_window = 5
+    assert net.geometry(landmarks, driving, path, 16).sources[:, 0].tolist() == [4] * 7
+
+
+@torch.no_grad()
 def test_the_mirror_image_with_the_motion_to_draw_is_carried_as_it_is() -> None:
     net = network()
     flip = torch.tensor([-1.0, 1.0, 1.0])

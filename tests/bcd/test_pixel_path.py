@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.signal import savgol_filter
 
 from bcd_bench_bcd.extensions.field_smoothing import FieldSmoothing, smoothed
 from bcd_bench_bcd.extensions.fusion_damping import FusionDamping
+from bcd_bench_bcd.extensions.motion_smoothing import MotionSmoothing, smoothed_over_time
 from bcd_bench_bcd.extensions.pixel_path import GRID, Carried, Fusion, PixelNetwork, PixelPath, grid_positions, look_up
+from bcd_bench_bcd.extensions.steady_sources import SteadySources, averaged_over_time
 from bcd_bench_bcd.pixels.config import PixelTrainConfig
 from bcd_bench_bcd.pixels.critic import Critic
 from bcd_bench_bcd.pixels.loss import (
@@ -183,6 +186,39 @@ def test_clips_are_fused_independently_of_the_others() -> None:
     torch.testing.assert_close(together[1:], alone, atol=1e-5, rtol=1e-5)
     assert not torch.allclose(together[:1], net.fuse(content[:1], sources[:1], displacements[:1], motion[:1] + 1,
                                                      own[:1]).picture)  # fmt: skip
+
+
+# ---- over time ---------------------------------------------------------------------------------------------------
+def test_smoothing_over_time_keeps_parabolas_and_averages_the_rest() -> None:
+    steps = torch.arange(12.0)
+    parabolas = torch.stack([torch.ones(12), 3 * steps - 5, 0.5 * steps**2 - 4 * steps], 1)
+    torch.testing.assert_close(smoothed_over_time(parabolas, 7), parabolas, atol=1e-4, rtol=1e-5)
+    noise = torch.randn(12, 3, generator=torch.Generator().manual_seed(0))
+    for count, window in ((12, 7), (12, 5), (9, 9), (8, 7), (6, 5)):
+        wanted = savgol_filter(noise[:count].double().numpy(), window, 2, axis=0, mode="interp")
+        torch.testing.assert_close(smoothed_over_time(noise[:count], window).double(), torch.from_numpy(wanted))
+
+
+def test_short_clips_get_a_smaller_window_or_stay_as_they_are() -> None:
+    noise = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(smoothed_over_time(noise, 7), smoothed_over_time(noise, 5))
+    assert not torch.allclose(smoothed_over_time(noise[:5], 7), noise[:5])
+    for count in (1, 2, 3, 4):
+        assert torch.equal(smoothed_over_time(noise[:count], 7), noise[:count])
+    for wrong, reason in ((6, "window must be odd"), (3, "greater than or equal to 5")):
+        with pytest.raises(ValueError, match=reason):
+            MotionSmoothing(window=wrong)
+
+
+def test_moves_are_averaged_over_time_and_repeat_their_ends() -> None:
+    moves = torch.arange(15.0).view(5, 3) ** 2
+    means = averaged_over_time(moves, 3)
+    torch.testing.assert_close(means[2], moves[1:4].mean(0))
+    torch.testing.assert_close(means[0], (2 * moves[0] + moves[1]) / 3)
+    torch.testing.assert_close(averaged_over_time(moves[:2], 9)[0], (5 * moves[0] + 4 * moves[1]) / 9)
+    assert torch.equal(averaged_over_time(moves, 1), moves)
+    with pytest.raises(ValueError, match="window must be odd"):
+        SteadySources(window=4)
 
 
 # ---- losses ------------------------------------------------------------------------------------------------------

@@ -24,13 +24,16 @@ from bcd_bench_bcd.extensions.fusion_damping import FusionDamping
 from bcd_bench_bcd.extensions.head_pose import projected
 from bcd_bench_bcd.extensions.landmark_motion import EXTRACTOR
 from bcd_bench_bcd.extensions.model import ExtendedBCD
+from bcd_bench_bcd.extensions.motion_smoothing import MotionSmoothing, smoothed_over_time
 from bcd_bench_bcd.extensions.pixel_path import GRID, PixelPath
 from bcd_bench_bcd.extensions.pose_correction import PoseCorrection
+from bcd_bench_bcd.extensions.steady_sources import SteadySources
 from bcd_bench_bcd.inference import export_pretrained as exporting
 from bcd_bench_bcd.inference import pipeline as pipelines
 from bcd_bench_bcd.inference.bcd import BCD
 from bcd_bench_bcd.inference.export_pretrained import WEIGHTS
 from bcd_bench_bcd.inference.landmarks import LandmarkReader
+from bcd_bench_bcd.inference.method import BCDMethod
 from bcd_bench_bcd.inference.pipeline import Pipeline
 from bcd_bench_bcd.inference.pose_correction import READ, SECOND, PoseCorrector, mean_turn
 from bcd_bench_bcd.inference.recipe import describe_weights
@@ -236,6 +239,32 @@ def test_weights_with_smooth_fields_average_them_over_their_window() -> None:
     assert (smooth.displacements - plain.displacements).abs().max() > 1e-3
 
 
+def test_pixels_are_carried_by_smoothed_motion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(WEIGHTS / "heads-pixels.safetensors", tmp_path)
+    monkeypatch.setattr(exporting, "WEIGHTS", tmp_path)
+    smooth, plain = BCDMethod({}), BCDMethod({})
+    smooth.load(exporting.extend("heads-pixels", ["motion_smoothing"]), "cpu")
+    plain.load(WEIGHTS / "heads-pixels.safetensors", "cpu")
+    rng = np.random.default_rng(0)
+    content, driving, drawn = (rng.integers(0, 256, (count, 128, 128, 3), np.uint8) for count in (2, 8, 8))
+    tokens, motion = plain.encode_content([content])[0], plain.encode_motion([driving]).motion[0]
+    shown = smooth.render(drawn, (128, 128), content, tokens, motion)
+    np.testing.assert_array_equal(
+        shown, plain.render(drawn, (128, 128), content, tokens, smoothed_over_time(motion, MotionSmoothing().window))
+    )
+    assert (shown != plain.render(drawn, (128, 128), content, tokens, motion)).any()
+
+
+def test_weights_with_steady_sources_select_by_their_window() -> None:
+    faces, heads = (shipped(f"{name}-landmarks") for name in ("faces", "heads"))
+    settings = faces.extensions.get(SteadySources)
+    assert settings is not None
+    assert faces.landmarks is not None
+    assert heads.landmarks is not None
+    assert faces.landmarks.steady_window == settings.window > 1
+    assert heads.landmarks.steady_window == 1
+
+
 # ---- weights -----------------------------------------------------------------------------------------------------
 def test_the_shipped_weights_are_those_of_heads_landmarks_with_the_extension() -> None:
     faces, heads = (load_model(WEIGHTS / f"{name}-landmarks.safetensors") for name in ("faces", "heads"))
@@ -243,7 +272,9 @@ def test_the_shipped_weights_are_those_of_heads_landmarks_with_the_extension() -
         "pose_correction",
         "expression_gain",
         "fusion_damping",
+        "steady_sources",
     }
+    assert "motion_smoothing" in heads.description.recipe
     assert faces.model.state_dict().keys() == heads.model.state_dict().keys()
     assert all(torch.equal(value, faces.model.state_dict()[name]) for name, value in heads.model.state_dict().items())
     assert faces.codes_sha256 == heads.codes_sha256

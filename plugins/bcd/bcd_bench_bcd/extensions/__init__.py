@@ -25,6 +25,7 @@ from bcd_bench_bcd.extensions.keypoint_supervision import KeypointSupervision
 from bcd_bench_bcd.extensions.landmark_motion import LandmarkMotion
 from bcd_bench_bcd.extensions.latent_gradient import LatentGradient
 from bcd_bench_bcd.extensions.loss_weight_clamp import LossWeightClamp
+from bcd_bench_bcd.extensions.motion_smoothing import MotionSmoothing
 from bcd_bench_bcd.extensions.muon import Muon
 from bcd_bench_bcd.extensions.patch_skipping import PatchSkipping
 from bcd_bench_bcd.extensions.pixel_path import PixelPath
@@ -33,6 +34,7 @@ from bcd_bench_bcd.extensions.robust_loss import RobustLoss
 from bcd_bench_bcd.extensions.same_identity_pairs import SameIdentityPairs
 from bcd_bench_bcd.extensions.spatial_motion import SpatialMotion
 from bcd_bench_bcd.extensions.standardized_latents import StandardizedLatents
+from bcd_bench_bcd.extensions.steady_sources import SteadySources
 from bcd_bench_bcd.extensions.swap_cycle import SwapCycle
 from bcd_bench_bcd.extensions.symmetric_halves import SymmetricHalves
 from bcd_bench_bcd.extensions.vq_start import VQStart
@@ -62,6 +64,8 @@ EXTENSIONS: dict[str, type[Extension]] = {
         PixelPath,
         FieldSmoothing,
         FusionDamping,
+        MotionSmoothing,
+        SteadySources,
         # the step
         ColorJitter,
         ContentFrameDropout,

@@ -33,6 +33,7 @@ from bcd_bench_bcd.extensions.expression_gain import enlarged
 from bcd_bench_bcd.extensions.head_pose import half_turn, projected, rigid_pose, rotation_of
 from bcd_bench_bcd.extensions.landmark_fields import interpolated_fields
 from bcd_bench_bcd.extensions.pixel_path import Geometry, PixelPath, grid_positions, select_frames
+from bcd_bench_bcd.extensions.steady_sources import averaged_over_time
 from bcd_bench_bcd.paper.config import QuantizerConfig
 
 __all__ = ["COMPONENTS", "EXPRESSIONS", "EXTRACTOR", "SCALE", "Head", "LandmarkMotion", "LandmarkNetwork"]
@@ -172,11 +173,13 @@ class LandmarkNetwork(nn.Module):
     components: Tensor
     spread: Tensor
 
-    def __init__(self, settings: LandmarkMotion, *, transformer: int, expression_gain: float = 1.0) -> None:
+    def __init__(
+        self, settings: LandmarkMotion, *, transformer: int, expression_gain: float = 1.0, steady_window: int = 1
+    ) -> None:
         """`transformer` is the number of channels of motion that the transformer was trained with, `expression_gain`
-        the factor of the extension of this name."""
+        the factor of the extension of this name, `steady_window` the window of `steady_sources`."""
         super().__init__()
-        self.settings, self.expression_gain = settings, expression_gain
+        self.settings, self.expression_gain, self.steady_window = settings, expression_gain, steady_window
         width = settings.groups * settings.dim
         self.encoder, self.decoder = _Encoder(settings), _Decoder(settings)
         self.translation = nn.Sequential(nn.Linear(width, HIDDEN), nn.SiLU(), nn.Linear(HIDDEN, transformer))
@@ -266,7 +269,8 @@ class LandmarkNetwork(nn.Module):
         if turn is not None:
             differs[:, known:] = (self._content(landmarks)[0].points - of_content.points)[:, known:]
         seen = drawn.facing.sigmoid() * (drawn.points.abs() < REACH).all(-1)
-        selected = select_frames(_mean_move(of_content, drawn, seen), path.sources, path.gap, known_frames)
+        cost = averaged_over_time(_mean_move(of_content, drawn, seen), self.steady_window)
+        selected = select_frames(cost, path.sources, path.gap, known_frames)
         moves = of_content.points[selected] - drawn.points[:, None]
         places = drawn.points + differs[selected[:, 0]]
         if path.mirrored:

@@ -17,9 +17,11 @@ from bcd_bench_bcd.extensions.field_smoothing import FieldSmoothing, smoothed
 from bcd_bench_bcd.extensions.fusion_damping import FusionDamping
 from bcd_bench_bcd.extensions.landmark_motion import LandmarkMotion, LandmarkNetwork
 from bcd_bench_bcd.extensions.latent_gradient import LatentGradient
+from bcd_bench_bcd.extensions.motion_smoothing import MotionSmoothing, smoothed_over_time
 from bcd_bench_bcd.extensions.pixel_path import GRID, Geometry, PixelNetwork, PixelPath
 from bcd_bench_bcd.extensions.quantizer import ExtendedQuantizer
 from bcd_bench_bcd.extensions.standardized_latents import StandardizedLatents
+from bcd_bench_bcd.extensions.steady_sources import SteadySources
 from bcd_bench_bcd.extensions.x_prediction import XPrediction, precondition_x
 from bcd_bench_bcd.paper import edm
 from bcd_bench_bcd.paper.config import ModelConfig
@@ -81,11 +83,12 @@ class ExtendedBCD(BCD):
         landmark_motion = extensions.get(LandmarkMotion)
         self.landmarks: LandmarkNetwork | None = None
         if landmark_motion is not None:
-            gain = extensions.get(ExpressionGain)
+            gain, steady = extensions.get(ExpressionGain), extensions.get(SteadySources)
             self.landmarks = LandmarkNetwork(
                 landmark_motion,
                 transformer=self.quantizer.out_width,
                 expression_gain=1.0 if gain is None else gain.factor,
+                steady_window=1 if steady is None else steady.window,
             )
             self.quantizer = GroupVectorQuantizer(
                 landmark_motion.quantizer, landmark_motion.groups * landmark_motion.dim
@@ -178,6 +181,11 @@ class ExtendedBCD(BCD):
         if smoothing is None:
             return geometry
         return replace(geometry, displacements=smoothed(geometry.displacements, smoothing.window))
+
+    def motion_to_carry(self, motion: Tensor) -> Tensor:
+        """The quantised motion [T, C_m] of a clip by which its pixels are carried: smoothed by `motion_smoothing`."""
+        smoothing = self.extensions.get(MotionSmoothing)
+        return motion if smoothing is None else smoothed_over_time(motion, smoothing.window)
 
     def for_fusion(self, motion: Tensor) -> Tensor:
         """Motion [..., C_m] as the pixel path's network gets it."""

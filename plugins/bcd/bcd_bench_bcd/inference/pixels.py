@@ -60,10 +60,10 @@ def carry_pixels(
         pose[chosen] = known
         turns = pipeline.turns(values[:, chosen])
     clip, drawn = (pixel_values(torch.tensor(part)).to(device) for part in (frames, own))
-    tokens = content[:, : model.content_width].float()
-    geometry = model.geometry(network, tokens, pose.float(), motion.float(), None if turns is None else turns[0])
+    tokens, motion = content[:, : model.content_width].float(), model.motion_to_carry(motion.float())
+    geometry = model.geometry(network, tokens, pose.float(), motion, None if turns is None else turns[0])
     occupied = geometry.occupied
-    condition = model.for_fusion(motion.float())
+    condition = model.for_fusion(motion)
     reduced = scaled(clip, drawn.shape[-2:])
     pictures = [
         network.fuse(

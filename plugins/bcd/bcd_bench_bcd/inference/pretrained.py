@@ -64,7 +64,7 @@ SHIPPED = (
         suites=REAL_FACES,
         package="bcd_bench_bcd",
         path="weights/faces-landmarks.safetensors",
-        sha256="d397660b871452370c74fef48e9660b3e8279c35094eda2808239e8b2af1f35d",
+        sha256="ca81dbdfbf8a743c38f3e45e5df2a8846bb7807d4eade9eeb7410a17cd2ce188",
         assets=("face-landmarker",),
     ),
     Weights(
@@ -72,7 +72,7 @@ SHIPPED = (
         suites=FACES,
         package="bcd_bench_bcd",
         path="weights/heads-landmarks.safetensors",
-        sha256="deab9a1a6b951e67b5d9ceead58174452203347eb2e2f4aa32570bdc6cf600e8",
+        sha256="f65dd2f1650d07c6e83db43b0e6c5333109035638e57d30bcf0fca1beb669f6e",
     ),
     Weights(
         name="heads-pixels",
