@@ -14,6 +14,8 @@ ANCHORS = 10
 LOWEST_ANCHOR = 0.4
 """Height of the lowest of them; below, where the shoulders are, the border moves with them."""
 ANCHOR_WEIGHT = 0.3
+CHUNK = 2
+"""Frames whose distances from all positions to all points are held at once."""
 
 
 def interpolated_fields(places: Tensor, seen: Tensor, moves: Tensor, grid: int) -> Tensor:
@@ -35,13 +37,19 @@ def interpolated_fields(places: Tensor, seen: Tensor, moves: Tensor, grid: int) 
     here = torch.stack(torch.meshgrid(axis, axis, indexing="ij")[::-1], -1).flatten(0, 1)
     x, y = places.unbind(-1)
     across, down = ((axis[:, None] - part[:, None]).square() for part in (x, y))  # [N, grid, P]
-    near = (across[:, None] + down[:, :, None]).flatten(1, 2).add_(SOFTNESS**2).square_().reciprocal_()
     first = moves.permute(0, 1, 3, 2)  # [N, S, 2, P]
     mixed = first[:, :, :, None] * places.mT[:, None, None]  # [N, S, 2 (of the move), 2 (of the place), P]
     products = torch.cat(
         [torch.stack([torch.ones_like(x), x, y, x * x, x * y, y * y], 1), first.flatten(1, 2), mixed.flatten(1, 3)], 1
     )
-    moments = near @ (products * weight[:, None]).mT
+    products = (products * weight[:, None]).mT
+    # allocated once: on CPUs, fresh memory of this size costs more than the arithmetic
+    near = places.new_empty(min(count, CHUNK), grid, grid, places.shape[1])
+    moments = places.new_empty(count, grid * grid, products.shape[-1])
+    for part in torch.arange(count).split(CHUNK):
+        here_near = torch.add(across[part, None], down[part, :, None], out=near[: len(part)])
+        here_near.add_(SOFTNESS**2).square_().reciprocal_()
+        moments[part] = here_near.flatten(1, 2) @ products[part]
     moments = moments / moments[..., :1]
     mean_x, mean_y = moments[..., 1], moments[..., 2]
     xx, xy, yy = moments[..., 3] - mean_x**2, moments[..., 4] - mean_x * mean_y, moments[..., 5] - mean_y**2

@@ -279,11 +279,8 @@ class LandmarkNetwork(nn.Module):
             mirror_images, _ = self._content(self.mirrored(landmarks), flipped)
             best = _mean_move(mirror_images, drawn, seen).argmin(1, keepdim=True)
             moves = torch.cat([moves, mirror_images.points[best] - drawn.points[:, None]], 1)
-        fields = [
-            interpolated_fields(*parts, grid)
-            for parts in zip(places.split(2), seen.split(2), moves.split(2), strict=True)
-        ]
-        ways = torch.cat([torch.cat(fields), torch.zeros(len(motion), 1, 2, grid, grid, device=motion.device)], 1)
+        fields = interpolated_fields(places, seen, moves, grid)
+        ways = torch.cat([fields, torch.zeros(len(motion), 1, 2, grid, grid, device=motion.device)], 1)
         nearest, which = selected[:, 0].unique(return_inverse=True)
         occupied = self._occupied(of_content.points[nearest], grid)[which]
         selected = known_frames[selected]

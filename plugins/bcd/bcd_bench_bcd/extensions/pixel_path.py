@@ -26,8 +26,9 @@ pixels of 64 held-out frames (values in -1..1), the mean absolute error would be
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import ClassVar
 
 import torch
@@ -301,26 +302,22 @@ class PixelNetwork(nn.Module):
         not shown. `reduced` are the frames at the size of the model, if they are known."""
         small, large = own.shape[-2:], frames[0].shape[-2:]
 
-        def carry(clips: Sequence[Tensor], fields: Tensor) -> Tensor:
+        def carry(clips: Sequence[Tensor], fields: Tensor) -> Iterator[Tensor]:
+            """The pictures [T, 3, h, w] that are carried, one after the other."""
             size = clips[0].shape[-2:]
             here = grid_positions(size[0], size[1], own.device)[None]
-            parts = zip(clips, sources, fields.split([len(one) for one in sources]), strict=True)
-            return torch.cat(
-                [
-                    torch.stack(
-                        [
-                            look_up(_frames_at(clip, index), here + scaled(field, size))
-                            for index, field in zip(selected.unbind(1), part.unbind(1), strict=True)
-                        ],
-                        1,
-                    )
+            lengths = [len(one) for one in sources]
+            for number, field in enumerate(fields.unbind(1)):
+                parts = zip(clips, sources, field.split(lengths), strict=True)
+                found = [
+                    look_up(_frames_at(clip, selected[:, number]), here + scaled(part, size))
                     for clip, selected, part in parts
                 ]
-            )
+                yield found[0] if len(found) == 1 else torch.cat(found)
 
         if reduced is None:
             reduced = [scaled(clip, small) for clip in frames]
-        carried = carry(reduced, displacements)
+        carried = torch.stack([*carry(reduced, displacements)], 1)
         corrections, logits, features = self.fusion(carried, displacements, own, motion)
         if self.damping is not None:
             corrections = self.damping.corrections * corrections
@@ -331,13 +328,12 @@ class PixelNetwork(nn.Module):
             )
         corrected = displacements + corrections
         if self.damping is None or self.damping.corrections:
-            carried = carry(reduced, corrected)
+            carried = torch.stack([*carry(reduced, corrected)], 1)
         weights = logits.softmax(1)
         fused = (carried * weights[:, :-1, None]).sum(1) + own * weights[:, -1:]
         drawn = self.fusion.draw(features, fused, own)
-        if small == large:
-            at_size, shown = carried, weights
-        else:
-            at_size, shown = carry(frames, corrected), scaled(logits, large).softmax(1)
-        picture = (at_size * shown[:, :-1, None]).sum(1) + scaled(drawn, large) * shown[:, -1:]
+        shown = weights if small == large else scaled(logits, large).softmax(1)
+        at_size = carried.unbind(1) if small == large else carry(frames, corrected)
+        pictures = (one * weight[:, None] for one, weight in zip(at_size, shown.unbind(1), strict=False))
+        picture = reduce(torch.add, pictures) + scaled(drawn, large) * shown[:, -1:]
         return Carried(picture, corrected, weights, carried[:, 0], drawn)

@@ -5,8 +5,8 @@ are about equally near then alternate, and the picture jumps between them. Here 
 driving frames before the content frames are selected.
 
 Measured on 8 pairs of real people of no test pair: the nearest content frame changes after 8 % of the driving frames
-instead of 19 %, the mean second difference of the frames falls by 0.46 grey levels (standard error 0.14), and csim rises
-by 0.006 (0.003). On 8 pairs of rendered heads, whose content frames resemble each other, nothing changes, so
+instead of 19 %, the mean second difference of the frames falls by 0.46 grey levels (standard error 0.14), and csim
+rises by 0.006 (0.003). On 8 pairs of rendered heads, whose content frames resemble each other, nothing changes, so
 `heads-landmarks` does not have it.
 
 The extension has no weights.
@@ -43,6 +43,6 @@ class SteadySources(Extension):
 
 
 def averaged_over_time(values: Tensor, window: int) -> Tensor:
-    """`values` [T, S] averaged over the `window` rows around each; before and after, the first and last are repeated."""
+    """`values` [T, S], each row averaged over the `window` rows around it; the first and last row are repeated."""
     padded = nn.functional.pad(values.mT[None], (window // 2, window // 2), mode="replicate")
     return nn.functional.avg_pool1d(padded, window, stride=1)[0].mT

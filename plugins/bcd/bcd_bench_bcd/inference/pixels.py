@@ -65,8 +65,9 @@ def carry_pixels(
     occupied = geometry.occupied
     condition = model.for_fusion(motion)
     reduced = scaled(clip, drawn.shape[-2:])
-    pictures = [
-        network.fuse(
+    pictures = []
+    for part in torch.arange(len(motion), device=device).split(CHUNK):
+        fused = network.fuse(
             [clip],
             [geometry.sources[part]],
             geometry.displacements[part],
@@ -74,10 +75,9 @@ def carry_pixels(
             drawn[part],
             None if occupied is None else occupied[part],
             [reduced],
-        ).picture
-        for part in torch.arange(len(motion), device=device).split(CHUNK)
-    ]
-    shown: Frames = to_frames(torch.cat(pictures)[None])[0].cpu().numpy()
+        )
+        pictures.append(to_frames(fused.picture[None])[0])
+    shown: Frames = torch.cat(pictures).cpu().numpy()
     return shown
 
 
@@ -96,4 +96,4 @@ def resized(frames: Frames, size: tuple[int, ...]) -> Frames:
 
 def pixel_values(frames: Tensor) -> Tensor:
     """uint8 [T, H, W, 3] -> float32 [T, 3, H, W] in -1..1."""
-    return frames.permute(0, 3, 1, 2).float() / 127.5 - 1
+    return frames.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)

@@ -13,7 +13,7 @@ __all__ = ["FrameCodec", "to_frames"]
 
 def to_frames(values: Tensor) -> Tensor:
     """float [B, T, 3, H, W] in [-1, 1] -> uint8 [B, T, H, W, 3], rounded and clipped."""
-    return ((values.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 1, 3, 4, 2)
+    return values.float().clamp(-1, 1).add_(1).mul_(127.5).round_().to(torch.uint8).permute(0, 1, 3, 4, 2)
 
 
 class FrameCodec:
