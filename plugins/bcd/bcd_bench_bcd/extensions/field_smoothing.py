@@ -16,10 +16,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor, nn
 
-from bcd_bench_bcd.extensions.base import Extension
+from bcd_bench_bcd.extensions.base import Extension, OddWindow
 
 __all__ = ["FieldSmoothing", "smoothed"]
 
@@ -31,15 +31,8 @@ class FieldSmoothing(Extension):
     changes_model: ClassVar[bool] = True
     added_to: ClassVar[str] = "pixel_path"
 
-    window: int = Field(default=3, ge=1)
-    """Side of the window in points of the fields' grid. Must be odd."""
-
-    @field_validator("window")
-    @classmethod
-    def _odd(cls, value: int) -> int:
-        if value % 2 == 0:
-            raise ValueError("window must be odd")
-        return value
+    window: OddWindow = Field(default=3, ge=1)
+    """Side of the window in points of the fields' grid."""
 
 
 def smoothed(fields: Tensor, window: int) -> Tensor:

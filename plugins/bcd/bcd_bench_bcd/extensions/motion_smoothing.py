@@ -19,10 +19,10 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor
 
-from bcd_bench_bcd.extensions.base import Extension
+from bcd_bench_bcd.extensions.base import Extension, OddWindow
 
 __all__ = ["MotionSmoothing", "smoothed_over_time"]
 
@@ -34,15 +34,8 @@ class MotionSmoothing(Extension):
     changes_model: ClassVar[bool] = True
     added_to: ClassVar[str] = "pixel_path"
 
-    window: int = Field(default=7, ge=5)
-    """Frames to which a parabola is fitted. Must be odd."""
-
-    @field_validator("window")
-    @classmethod
-    def _odd(cls, value: int) -> int:
-        if value % 2 == 0:
-            raise ValueError("window must be odd")
-        return value
+    window: OddWindow = Field(default=7, ge=5)
+    """Frames to which a parabola is fitted."""
 
 
 def smoothed_over_time(values: Tensor, window: int) -> Tensor:

@@ -16,10 +16,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor, nn
 
-from bcd_bench_bcd.extensions.base import Extension
+from bcd_bench_bcd.extensions.base import Extension, OddWindow
 
 __all__ = ["SteadySources", "averaged_over_time"]
 
@@ -31,15 +31,8 @@ class SteadySources(Extension):
     changes_model: ClassVar[bool] = True
     added_to: ClassVar[str] = "landmark_motion"
 
-    window: int = Field(default=9, ge=1)
-    """Driving frames over which the moves are averaged. Must be odd."""
-
-    @field_validator("window")
-    @classmethod
-    def _odd(cls, value: int) -> int:
-        if value % 2 == 0:
-            raise ValueError("window must be odd")
-        return value
+    window: OddWindow = Field(default=9, ge=1)
+    """Driving frames over which the moves are averaged."""
 
 
 def averaged_over_time(values: Tensor, window: int) -> Tensor:
