@@ -14,13 +14,11 @@ from typing import Annotated, Any, ClassVar, Protocol, TypeVar
 import numpy as np
 import torch
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     PlainSerializer,
     PlainValidator,
     ValidationError,
-    ValidationInfo,
     model_serializer,
     model_validator,
 )
@@ -38,22 +36,11 @@ __all__ = [
     "ExtensionSettings",
     "Extensions",
     "Keypoints",
-    "OddWindow",
     "Recipe",
     "Schedule",
     "StepState",
     "known_extensions",
 ]
-
-
-def _odd(value: int, info: ValidationInfo) -> int:
-    if value % 2 == 0:
-        raise ValueError(f"{info.field_name} must be odd")
-    return value
-
-
-OddWindow = Annotated[int, AfterValidator(_odd)]
-"""A number of points or frames with one in the middle."""
 
 
 class Schedule(BaseModel):

@@ -19,7 +19,8 @@ from typing import ClassVar
 from pydantic import Field
 from torch import Tensor, nn
 
-from bcd_bench_bcd.extensions.base import Extension, OddWindow
+from bcd_bench_bcd.extensions.base import Extension
+from bcd_bench_bcd.extensions.window import OddWindow
 
 __all__ = ["FieldSmoothing", "smoothed"]
 

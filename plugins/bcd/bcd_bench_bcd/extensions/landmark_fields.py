@@ -44,12 +44,13 @@ def interpolated_fields(places: Tensor, seen: Tensor, moves: Tensor, grid: int) 
     )
     products = (products * weight[:, None]).mT
     # allocated once: on CPUs, fresh memory of this size costs more than the arithmetic
-    near = places.new_empty(min(count, CHUNK), grid, grid, places.shape[1])
+    buffer = places.new_empty(min(count, CHUNK), grid, grid, places.shape[1])
     moments = places.new_empty(count, grid * grid, products.shape[-1])
-    for part in torch.arange(count).split(CHUNK):
-        here_near = torch.add(across[part, None], down[part, :, None], out=near[: len(part)])
-        here_near.add_(SOFTNESS**2).square_().reciprocal_()
-        moments[part] = here_near.flatten(1, 2) @ products[part]
+    for start in range(0, count, CHUNK):
+        part = slice(start, min(start + CHUNK, count))
+        near = torch.add(across[part, None], down[part, :, None], out=buffer[: part.stop - start])
+        near.add_(SOFTNESS**2).square_().reciprocal_()
+        moments[part] = near.flatten(1, 2) @ products[part]
     moments = moments / moments[..., :1]
     mean_x, mean_y = moments[..., 1], moments[..., 2]
     xx, xy, yy = moments[..., 3] - mean_x**2, moments[..., 4] - mean_x * mean_y, moments[..., 5] - mean_y**2

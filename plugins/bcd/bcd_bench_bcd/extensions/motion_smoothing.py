@@ -22,7 +22,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from bcd_bench_bcd.extensions.base import Extension, OddWindow
+from bcd_bench_bcd.extensions.base import Extension
+from bcd_bench_bcd.extensions.window import OddWindow
 
 __all__ = ["MotionSmoothing", "smoothed_over_time"]
 
