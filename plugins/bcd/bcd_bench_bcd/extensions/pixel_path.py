@@ -26,9 +26,10 @@ pixels of 64 held-out frames (values in -1..1), the mean absolute error would be
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from itertools import chain
 from typing import ClassVar
 
 import torch
@@ -332,8 +333,11 @@ class PixelNetwork(nn.Module):
         weights = logits.softmax(1)
         fused = (carried * weights[:, :-1, None]).sum(1) + own * weights[:, -1:]
         drawn = self.fusion.draw(features, fused, own)
-        shown = weights if small == large else scaled(logits, large).softmax(1)
-        at_size = carried.unbind(1) if small == large else carry(frames, corrected)
-        pictures = (one * weight[:, None] for one, weight in zip(at_size, shown.unbind(1), strict=False))
-        picture = reduce(torch.add, pictures) + scaled(drawn, large) * shown[:, -1:]
+        at_size: Iterable[Tensor]
+        if small == large:
+            at_size, shown = carried.unbind(1), weights
+        else:
+            at_size, shown = carry(frames, corrected), scaled(logits, large).softmax(1)
+        parts = zip(chain(at_size, [scaled(drawn, large)]), shown.unbind(1), strict=True)
+        picture = reduce(torch.add, (one * weight[:, None] for one, weight in parts))
         return Carried(picture, corrected, weights, carried[:, 0], drawn)
